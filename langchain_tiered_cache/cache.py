@@ -1,0 +1,169 @@
+"""``TieredCache``: the response cache behind LangChain's cache interface."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, assert_never
+
+from langchain_core.caches import BaseCache
+from langchain_core.outputs import Generation
+
+from langchain_tiered_cache.messages import answer_of
+from langchain_tiered_cache.request import Question, parse
+from langchain_tiered_cache.runs import watch_runs
+from langchain_tiered_cache.serving import mark_as_fresh, served
+from shared_core.cache import ResponseCache
+from shared_core.record import Answer, Explore, Hit, Miss, Outcome
+from shared_core.request import Request
+
+_log = logging.getLogger("tiered_cache")
+
+_LONG = 200_000
+"""Characters of a prompt (an image is in it) beyond which it is not parsed on the event loop."""
+
+
+class TieredCache(BaseCache):
+    """A cache for LangChain models: exact repeats, and the same question in other words.
+
+        from langchain_core.globals import set_llm_cache
+        set_llm_cache(TieredCache("sqlite:///answers.db"))
+
+    ``url`` and ``options`` are those of ``ResponseCache.open``; ``cache`` is a ``ResponseCache`` to use
+    instead. ``question`` says what a user's text asks, for prompts that hold material besides the
+    question: see ``Question`` and ``rag_question``.
+
+    An answer says where it is from: ``message.response_metadata["tiered_cache"]``. Nothing that fails in
+    here reaches the caller; it is a miss, logged once per kind and counted in ``errors``. Wrong arguments
+    raise ValueError at construction.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        question: Question | None = None,
+        *,
+        cache: ResponseCache | None = None,
+        **options: Any,
+    ) -> None:
+        if question is not None and not callable(question):
+            raise ValueError(f"question must be a callable or None, not {question!r}")
+        if cache is not None and (url is not None or options):
+            given = ["url", *options] if url is not None else list(options)
+            raise ValueError(f"cache= is open already: {', '.join(given)} must go where it is opened")
+        if cache is not None and not isinstance(cache, ResponseCache):
+            raise ValueError(f"cache must be a ResponseCache, not {type(cache).__name__}")
+        self.cache = cache or ResponseCache.open("memory://" if url is None else url, **options)
+        self.errors: Counter[str] = Counter()
+        self._question = question
+        watch_runs()
+
+    def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
+        """Return the cached generations, new objects each time, or None."""
+        with _FailingOpen(self, "lookup"):
+            outcome = self.cache.lookup(parse(prompt, llm_string, self._question))
+            return self._generations(outcome)
+        return None
+
+    async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
+        """Do as ``lookup`` does; the event loop is not blocked."""
+        with _FailingOpen(self, "lookup"):
+            outcome = await self.cache.alookup(await self._parse(prompt, llm_string))
+            return self._generations(outcome)
+        return None
+
+    def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        """Keep the model's answer, and note its entry id in the caller's chat messages."""
+        with _FailingOpen(self, "update"):
+            request, answer = parse(prompt, llm_string, self._question), self._answer(return_val)
+            entry_id = None if answer is None else self.cache.store(request, answer)
+            mark_as_fresh(return_val, entry_id)
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        """Do as ``update`` does; the event loop is not blocked."""
+        with _FailingOpen(self, "update"):
+            request, answer = await self._parse(prompt, llm_string), self._answer(return_val)
+            entry_id = None if answer is None else await self.cache.astore(request, answer)
+            mark_as_fresh(return_val, entry_id)
+
+    def clear(self, **kwargs: Any) -> None:
+        """Delete every entry of the cache's namespace."""
+        with _FailingOpen(self, "clear"):
+            self.cache.clear(**kwargs)
+
+    async def aclear(self, **kwargs: Any) -> None:
+        """Do as ``clear`` does; the event loop is not blocked."""
+        with _FailingOpen(self, "clear"):
+            await self.cache.aclear(**kwargs)
+
+    def feedback(self, entry_id: str, correct: bool) -> None:
+        """Say whether an answer was right, by the entry id in its message's mark."""
+        self.cache.feedback(entry_id, correct)
+
+    def preload(self) -> None:
+        """Load the embedding model now, instead of at the first question that needs it."""
+        self.cache.preload()
+
+    def close(self) -> None:
+        """Release the store; the cache is then of no more use."""
+        self.cache.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TieredCache:
+        """Return this very cache: a copied model shares it."""
+        return self
+
+    def __copy__(self) -> TieredCache:
+        return self
+
+    async def _parse(self, prompt: str, llm_string: str) -> Request:
+        if len(prompt) > _LONG:
+            return await asyncio.to_thread(parse, prompt, llm_string, self._question)
+        return parse(prompt, llm_string, self._question)
+
+    def _generations(self, outcome: Outcome) -> list[Generation] | None:
+        match outcome:
+            case Hit():
+                return served(outcome, self.cache.options.hit_usage)
+            case Explore() | Miss():
+                return None
+            case _:
+                assert_never(outcome)
+
+    def _answer(self, generations: Sequence[Generation]) -> Answer | None:
+        answer = answer_of(generations)
+        if answer is None:
+            self.count("unstorable", "an answer does not survive being stored, so it is not")
+        return answer
+
+    def count(self, kind: str, message: str, error: BaseException | None = None) -> None:
+        """Count what went wrong; the first of a kind is logged as a warning, later ones for debugging."""
+        self.errors[kind] += 1
+        level = logging.WARNING if self.errors[kind] == 1 else logging.DEBUG
+        _log.log(level, "%s: %s", kind, message, exc_info=error if level == logging.DEBUG else None)
+
+
+class _FailingOpen:
+    """Turns any failure inside a block into nothing: LangChain lets a cache's errors fail the call."""
+
+    __slots__ = ("_cache", "_doing")
+
+    def __init__(self, cache: TieredCache, doing: str) -> None:
+        self._cache, self._doing = cache, doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        named = f"{self._doing}:{type(error).__name__}"
+        self._cache.count(named, f"{self._doing} failed, the cache is passed over", error)
+        return True

@@ -1,0 +1,244 @@
+"""LangChain generations as neutral answers and back: our own versioned JSON, no object loader.
+
+    list[Generation] --answer_of--> Answer(text, payload) --generations_of--> list[Generation]
+
+Ids of messages and of provider responses are not kept: a message that is served again is a new one, and
+a response id would continue another user's conversation on the provider's server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    Generation,
+    GenerationChunk,
+)
+
+from shared_core.record import Answer
+
+FORMAT = "langchain/1"
+"""Format of answers that only LangChain can read; also the mark and version of every payload."""
+
+MARK = "tiered_cache"
+"""Where in ``response_metadata`` a message says what the cache did."""
+
+_GENERATIONS: Mapping[str, type[Generation]] = {
+    "Generation": Generation,
+    "GenerationChunk": GenerationChunk,
+    "ChatGeneration": ChatGeneration,
+    "ChatGenerationChunk": ChatGenerationChunk,
+}
+_MESSAGES: Mapping[str, type[AIMessage]] = {
+    "AIMessage": AIMessage,
+    "AIMessageChunk": AIMessageChunk,
+}
+
+_FIELDS = (
+    "content", "additional_kwargs", "response_metadata", "name", "tool_calls", "invalid_tool_calls",
+    "usage_metadata", "tool_call_chunks", "chunk_position",
+)  # fmt: skip
+
+_RESPONSE_IDS = (
+    "rs_", "msg_", "resp_", "fc_", "ws_", "fs_", "ci_", "ig_", "cu_", "ctc_", "mcp", "lc_", "run-",
+)  # fmt: skip
+"""How ids begin that name an item of one response; ids of tool calls begin otherwise."""
+
+_FINISH_FIELDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+_CUT_OFF = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "content_filter", "safety", "refusal", "error",
+     "recitation", "blocklist", "prohibited_content", "guardrail_intervened", "content_filtered",
+     "model_context_window_exceeded", "model_length", "incomplete"}
+)  # fmt: skip
+
+
+def answer_of(generations: Sequence[Generation]) -> Answer | None:
+    """Return the answer that these generations give, or None if it cannot be kept.
+
+    It is kept only if it reads back equal, but for ids.
+    """
+    try:
+        body = {"v": FORMAT, "generations": [_dump(generation) for generation in generations]}
+        payload = json.dumps(body, separators=(",", ":"), allow_nan=False)
+        again = _load(payload)
+        if [_dump(generation) for generation in again] != body["generations"]:
+            return None
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+        return None
+    return _answer(list(generations), payload) if again else None
+
+
+def generations_of(answer: Answer) -> list[Generation]:
+    """Build new generations of an answer; its own of LangChain's, else one of its text.
+
+    Raises ValueError if the payload is not what ``answer_of`` wrote.
+    """
+    if answer.payload is not None and answer.payload.startswith(_HEAD):
+        try:
+            return _load(answer.payload)
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a payload of {FORMAT}: {type(error).__name__}") from None
+    if answer.format != "text":
+        raise ValueError(f"an answer of format {answer.format} has no payload of {FORMAT}")
+    metadata = {"finish_reason": answer.finish_reason, "model_name": answer.model}
+    message = AIMessage(
+        content=answer.text,
+        response_metadata={name: value for name, value in metadata.items() if value is not None},
+    )
+    return [ChatGeneration(message=message)]
+
+
+_HEAD = json.dumps({"v": FORMAT}, separators=(",", ":"))[:-1]
+
+
+def _dump(generation: Generation) -> dict[str, Any]:
+    kind = type(generation).__name__
+    if _GENERATIONS.get(kind) is not type(generation):
+        raise TypeError(f"{kind} is not a generation of LangChain's own")
+    dump: dict[str, Any] = {"kind": kind}
+    if generation.generation_info is not None:
+        dump["info"] = generation.generation_info
+    if isinstance(generation, ChatGeneration):
+        dump["message"] = _dump_message(generation.message)
+    else:
+        dump["text"] = generation.text
+    return dump
+
+
+def _dump_message(message: Any) -> dict[str, Any]:
+    kind = type(message).__name__
+    if _MESSAGES.get(kind) is not type(message):
+        raise TypeError(f"{kind} is not a message of LangChain's own")
+    dump: dict[str, Any] = {"kind": kind}
+    for name in _FIELDS:
+        value = getattr(message, name, None)
+        if value:
+            dump[name] = value
+    dump["content"] = _content(message.content)
+    if message.model_extra:
+        dump["extra"] = dict(message.model_extra)
+    for name, clean in (("additional_kwargs", _additional), ("response_metadata", _metadata)):
+        if name in dump:
+            dump[name] = clean(dump[name])
+    return dump
+
+
+def _content(content: Any) -> Any:
+    if isinstance(content, str):
+        return content
+    return [_without_response_id(block) for block in content]
+
+
+def _without_response_id(block: Any) -> Any:
+    if not isinstance(block, dict):
+        return block
+    block = {
+        name: value
+        for name, value in block.items()
+        if not (name == "id" and str(value).startswith(_RESPONSE_IDS))
+    }
+    extras = block.get("extras")
+    if isinstance(extras, dict) and "item_id" in extras:
+        block["extras"] = {name: value for name, value in extras.items() if name != "item_id"}
+    return block
+
+
+def _additional(fields: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name == "__openai_function_call_ids__":
+            continue
+        if name == "parsed" and hasattr(value, "model_dump"):
+            value = value.model_dump(mode="json")  # the caller's chain parses it again
+        elif name == "reasoning":
+            value = _without_response_id(value)
+        kept[name] = value
+    return kept
+
+
+def _metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in ("id", MARK)}
+
+
+def _load(payload: str) -> list[Generation]:
+    body = json.loads(payload)
+    if body["v"] != FORMAT:
+        raise ValueError("a payload of another version")
+    return [_load_generation(dump) for dump in body["generations"]]
+
+
+def _load_generation(dump: Mapping[str, Any]) -> Generation:
+    kind = _GENERATIONS[dump["kind"]]
+    info = dump.get("info")
+    if "message" in dump:
+        return kind(message=_load_message(dump["message"]), generation_info=info)  # type: ignore[call-arg]  # a chat kind
+    return kind(text=dump["text"], generation_info=info)
+
+
+def _load_message(dump: dict[str, Any]) -> AIMessage:
+    kind = _MESSAGES[dump.pop("kind")]
+    message = kind(**dump.pop("extra", {}), **dump)
+    for name in ("tool_calls", "invalid_tool_calls"):
+        # The constructor keeps only the fields it knows of a call, and drops "extras".
+        if name in dump and getattr(message, name) != dump[name]:
+            setattr(message, name, dump[name])
+    return message
+
+
+def _answer(generations: list[Generation], payload: str) -> Answer:
+    first = generations[0]
+    message = first.message if isinstance(first, ChatGeneration) else None
+    told = _told(first)
+    usage = getattr(message, "usage_metadata", None) or {}
+    model = told.get("model_name") or told.get("model")
+    is_plain = len(generations) == 1 and (message is None or _is_plain(message))
+    return Answer(
+        text=first.text,
+        payload=payload,
+        format="text" if is_plain else FORMAT,
+        model=model if isinstance(model, str) else None,
+        usage={name: n for name, n in usage.items() if isinstance(n, int)} or None,
+        finish_reason=_finish_reason(told),
+        exact_only=any(map(_is_exact_only, generations)),
+    )
+
+
+def _told(generation: Generation) -> dict[str, Any]:
+    """Return what the provider said about a generation, wherever LangChain put it."""
+    told = dict(generation.generation_info or {})
+    if isinstance(generation, ChatGeneration):
+        told |= generation.message.response_metadata
+    return told
+
+
+def _finish_reason(told: Mapping[str, Any]) -> str | None:
+    reasons = (told.get(name) for name in _FINISH_FIELDS)
+    return next((reason for reason in reasons if isinstance(reason, str)), None)
+
+
+def _is_plain(message: Any) -> bool:
+    """Tell whether a message is its text and nothing else."""
+    rich = (message.tool_calls, message.invalid_tool_calls, message.name)
+    more = any(value is not None for value in message.additional_kwargs.values())
+    return isinstance(message.content, str) and not any(rich) and not more
+
+
+def _is_exact_only(generation: Generation) -> bool:
+    """Tell whether an answer fits no other wording: calls tools, is cut off, refused or empty."""
+    told = _told(generation)
+    if (_finish_reason(told) or "").lower() in _CUT_OFF or told.get("status") == "incomplete":
+        return True
+    if not isinstance(generation, ChatGeneration):
+        return not generation.text
+    message: Any = generation.message
+    more = message.additional_kwargs
+    calls = message.tool_calls or message.invalid_tool_calls or more.get("function_call")
+    blocks = message.content if isinstance(message.content, list) else []
+    kinds = {block.get("type") for block in blocks if isinstance(block, dict)}
+    special = kinds - {"text", "output_text", "reasoning", "thinking", "redacted_thinking"}
+    return bool(calls or more.get("refusal") or special or not generation.text)

@@ -1,0 +1,1 @@
+"""The LlamaIndex adapter: not there yet."""

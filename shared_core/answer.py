@@ -1,0 +1,130 @@
+"""Get or compute: a model's answer for a request, or a JSON value under a user's key."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from typing import Any
+
+from shared_core.control import Controls, tag_tuple
+from shared_core.data_path import DataPath
+from shared_core.flights import Flights, Found, Runtime, once
+from shared_core.options import Options, Seconds, seconds
+from shared_core.record import Answer, Hit
+from shared_core.request import Address, Request, canonical_json
+
+VALUE_FORMAT = "value/1"
+
+
+class Answers:
+    """Looks up, and computes what is not there, once for all who ask at a time."""
+
+    def __init__(self, path: DataPath, options: Options) -> None:
+        self._path, self._lease = path, options.lease
+        self._flights = Flights() if options.coalesce else None
+
+    async def answer(
+        self, runtime: Runtime, request: Request, model: Callable[..., Any], controls: Controls
+    ) -> Answer:
+        """Return the cached answer or the model's."""
+
+        def look() -> Found[Answer]:
+            outcome = self._path.lookup(request)
+            return (outcome.answer,) if isinstance(outcome, Hit) else None
+
+        def look_again() -> Found[Answer]:
+            found = self._path.peek(request)
+            return None if found is None else (found,)
+
+        def keep(fresh: Answer) -> None:
+            self._path.store(request, fresh)
+
+        together = controls.read and not request.uncacheable
+        value, _ = await once(
+            runtime,
+            self._flights if together else None,
+            request.address(self._path.namespace(controls)).key,
+            look=look,
+            look_again=look_again,
+            ask=_asking(model, request),
+            shape=_as_answer,
+            keep=keep,
+            lease=self._lease,
+        )
+        return value
+
+    async def value(
+        self,
+        runtime: Runtime,
+        key: str,
+        fn: Callable[[], Any],
+        ttl: Seconds | None,
+        tags: Iterable[str],
+    ) -> tuple[Any, bool]:
+        """Return the value under a user's key, and whether it was computed just now."""
+        if not isinstance(key, str) or not key:
+            raise ValueError(f"key must be a text that is not empty, not {key!r}")
+        namespace = self._path.namespace()
+        request = Request(None, "value", format=VALUE_FORMAT)
+        address = Address(value_key(namespace, key), value_key(namespace, ""))
+        lifetime = None if ttl is None else seconds("ttl", ttl)
+        all_tags = tag_tuple(tags)
+
+        def look() -> Found[Any]:
+            found = self._path.exact(request, namespace, address)
+            return (json.loads(found.answer.text),) if isinstance(found, Hit) else None
+
+        def keep(value: Any) -> None:
+            answer = Answer(json.dumps(value), format=VALUE_FORMAT, exact_only=True)
+            self._path.put(
+                self._path.record(address, namespace, None, answer, "", all_tags, lifetime)
+            )
+
+        return await once(
+            runtime,
+            self._flights,
+            address.key,
+            look=look,
+            look_again=look,
+            ask=fn,
+            shape=lambda value: json.loads(canonical_json(value)),
+            keep=keep,
+            lease=self._lease,
+        )
+
+
+def value_key(namespace: str, key: str) -> str:
+    """Return the store's key of a value that a user named, of a prefix of it for a prefix."""
+    return f"value:{sha256(namespace.encode()).hexdigest()[:16]}:{key}"
+
+
+def _asking(model: Callable[..., Any], request: Request) -> Callable[[], Any]:
+    """Return the model as a function of no argument, a coroutine function if the model is."""
+    try:
+        wants = [
+            one
+            for one in inspect.signature(model).parameters.values()
+            if one.default is one.empty
+            and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        ]
+    except (TypeError, ValueError):
+        wants = []
+    if not wants:
+        return model
+    if inspect.iscoroutinefunction(model):
+
+        async def ask() -> Any:
+            return await model(request)
+
+        return ask
+    return lambda: model(request)
+
+
+def _as_answer(value: Any) -> Answer:
+    if isinstance(value, str):
+        return Answer(value)
+    if isinstance(value, Answer):
+        return value
+    raise TypeError(f"the model must return an Answer or a text, not {type(value).__qualname__}")

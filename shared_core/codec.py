@@ -1,0 +1,101 @@
+"""Records as bytes: versioned JSON, its question and answer encrypted on demand. Never pickle.
+
+The vector is not part of it: stores keep it beside, as float32 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from shared_core.record import Answer, Record
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
+
+VERSION = 1
+
+
+class UndecodableError(ValueError):
+    """Bytes that are no record of this version, or are encrypted with another key."""
+
+
+class Codec:
+    """Turn records into bytes and back.
+
+    ``encryption_key`` is a Fernet key (``cryptography.fernet.Fernet.generate_key()``): question and
+    answer are then unreadable at rest; keys, digests, tags and the model's name stay in the clear.
+
+    Raises ValueError if the key is not a Fernet key, ImportError if ``cryptography`` is missing.
+    """
+
+    def __init__(self, encryption_key: str | bytes | None = None) -> None:
+        self._fernet: Fernet | None = None
+        if encryption_key is not None:
+            try:
+                from cryptography.fernet import Fernet
+            except ImportError:
+                raise ImportError(
+                    "encryption_key needs cryptography: pip install 'tiered-llm-cache[encryption]'"
+                ) from None
+            try:
+                self._fernet = Fernet(encryption_key)
+            except ValueError:
+                raise ValueError(
+                    "encryption_key is not a Fernet key; make one with "
+                    "cryptography.fernet.Fernet.generate_key()"
+                ) from None
+
+    def encode(self, record: Record) -> bytes:
+        """Return the record as bytes, without its vector."""
+        secret = {"question": record.question, "answer": _answer(record.answer)}
+        body: dict[str, Any] = {
+            "v": VERSION,
+            "key": record.key,
+            "scope": record.scope,
+            "namespace": record.namespace,
+            "model": record.model,
+            "tags": record.tags,
+            "created": record.created,
+            "expires": record.expires,
+            "space": record.space,
+        }
+        if self._fernet is None:
+            body.update(secret)
+        else:
+            body["sealed"] = self._fernet.encrypt(json.dumps(secret).encode()).decode()
+        return json.dumps(body, separators=(",", ":")).encode()
+
+    def decode(self, data: bytes, vector: Any = None) -> Record:
+        """Return the record; raises UndecodableError for anything that ``encode`` did not write."""
+        try:
+            body = json.loads(data)
+            if body.pop("v") != VERSION:
+                raise UndecodableError("a record of another version")
+            if "sealed" in body:
+                body.update(json.loads(self._unseal(body.pop("sealed"))))
+            body["answer"] = Answer(**body["answer"])
+            body["tags"] = tuple(body["tags"])
+            record = Record(**body)
+        except UndecodableError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UndecodableError(f"not a record: {type(error).__name__}") from None
+        return record if vector is None else replace(record, vector=vector)
+
+    def _unseal(self, token: str) -> bytes:
+        if self._fernet is None:
+            raise UndecodableError("the record is encrypted and no encryption_key is given")
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return self._fernet.decrypt(token)
+        except InvalidToken:
+            raise UndecodableError("the record is encrypted with another key") from None
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    if answer.usage is not None and not isinstance(answer.usage, dict):
+        answer = replace(answer, usage=dict(answer.usage))
+    return {name: value for name, value in asdict(answer).items() if value is not None}

@@ -1,0 +1,76 @@
+"""Per-call controls and traces: context variables, which follow the task or thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from shared_core.events import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What one call wants: see ``ResponseCache.control``."""
+
+    read: bool = True
+    write: bool = True
+    ttl: float | None = None
+    tags: tuple[str, ...] = ()
+    namespace: str | None = None
+
+
+DEFAULT = Controls()
+
+# One variable for all caches, keyed by the cache: variables made per object would never be freed.
+_controls: ContextVar[dict[int, Controls] | None] = ContextVar(
+    "tiered_cache_controls", default=None
+)
+_traces: ContextVar[dict[int, tuple[Trace, ...]] | None] = ContextVar(
+    "tiered_cache_traces", default=None
+)
+
+
+def controls_of(cache: object) -> Controls:
+    """Return the controls in force for this cache here."""
+    current = _controls.get()
+    return DEFAULT if current is None else current.get(id(cache), DEFAULT)
+
+
+def traces_of(cache: object) -> tuple[Trace, ...]:
+    """Return the traces that are open for this cache here."""
+    current = _traces.get()
+    return () if current is None else current.get(id(cache), ())
+
+
+@contextmanager
+def controlling(cache: object, controls: Controls) -> Iterator[None]:
+    """Put controls in force for a block; the innermost block wins."""
+    token = _controls.set({**(_controls.get() or {}), id(cache): controls})
+    try:
+        yield
+    finally:
+        _controls.reset(token)
+
+
+@contextmanager
+def tracing(cache: object) -> Iterator[Trace]:
+    """Collect the events of a block; blocks nest, each sees what happens inside it."""
+    trace = Trace()
+    token = _traces.set({**(_traces.get() or {}), id(cache): (*traces_of(cache), trace)})
+    try:
+        yield trace
+    finally:
+        _traces.reset(token)
+
+
+def tag_tuple(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return tags without repeats, in order; raises ValueError for one that is no text or empty."""
+    if isinstance(tags, str):
+        raise ValueError(f"tags must be a list of texts, not the text {tags!r}; write [{tags!r}]")
+    found = tuple(dict.fromkeys(tags))
+    for tag in found:
+        if not isinstance(tag, str) or not tag:
+            raise ValueError(f"a tag must be a text that is not empty, not {tag!r}")
+    return found

@@ -1,0 +1,207 @@
+"""The data path: look up, store, label. All of it blocks.
+
+lookup:  store.get(key) -> Hit(exact), else SemanticTier.find -> Hit(semantic) | Explore |
+Miss(reason) store:   record(key, scope, question, answer, vector) -> store.put
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from shared_core.control import Controls, controls_of, tag_tuple, traces_of
+from shared_core.entry_id import EntryId
+from shared_core.events import StoreEvent, lookup_event
+from shared_core.options import Options, Seconds, seconds
+from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier
+from shared_core.request import Address, Request
+from shared_core.resilience import Fuse, Unavailable, quietly
+from shared_core.semantic import CUT_OFF, SemanticTier, is_readable
+from shared_core.stats import Counters
+from shared_core.stores import Clock, Selector, Store
+from shared_core.thresholds import Label
+
+
+class DataPath:
+    """Takes requests through the exact and the semantic tier of one store.
+
+    Nothing here raises for a failure of a part: that is a miss or a store that keeps nothing,
+    counted under ``errors:``. ``owner`` is the object that controls and traces are set for.
+    """
+
+    def __init__(self, store: Store, options: Options, owner: object, clock: Clock) -> None:
+        self._store, self._options, self._owner, self._clock = store, options, owner, clock
+        self._ttl = None if options.ttl is None else seconds("ttl", options.ttl)
+        self.counters = Counters()
+        self.fuse = Fuse("store", self.count_error)
+        self.semantic = (
+            SemanticTier(options, store, self.fuse, self.count_error) if options.semantic else None
+        )
+
+    def namespace(self, controls: Controls | None = None) -> str:
+        """Return the namespace in force here."""
+        controls = controls or controls_of(self._owner)
+        return self._options.namespace if controls.namespace is None else controls.namespace
+
+    def count_error(self, kind: str) -> None:
+        """Count a failure that the app did not see."""
+        self.counters.add(f"errors:{kind}")
+
+    # --------------------------------------------------------------------------------- lookup
+
+    def lookup(self, request: Request) -> Outcome:
+        """Find the answer of this request, or of one that asks the same in other words."""
+        started = time.perf_counter()
+        controls = controls_of(self._owner)
+        namespace = self.namespace(controls)
+        address = request.address(namespace)
+        outcome = self._why_not(request, namespace, controls) or self.exact(
+            request, namespace, address
+        )
+        if outcome is None:
+            outcome = self._by_meaning(request, namespace, address)
+        self._report(request, namespace, address, outcome, time.perf_counter() - started)
+        return outcome
+
+    @staticmethod
+    def _why_not(request: Request, namespace: str, controls: Controls) -> Miss | None:
+        if not namespace:
+            return Miss("namespace")
+        if not controls.read:
+            return Miss("bypassed")
+        return Miss(request.uncacheable) if request.uncacheable else None
+
+    def peek(self, request: Request) -> Answer | None:
+        """Return the exact answer if it is there, uncounted."""
+        controls = controls_of(self._owner)
+        namespace = self.namespace(controls)
+        if self._why_not(request, namespace, controls) is not None:
+            return None
+        found = self.exact(request, namespace, request.address(namespace))
+        return found.answer if isinstance(found, Hit) else None
+
+    def exact(self, request: Request, namespace: str, address: Address) -> Outcome | None:
+        """Return a hit, a miss that ends the lookup, or None to go on to the semantic tier."""
+        try:
+            record = self.fuse.call(self._store.get, address.key)
+        except Unavailable:
+            return Miss("store")
+        if record is None or record.scope != address.scope or record.namespace != namespace:
+            return None
+        if not is_readable(record, request):
+            return Miss("format")
+        age = max(0.0, self._clock() - record.created)
+        return Hit(record.answer, Tier.EXACT, 1.0, str(EntryId(address.key)), age)
+
+    def _by_meaning(self, request: Request, namespace: str, address: Address) -> Outcome:
+        if self.semantic is None:
+            return Miss("absent")
+        try:
+            return self.semantic.find(request, namespace, address, self._clock())
+        except Unavailable:
+            return Miss("store")
+
+    def _report(
+        self, request: Request, namespace: str, address: Address, outcome: Outcome, latency: float
+    ) -> None:
+        self.counters.count_lookup(outcome, request.model, latency)
+        traces = traces_of(self._owner)
+        if traces or self._options.hooks:
+            event = lookup_event(request.model, namespace, address.key, outcome, latency)
+            for trace in traces:
+                trace.events.append(event)
+            for hook in self._options.hooks:
+                quietly(self.count_error, "hook", hook, event)
+
+    # ---------------------------------------------------------------------------------- store
+
+    def store(
+        self,
+        request: Request,
+        answer: Answer,
+        *,
+        tags: Iterable[str] = (),
+        ttl: Seconds | None = None,
+    ) -> str | None:
+        """Keep an answer and return its entry id, or None if nothing was kept.
+
+        ``tags`` are added to those of ``control``; ``ttl`` replaces the cache's (``math.inf``: for
+        ever). Raises ValueError for a tag or ttl that makes no sense.
+        """
+        started = time.perf_counter()
+        controls = controls_of(self._owner)
+        namespace = self.namespace(controls)
+        lifetime = controls.ttl if ttl is None else seconds("ttl", ttl)
+        all_tags = tag_tuple((*controls.tags, *tag_tuple(tags)))
+        address = request.address(namespace)
+        entry_id: str | None = None
+        if namespace and controls.write and not request.uncacheable:
+            if (answer.finish_reason or "").lower() in CUT_OFF:
+                answer = replace(answer, exact_only=True)
+            record = self.record(
+                address, namespace, request.question, answer, request.model, all_tags, lifetime
+            )
+            if self.semantic is not None:
+                record = self.semantic.with_vector(record, request)
+            entry_id = self.put(record)
+        latency = time.perf_counter() - started
+        for trace in traces_of(self._owner):
+            trace.events.append(
+                StoreEvent(entry_id, address.key, namespace, request.model, latency)
+            )
+        return entry_id
+
+    def record(
+        self,
+        address: Address,
+        namespace: str,
+        question: str | None,
+        answer: Answer,
+        model: str,
+        tags: tuple[str, ...],
+        ttl: float | None,
+    ) -> Record:
+        """Make a record of now; ``ttl`` None means the cache's, in seconds."""
+        now = self._clock()
+        ttl = self._ttl if ttl is None else ttl
+        expires = None if ttl is None or ttl == float("inf") else now + ttl
+        return Record(
+            address.key, address.scope, namespace, question, answer, model, tags, now, expires
+        )
+
+    def put(self, record: Record) -> str | None:
+        """Store a record and return its entry id, None if that failed."""
+        try:
+            self.fuse.call(self._store.put, record)
+        except Unavailable:
+            return None
+        self.counters.add("stores")
+        return str(EntryId(record.key))
+
+    # ------------------------------------------------------------------------------- feedback
+
+    def feedback(self, entry_id: str, correct: bool) -> None:
+        """Say whether a served answer was right; works from any process, without the lookup.
+
+        A wrong exact answer is deleted. A wrong semantic one is no longer served to that question,
+        and the policy learns, from right ones too. An id that is not known (any more) is ignored
+        and counted.
+        """
+        serving = EntryId.parse(entry_id)
+        try:
+            record = self.fuse.call(self._store.get, serving.record) if serving else None
+            if serving is None or record is None:
+                self.counters.add("feedback:unknown")
+            elif serving.asked is None or self.semantic is None:
+                if not correct:
+                    selector = Selector(record.namespace, key=record.key)
+                    self.fuse.call(self._store.delete, selector)
+            else:
+                self.counters.add("labels:right" if correct else "labels:wrong")
+                if not correct:
+                    self.semantic.refuse(record, serving.asked)
+                label = Label(correct, serving.similarity)
+                self.fuse.call(self.semantic.learner.learn, record.namespace, label)
+        except Unavailable:
+            return

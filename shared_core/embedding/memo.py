@@ -1,0 +1,214 @@
+"""What the cache asks for a question's vector: one embedder, and the newest vectors it made."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from shared_core.embedding import Embedder, EmbedderError, LoadError
+from shared_core.embedding.resolve import PROBE, resolve
+from shared_core.forking import renew_after_fork
+
+if TYPE_CHECKING:
+    from shared_core.record import Vector
+
+T = TypeVar("T")
+
+VECTORS_KEPT = 1024
+WAITING_KEPT = 1000
+RETRY_S = 30.0
+"""How long a model that did not load is left alone."""
+
+UNKNOWN_LIMIT = 512
+"""How many tokens an embedder is taken to read that does not say."""
+
+ADDED_TOKENS = 8
+"""More than any tokenizer puts around a text."""
+
+_WORD = re.compile(r"[A-Za-z]+|\S")
+LETTERS_PER_TOKEN = 4
+
+
+class _State(Enum):
+    WAITING = auto()
+    LOADING = auto()
+    LOADED = auto()
+    FAILED = auto()
+
+
+class Memo:
+    """Vectors of questions, by one embedder. Safe for threads and forks.
+
+    ``embedder`` is anything that ``resolve`` takes. ``load`` "lazy": the first vector loads the
+    model; "background": a daemon thread does, and ``ready`` is False until it is there. ``clock``
+    is in seconds.
+
+    Raises ValueError at construction if there is no way to make an embedder of ``embedder``.
+    """
+
+    def __init__(
+        self,
+        embedder: Any = None,
+        *,
+        load: Literal["lazy", "background"] = "lazy",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._embedder = resolve(embedder)
+        self._background = load == "background"
+        self._clock = clock
+        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._space: str | None = None
+        self._limit: int | None = None
+        self._state = _State.WAITING
+        self._failure: tuple[str, float] | None = None  # what went wrong, when to try again
+        self._waiting: list[Callable[[], object]] = []
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+        if self._background:
+            self._start_loading()
+
+    def renew_after_fork(self) -> None:
+        """Give the child a lock of its own; a load that was under way starts again there."""
+        self._lock = threading.Lock()
+        self._waiting = []  # the parent's thread calls those back
+        if self._state is _State.LOADING:
+            self._state = _State.WAITING
+
+    @property
+    def ready(self) -> bool:
+        """Say whether a vector can be had without waiting for a load in the background.
+
+        True after a load that failed, too: ``vector`` then says why there is none. Once ``RETRY_S``
+        have passed since, asking starts the next attempt.
+        """
+        if not self._background or self._state is _State.LOADED:
+            return True
+        if self._state is _State.FAILED and not self._may_retry():
+            return True
+        self._start_loading()
+        return False
+
+    @property
+    def space(self) -> str:
+        """Return "name:dimension" of the embedder.
+
+        Vectors of two spaces are never compared. Loads the model if need be. Raises EmbedderError.
+        """
+        if self._space is None:
+            self._space = self._ask(lambda one: f"{one.name}:{one.dimension}")
+        return self._space
+
+    def preload(self) -> None:
+        """Load the model now. Raises EmbedderError."""
+        try:
+            self._embedder.embed([PROBE])
+            self._space = f"{self._embedder.name}:{self._embedder.dimension}"
+        except EmbedderError as error:
+            self._failed(error)
+            raise
+        self._finish()
+
+    def vector(self, text: str) -> Vector:
+        """Return the text's vector: float32 (d,), length 1, read-only. Raises EmbedderError.
+
+        A load that failed is not tried again for ``RETRY_S``. With a load in the background, no
+        call waits for it: it is an EmbedderError until ``ready``.
+        """
+        with self._lock:
+            known = self._vectors.get(text)
+            if known is not None:
+                self._vectors.move_to_end(text)
+                return known
+        vector: Vector = self._ask(lambda one: one.embed([text])[0])
+        vector.flags.writeable = False
+        with self._lock:
+            self._vectors[text] = vector
+            if len(self._vectors) > VECTORS_KEPT:
+                self._vectors.popitem(last=False)
+        return vector
+
+    def truncates(self, text: str) -> bool:
+        """Say whether the embedder reads only the front of the text; never fails.
+
+        Counted in the embedder's tokens if it can count, else estimated, rather too high than too
+        low.
+        """
+        try:
+            if self._limit is None:
+                self._limit = self._ask(lambda one: one.max_tokens) or UNKNOWN_LIMIT
+            limit = self._limit
+            if text.isascii() and len(text) + ADDED_TOKENS <= limit:
+                return False  # no token is shorter than a character
+            count = getattr(self._embedder, "count_tokens", None) or estimated_tokens
+            return self._ask(lambda _: int(count(text))) > limit
+        except EmbedderError:
+            return estimated_tokens(text) > UNKNOWN_LIMIT
+
+    def when_ready(self, callback: Callable[[], object]) -> None:
+        """Call back once the model is there: now, or in the thread that loads it.
+
+        The newest ``WAITING_KEPT`` callbacks are kept; they must not raise.
+        """
+        with self._lock:
+            if self._background and self._state is not _State.LOADED:
+                self._waiting = [*self._waiting[1 - WAITING_KEPT :], callback]
+                return
+        callback()
+
+    # ----------------------------------------------------------------------- loading
+
+    def _ask(self, ask: Callable[[Embedder], T]) -> T:
+        """Ask the embedder something that may load its model. Raises EmbedderError."""
+        failure = self._failure
+        if self._background and self._state is not _State.LOADED:
+            raise LoadError(failure[0] if failure else "the model is being loaded")
+        if failure is not None and not self._may_retry():
+            raise LoadError(failure[0])
+        try:
+            answer = ask(self._embedder)
+        except LoadError as error:
+            self._failed(error)
+            raise
+        self._failure = None
+        return answer
+
+    def _may_retry(self) -> bool:
+        failure = self._failure
+        return failure is None or self._clock() >= failure[1]
+
+    def _start_loading(self) -> None:
+        with self._lock:
+            if self._state in (_State.LOADING, _State.LOADED):
+                return
+            self._state = _State.LOADING
+        threading.Thread(
+            target=self._load_in_background, name="tiered-cache-loader", daemon=True
+        ).start()
+
+    def _load_in_background(self) -> None:
+        try:
+            self.preload()
+        except EmbedderError:
+            return  # kept as the failure, which the next ``vector`` raises
+
+    def _failed(self, error: EmbedderError) -> None:
+        with self._lock:
+            self._failure = (str(error), self._clock() + RETRY_S)
+            self._state = _State.FAILED
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._failure, self._state = None, _State.LOADED
+            waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            callback()
+
+
+def estimated_tokens(text: str) -> int:
+    """Estimate how many tokens a text has: words by their letters, all else one a character."""
+    return ADDED_TOKENS + sum(-(-len(word) // LETTERS_PER_TOKEN) for word in _WORD.findall(text))

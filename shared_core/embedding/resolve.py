@@ -1,0 +1,205 @@
+"""One embedder out of anything that embeds: name, path, function, or a framework's embeddings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from shared_core.embedding import Embedder, EmbedderError
+from shared_core.embedding.sentence_transformers import SentenceTransformerEmbedder, source_of
+from shared_core.embedding.unit import unit_rows
+from shared_core.resilience import raising
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+PROBE = "The quick brown fox jumps over 13 lazy dogs."
+"""What an embedder without a name is asked, to know it again by its vector."""
+
+GRID = 0.01
+"""How finely the probe's vector is read: float32 errs by 1e-7, other models differ by far more."""
+
+MODEL_ATTRIBUTES = ("model", "model_name", "model_id", "deployment", "repo_id")
+MODEL_SETTINGS = ("dimensions", "output_dimensionality", "base_url", "openai_api_base")
+
+_shared: WeakValueDictionary[str, SentenceTransformerEmbedder] = WeakValueDictionary()
+_nameless: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+def resolve(embedder: Any = None) -> Embedder:
+    """Return an embedder whose rows are float32 of length 1, and checked.
+
+    Takes None (the local all-MiniLM-L6-v2), the name or path of a sentence-transformers model, such
+    a model itself, an ``Embedder``, LangChain or LlamaIndex embeddings, or a callable: list of n
+    texts
+    -> (n, d). Neither loads a model nor calls anything. Caches of one process share a model.
+
+    Raises ValueError for anything else.
+    """
+    if embedder is None or isinstance(embedder, (str, Path)):
+        return _local(embedder)
+    if isinstance(embedder, (SentenceTransformerEmbedder, CheckedEmbedder, FunctionEmbedder)):
+        return embedder
+    if isinstance(embedder, type) or inspect.iscoroutinefunction(embedder):
+        what = "a class: pass an object" if isinstance(embedder, type) else "a coroutine function"
+        raise ValueError(f"embedder {embedder!r} is {what}")
+    if callable(getattr(embedder, "embed", None)) and _has(embedder, "name", "dimension"):
+        return CheckedEmbedder(embedder)
+    for method in ("embed_documents", "get_text_embedding_batch", "encode"):
+        if callable(function := getattr(embedder, method, None)):
+            return FunctionEmbedder(
+                function, owner=embedder, name=declared_name(embedder), limit=_limit(embedder)
+            )
+    if callable(embedder):
+        return FunctionEmbedder(embedder, owner=embedder)
+    raise ValueError(
+        "embedder must be None, the name or path of a sentence-transformers model, an Embedder, "
+        "LangChain or LlamaIndex embeddings, or a callable (list of n texts -> (n, d) array), "
+        f"not {embedder!r}"
+    )
+
+
+def _local(name_or_path: str | Path | None) -> SentenceTransformerEmbedder:
+    source = source_of(name_or_path)
+    embedder = _shared.get(source)
+    if embedder is None:
+        embedder = _shared[source] = SentenceTransformerEmbedder(name_or_path)
+    return embedder
+
+
+def _has(embedder: Any, *names: str) -> bool:
+    """Look for attributes without asking for their values, which may load a model."""
+    missing = object()
+    return all(inspect.getattr_static(embedder, name, missing) is not missing for name in names)
+
+
+def _limit(embedder: Any) -> int | None:
+    limit = getattr(embedder, "max_seq_length", None)
+    return limit if isinstance(limit, int) else None
+
+
+def declared_name(embeddings: Any) -> str | None:
+    """Return class, model and settings of a framework's embeddings; None if they name no model."""
+    for attribute in MODEL_ATTRIBUTES:
+        model = getattr(embeddings, attribute, None)
+        if isinstance(model, str) and model and model != "unknown":
+            break
+    else:
+        return None
+    kind = type(embeddings)
+    settings = [
+        f"{name}={value}" for name in MODEL_SETTINGS if (value := getattr(embeddings, name, None))
+    ]
+    return " ".join([f"{kind.__module__}.{kind.__qualname__}", model, *settings])
+
+
+class CheckedEmbedder:
+    """An embedder of the user's whose rows are normalised and checked."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        count: Any = getattr(embedder, "count_tokens", None)
+        self.count_tokens: Callable[[str], int] | None = None
+        if callable(count):
+            self.count_tokens = lambda text: raising(EmbedderError, lambda: int(count(text)))
+
+    @property
+    def name(self) -> str:
+        """Return the name that the embedder gives itself. Raises EmbedderError."""
+        return raising(EmbedderError, lambda: str(self._embedder.name))
+
+    @property
+    def dimension(self) -> int:
+        """Return d. Raises EmbedderError."""
+        return raising(EmbedderError, lambda: int(self._embedder.dimension))
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Return how much of a text is read, None if not known. Raises EmbedderError."""
+        return raising(EmbedderError, lambda: getattr(self._embedder, "max_tokens", None))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[float32]:
+        """Return float32 of shape (n, dimension), rows of length 1. Raises EmbedderError."""
+        rows = raising(EmbedderError, self._embedder.embed, list(texts))
+        return unit_rows(rows, len(texts), self.dimension)
+
+
+class FunctionEmbedder:
+    """A function from n texts to (n, d) numbers, as an embedder.
+
+    Without a declared name it is known by the vector that it gives to one fixed text: two functions
+    never share a space, and one function has the same in every process. ``owner`` is the object
+    whose function it is. Any thread may call it at any time.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[list[str]], Any],
+        *,
+        owner: Any,
+        name: str | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._function, self._owner = function, owner
+        self._name = name
+        self._dimension: int | None = None
+        self._limit = limit
+
+    @property
+    def name(self) -> str:
+        """Return the declared name, or one made of the probe's vector. Raises EmbedderError."""
+        if self._name is None:
+            self._name = self._fingerprint()
+        return self._name
+
+    @property
+    def dimension(self) -> int:
+        """Return d, which the first call of the function tells. Raises EmbedderError."""
+        if self._dimension is None:
+            self.embed([PROBE])
+        assert self._dimension is not None  # noqa: S101 - embed has set it
+        return self._dimension
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Return how much of a text is read, None if not known."""
+        return self._limit
+
+    def embed(self, texts: Sequence[str]) -> NDArray[float32]:
+        """Return float32 of shape (n, dimension), rows of length 1. Raises EmbedderError."""
+        import numpy as np
+
+        if not texts:
+            return np.empty((0, self.dimension), dtype=np.float32)
+        rows = unit_rows(
+            raising(EmbedderError, self._function, list(texts)), len(texts), self._dimension
+        )
+        self._dimension = rows.shape[1]
+        return rows
+
+    def _fingerprint(self) -> str:
+        import numpy as np
+
+        label = getattr(self._owner, "__qualname__", type(self._owner).__qualname__)
+        worked_before = self._dimension is not None
+        try:
+            vector = self.embed([PROBE])[0]
+        except EmbedderError:
+            if not worked_before:
+                raise
+            return f"{label}@{self._token()}"  # a function that knows some texts only, as in tests
+        cells = np.rint(vector / GRID).astype("<i2")
+        return f"{label}@{sha256(cells.tobytes()).hexdigest()[:16]}"
+
+    def _token(self) -> str:
+        """Return a name that no other object has, in no process."""
+        try:
+            return _nameless.setdefault(self._owner, uuid4().hex)
+        except TypeError:  # the owner can be no weak key
+            return uuid4().hex

@@ -1,0 +1,265 @@
+"""Compare two readings, kind by kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+
+from shared_core.guard.figures import Figure
+from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP
+from shared_core.guard.reading import CONNECTORS, SYMMETRIC, Reading
+from shared_core.guard.thesaurus import FAILURES, OPPOSITES, canonical
+
+FRAME = 25
+"""Words that two questions must share at their ends to be called one frame filled twice."""
+
+UNSIDED = frozenset({"compar", "differenc", "differ", "distanc", "between", "similarity", "vs"})
+"""Terms that make the order of two operands of no matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that matters and is not the same: its kind, and what either question says."""
+
+    kind: str
+    asked: tuple[str, ...]
+    cached: tuple[str, ...]
+
+
+def compare(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Yield every difference; none between readings of one sequence of words."""
+    if asked.rest != cached.rest:
+        yield Difference("unread", (), ())
+    if asked.sequence == cached.sequence and asked.quotes == cached.quotes:
+        return
+    found = 0
+    for kind in _KINDS:
+        for difference in kind(asked, cached):
+            found += 1
+            yield difference
+    if not found:
+        yield from _content(asked, cached)
+
+
+def _figures(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    if asked.figures == cached.figures:
+        return
+    mine, theirs = _unmatched(asked.figures, cached.figures), _unmatched(cached.figures, asked.figures)
+    hard = any(not figure.soft for figure in mine + theirs)
+    if mine and theirs or hard:
+        if not (mine and theirs):  # "one" or "first" alone may be no number
+            mine, theirs = [f for f in mine if not f.soft], [f for f in theirs if not f.soft]
+        for kind in dict.fromkeys(figure.kind for figure in mine + theirs):
+            yield Difference(kind, _values(mine, kind), _values(theirs, kind))
+    elif not mine and not theirs and _reordered(asked, cached):
+        yield Difference("number", _values(asked.figures), _values(cached.figures))
+
+
+def _unmatched(some: Sequence[Figure], others: Sequence[Figure]) -> list[Figure]:
+    if not some:
+        return []
+    values = Counter(figure.value for figure in others)
+    found: list[Figure] = []
+    for figure in some:
+        values[figure.value] -= 1
+        if values[figure.value] < 0:
+            found.append(figure)
+    return found
+
+
+def _values(figures: Iterable[Figure], kind: str | None = None) -> tuple[str, ...]:
+    return tuple(f"{f.value} {f.unit}".strip() for f in figures if kind in (None, f.kind))
+
+
+def _reordered(asked: Reading, cached: Reading) -> bool:
+    """Tell whether the same numbers stand in another order, in roles that the order gives them."""
+    mine, theirs = ([f for f in each.figures if f.kind == "number"] for each in (asked, cached))
+    if [f.value for f in mine] == [f.value for f in theirs]:
+        return False
+    if all(f.unit for f in mine) and len({f.unit for f in mine}) == len(mine):
+        return False  # a unit tells each apart; whether they kept theirs is seen by the units
+    return not (_listed(asked) and _listed(cached))
+
+
+def _listed(reading: Reading) -> bool:
+    """Tell whether the numbers are joined by words whose two sides are the same: 3 and 5, 3 or 5."""
+    at = [i for i, word in enumerate(reading.sequence) if word[0].isdecimal()]
+    return all(
+        set(reading.sequence[one + 1 : other]) <= SYMMETRIC
+        for one, other in zip(at, at[1:], strict=False)
+    )
+
+
+def _units(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    mine, theirs = dict(asked.units), dict(cached.units)
+    bound_mine, bound_theirs = (
+        {f.value: f.unit for f in each.figures if f.unit} for each in (asked, cached)
+    )
+    swapped = [
+        (bound_mine[value], bound_theirs[value])
+        for value in bound_mine.keys() & bound_theirs.keys()
+        if not _same_unit(bound_mine[value], bound_theirs[value])
+    ]
+    if swapped:
+        yield Difference("unit", *(tuple(sorted(side)) for side in zip(*swapped, strict=True)))
+        return
+    mine = {u: soft for u, soft in mine.items() if not any(_same_unit(u, v) for v in cached_units(cached))}
+    theirs = {u: soft for u, soft in theirs.items() if not any(_same_unit(u, v) for v in cached_units(asked))}
+    if (mine and theirs) or not all((*mine.values(), *theirs.values())):
+        yield Difference("unit", tuple(mine), tuple(theirs))
+
+
+def cached_units(reading: Reading) -> Iterable[str]:
+    return [unit for unit, _ in reading.units]
+
+
+def _same_unit(one: str, other: str) -> bool:
+    return one == other or ("pound" in (one, other) and bool({"lb", "gbp"} & {one, other}))
+
+
+def _negation(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    if asked.odd == cached.odd:
+        return
+    plain, negated = (cached, asked) if asked.odd else (asked, cached)
+    if (plain.terms - negated.terms) & FAILURES:
+        return  # "the payment failed" beside "the payment did not go through"
+    yield Difference("negation", *(("not",) if each.odd else () for each in (asked, cached)))
+
+
+def _absent(
+    kind: str, mine: Sequence[str], theirs: Sequence[str], asked: Reading, cached: Reading
+) -> Iterator[Difference]:
+    """Find what one side marks as to be taken literally and the other does not say at all."""
+    if mine == theirs:
+        return
+    only_mine = tuple(each for each in mine if each not in theirs and not _says(cached, each))
+    only_theirs = tuple(each for each in theirs if each not in mine and not _says(asked, each))
+    if only_mine or only_theirs:
+        yield Difference(kind, only_mine, only_theirs)
+
+
+def _says(reading: Reading, literal: str) -> bool:
+    return literal in reading.words or literal.replace(" ", "") in reading.squashed
+
+
+def _names(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    mine = tuple(n for n in asked.names if not _named(n, cached))
+    theirs = tuple(n for n in cached.names if not _named(n, asked))
+    if mine or theirs:
+        yield Difference("name", mine, theirs)
+
+
+def _named(name: str, reading: Reading) -> bool:
+    return name in reading.words or any(alike(name, word) for word in reading.words)
+
+
+def alike(one: str, other: str) -> bool:
+    """Tell whether two words are forms of one word, or one is a slip of the pen for the other."""
+    front = len(commonprefix((one, other)))
+    if front < 3:  # noqa: PLR2004
+        return False
+    if front >= 4 and one[front:] in ALIKE_ENDINGS and other[front:] in ALIKE_ENDINGS:  # noqa: PLR2004
+        return True
+    return _one_slip(one, other, front)
+
+
+def _one_slip(one: str, other: str, front: int) -> bool:
+    """Tell whether words of six letters or more are one letter, or one swap of neighbours, apart."""
+    if min(len(one), len(other)) < 6:  # noqa: PLR2004
+        return False
+    mine, theirs = one[front:], other[front:]
+    return (
+        mine[1:] == theirs[1:] or mine[1:] == theirs or mine == theirs[1:]
+        or (mine[1::-1] == theirs[:2] and mine[2:] == theirs[2:])
+    )  # fmt: skip
+
+
+def _opposites(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
+    for term in sorted(mine & OPPOSITES.keys()):
+        against = OPPOSITES[term] & theirs
+        if against:
+            yield Difference("opposite", (term,), tuple(sorted(against)))
+
+
+def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    if (asked.terms | cached.terms) & UNSIDED:
+        return
+    for relation, left, right in asked.operands:
+        for other, other_left, other_right in cached.operands:
+            if (
+                relation == other
+                and (left - other_left) & other_right
+                and (right - other_right) & other_left
+            ):
+                yield Difference(
+                    "direction", (*sorted(left), *sorted(right)), (*sorted(other_left), *sorted(other_right))
+                )
+                return
+    if _swapped(asked, cached):
+        yield Difference("direction", asked.content, cached.content)
+
+
+def _swapped(asked: Reading, cached: Reading) -> bool:
+    """Tell whether two words changed places around a verb: does a dog eat a cat, does a cat eat a dog."""
+    if len(asked.content) != len(cached.content) or asked.content == cached.content:
+        return False
+    moved = [
+        i for i, pair in enumerate(zip(asked.content, cached.content, strict=True)) if pair[0] != pair[1]
+    ]
+    if len(moved) != 2:  # noqa: PLR2004
+        return False
+    one, other = moved
+    return (
+        asked.content[one] == cached.content[other]
+        and asked.content[other] == cached.content[one]
+        and other > one + 1
+    )
+
+
+def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    mine, theirs = asked.sequence, cached.sequence
+    shortest = min(len(mine), len(theirs))
+    if shortest < FRAME:
+        return
+    front = next((i for i in range(shortest) if mine[i] != theirs[i]), shortest)
+    back = next((i for i in range(shortest - front) if mine[-1 - i] != theirs[-1 - i]), shortest - front)
+    if front + back < FRAME:
+        return
+    only_mine, only_theirs = (
+        {canonical(word) for word in words[front : len(words) - back] if word not in STOP}
+        for words in (mine, theirs)
+    )
+    fewer = min(len(only_mine), len(only_theirs))
+    if max(len(only_mine), len(only_theirs)) < (1 if fewer else 2):
+        return
+    if len(only_mine & only_theirs) <= fewer / 4:
+        yield Difference("frame", tuple(sorted(only_mine)), tuple(sorted(only_theirs)))
+
+
+def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Find one content word in the place of another, all others being the same."""
+    mine, theirs = Counter(asked.content), Counter(cached.content)
+    only_mine, only_theirs = list((mine - theirs).elements()), list((theirs - mine).elements())
+    if len(only_mine) != 1 or len(only_theirs) != 1 or alike(only_mine[0], only_theirs[0]):
+        return
+    at_mine, at_theirs = asked.content.index(only_mine[0]), cached.content.index(only_theirs[0])
+    before = asked.content[at_mine - 1] if at_mine else "", cached.content[at_theirs - 1] if at_theirs else ""
+    after = asked.content[at_mine + 1 : at_mine + 2], cached.content[at_theirs + 1 : at_theirs + 2]
+    if before[0] == before[1] or after[0] == after[1]:
+        yield Difference("content", tuple(only_mine), tuple(only_theirs))
+
+
+def _quotes(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    return _absent("quote", asked.quotes, cached.quotes, asked, cached)
+
+
+def _identifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    return _absent("identifier", asked.identifiers, cached.identifiers, asked, cached)
+
+
+_KINDS = (
+    _figures, _units, _negation, _quotes, _identifiers, _names, _opposites, _direction, _frame,
+)  # fmt: skip

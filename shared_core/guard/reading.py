@@ -1,0 +1,241 @@
+"""What the guard reads in one question: everything that two questions are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from itertools import takewhile
+
+from shared_core.guard.figures import Figure, read_figures
+from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP
+from shared_core.guard.thesaurus import canonical
+from shared_core.guard.tokens import Token, clean, fold, quoted, tokens
+
+LIMIT = 6000
+"""Characters read closely; of what follows only a digest of the words is compared."""
+
+CONNECTORS = {
+    "to": "to", "into": "to", "→": "to", "->": "to", "=>": "to", "in": "in", "than": "than",
+    ">": "than", "<": "than", "before": "before", "after": "after", "with": "with", "by": "by",
+    "over": "over", "instead": "instead", "for": "for", "from": "from",
+}  # fmt: skip
+"""Words between two operands whose order counts -> the relation they make."""
+
+SYMMETRIC = frozenset({"and", "or", "vs", "versus", "v", "&", "+", "*", "plus", "times", "nor", ","})
+
+Operands = tuple[str, frozenset[str], frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One question as the guard sees it. All words are folded; ``terms`` and ``content`` canonical.
+
+    ``sequence`` is every word, number and sign in order, without case and punctuation; two readings
+    of one sequence do not differ. ``content`` leaves out the words that carry none. ``odd`` tells
+    whether the negations are odd in number.
+    """
+
+    sequence: tuple[str, ...]
+    words: frozenset[str]
+    terms: frozenset[str]
+    content: tuple[str, ...]
+    places: tuple[int, ...]
+    figures: tuple[Figure, ...]
+    units: tuple[tuple[str, bool], ...]
+    odd: bool
+    names: tuple[str, ...]
+    identifiers: tuple[str, ...]
+    quotes: tuple[str, ...]
+    operands: tuple[Operands, ...]
+    rest: bytes = b""
+    squashed: str = ""
+
+
+@dataclass(slots=True)
+class _Words:
+    """What is gathered while the words are read, in order."""
+
+    sequence: list[str] = field(default_factory=list)
+    words: set[str] = field(default_factory=set)
+    terms: list[str] = field(default_factory=list)
+    content: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    identifiers: list[str] = field(default_factory=list)
+    negations: int = 0
+    upper: int = 0
+    lower: int = 0
+
+
+def read(text: str) -> Reading:
+    """Read a question; remembered for the latest ones."""
+    return _read_short(text) if len(text) <= 1000 else _read_long(text)  # noqa: PLR2004
+
+
+def _read(text: str) -> Reading:
+    plain = clean(text[:LIMIT])
+    rest = _digest(text[LIMIT:]) if len(text) > LIMIT else b""
+    unquoted, quotes = quoted(plain)
+    stream = list(tokens(unquoted))
+    figures, units, taken = read_figures(stream)
+    words = _read_words(stream, taken)
+    title = words.lower == 0 and words.upper > 2 or words.upper > 2 * (words.lower + 1)  # noqa: PLR2004
+    return Reading(
+        sequence=tuple(words.sequence),
+        words=frozenset(words.words),
+        terms=frozenset(words.terms),
+        content=tuple(words.content),
+        places=tuple(words.places),
+        figures=tuple(figures),
+        units=tuple(units),
+        odd=words.negations % 2 == 1,
+        names=() if title else tuple(dict.fromkeys(words.names)),
+        identifiers=tuple(dict.fromkeys(words.identifiers)),
+        quotes=quotes,
+        operands=tuple(_read_operands(words.terms)),
+        rest=rest,
+        squashed="".join(words.sequence),
+    )
+
+
+_read_short = lru_cache(maxsize=4096)(_read)
+_read_long = lru_cache(maxsize=128)(_read)
+
+
+def _digest(text: str) -> bytes:
+    words = (fold(token.text + token.tail) for token in tokens(clean(text)) if token.kind != "stop")
+    return sha256(" ".join(words).encode("utf-8", "surrogatepass")).digest()
+
+
+def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
+    words, initial = _Words(), True
+    for place, token in enumerate(stream):
+        if token.kind == "stop":
+            initial = initial or token.text in '.?!:\n"'
+            if token.text == ",":
+                words.terms.append(",")
+            continue
+        whole = fold(token.text + token.tail)
+        words.sequence.append(whole)
+        if place in taken:
+            name = taken[place]
+            words.words.add(whole)
+            words.terms.append(name or f"#{whole}")
+            if name:
+                _add_content(words, name)
+        elif token.kind in ("url", "email", "path", "dotted"):
+            identifier = whole.rstrip(".,;:!?)]}/").removeprefix("https://").removeprefix("http://")
+            words.identifiers.append(identifier.removeprefix("www."))
+        elif token.kind in ("number", "word") and token.tail:
+            words.identifiers.append(whole)
+            words.words.add(whole)
+        elif token.kind == "acronym":
+            _read_word(words, token.text.replace(".", ""), initial)
+        elif token.kind == "word":
+            _read_word(words, token.text, initial)
+        elif token.kind == "sign":
+            words.terms.append(whole)
+        initial = False
+    return words
+
+
+def _read_word(words: _Words, text: str, initial: bool) -> None:
+    word = fold(text)
+    word, negated = _without_negation(word)
+    words.negations += negated
+    if "'" in word:
+        word = next(filter(None, word.split("'")), word)
+    if word in NEGATIVE:
+        words.negations += 1
+        words.words.add(word)
+        word = NEGATIVE[word]
+    elif word in NEGATIONS:
+        words.negations += 1
+    words.words.add(word)
+    term = _with_particle(words, word) or canonical(word)
+    words.terms.append(term)
+    if word not in STOP and word not in NEGATIONS:
+        _add_content(words, term)
+    if not text[0].isupper():
+        words.lower += not initial
+    elif not initial:
+        words.upper += 1
+        if word not in STOP or (text.isupper() and len(text) > 1):
+            words.names.append(word)
+    if any(char.isupper() for char in text[1:]) and any(char.islower() for char in text):
+        words.identifiers.append(word)
+
+
+def _add_content(words: _Words, term: str) -> None:
+    if len(term) == 1 or max(term) > "\u024f":
+        return  # letters of lists, and scripts whose words the guard does not know
+    words.content.append(term)
+    words.places.append(len(words.terms) - 1)
+
+
+def _without_negation(word: str) -> tuple[str, int]:
+    """Split "isn't" into "is" and one negation."""
+    if word.endswith("n't"):
+        return {"ca": "can", "wo": "will", "sha": "shall"}.get(word[:-3], word[:-3]), 1
+    return word, 0
+
+
+def _with_particle(words: _Words, word: str) -> str | None:
+    """Join "turn … off" to one verb, in the place of the verb; return the particle's own term."""
+    verbs = PARTICLES.get(word)
+    if not verbs:
+        return None
+    recent = takewhile(lambda back: words.terms[-back] != ",", range(1, min(4, len(words.terms)) + 1))
+    for back in recent:
+        verb = words.terms[-back]
+        if verb in verbs:
+            joined = canonical(f"{verb}_{word}")
+            at = len(words.terms) - back
+            words.terms[at] = joined
+            if at in words.places:
+                words.content[words.places.index(at)] = joined
+            else:
+                words.content.append(joined)
+                words.places.append(at)
+            return "~"
+    return None
+
+
+def _read_operands(terms: Sequence[str]) -> list[Operands]:
+    """Find what stands left and right of the words whose two sides are not the same."""
+    found: list[Operands] = []
+    origin: frozenset[str] = frozenset()
+    target: frozenset[str] = frozenset()
+    for place, term in enumerate(terms):
+        relation = CONNECTORS.get(term)
+        if relation is None:
+            continue
+        left = frozenset(_side(reversed(terms[max(0, place - 8) : place]), relation))
+        right = frozenset(_side(terms[place + 1 : place + 9], relation))
+        if relation == "from":
+            origin = origin or right
+        if relation == "to":
+            target = target or right
+        if relation == "after":
+            relation, left, right = "before", right, left
+        elif term == "<":
+            left, right = right, left
+        if left and right:
+            found.append((relation, left, right))
+    if origin and target:
+        found.append(("to", origin, target))
+    return found
+
+
+def _side(terms: Sequence[str] | object, relation: str) -> list[str]:
+    picked: list[str] = []
+    for term in terms:  # type: ignore[attr-defined]
+        if term == "," or (term in CONNECTORS and relation != "than"):
+            break
+        if term not in STOP and term != "~":
+            picked.append(term)
+        if len(picked) == (6 if relation == "than" else 3):
+            break
+    return picked

@@ -1,0 +1,104 @@
+"""A text as tokens: words, numbers, marks, and what must not be taken apart.
+
+    text --NFKC, plain quotes and dashes--> clean --one regular expression--> tokens
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_PLAIN = str.maketrans(
+    {
+        "‘": "'", "’": "'", "‛": "'", "′": "'", "`": "`",
+        "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "「": '"', "」": '"',
+        "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": " - ", "−": "-",
+        "⇒": "→", "×": "*", "÷": "/", "\u00ad": None, "\u200b": None, "\ufeff": None,
+    }
+)  # fmt: skip
+
+_ENDINGS = (
+    "py|js|ts|jsx|tsx|java|cpp|hpp|rs|go|rb|php|sh|sql|html|css|json|yaml|yml|toml|xml|csv|tsv|txt"
+    "|md|pdf|docx?|xlsx?|pptx?|png|jpe?g|gif|svg|mp3|mp4|zip|gz|tar|exe|dll|ipynb|log|ini|cfg|conf"
+    "|com|org|net|io|dev|edu|gov|ai|co|uk|de|fr|in|eu"
+)
+
+_TOKEN = re.compile(
+    rf"""
+    (?P<url>(?:https?://|www\.)[^\s<>"'`]+)
+  | (?P<email>(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
+  | (?P<path>(?<![\w/\\])(?:~|\.{{1,2}}|[A-Za-z]:)?(?:[/\\][\w.+-]*\w)+[/\\]?)
+  | (?P<dotted>(?<![\w.-])[^\W\d][\w-]*(?:\.[\w-]+)*\.(?:{_ENDINGS})(?![\w-]))
+  | (?P<acronym>(?<![\w.])(?:[^\W\d_]\.){{2,}}(?:[^\W\d_](?!\w))?)
+  | (?P<iso>(?<![\w.])\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}(?![\w-]|\.\d))
+  | (?P<date>(?<![\w.])\d{{1,2}}(?P<sep>[-/.])\d{{1,2}}(?P=sep)(?:\d{{4}}|\d\d)(?![\w-]|\.\d))
+  | (?P<version>(?<![\w.])(?:[vV]\d+(?:\.\d+)*|\d+(?:\.\d+){{2,}})(?:-(?:rc|beta|alpha)[\d.]*)?(?!\w))
+  | (?P<clock>(?<![\w.])\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\w:]))
+  | (?P<number>(?:(?<=\s)-|(?<=^)-|(?<=\()-)?(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+)(?:\.\d+)?)
+    (?P<tail>[^\W\d_]\w*)?
+  | (?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?P<rest>[\d_]\w*)?|_\w+)
+  | (?P<sign>->|=>|→|[$€£¥₹%°+*/=<>&])
+  | (?P<stop>[.?!:;\n,()"])
+    """,
+    re.VERBOSE,
+)
+
+_QUOTED = re.compile(
+    r"""```(.+?)```|`([^`\n]+)`|"([^"\n]{1,300})"|(?<![\w'])'([^'\n]{1,300})'(?![\w'])""", re.DOTALL
+)
+_SPACES = re.compile(r"\s+")
+
+
+class Token(NamedTuple):
+    """A piece of a text: its kind (a group of the pattern), its text, the letters right after it."""
+
+    kind: str
+    text: str
+    tail: str
+
+
+def clean(text: str) -> str:
+    """Bring compatibility forms, quotes, dashes and digits of any script into plain ones."""
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
+    return "".join(
+        str(unicodedata.digit(char)) if not char.isascii() and char.isdecimal() else char
+        for char in text
+    )
+
+
+def fold(text: str) -> str:
+    """Drop case and accents."""
+    if text.isascii():
+        return text.lower()
+    marked = unicodedata.normalize("NFKD", text.casefold())
+    return unicodedata.normalize("NFKC", "".join(c for c in marked if not unicodedata.combining(c)))
+
+
+def quoted(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return the text without the marks of quotes and code, and what stood between them, folded."""
+    if "`" not in text and '"' not in text and "'" not in text:
+        return text, ()
+    found: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        inside = next(filter(None, match.groups()))
+        found.append(_SPACES.sub(" ", fold(inside)).strip(" .,!?;:"))
+        return f" {inside} "
+
+    return _QUOTED.sub(keep, text), tuple(sorted({each for each in found if each}))
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """Yield the tokens of a clean text, in order."""
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        if kind in ("tail", "number"):
+            yield Token("number", match["number"].replace(",", ""), match["tail"] or "")
+        elif kind == "word":
+            yield Token("word", match["word"], match["rest"] or "")
+        else:
+            yield Token(kind, match[0], "")

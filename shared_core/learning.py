@@ -1,0 +1,88 @@
+"""What a policy learnt, shared by all processes: a fold over the labels in the store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from shared_core.forking import renew_after_fork
+from shared_core.stores import Store
+from shared_core.thresholds import Label, Policy
+
+REFRESH_S = 1.0
+"""How old the labels known here may be; others' labels are in effect after this long."""
+
+NAMESPACES_KEPT = 1000
+
+
+class Learner:
+    """Keeps a policy's state for each namespace and brings it up to date from the store.
+
+    Every process folds the same labels in the same order, so all come to one state. Methods that
+    read or write the store raise StoreError.
+    """
+
+    def __init__(
+        self, policy: Policy, store: Store, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._policy, self._store, self._clock = policy, store, clock
+        self._known: dict[str, tuple[int, int, float, Any]] = {}  # era, label number, when, state
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Give the child a lock of its own."""
+        self._lock = threading.Lock()
+
+    def state(self, namespace: str) -> Any:
+        """Return the state, read from the store if what is known is older than ``REFRESH_S``."""
+        if not self._policy.learns:
+            return None
+        known = self._known.get(namespace)
+        if known is not None and self._clock() - known[2] < REFRESH_S:
+            return known[3]
+        return self.refresh(namespace)
+
+    def refresh(self, namespace: str) -> Any:
+        """Fold what was added since the last time, and return the state."""
+        era = self._era(namespace)
+        with self._lock:
+            known = self._known.get(namespace)
+            seen, state = (
+                (known[1], known[3]) if known and known[0] == era else (0, self._policy.start())
+            )
+            name = _log(namespace, era)
+            for number, text in self._store.load_state({name: seen}).get(name, ()):
+                seen = number
+                label = Label.from_json(text)
+                if label is not None:
+                    state = self._policy.learn(state, label)
+            if len(self._known) >= NAMESPACES_KEPT:
+                self._known.clear()
+            self._known[namespace] = (era, seen, self._clock(), state)
+            return state
+
+    def learn(self, namespace: str, label: Label) -> None:
+        """Add a label for all processes; here it is in effect at once."""
+        if self._policy.learns:
+            self._store.add_labels(_log(namespace, self._era(namespace)), [label.to_json()])
+            self.refresh(namespace)
+
+    def forget(self, namespace: str) -> None:
+        """Start anew, in every process."""
+        self._store.increment({_era_key(namespace): 1})
+        self._known.pop(namespace, None)
+
+    def _era(self, namespace: str) -> int:
+        key = _era_key(namespace)
+        return int(self._store.get_many([key]).get(key, b"0"))
+
+
+def _era_key(namespace: str) -> str:
+    return f"era:{namespace}"
+
+
+def _log(namespace: str, era: int) -> str:
+    return f"labels:{era}:{namespace}"

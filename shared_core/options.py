@@ -1,0 +1,131 @@
+"""What a cache can be told, checked once, at construction."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any, Literal
+
+from shared_core.events import LookupEvent
+from shared_core.guard import Guard
+from shared_core.thresholds import Policy, Static
+
+Seconds = float | int | timedelta
+Hook = Callable[[LookupEvent], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of ``ResponseCache.open``.
+
+    ``namespace``       tenant; hashed into every key and scope, never crossed
+    ``semantic``        False: exact tier alone, no embedder is ever loaded
+    ``threshold``       a policy, or a similarity 0..1, which means ``Static(similarity)``
+    ``embedder``        None for the local all-MiniLM-L6-v2; a name, a path, an ``Embedder``,
+    LangChain or
+                        LlamaIndex embeddings, or a callable: list of n texts -> (n, d) array
+    ``load``            "lazy": the first lookup that needs the model loads it; "background": no
+    answer is
+                        ever delayed by its loading, the semantic tier is silent until it is there
+    ``guard``           True, False, or a ``Guard``
+    ``ttl``             seconds or timedelta that an entry lives, None for ever; a hit does not
+    extend it ``max_entries``     most entries in the store; the least recently used goes first
+    ``timeout``         seconds that a lookup or a store may wait for the store ``coalesce``
+    equal requests of ``answer`` in flight wait for one model call ``lease``           at most this
+    many seconds ``hit_usage``       "mark": usage of a hit stands in the mark alone; "keep": it
+    stays in the message ``encryption_key``  Fernet key for question and answer at rest ``hooks``
+    callables given each ``LookupEvent``
+
+    Raises ValueError for a value that makes no sense, naming it and the remedy.
+    """
+
+    namespace: str = "default"
+    semantic: bool = True
+    threshold: Policy | float = field(default_factory=Static)
+    embedder: Any = None
+    load: Literal["lazy", "background"] = "lazy"
+    guard: bool | Guard = True
+    ttl: Seconds | None = timedelta(days=7)
+    max_entries: int | None = None
+    timeout: float = 0.25
+    coalesce: bool = True
+    lease: float = 30.0
+    hit_usage: Literal["mark", "keep"] = "mark"
+    encryption_key: str | bytes | None = None
+    hooks: Iterable[Hook] = ()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Options:
+        """Check names, then values."""
+        names = [one.name for one in fields(cls)]
+        for name in options:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+                raise ValueError(f"unknown option {name!r}; {hint}")
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.namespace, str) or not self.namespace:
+            raise ValueError(f"namespace must be a text that is not empty, not {self.namespace!r}")
+        _choose("load", self.load, ("lazy", "background"))
+        _choose("hit_usage", self.hit_usage, ("mark", "keep"))
+        for name in ("semantic", "coalesce"):
+            _choose(name, getattr(self, name), (True, False))
+        for name in ("timeout", "lease"):
+            seconds(name, getattr(self, name))
+        if self.ttl is not None:
+            seconds("ttl", self.ttl)
+        most = self.max_entries
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise ValueError(
+                f"max_entries must be a whole number of at least 1, or None, not {most!r}"
+            )
+        object.__setattr__(self, "threshold", _policy(self.threshold))
+        hooks = tuple(self.hooks)
+        for hook in hooks:
+            if not callable(hook):
+                raise ValueError(f"hooks must be callables that take a LookupEvent, not {hook!r}")
+        object.__setattr__(self, "hooks", hooks)
+
+    @property
+    def policy(self) -> Policy:
+        """Return the threshold as a policy."""
+        return _policy(self.threshold)
+
+    def chosen_guard(self) -> Guard | None:
+        """Return the guard to ask, or None. Raises ValueError for what is none."""
+        if self.guard is False:
+            return None
+        guard = Guard() if self.guard is True else self.guard
+        if not callable(getattr(guard, "differences", None)):
+            raise ValueError(f"guard must be True, False or a Guard, not {self.guard!r}")
+        return guard
+
+
+def seconds(name: str, value: Seconds) -> float:
+    """Return a duration in seconds; raises ValueError unless above 0. Infinity is for ever."""
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
+        raise ValueError(f"{name} must be seconds above 0 or a timedelta, not {value!r}")
+    return math.inf if number == math.inf else float(number)
+
+
+def _choose(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+
+
+def _policy(threshold: Any) -> Policy:
+    if isinstance(threshold, (int, float)) and not isinstance(threshold, bool):
+        return Static(threshold)
+    if all(callable(getattr(threshold, name, None)) for name in ("decide", "learn", "start")):
+        policy: Policy = threshold
+        return policy
+    raise ValueError(
+        "threshold must be a similarity from 0 to 1 or a policy such as Static(0.9) or Feedback(), "
+        f"not {threshold!r}"
+    )

@@ -1,0 +1,104 @@
+"""What is stored, and what a lookup may find: ``Hit``, ``Explore`` or ``Miss``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+    Vector = NDArray[float32]
+
+
+class Tier(StrEnum):
+    """Which tier answered; ``str(tier)`` is its name."""
+
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's answer, in no framework's types.
+
+    ``format`` "text" means that ``text`` is all of it: such answers are served across frameworks.
+    Any other format is served only to the framework that wrote it, which finds its own message as
+    JSON in ``payload`` (a "text" answer may carry one too, for what text cannot say).
+    ``exact_only`` answers are never served by meaning: tool calls, refusals, cut-off texts.
+    ``usage`` counts tokens: ``input_tokens``, ``output_tokens`` and what the provider adds.
+    """
+
+    text: str
+    payload: str | None = None
+    format: str = "text"
+    model: str | None = None
+    usage: Mapping[str, int] | None = None
+    finish_reason: str | None = None
+    exact_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of a store: found by its exact key or, within its scope, by its vector.
+
+    ``vector`` is float32 of shape (d,) and length 1, or None if the question is only matched
+    exactly; ``space`` names the embedder that made it. ``created`` and ``expires`` are seconds
+    since the epoch; ``expires`` None means never.
+    """
+
+    key: str
+    scope: str
+    namespace: str
+    question: str | None
+    answer: Answer
+    model: str = ""
+    tags: tuple[str, ...] = ()
+    created: float = 0.0
+    expires: float | None = None
+    space: str = ""
+    vector: Vector | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A live record near a question; ``similarity`` is the cosine of their vectors, -1..1."""
+
+    record: Record
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An answer from the cache. ``age`` is in seconds, ``similarity`` 1.0 for exact hits."""
+
+    answer: Answer
+    tier: Tier
+    similarity: float
+    entry_id: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explore:
+    """A candidate that is not proven: ask the model, its fresh answer labels the candidate."""
+
+    candidate: Record
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No answer, and why: ``absent temperature truncated not_user_text guard threshold store …``.
+
+    ``similarity`` is that of the nearest candidate, when there was one.
+    """
+
+    reason: str
+    similarity: float | None = None
+
+
+Outcome = Hit | Explore | Miss

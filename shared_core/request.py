@@ -1,0 +1,247 @@
+"""What is asked: scope and question, their canonical form, and the key made of them.
+
+    messages, parameters, context --canonical JSON--> scope --sha256--> Address(key, scope)
+
+Two requests share an answer only if they have one key, or one scope and questions of one meaning.
+What is in the scope, and how it is spelt, is frozen: a change needs a new ``FORMAT``, which empties
+every cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+FORMAT = 1
+"""Version of the canonical form; part of every scope and key."""
+
+CANONICAL_PARAMETERS = (
+    "provider", "base_url", "model", "temperature", "top_p", "max_tokens", "stop", "seed", "n",
+    "tools", "tool_choice", "response_schema", "reasoning",
+)  # fmt: skip
+
+DEFAULT_BASE_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "mistralai": "https://api.mistral.ai/v1",
+    "groq": "https://api.groq.com",
+    "ollama": "http://localhost:11434",
+    "google": "https://generativelanguage.googleapis.com",
+}
+
+VOLATILE_MESSAGE_FIELDS = frozenset(
+    {"id", "response_metadata", "usage_metadata", "artifact", "example", "type", "tiered_cache"}
+)
+"""What differs between two runs of one conversation and never reaches the model."""
+
+VOLATILE_PART_FIELDS = frozenset({"cache_control", "index"})
+
+
+class Address(NamedTuple):
+    """Where a request lives in a store: hex sha256 digests, with the namespace hashed into both."""
+
+    key: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a model: everything its answer depends on.
+
+    ``scope`` is compared byte for byte, ``question`` alone may be matched by meaning.
+    ``exact_only`` says why it must not be (a ``Miss.reason``), or is None. ``format`` names the
+    framework whose messages the asker can read; answers of plain text are read by all.
+    ``uncacheable`` says why the request has no stable identity at all (also a ``Miss.reason``): it
+    is neither looked up nor stored.
+    """
+
+    question: str | None
+    scope: str
+    model: str = ""
+    exact_only: str | None = None
+    format: str = "text"
+    uncacheable: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        question: str | None,
+        model: str = "",
+        system: str | None = None,
+        history: Iterable[Mapping[str, Any]] = (),
+        params: Mapping[str, Any] | None = None,
+        context: Any = None,
+        *,
+        exact_only: str | None = None,
+        format: str = "text",
+    ) -> Request:
+        """Build a request from neutral messages: ``{"role": …, "content": …}``.
+
+        ``history`` is every message before the question, in order; ``params`` may use the canonical
+        names and any others; ``context`` is whatever else the answer depends on, as JSON values.
+
+        Raises TypeError or ValueError if a value has no JSON form, naming the value.
+        """
+        messages = [{"role": "system", "content": system}] if system is not None else []
+        parameters = canonical_parameters({"model": model or None, **(params or {})})
+        scope: dict[str, Any] = {
+            "messages": canonical_messages([*messages, *history]),
+            "params": parameters,
+        }
+        if context is not None:
+            scope["context"] = context
+        if question is None:
+            exact_only = exact_only or "not_user_text"
+        elif (parameters.get("temperature") or 0) > 0:
+            exact_only = exact_only or "temperature"
+        return cls(
+            question, canonical_json(scope), str(parameters.get("model", "")), exact_only, format
+        )
+
+    def address(self, namespace: str) -> Address:
+        """Digest this request for one namespace."""
+        head = f"{FORMAT}\n{json.dumps(namespace)}\n{self.scope}"
+        scope = sha256(head.encode()).hexdigest()
+        tail = "none" if self.question is None else "text " + self.question
+        return Address(
+            sha256(f"{scope}\n{tail}".encode("utf-8", "surrogatepass")).hexdigest(), scope
+        )
+
+
+def canonical_json(value: Any) -> str:
+    """Spell a JSON value in exactly one way: sorted keys, no spaces, ASCII.
+
+    Raises TypeError for a value that JSON does not have, ValueError for NaN and infinities.
+    """
+    try:
+        return _ENCODER.encode(value)
+    except TypeError as error:
+        raise TypeError(f"not a JSON value in a request: {error}") from None
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__}")
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, default=_refuse
+)
+
+
+def canonical_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring model parameters into canonical form; None and absent are equal.
+
+    Unknown names go to ``extra`` verbatim. Whole floats become integers (0.0 is 0), a lone ``stop``
+    becomes a list, ``n=1`` and a provider's default base URL are left out.
+    """
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = dict(params.get("extra") or {})
+    for name, value in params.items():
+        if value is None or name == "extra":
+            continue
+        (known if name in CANONICAL_PARAMETERS else extra)[name] = value
+    if isinstance(known.get("stop"), str):
+        known["stop"] = [known["stop"]]
+    for name in ("stop", "tools"):
+        if name in known and not known[name]:
+            del known[name]
+    for name, value in known.items():
+        if isinstance(value, float) and value.is_integer():
+            known[name] = int(value)
+    if known.get("n") == 1:
+        del known["n"]
+    if "base_url" in known:
+        url = str(known["base_url"]).rstrip("/")
+        known["base_url"] = url
+        if url == DEFAULT_BASE_URLS.get(str(known.get("provider", ""))):
+            del known["base_url"]
+    extra = {name: value for name, value in extra.items() if value is not None}
+    if extra:
+        known["extra"] = extra
+    return known
+
+
+def canonical_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Bring messages into canonical form.
+
+    Volatile fields go, tool calls become ``{id, name, args}`` in either framework's spelling, and
+    their ids are numbered in order of appearance, so that which result answers which call stays and
+    the provider's random ids do not.
+    """
+    numbers: dict[str, str] = {}
+    return [_message(message, numbers) for message in messages]
+
+
+def _message(message: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in message.items():
+        if name in VOLATILE_MESSAGE_FIELDS or value is None or value in ([], {}):
+            continue
+        if name == "tool_calls":
+            value = [_tool_call(call, numbers) for call in value]
+        elif name == "tool_call_id":
+            value = numbers.setdefault(value, f"call_{len(numbers)}")
+        kept[name] = value
+    kept.setdefault("content", "")
+    if not isinstance(kept["content"], str):
+        kept["content"] = _content(kept["content"], kept.get("role") == "assistant")
+    if numbers:
+        for name in kept.keys() - {"role", "tool_calls", "tool_call_id"}:
+            if not isinstance(kept[name], str):
+                kept[name] = _renumbered(kept[name], numbers)
+    return kept
+
+
+def _tool_call(call: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
+    function = call.get("function") or {}
+    args = call.get("args", function.get("arguments"))
+    if isinstance(args, str):
+        with suppress(ValueError):  # a model may write what is not JSON: compared as text
+            args = json.loads(args)
+    identifier = call.get("id") or f"unnamed {len(numbers)}"
+    return {
+        "id": numbers.setdefault(identifier, f"call_{len(numbers)}"),
+        "name": call.get("name", function.get("name")),
+        "args": args,
+    }
+
+
+def _content(parts: Any, of_assistant: bool) -> Any:
+    """Drop what is volatile in content parts; a lone text part is the text itself."""
+    if not isinstance(parts, (list, tuple)):
+        return parts
+    kept: list[Any] = []
+    for part in parts:
+        if isinstance(part, Mapping):
+            part = {
+                name: value
+                for name, value in part.items()
+                if name not in VOLATILE_PART_FIELDS
+                and value is not None
+                and not (name == "id" and _is_volatile_id(part, value, of_assistant))
+            }
+            if part.keys() == {"type", "text"} and part["type"] == "text":
+                part = part["text"]
+        kept.append(part)
+    return kept[0] if len(kept) == 1 and isinstance(kept[0], str) else kept
+
+
+def _is_volatile_id(part: Mapping[str, Any], value: Any, of_assistant: bool) -> bool:
+    if part.get("type") in ("tool_use", "tool_call"):
+        return False  # renumbered instead
+    return of_assistant or str(value).startswith("lc_")
+
+
+def _renumbered(value: Any, numbers: Mapping[str, str]) -> Any:
+    """Replace every string that is a tool-call id, keys included."""
+    if isinstance(value, str):
+        return numbers.get(value, value)
+    if isinstance(value, Mapping):
+        return {numbers.get(k, k): _renumbered(v, numbers) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_renumbered(item, numbers) for item in value]
+    return value

@@ -1,0 +1,184 @@
+"""The semantic tier: question -> vector -> neighbours in scope -> guard -> policy -> who is served.
+
+Methods that touch the store or the embedder raise ``Unavailable`` when it fails.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from shared_core.embedding.memo import Memo
+from shared_core.entry_id import EntryId
+from shared_core.learning import Learner
+from shared_core.options import Options
+from shared_core.record import Explore, Hit, Miss, Neighbour, Outcome, Record, Tier
+from shared_core.request import Address, Request
+from shared_core.resilience import Fuse, Unavailable
+from shared_core.stores import Store
+from shared_core.thresholds import Candidate, Serve, Skip
+from shared_core.thresholds import Explore as Try
+
+if TYPE_CHECKING:
+    from shared_core.record import Vector
+
+CUT_OFF = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "content_filter", "refusal", "error"}
+)
+"""Finish reasons, in lower case, of answers that are only served to the very same request."""
+
+EMBEDDER_REST_S = 30.0
+
+
+class SemanticTier:
+    """Finds who answered the same question in other words, within one scope.
+
+    ``fuse`` guards the store, and is the cache's own.
+    """
+
+    def __init__(
+        self, options: Options, store: Store, fuse: Fuse, count_error: Callable[[str], None]
+    ) -> None:
+        self._store, self._fuse = store, fuse
+        self._guard, self._policy = options.chosen_guard(), options.policy
+        self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
+        self._memo = Memo(options.embedder, load=options.load)
+        self.embedder_fuse = Fuse("embedder", count_error, rest=EMBEDDER_REST_S)
+        self.learner = Learner(self._policy, store)
+
+    def find(self, request: Request, namespace: str, address: Address, now: float) -> Outcome:
+        """Return a Hit, an Explore, or a Miss with its reason."""
+        reason = self._why_exact_only(request)
+        if reason is not None or request.question is None:
+            return Miss(reason or "not_user_text")
+        if not self._memo.ready:
+            return Miss("loading")
+        try:
+            embedded = self._embed(request.question)
+        except Unavailable:
+            return Miss("embedder")
+        if embedded is None:
+            return Miss("truncated")
+        near = [
+            one
+            for one in self._fuse.call(
+                self._store.nearest, address.scope, *embedded, self._policy.k
+            )
+            if one.record.scope == address.scope
+            and one.record.namespace == namespace
+            and is_readable(one.record, request)
+            and not one.record.answer.exact_only
+        ]
+        return self._choose(request.question, near, namespace, address, now)
+
+    def _choose(
+        self, question: str, near: list[Neighbour], namespace: str, address: Address, now: float
+    ) -> Outcome:
+        best = near[0].similarity if near else None
+        state = self._fuse.call(self.learner.state, namespace)
+        candidates = [self._candidate(question, one) for one in near]
+        while True:
+            decision = self._policy.decide(candidates, state, self._rng)
+            match decision:
+                case Skip(reason):
+                    return Miss(reason, best)
+                case Try(index):
+                    return Explore(near[index].record, near[index].similarity)
+                case Serve(index):
+                    record, similarity = near[index].record, near[index].similarity
+                    if not self._is_refused(record, address.key):
+                        serving = EntryId(record.key, address.key, similarity)
+                        age = max(0.0, now - record.created)
+                        return Hit(record.answer, Tier.SEMANTIC, similarity, str(serving), age)
+                    del near[index], candidates[index]
+
+    def _candidate(self, question: str, one: Neighbour) -> Candidate:
+        if self._guard is None:
+            return Candidate(one.similarity)
+        differences = self._guard.differences(question, one.record.question or "")
+        return Candidate(one.similarity, differences)
+
+    def _why_exact_only(self, request: Request) -> str | None:
+        if request.exact_only is not None or request.question is None:
+            return request.exact_only or "not_user_text"
+        if not request.question.strip():
+            return "not_user_text"
+        if self._guard is not None and not self._guard.timeless(request.question):
+            return "time"
+        return None
+
+    def _embed(self, question: str) -> tuple[str, Vector] | None:
+        """Return the question's space and vector, None if it is longer than the model reads."""
+
+        def embed() -> tuple[str, Vector] | None:
+            if self._memo.truncates(question):
+                return None
+            vector = self._memo.vector(question)  # first: it may tell what the space is
+            return self._memo.space, vector
+
+        return self.embedder_fuse.call(embed)
+
+    # ------------------------------------------------------------------------- what is stored
+
+    def with_vector(self, record: Record, request: Request) -> Record:
+        """Return the record with its question's vector, where it may ever be served by meaning."""
+        if record.answer.exact_only or self._why_exact_only(request) is not None:
+            return record
+        if not self._memo.ready:
+            self._memo.when_ready(lambda: self._add_vector_later(record))
+            return record
+        try:
+            embedded = self._embed(record.question or "")
+        except Unavailable:
+            return record
+        if embedded is None:
+            return record
+        space, vector = embedded
+        return replace(record, vector=vector, space=space)
+
+    def _add_vector_later(self, record: Record) -> None:
+        """Complete a record that was stored while the model was loading, if it is still there."""
+        try:
+            embedded = self._embed(record.question or "")
+            current = self._fuse.call(self._store.get, record.key)
+            if embedded is not None and current is not None and current.created == record.created:
+                space, vector = embedded
+                self._fuse.call(self._store.put, replace(record, vector=vector, space=space))
+        except Unavailable:
+            return
+
+    def describe(self, namespace: str) -> dict[str, Any]:
+        """Return what a person wants to know of the policy and the embedder, as JSON values."""
+        try:
+            state = self._fuse.call(self.learner.state, namespace)
+        except Unavailable:
+            state = self._policy.start()
+        return dict(self._policy.describe(state))
+
+    def preload(self) -> None:
+        """Load the embedding model now. Raises EmbedderError."""
+        self._memo.preload()
+
+    # ------------------------------------------------------------------------------- feedback
+
+    def refuse(self, record: Record, asked: str) -> None:
+        """Serve this answer to this question no more, in any process, until it is stored anew."""
+        ttl = None if record.expires is None else max(1.0, record.expires - record.created)
+        item = {_refusal(record.key, asked): repr(record.created).encode()}
+        self._fuse.call(self._store.put_many, item, ttl)
+
+    def _is_refused(self, record: Record, asked: str) -> bool:
+        key = _refusal(record.key, asked)
+        found = self._fuse.call(self._store.get_many, [key])
+        return found.get(key) == repr(record.created).encode()
+
+
+def is_readable(record: Record, request: Request) -> bool:
+    """Say whether the asker's framework can read the record's answer."""
+    return record.answer.format in ("text", request.format)
+
+
+def _refusal(key: str, asked: str) -> str:
+    return f"refused:{key}:{asked}"

@@ -1,0 +1,193 @@
+"""Counters of one cache object, and ``Stats``: what they say, with intervals."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared_core.forking import renew_after_fork
+from shared_core.record import Explore, Hit, Miss, Outcome, Tier
+
+LATENCIES_KEPT = 2048
+
+
+class Counters:
+    """Thread-safe counts by name, and the newest latencies by tier.
+
+    Names are flat texts such as ``hits:exact`` or ``misses:guard``, so that a store can add up
+    those of every process.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._unflushed: Counter[str] = Counter()
+        self._latencies: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Keep the parent's counts out of the child: they are the parent's to report."""
+        self.__init__()  # type: ignore[misc]  # a child starts as a new object does
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Count one more."""
+        with self._lock:
+            self._counts[name] += amount
+            self._unflushed[name] += amount
+
+    def count_lookup(self, outcome: Outcome, model: str, latency: float) -> None:
+        """Count how a lookup ended, the tokens that it saved, and its latency in seconds."""
+        amounts = {"lookups": 1}
+        match outcome:
+            case Hit(answer=answer, tier=tier):
+                kind = str(tier)
+                amounts[f"hits:{kind}"] = 1
+                for name in ("input_tokens", "output_tokens") if answer.usage else ():
+                    if tokens := (answer.usage or {}).get(name):
+                        amounts[f"saved:{name}:{model}"] = tokens
+            case Miss(reason=reason):
+                kind = "miss"
+                amounts[f"misses:{reason}"] = 1
+            case Explore():
+                kind = "explore"
+                amounts["explores"] = 1
+        with self._lock:
+            for name, amount in amounts.items():
+                self._counts[name] += amount
+                self._unflushed[name] += amount
+            kept = self._latencies.get(kind)
+            if kept is None:
+                kept = self._latencies[kind] = deque(maxlen=LATENCIES_KEPT)
+            kept.append(latency)
+
+    def counts(self) -> dict[str, int]:
+        """Return all counts."""
+        with self._lock:
+            return dict(self._counts)
+
+    def latencies(self) -> dict[str, list[float]]:
+        """Return the newest latencies by tier, in seconds."""
+        with self._lock:
+            return {tier: list(kept) for tier, kept in self._latencies.items()}
+
+    def take_unflushed(self) -> dict[str, int]:
+        """Return what was counted since the last call."""
+        with self._lock:
+            taken, self._unflushed = self._unflushed, Counter()
+        return dict(taken)
+
+    def give_back(self, amounts: Mapping[str, int]) -> None:
+        """Undo ``take_unflushed``, after a failure to write."""
+        with self._lock:
+            self._unflushed.update(amounts)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a cache did. Rates are shares of lookups; explores are not hits.
+
+    ``policy`` describes the threshold policy. ``error_per_hit`` is the share of wrong answers among
+    semantic hits that were labelled, None before the first label; ``error_interval`` its 95 %
+    Wilson score interval. ``latency`` holds seconds: p50, p90, p99 by tier ("miss" included).
+    ``money_saved`` is in US dollars, None when no price of the models is known.
+    """
+
+    lookups: int
+    hits: int
+    hits_by_tier: Mapping[str, int]
+    rates_by_tier: Mapping[str, float]
+    hit_rate: float
+    explores: int
+    misses: Mapping[str, int]
+    stores: int
+    policy: Mapping[str, Any]
+    labels: int
+    error_per_hit: float | None
+    error_interval: tuple[float, float]
+    errors: Mapping[str, int]
+    breakers: Mapping[str, str]
+    tokens_saved: Mapping[str, int]
+    money_saved: float | None
+    latency: Mapping[str, Mapping[str, float]]
+
+
+def stats_of(
+    counts: Mapping[str, int],
+    *,
+    policy: Mapping[str, Any],
+    breakers: Mapping[str, str],
+    latencies: Mapping[str, Iterable[float]],
+) -> Stats:
+    """Make ``Stats`` of flat counters."""
+    hits = _under(counts, "hits:")
+    lookups = counts.get("lookups", 0)
+    right, wrong = counts.get("labels:right", 0), counts.get("labels:wrong", 0)
+    saved = _under(counts, "saved:")
+    tokens: Counter[str] = Counter()
+    for name, amount in saved.items():
+        tokens[name.partition(":")[0]] += amount
+    return Stats(
+        lookups=lookups,
+        hits=sum(hits.values()),
+        hits_by_tier={str(tier): hits.get(tier, 0) for tier in Tier},
+        rates_by_tier={str(tier): hits.get(tier, 0) / lookups if lookups else 0.0 for tier in Tier},
+        hit_rate=sum(hits.values()) / lookups if lookups else 0.0,
+        explores=counts.get("explores", 0),
+        misses=_under(counts, "misses:"),
+        stores=counts.get("stores", 0),
+        policy=policy,
+        labels=right + wrong,
+        error_per_hit=wrong / (right + wrong) if right + wrong else None,
+        error_interval=wilson(wrong, right + wrong),
+        errors=_under(counts, "errors:"),
+        breakers=breakers,
+        tokens_saved=dict(tokens),
+        money_saved=_money(saved),
+        latency={tier: _percentiles(values) for tier, values in latencies.items()},
+    )
+
+
+def _under(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)}
+
+
+def _money(saved: Mapping[str, int]) -> float | None:
+    """Price tokens counted as ``input_tokens:MODEL`` and ``output_tokens:MODEL``."""
+    if not saved:
+        return None
+    from shared_core.pricing import price
+
+    usage: dict[str, dict[str, int]] = {}
+    for name, amount in saved.items():
+        kind, _, model = name.partition(":")
+        usage.setdefault(model, {})[kind] = amount
+    prices = [price(model, tokens) for model, tokens in usage.items()]
+    known = [amount for amount in prices if amount is not None]
+    return sum(known) if known else None
+
+
+def _percentiles(values: Iterable[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {
+        f"p{share}": ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
+        for share in (50, 90, 99)
+        if ordered
+    }
+
+
+def wilson(wrong: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion (95 % at z = 1.96); (0, 1) for no trials.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22
+    (1927).
+    """
+    if of == 0:
+        return 0.0, 1.0
+    share, zz = wrong / of, z * z
+    centre = share + zz / (2 * of)
+    half = z * math.sqrt(share * (1 - share) / of + zz / (4 * of * of))
+    return max(0.0, (centre - half) / (1 + zz / of)), min(1.0, (centre + half) / (1 + zz / of))

@@ -1,0 +1,264 @@
+"""A store in one SQLite file, which many threads and processes share."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from shared_core.codec import Codec, UndecodableError
+from shared_core.record import Neighbour, Record
+from shared_core.stores import Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.sqlite_file import DatabaseFile
+from shared_core.stores.sqlite_upkeep import BATCH, Upkeep
+from shared_core.stores.sqlite_values import AFTER_ALL, SqliteValues, blob, text
+
+if TYPE_CHECKING:
+    from shared_core.record import Vector
+    from shared_core.stores.sqlite_index import ScopeIndexes
+
+KEPT_LABELS = 10_000
+
+LIVE = """(expires IS NULL OR expires > ?) AND NOT EXISTS (
+    SELECT 1 FROM tags LEFT JOIN kv ON kv.key = tags.counter
+    WHERE tags.record = records.id AND coalesce(kv.value, x'30') <> tags.epoch)"""
+GET = f"SELECT id, body, vector FROM records WHERE key = ? AND {LIVE}"  # noqa: S608 - constants
+GET_BY_ID = f"SELECT id, body, vector FROM records WHERE id = ? AND {LIVE}"  # noqa: S608 - constants
+INSERT = """INSERT INTO records
+    (key, scope, space, namespace, model, created, expires, used, body, vector)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT_TAG = """INSERT OR IGNORE INTO tags
+    VALUES (?1, ?2, coalesce((SELECT value FROM kv WHERE key = ?2), x'30'))"""
+
+
+class SqliteStore:
+    """Records and values in a file that survives restarts and kill -9.
+
+    What a call has written is seen by every process at once and outlives the process; a power cut
+    may take the last moments before it (``synchronous = NORMAL``), never the file's consistency.
+    Vectors are searched in this process, by an index per scope that first catches up with the
+    file.
+
+    Last uses are kept in memory and written with the next put, so that a read writes nothing; only
+    objects with ``max_entries`` note them, so that all objects on one file should be given the
+    same.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        max_entries: int | None = None,
+        timeout: float = 0.25,
+        codec: Codec | None = None,
+        clock: Clock = time.time,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._file = DatabaseFile(path, timeout=timeout, rng=rng, after_fork=self._start_fresh)
+        self._values = SqliteValues(self._file, clock)
+        self._upkeep = Upkeep(self._file, max_entries, clock)
+        self._codec = codec or Codec()
+        self._clock = clock
+        self._start_fresh()
+        with suppress(StoreError):  # others write at length; the next put tidies up as well
+            self._upkeep.tidy()
+
+    def _start_fresh(self) -> None:
+        """Drop what another thread may have been changing at a fork."""
+        self._upkeep.forget()
+        self._indexes: ScopeIndexes | None = None
+        self._making = threading.Lock()
+
+    def get(self, key: str) -> Record | None:
+        reader = self._file.take()
+        try:
+            row = reader.execute(GET, (blob(key), self._clock())).fetchone()
+        except sqlite3.Error as error:
+            raise self._file.failure(error) from error
+        finally:
+            self._file.give_back(reader)
+        if row is None:
+            return None
+        record = self._decode(row)
+        if record is None or record.key != key:
+            self._upkeep.bury([row[0]])
+            self._upkeep.flush()
+            return None
+        self._upkeep.touch(row[0])
+        return record
+
+    def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
+        indexes = self._indexes or self._make_indexes()
+        wanted = k
+        while True:
+            candidates = indexes.search(scope, space, vector, wanted)
+            found, dead = self._read_back(candidates, scope, k)
+            if not dead:
+                if found:
+                    self._upkeep.touch(found[0][0])
+                return [neighbour for _, neighbour in found]
+            # The dead never live again. What replaced them may be newer than the index: search
+            # anew.
+            indexes.discard(scope, space, len(vector), dead)
+            self._upkeep.bury(dead)
+            wanted = k + 3 * len(dead)
+
+    def _read_back(
+        self, candidates: Sequence[tuple[int, float]], scope: str, k: int
+    ) -> tuple[list[tuple[int, Neighbour]], list[int]]:
+        """Read the first k live candidates; return them by row id, and the dead ones met."""
+        found: list[tuple[int, Neighbour]] = []
+        dead: list[int] = []
+        now = self._clock()
+        with self._file.reading() as reader:
+            for id, similarity in candidates:
+                if len(found) == k:
+                    break
+                row = reader.execute(GET_BY_ID, (id, now)).fetchone()
+                record = None if row is None else self._decode(row)
+                if record is None or record.scope != scope:
+                    dead.append(id)
+                else:
+                    found.append((id, Neighbour(record, similarity)))
+        return found, dead
+
+    def put(self, record: Record) -> None:
+        now = self._clock()
+        body = self._codec.encode(record)
+        key, vector = blob(record.key), record.vector
+        row = (
+            key,
+            *map(blob, (record.scope, record.space, record.namespace, record.model)),
+            *(record.created, record.expires, self._upkeep.use(), body),
+            None if vector is None else vector.astype("<f4").tobytes(),
+        )
+        counters = [blob(epoch_key(record.namespace, tag)) for tag in record.tags]
+        with self._file.writing() as writer:
+            self._upkeep.sweep(writer, now)
+            writer.execute("DELETE FROM records WHERE key = ?", (key,))
+            id = writer.execute(INSERT, row).lastrowid
+            for counter in counters:
+                writer.execute(INSERT_TAG, (id, counter))
+            self._upkeep.evict(writer, id)
+
+    def delete(self, selector: Selector) -> int:
+        """Delete in batches, so that other writers wait for one batch at most."""
+        where, values = _condition(selector)
+        batch = f"FROM records WHERE {where} AND id >= ? AND id <= ?"
+        now = self._clock()
+        live = 0
+        with self._file.reading() as reader:
+            rows = reader.execute(f"SELECT id FROM records WHERE {where}", values)  # noqa: S608
+            ids = sorted(id for (id,) in rows)
+        for start in range(0, len(ids), BATCH):
+            span = (*values, ids[start], ids[min(start + BATCH, len(ids)) - 1])
+            with self._file.writing() as writer:
+                counted = writer.execute(f"SELECT count(*) {batch} AND {LIVE}", (*span, now))
+                live += counted.fetchone()[0]
+                writer.execute(f"DELETE {batch}", span)
+        return live
+
+    def load_state(self, ids: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
+        with self._file.reading() as reader:
+            return {
+                id: [
+                    (number, text(label))
+                    for number, label in reader.execute(
+                        "SELECT number, label FROM labels WHERE id = ? AND number > ?"
+                        " ORDER BY number",
+                        (blob(id), after),
+                    )
+                ]
+                for id, after in ids.items()
+            }
+
+    def add_labels(self, id: str, labels: Sequence[str]) -> None:
+        if not labels:
+            return
+        name = blob(id)
+        with self._file.writing() as writer:
+            (last,) = writer.execute(
+                "SELECT coalesce(max(number), 0) FROM labels WHERE id = ?", (name,)
+            ).fetchone()
+            writer.executemany(
+                "INSERT INTO labels VALUES (?, ?, ?)",
+                [(name, number, blob(label)) for number, label in enumerate(labels, last + 1)],
+            )
+            oldest = last + len(labels) - KEPT_LABELS
+            writer.execute("DELETE FROM labels WHERE id = ? AND number <= ?", (name, oldest))
+
+    def info(self) -> StoreInfo:
+        with self._file.reading() as reader:
+            (entries,) = reader.execute("SELECT value FROM meta WHERE name = 'entries'").fetchone()
+            (pages,) = reader.execute("PRAGMA page_count").fetchone()
+            (size,) = reader.execute("PRAGMA page_size").fetchone()
+        return StoreInfo("sqlite", self._file.path, entries, pages * size)
+
+    def close(self) -> None:
+        self._upkeep.flush()
+        self._file.close()
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        return self._values.get_many(keys)
+
+    def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
+        self._values.put_many(items, ttl)
+
+    def delete_many(self, keys: Sequence[str]) -> int:
+        return self._values.delete_many(keys)
+
+    def scan(self, prefix: str, cursor: str = "") -> tuple[list[str], str]:
+        return self._values.scan(prefix, cursor)
+
+    def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        return self._values.add(key, value, ttl)
+
+    def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        return self._values.increment(amounts)
+
+    def _make_indexes(self) -> ScopeIndexes:
+        from shared_core.stores.sqlite_index import ScopeIndexes  # loads numpy
+
+        with self._making:
+            if self._indexes is None:
+                self._indexes = ScopeIndexes(self._file)
+            return self._indexes
+
+    def _decode(self, row: tuple[int, bytes, bytes | None]) -> Record | None:
+        _, body, vector = row
+        try:
+            if vector is None:
+                return self._codec.decode(body)
+            import numpy as np
+
+            return self._codec.decode(body, np.frombuffer(vector, "<f4"))
+        except (UndecodableError, ValueError):  # ValueError: a vector cut off
+            return None
+
+
+def _condition(selector: Selector) -> tuple[str, list[bytes | float]]:
+    """Return the WHERE clause of a selector, and its values."""
+    terms = ["namespace = ?"]
+    values: list[bytes | float] = [blob(selector.namespace)]
+    for column, wanted in (
+        ("key", selector.key),
+        ("model", selector.model),
+        ("scope", selector.scope),
+    ):
+        if wanted is not None:
+            terms.append(f"{column} = ?")
+            values.append(blob(wanted))
+    if selector.tag is not None:
+        terms.append("id IN (SELECT record FROM tags WHERE counter = ?)")
+        values.append(blob(epoch_key(selector.namespace, selector.tag)))
+    if selector.key_prefix is not None:
+        terms.append("key >= ? AND key < ?")
+        values += [blob(selector.key_prefix), blob(selector.key_prefix) + AFTER_ALL]
+    if selector.created_before is not None:
+        terms.append("created < ?")
+        values.append(selector.created_before)
+    return " AND ".join(terms), values

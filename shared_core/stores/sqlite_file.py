@@ -1,0 +1,304 @@
+"""One SQLite file: its schema, its connections, and who may write when."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from shared_core.stores import StoreError
+from shared_core.stores.forks import follow_forks
+
+SCHEMA_VERSION = 1
+"""Written by ``SCHEMA``; another one is refused."""
+OPENING = 5.0
+"""Seconds that opening waits for processes that are creating or recovering the same file."""
+IDLE_READERS = 8
+FORK_WAIT = 2.0
+"""Seconds that a fork waits for calls in other threads, so that it inherits no open handle."""
+
+# A replaced record gets a new id, larger than all before: an index in memory asks for what is
+# above the last id it knows. Text is stored as UTF-8 bytes, because SQLite's text can not hold
+# lone surrogates.
+SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('schema', 1), ('entries', 0);
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL UNIQUE,
+    scope BLOB NOT NULL,
+    space BLOB NOT NULL,
+    namespace BLOB NOT NULL,
+    model BLOB NOT NULL,
+    created REAL NOT NULL,
+    expires REAL,
+    used REAL NOT NULL,
+    body BLOB NOT NULL,
+    vector BLOB
+);
+CREATE INDEX records_by_scope ON records (scope, space);
+CREATE INDEX records_by_namespace ON records (namespace, model, created);
+CREATE INDEX records_by_expiry ON records (expires) WHERE expires IS NOT NULL;
+CREATE TABLE tags (
+    record INTEGER NOT NULL,
+    counter BLOB NOT NULL,
+    epoch BLOB NOT NULL,
+    PRIMARY KEY (record, counter)
+) WITHOUT ROWID;
+CREATE INDEX tags_by_counter ON tags (counter);
+CREATE TRIGGER record_added AFTER INSERT ON records BEGIN
+    UPDATE meta SET value = value + 1 WHERE name = 'entries';
+END;
+CREATE TRIGGER record_removed AFTER DELETE ON records BEGIN
+    UPDATE meta SET value = value - 1 WHERE name = 'entries';
+    DELETE FROM tags WHERE record = old.id;
+END;
+CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires REAL);
+CREATE INDEX kv_by_expiry ON kv (expires) WHERE expires IS NOT NULL;
+CREATE TABLE labels (
+    id BLOB NOT NULL,
+    number INTEGER NOT NULL,
+    label BLOB NOT NULL,
+    PRIMARY KEY (id, number)
+) WITHOUT ROWID;
+"""
+
+
+class DatabaseFile:
+    """Connections to one file in WAL mode, for many threads, and for many processes.
+
+    A reader is lent to one thread at a time. There is one writer, under a lock: the threads of a
+    process queue there, and only processes compete for the file's lock. No connection is open
+    across a fork, because SQLite keeps locks and mutexes per process that a child must not
+    inherit; ``after_fork`` is called in the child.
+
+    Raises ValueError if the path can not be such a file, StoreError if it stays locked by others.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        timeout: float,
+        rng: Callable[[], float] = random.random,
+        after_fork: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.path = os.path.abspath(path)
+        self._timeout = timeout
+        self._rng = rng
+        self._after_fork = after_fork
+        self._abandoned: list[object] = []
+        self._start_fresh()
+        self._open()
+        follow_forks(self)
+
+    def _start_fresh(self) -> None:
+        self._closed = False
+        self._writing = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._gate = threading.Condition()
+        self._idle: list[sqlite3.Connection] = []
+        self._lent: set[sqlite3.Connection] = set()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection to read with. Errors of SQLite become StoreError."""
+        connection = self.take()
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+        finally:
+            self.give_back(connection)
+
+    def take(self) -> sqlite3.Connection:
+        """Take a reader, which must be given back: what ``reading`` does, 1 us faster."""
+        with self._gate:
+            if self._closed:
+                raise StoreError(f"{self.path} is closed")
+            connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                connection = self._connect(self._timeout)
+            self._lent.add(connection)
+        return connection
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """Give a reader back."""
+        with self._gate:
+            self._lent.discard(connection)
+            if self._closed or len(self._idle) >= IDLE_READERS:
+                connection.close()
+            else:
+                self._idle.append(connection)
+            self._gate.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction that writes: committed at the end, rolled back on any error.
+
+        Raises StoreError if others write for longer than the timeout, or if SQLite fails.
+        """
+        deadline = time.monotonic() + self._timeout
+        lock = self._writing
+        if not lock.acquire(timeout=self._timeout):
+            raise StoreError(f"{self.path}: other threads wrote for {self._timeout} s")
+        try:
+            if self._closed:
+                raise StoreError(f"{self.path} is closed")
+            if self._writer is None:
+                self._writer = self._connect(0)
+            self._begin(self._writer, deadline)
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+        finally:
+            lock.release()
+
+    def _begin(self, writer: sqlite3.Connection, deadline: float) -> None:
+        """Wait for the write lock in short random steps.
+
+        SQLite's own waits grow to 100 ms, so that whoever has waited longest asks least often:
+        with 8 processes writing some waited for seconds.
+        """
+        while True:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.0001 + 0.001 * self._rng())
+
+    def failure(self, error: sqlite3.Error) -> StoreError:
+        """Say what went wrong and with which file."""
+        return StoreError(f"{self.path}: {error}")
+
+    def close(self) -> None:
+        """Close every connection; a reader that is lent is closed when it comes back."""
+        with self._gate:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+        with self._writing:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def before_fork(self) -> None:
+        deadline = time.monotonic() + FORK_WAIT
+        self._has_writing = self._writing.acquire(timeout=FORK_WAIT)
+        self._gate.acquire()
+        self._gate.wait_for(lambda: not self._lent, max(0.0, deadline - time.monotonic()))
+        while self._idle:
+            self._idle.pop().close()
+        if self._has_writing and self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def after_fork_in_parent(self) -> None:
+        self._gate.release()
+        if self._has_writing:
+            self._writing.release()
+
+    def after_fork_in_child(self) -> None:
+        # What another thread did not give back in time is kept and never closed: closing it could
+        # write.
+        self._abandoned += [self._writer, *self._lent]
+        was_closed = self._closed
+        self._start_fresh()
+        self._closed = was_closed
+        self._after_fork()
+
+    def _connect(self, patience: float) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self.path, timeout=patience, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+        return connection
+
+    def _open(self) -> None:
+        if os.path.isdir(self.path):
+            raise ValueError(f"{self.path!r} is a folder; name a file in it")
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise ValueError(f"the folder of {self.path!r} does not exist; create it first")
+        try:
+            # Only ever created here: to open and close an existing file would drop the locks that
+            # other connections of this process hold on it.
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise ValueError(f"{self.path!r} can not be created: {error.strerror}") from None
+        deadline = time.monotonic() + OPENING
+        while True:
+            try:
+                connection = self._connect(OPENING)
+                try:
+                    self._prepare(connection)
+                finally:
+                    connection.close()
+                return
+            except sqlite3.Error as error:
+                if not _is_busy(error):
+                    raise ValueError(
+                        f"{self.path!r} can not be used as a database ({error}); make it "
+                        "writable, or name another file"
+                    ) from None
+                if time.monotonic() >= deadline:
+                    raise self.failure(error) from error
+            time.sleep(0.01)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Check what is in the file, or create the tables in an empty one."""
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise ValueError(f"{self.path!r} is on a file system without WAL; use a local disk")
+        connection.execute("BEGIN IMMEDIATE")  # also finds out whether it can be written
+        try:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if not names:
+                for statement in _statements(SCHEMA):
+                    connection.execute(statement)
+            elif not {"meta", "records", "kv", "labels"} <= names:
+                raise ValueError(
+                    f"{self.path!r} holds another application's tables; name another file"
+                )
+            row = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+            if row is None or row[0] != SCHEMA_VERSION:
+                raise ValueError(
+                    f"{self.path!r} has schema version {row and row[0]}, known is "
+                    f"{SCHEMA_VERSION}; name another file, or delete this one"
+                )
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script, because ``executescript`` would commit the transaction that it is run in."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

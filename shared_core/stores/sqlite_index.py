@@ -1,0 +1,81 @@
+"""Indexes in memory over the vectors of an SQLite file: one per scope, made at first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared_core.stores.sqlite_file import DatabaseFile
+from shared_core.stores.sqlite_values import blob
+from shared_core.stores.vectors import Shelf, VectorIndex
+
+if TYPE_CHECKING:
+    from shared_core.record import Vector
+
+CAPACITY = 512 * 2**20
+"""Bytes of all indexes of one store together; the least recently used go first."""
+ROWS_AT_ONCE = 2000
+
+# Vectors of another length in this space come as NULL: they are skipped, and not asked for again.
+NEWER = """SELECT id, CASE WHEN length(vector) = ? THEN vector END
+    FROM records WHERE scope = ? AND space = ? AND id > ? ORDER BY id"""
+
+Place = tuple[str, str, int]
+"""Scope, space and dimension: vectors are compared only within one."""
+
+
+class _ScopeIndex:
+    """The vectors of one place up to the change ``last``, and the lock that guards both."""
+
+    def __init__(self, dimension: int) -> None:
+        self.lock = threading.Lock()
+        self.vectors = VectorIndex[int](dimension)
+        self.last = 0
+
+
+class ScopeIndexes:
+    """Nearest rows of a file by scope. What they return may be dead: the file knows, read it back.
+
+    Rows are never changed in place (a replaced record is a new row with a larger id), so that an
+    index lacks only what is above the last id it has seen, and a row that is no longer there is
+    dead for good.
+    """
+
+    def __init__(self, file: DatabaseFile, capacity: int = CAPACITY) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._shelf = Shelf[Place, _ScopeIndex](capacity, lambda index: index.vectors.nbytes)
+
+    def search(self, scope: str, space: str, vector: Vector, k: int) -> list[tuple[int, float]]:
+        """Return the k nearest row ids with their cosines, nearest first, as of now or later."""
+        place = (scope, space, len(vector))
+        with self._lock:
+            index = self._shelf.take(place, lambda: _ScopeIndex(len(vector)))
+        # Held while the file is read: else every waiting thread would load a cold scope for itself.
+        with index.lock:
+            self._catch_up(index, place)
+            found = index.vectors.search(vector, k)
+        with self._lock:
+            self._shelf.weigh(place)
+        return found
+
+    def discard(self, scope: str, space: str, dimension: int, ids: Iterable[int]) -> None:
+        """Forget rows that were found dead."""
+        with self._lock:
+            index = self._shelf.take((scope, space, dimension), lambda: _ScopeIndex(dimension))
+        with index.lock:
+            for id in ids:
+                index.vectors.discard(id)
+
+    def _catch_up(self, index: _ScopeIndex, place: Place) -> None:
+        scope, space, dimension = place
+        with self._file.reading() as reader:
+            rows = reader.execute(NEWER, (4 * dimension, blob(scope), blob(space), index.last))
+            while some := rows.fetchmany(ROWS_AT_ONCE):
+                ids = [id for id, vector in some if vector is not None]
+                data = b"".join(vector for _, vector in some if vector is not None)
+                index.vectors.extend(ids, np.frombuffer(data, "<f4").reshape(-1, dimension))
+                index.last = some[-1][0]

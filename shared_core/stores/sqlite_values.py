@@ -1,0 +1,110 @@
+"""Small values in an SQLite file: the KeyValue half of its store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from shared_core.stores import Clock, StoreError
+from shared_core.stores.sqlite_file import DatabaseFile
+
+SWEEP = 64
+"""Expired values that one write removes at most."""
+PAGE = 1000
+AFTER_ALL = b"\xff"
+"""Larger than every continuation of a prefix: UTF-8 has no such byte."""
+
+GET = "SELECT value, expires FROM kv WHERE key = ? AND (expires IS NULL OR expires > ?)"
+PUT = "INSERT OR REPLACE INTO kv VALUES (?, ?, ?)"
+
+
+def blob(text: str) -> bytes:
+    """Return text as the file holds it: UTF-8 that allows lone surrogates, in code point order."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text(blob: bytes) -> str:
+    """Return the text of ``blob``."""
+    return blob.decode("utf-8", "surrogatepass")
+
+
+class SqliteValues:
+    """Values under text keys in one file; the promises are those of ``KeyValue``."""
+
+    def __init__(self, file: DatabaseFile, clock: Clock) -> None:
+        self._file = file
+        self._clock = clock
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        now = self._clock()
+        found: dict[str, bytes] = {}
+        with self._file.reading() as reader:
+            for key in keys:  # one prepared statement per key is faster than IN with a list
+                row = reader.execute(GET, (blob(key), now)).fetchone()
+                if row is not None:
+                    found[key] = row[0]
+        return found
+
+    def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
+        now = self._clock()
+        expires = None if ttl is None else now + ttl
+        with self._file.writing() as writer:
+            sweep_values(writer, now)
+            writer.executemany(PUT, [(blob(key), value, expires) for key, value in items.items()])
+
+    def delete_many(self, keys: Sequence[str]) -> int:
+        now = self._clock()
+        there = 0
+        with self._file.writing() as writer:
+            for key in keys:
+                there += writer.execute(GET, (blob(key), now)).fetchone() is not None
+                writer.execute("DELETE FROM kv WHERE key = ?", (blob(key),))
+        return there
+
+    def scan(self, prefix: str, cursor: str = "") -> tuple[list[str], str]:
+        start = blob(prefix)
+        with self._file.reading() as reader:
+            rows = reader.execute(
+                "SELECT key FROM kv WHERE key >= ? AND key < ? AND (key > ? OR ? = x'')"
+                " AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?",
+                (
+                    max(start, blob(cursor)),
+                    start + AFTER_ALL,
+                    blob(cursor),
+                    blob(cursor),
+                    self._clock(),
+                    PAGE,
+                ),
+            ).fetchall()
+        keys = [text(key) for (key,) in rows]
+        return keys, keys[-1] if len(keys) == PAGE else ""
+
+    def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        now = self._clock()
+        with self._file.writing() as writer:
+            sweep_values(writer, now)
+            if writer.execute(GET, (blob(key), now)).fetchone() is not None:
+                return False
+            writer.execute(PUT, (blob(key), value, None if ttl is None else now + ttl))
+        return True
+
+    def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        now = self._clock()
+        sums: dict[str, int] = {}
+        with self._file.writing() as writer:
+            for key, amount in amounts.items():
+                row = writer.execute(GET, (blob(key), now)).fetchone() or (b"0", None)
+                try:
+                    sums[key] = int(row[0]) + amount
+                except ValueError:
+                    raise StoreError(f"the value of {key!r} is not an integer") from None
+                writer.execute(PUT, (blob(key), b"%d" % sums[key], row[1]))
+        return sums
+
+
+def sweep_values(writer: sqlite3.Connection, now: float) -> None:
+    """Remove some values that expired."""
+    writer.execute(
+        "DELETE FROM kv WHERE rowid IN (SELECT rowid FROM kv WHERE expires <= ? LIMIT ?)",
+        (now, SWEEP),
+    )

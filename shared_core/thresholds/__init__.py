@@ -1,0 +1,17 @@
+"""Threshold policies: who may be served."""
+
+from shared_core.thresholds.feedback import Feedback
+from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Policy, Serve, Skip
+from shared_core.thresholds.static import Static
+
+__all__ = [
+    "Candidate",
+    "Decision",
+    "Explore",
+    "Feedback",
+    "Label",
+    "Policy",
+    "Serve",
+    "Skip",
+    "Static",
+]
