@@ -32,13 +32,13 @@ class TieredCache(BaseCache):
         from langchain_core.globals import set_llm_cache
         set_llm_cache(TieredCache("sqlite:///answers.db"))
 
-    ``url`` and ``options`` are those of ``ResponseCache.open``; ``cache`` is a ``ResponseCache`` to use
-    instead. ``question`` says what a user's text asks, for prompts that hold material besides the
-    question: see ``Question`` and ``rag_question``.
+    ``url`` and ``options`` are those of ``ResponseCache.open``; ``cache`` is a ``ResponseCache`` to
+    use instead. ``question`` says what a user's text asks, for prompts that hold material besides
+    the question: see ``Question`` and ``rag_question``.
 
-    An answer says where it is from: ``message.response_metadata["tiered_cache"]``. Nothing that fails in
-    here reaches the caller; it is a miss, logged once per kind and counted in ``errors``. Wrong arguments
-    raise ValueError at construction.
+    An answer says where it is from: ``message.response_metadata["tiered_cache"]``. Nothing that
+    fails in here reaches the caller; it is a miss, logged once per kind and counted in ``errors``.
+    Wrong arguments raise ValueError at construction.
     """
 
     def __init__(
@@ -53,7 +53,9 @@ class TieredCache(BaseCache):
             raise ValueError(f"question must be a callable or None, not {question!r}")
         if cache is not None and (url is not None or options):
             given = ["url", *options] if url is not None else list(options)
-            raise ValueError(f"cache= is open already: {', '.join(given)} must go where it is opened")
+            raise ValueError(
+                f"cache= is open already: {', '.join(given)} must go where it is opened"
+            )
         if cache is not None and not isinstance(cache, ResponseCache):
             raise ValueError(f"cache must be a ResponseCache, not {type(cache).__name__}")
         self.cache = cache or ResponseCache.open("memory://" if url is None else url, **options)

@@ -38,8 +38,8 @@ _TOKEN = re.compile(
 def read_repr(text: str) -> Any:
     """Return the value that ``text`` spells, with marks in the place of objects.
 
-    A call such as ``Out(x=1)`` becomes ``{"repr": "Out(x=1)"}``. Raises ValueError if the text cannot be
-    read; nothing in it is ever run.
+    A call such as ``Out(x=1)`` becomes ``{"repr": "Out(x=1)"}``. Raises ValueError if the text
+    cannot be read; nothing in it is ever run.
     """
     try:
         return ast.literal_eval(text)

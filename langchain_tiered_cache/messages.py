@@ -2,8 +2,8 @@
 
     list[Generation] --answer_of--> Answer(text, payload) --generations_of--> list[Generation]
 
-Ids of messages and of provider responses are not kept: a message that is served again is a new one, and
-a response id would continue another user's conversation on the provider's server.
+Ids of messages and of provider responses are not kept: a message that is served again is a new one,
+and a response id would continue another user's conversation on the provider's server.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ def _load_generation(dump: Mapping[str, Any]) -> Generation:
     kind = _GENERATIONS[dump["kind"]]
     info = dump.get("info")
     if "message" in dump:
-        return kind(message=_load_message(dump["message"]), generation_info=info)  # type: ignore[call-arg]  # a chat kind
+        return kind(message=_load_message(dump["message"]), generation_info=info)  # type:
+        ignore[call-arg]  # a chat kind
     return kind(text=dump["text"], generation_info=info)
 
 

@@ -1,8 +1,8 @@
 """Reads LangChain's ``llm_string`` into canonical parameters.
 
-    '{"id": [...], "kwargs": {...}}---[("stop", None)]'    a serialisable model, then the call's parameters
-    "[('_type', 'x'), ('temperature', 0.0)]"               any other model, both in one list
-    anything else                                          the string itself is the identity
+'{"id": [...], "kwargs": {...}}---[("stop", None)]'    a serialisable model, then the call's parameters
+"[('_type', 'x'), ('temperature', 0.0)]"               any other model, both in one list
+anything else                                          the string itself is the identity
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Model:
 class _Spelt:
     """What a string says: class, the model's own fields, those of the call (which override them).
 
-    ``names`` and ``call`` are the call's parameters and their spelling, by which a run is recognised.
+    ``names`` and ``call`` are the call's parameters and their spelling, by which a run is
+    recognised.
     """
 
     kind: str
@@ -67,8 +68,8 @@ class _Spelt:
 def read_model(llm_string: str, runs: Sequence[Run] = ()) -> Model:
     """Return the canonical parameters of a model and call.
 
-    ``runs`` are asked for what the string leaves out: structured-output classes, and the model of classes
-    that do not name it. A string that cannot be read is its own identity.
+    ``runs`` are asked for what the string leaves out: structured-output classes, and the model of
+    classes that do not name it. A string that cannot be read is its own identity.
     """
     known = _read(llm_string)
     if isinstance(known, Model):
@@ -121,7 +122,12 @@ def _kept(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Drop transport, secrets and what is not set; spread ``model_kwargs``."""
     kept: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in TRANSPORT or name.endswith("_api_key") or value is None or _is_lc(value, "secret"):
+        if (
+            name in TRANSPORT
+            or name.endswith("_api_key")
+            or value is None
+            or _is_lc(value, "secret")
+        ):
             continue
         if name == "model_kwargs" and isinstance(value, dict):
             kept.update(_kept(value))

@@ -34,8 +34,8 @@ _NEVER_SENT = frozenset(
 def neutral_messages(prompt: str) -> list[dict[str, Any]] | None:
     """Return the messages of a chat prompt, or None if the prompt is not one.
 
-    A message is ``{"role", "content"}`` and, where set, ``tool_calls``, ``tool_call_id``, ``name`` and
-    what else reaches the model.
+    A message is ``{"role", "content"}`` and, where set, ``tool_calls``, ``tool_call_id``, ``name``
+    and what else reaches the model.
     """
     if not prompt.startswith("["):
         return None

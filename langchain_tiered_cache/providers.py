@@ -89,4 +89,3 @@ UNNAMED_MODELS = frozenset({"chat-ollama", "ollama-llm"})
 
 SMALLEST_TEMPERATURE = 1e-6
 """Below it a temperature means 0: ChatGroq turns 0 into 1e-8."""
-

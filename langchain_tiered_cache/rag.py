@@ -1,7 +1,7 @@
 """``rag_question``: finds the question in the usual RAG templates.
 
-    "<instructions> <context block> Question: <question> Answer:"   and its variants
-      -> question (matched by meaning) + instructions and context (scope)
+"<instructions> <context block> Question: <question> Answer:"   and its variants
+  -> question (matched by meaning) + instructions and context (scope)
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ _CONTEXT = re.compile(
     r"(?<![\w\"'])(?:context|documents?|sources?|passages?)[ \t]*:", re.IGNORECASE
 )
 _PIECES = re.compile(r"\bpieces of (?:retrieved )?context\b", re.IGNORECASE)
-_ANSWER = re.compile(r"^[ \t]*(?:[\w ]{1,20} )?(?:answer|response)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_ANSWER = re.compile(
+    r"^[ \t]*(?:[\w ]{1,20} )?(?:answer|response)[ \t]*:", re.IGNORECASE | re.MULTILINE
+)
 _BLOCK = re.compile(
     r"<(context|documents?|sources?|passages?)>(.*)</\1>", re.IGNORECASE | re.DOTALL
 )
@@ -45,15 +47,15 @@ def rag_question(
 ) -> Question:
     """Return a ``question=`` for prompts that hold retrieved context and a question in one message.
 
-    Known are: labels ("Context: … Question: …" in either order, as in the hub's rlm/rag-prompt), "Use the
-    following pieces of context …" with the context between instructions and question, and a block in
-    tags such as ``<context>``. A text of any other shape, or one that can be read in two ways, is matched
-    only exactly.
+    Known are: labels ("Context: … Question: …" in either order, as in the hub's rlm/rag-prompt),
+    "Use the following pieces of context …" with the context between instructions and question, and
+    a block in tags such as ``<context>``. A text of any other shape, or one that can be read in two
+    ways, is matched only exactly.
 
-    With ``context="exact"`` an answer is reused only for the very same context. With "version" the index
-    version stands in for the context: a paraphrase hits although it retrieved other chunks, and an answer
-    is served that the chunks of this prompt might not support. Change ``version`` whenever the index or
-    the retriever changes.
+    With ``context="exact"`` an answer is reused only for the very same context. With "version" the
+    index version stands in for the context: a paraphrase hits although it retrieved other chunks,
+    and an answer is served that the chunks of this prompt might not support. Change ``version``
+    whenever the index or the retriever changes.
 
     Raises ValueError for another ``context``, or one without its ``version``.
     """
@@ -119,7 +121,8 @@ def _pieces(text: str, label: re.Match[str]) -> _Parts | None:
 def _tagged(text: str) -> _Parts | None:
     """Find a block in tags and, outside it, the question: labelled, or all that follows."""
     block = _BLOCK.search(text)
-    if block is None or len(re.findall(rf"</?{block[1]}>", text, re.IGNORECASE)) != 2:  # noqa: PLR2004 - one pair
+    if block is None or len(re.findall(rf"</?{block[1]}>", text, re.IGNORECASE)) != 2:  # noqa:
+    PLR2004 - one pair
         return None
     inside = _Span(block.start(2), block.end(2))
     outside = [m for m in _QUESTION.finditer(text) if not block.start() < m.start() < block.end()]

@@ -1,8 +1,8 @@
 """Makes a ``Request`` of what LangChain hands to a cache: prompt and ``llm_string``.
 
-    prompt     -> neutral messages -> history and the last user message
-    last       -> question (matched by meaning) and the rest of it (scope)
-    llm_string -> canonical parameters (scope)
+prompt     -> neutral messages -> history and the last user message
+last       -> question (matched by meaning) and the rest of it (scope)
+llm_string -> canonical parameters (scope)
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class _Asked:
 def parse(prompt: str, llm_string: str, question: Question | None = None) -> Request:
     """Build the request for a prompt, serialised messages or raw text.
 
-    Whatever the two strings hold, the result is a request: in the worst case one that is matched only as
-    it stands. Raises what ``question`` raises, and TypeError if it returns what it must not.
+    Whatever the two strings hold, the result is a request: in the worst case one that is matched
+    only as it stands. Raises what ``question`` raises, and TypeError if it returns what it must
+    not.
     """
     try:
         model = read_model(llm_string, current_runs())

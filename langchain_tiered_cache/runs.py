@@ -2,8 +2,9 @@
 
     on_chat_model_start --context variable--> current_runs() --matched by llm_string--> model.read
 
-A cache sees a structured-output class as ``<class 'm.Out'>`` and of some models not even the name. The
-callback hook sees the objects themselves, in the same thread or task and just before the lookup.
+A cache sees a structured-output class as ``<class 'm.Out'>`` and of some models not even the name.
+The callback hook sees the objects themselves, in the same thread or task and just before the
+lookup.
 """
 
 from __future__ import annotations

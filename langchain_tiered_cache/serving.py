@@ -17,9 +17,9 @@ _COST_OF_A_HIT = {"total_cost": 0}
 class ServedGeneration(ChatGeneration):
     """A chat generation out of the cache, whose message has no usage.
 
-    On every hit langchain-core replaces the message by a copy with ``usage_metadata["total_cost"] = 0``.
-    Of a message without usage that makes a usage without its required fields, which does not validate
-    when the message is sent or stored again; here it stays None.
+    On every hit langchain-core replaces the message by a copy with ``usage_metadata["total_cost"] =
+    0``. Of a message without usage that makes a usage without its required fields, which does not
+    validate when the message is sent or stored again; here it stays None.
     """
 
     @classmethod
@@ -36,8 +36,8 @@ class ServedGeneration(ChatGeneration):
 def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
     """Build the generations of a hit, new objects each time; chat messages say where they come from.
 
-    A plain ``Generation`` has no place for a mark and stays as it was stored. Raises ValueError if the
-    stored answer cannot be read.
+    A plain ``Generation`` has no place for a mark and stays as it was stored. Raises ValueError if
+    the stored answer cannot be read.
     """
     return [_marked(generation, hit, hit_usage) for generation in generations_of(hit.answer)]
 

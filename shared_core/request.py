@@ -177,17 +177,17 @@ def canonical_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, 
 
 
 def _message(message: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name, value in message.items():
-        if name in VOLATILE_MESSAGE_FIELDS or value is None or value in ([], {}):
-            continue
-        if name == "tool_calls":
-            value = [_tool_call(call, numbers) for call in value]
-        elif name == "tool_call_id":
-            value = numbers.setdefault(value, f"call_{len(numbers)}")
-        kept[name] = value
+    kept = {
+        name: value
+        for name, value in message.items()
+        if name not in VOLATILE_MESSAGE_FIELDS and value is not None and value not in ([], {})
+    }
     kept.setdefault("content", "")
-    if not isinstance(kept["content"], str):
+    if "tool_calls" in kept:
+        kept["tool_calls"] = [_tool_call(call, numbers) for call in kept["tool_calls"]]
+    if "tool_call_id" in kept:
+        kept["tool_call_id"] = numbers.setdefault(kept["tool_call_id"], f"call_{len(numbers)}")
+    if isinstance(kept["content"], (list, tuple)):
         kept["content"] = _content(kept["content"], kept.get("role") == "assistant")
     if numbers:
         for name in kept.keys() - {"role", "tool_calls", "tool_call_id"}:
@@ -210,24 +210,25 @@ def _tool_call(call: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, An
     }
 
 
-def _content(parts: Any, of_assistant: bool) -> Any:
+def _content(parts: Sequence[Any], of_assistant: bool) -> Any:
     """Drop what is volatile in content parts; a lone text part is the text itself."""
-    if not isinstance(parts, (list, tuple)):
-        return parts
-    kept: list[Any] = []
-    for part in parts:
-        if isinstance(part, Mapping):
-            part = {
-                name: value
-                for name, value in part.items()
-                if name not in VOLATILE_PART_FIELDS
-                and value is not None
-                and not (name == "id" and _is_volatile_id(part, value, of_assistant))
-            }
-            if part.keys() == {"type", "text"} and part["type"] == "text":
-                part = part["text"]
-        kept.append(part)
+    kept = [_part(part, of_assistant) for part in parts]
     return kept[0] if len(kept) == 1 and isinstance(kept[0], str) else kept
+
+
+def _part(part: Any, of_assistant: bool) -> Any:
+    if not isinstance(part, Mapping):
+        return part
+    kept = {
+        name: value
+        for name, value in part.items()
+        if name not in VOLATILE_PART_FIELDS
+        and value is not None
+        and not (name == "id" and _is_volatile_id(part, value, of_assistant))
+    }
+    if kept.keys() == {"type", "text"} and kept["type"] == "text":
+        return kept["text"]
+    return kept
 
 
 def _is_volatile_id(part: Mapping[str, Any], value: Any, of_assistant: bool) -> bool:

@@ -319,7 +319,9 @@ def test_the_next_best_candidate_is_served_when_the_best_is_refused(driver: Driv
     assert hit(driver, request(REPHRASED)).answer.text == "second"
 
 
-@pytest.mark.parametrize("entry_id", ["", "nonsense", "0" * 64, "0" * 64 + "." + "1" * 64 + ".0.9000"])
+@pytest.mark.parametrize(
+    "entry_id", ["", "nonsense", "0" * 64, "0" * 64 + "." + "1" * 64 + ".0.9000"]
+)
 def test_feedback_on_an_unknown_id_is_ignored(driver: Driver, entry_id: str) -> None:
     driver.feedback(entry_id, False)
     driver.feedback(entry_id, True)
@@ -689,7 +691,9 @@ def test_a_wrong_option_is_named_with_its_remedy(options: dict[str, Any], hint: 
         ResponseCache.open("memory://", **options)
 
 
-@pytest.mark.parametrize("url", ["", "memory", "mongodb://x", "sqlite://", "sqlite:///", "://", None])
+@pytest.mark.parametrize(
+    "url", ["", "memory", "mongodb://x", "sqlite://", "sqlite:///", "://", None]
+)
 def test_a_wrong_url_is_named_with_its_remedy(url: str) -> None:
     with pytest.raises(ValueError, match="memory://"):
         ResponseCache.open(url)

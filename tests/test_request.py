@@ -108,7 +108,12 @@ def test_other_requests_have_other_keys(changes: dict[str, Any]) -> None:
                 {**HISTORY[2], "tool_call_id": "a"},
             ]
         },
-        {"history": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}, *HISTORY[1:]]},
+        {
+            "history": [
+                {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+                *HISTORY[1:],
+            ]
+        },
     ],
     ids=str,
 )
@@ -177,7 +182,9 @@ def test_lone_surrogates_and_any_unicode_have_keys() -> None:
     assert Request.of("\ud800 ü 漢", system="\udfff").address("ñ").key
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
 texts = st.text(max_size=8)
 values = st.recursive(
     scalars | texts,

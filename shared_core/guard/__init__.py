@@ -1,6 +1,6 @@
 """The guard: what must not differ between two questions that are to share one answer.
 
-    text --tokens--> figures, words --reading--> Reading; two Readings --compare--> Differences
+text --tokens--> figures, words --reading--> Reading; two Readings --compare--> Differences
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from shared_core.guard.reading import read
 __all__ = ["KINDS", "Difference", "Guard"]
 
 KINDS = frozenset(
-    "number unit date version negation quote identifier name opposite direction frame content unread"
-    .split()
+    "number unit date version negation quote identifier name opposite direction frame content unread".split()
 )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 
+from shared_core.guard.alternatives import ALTERNATIVES
 from shared_core.guard.figures import Figure
 from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP
-from shared_core.guard.reading import CONNECTORS, SYMMETRIC, Reading
+from shared_core.guard.reading import SYMMETRIC, Reading
 from shared_core.guard.thesaurus import FAILURES, OPPOSITES, canonical
 
 FRAME = 25
@@ -46,7 +47,10 @@ def compare(asked: Reading, cached: Reading) -> Iterator[Difference]:
 def _figures(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if asked.figures == cached.figures:
         return
-    mine, theirs = _unmatched(asked.figures, cached.figures), _unmatched(cached.figures, asked.figures)
+    mine, theirs = (
+        _unmatched(asked.figures, cached.figures),
+        _unmatched(cached.figures, asked.figures),
+    )
     hard = any(not figure.soft for figure in mine + theirs)
     if mine and theirs or hard:
         if not (mine and theirs):  # "one" or "first" alone may be no number
@@ -105,8 +109,16 @@ def _units(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if swapped:
         yield Difference("unit", *(tuple(sorted(side)) for side in zip(*swapped, strict=True)))
         return
-    mine = {u: soft for u, soft in mine.items() if not any(_same_unit(u, v) for v in cached_units(cached))}
-    theirs = {u: soft for u, soft in theirs.items() if not any(_same_unit(u, v) for v in cached_units(asked))}
+    mine = {
+        u: soft
+        for u, soft in mine.items()
+        if not any(_same_unit(u, v) for v in cached_units(cached))
+    }
+    theirs = {
+        u: soft
+        for u, soft in theirs.items()
+        if not any(_same_unit(u, v) for v in cached_units(asked))
+    }
     if (mine and theirs) or not all((*mine.values(), *theirs.values())):
         yield Difference("unit", tuple(mine), tuple(theirs))
 
@@ -120,12 +132,25 @@ def _same_unit(one: str, other: str) -> bool:
 
 
 def _negation(asked: Reading, cached: Reading) -> Iterator[Difference]:
-    if asked.odd == cached.odd:
+    if (asked.odd ^ _contradicts(asked, cached)) == (cached.odd ^ _contradicts(cached, asked)):
         return
-    plain, negated = (cached, asked) if asked.odd else (asked, cached)
-    if (plain.terms - negated.terms) & FAILURES:
-        return  # "the payment failed" beside "the payment did not go through"
-    yield Difference("negation", *(("not",) if each.odd else () for each in (asked, cached)))
+    if asked.odd != cached.odd:
+        plain, negated = (cached, asked) if asked.odd else (asked, cached)
+        if (plain.terms - negated.terms) & FAILURES:
+            return  # "the payment failed" beside "the payment did not go through"
+    yield Difference("negation", *(_negations(each) for each in (asked, cached)))
+
+
+def _contradicts(one: Reading, other: Reading) -> bool:
+    """Tell whether one side says "unsafe" where the other says "safe"."""
+    if not one.negatives:
+        return False
+    against = {n for n, p in one.negatives if p in other.terms and n not in other.terms}
+    return len(against) % 2 == 1
+
+
+def _negations(reading: Reading) -> tuple[str, ...]:
+    return ("not",) * reading.odd + tuple(negative for negative, _ in reading.negatives)
 
 
 def _absent(
@@ -194,29 +219,39 @@ def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
                 and (left - other_left) & other_right
                 and (right - other_right) & other_left
             ):
+                sides = (left, right), (other_left, other_right)
                 yield Difference(
-                    "direction", (*sorted(left), *sorted(right)), (*sorted(other_left), *sorted(other_right))
+                    "direction", *(tuple(" ".join(sorted(s)) for s in pair) for pair in sides)
                 )
                 return
-    if _swapped(asked, cached):
-        yield Difference("direction", asked.content, cached.content)
+    swapped = _swapped(asked.line, cached.line)
+    if swapped:
+        yield Difference("direction", swapped, swapped[::-1])
 
 
-def _swapped(asked: Reading, cached: Reading) -> bool:
-    """Tell whether two words changed places around a verb: does a dog eat a cat, does a cat eat a dog."""
-    if len(asked.content) != len(cached.content) or asked.content == cached.content:
-        return False
+def _swapped(mine: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
+    """Return the operands if two have changed places: "does a dog eat a cat", "does a cat eat a dog".
+
+    All other words must be the same, and those between must not be "and", "or" and the like.
+    """
+    if len(mine) != len(theirs) or mine == theirs:
+        return ()
     moved = [
-        i for i, pair in enumerate(zip(asked.content, cached.content, strict=True)) if pair[0] != pair[1]
+        place for place, pair in enumerate(zip(mine, theirs, strict=True)) if pair[0] != pair[1]
     ]
-    if len(moved) != 2:  # noqa: PLR2004
-        return False
-    one, other = moved
-    return (
-        asked.content[one] == cached.content[other]
-        and asked.content[other] == cached.content[one]
-        and other > one + 1
-    )
+    start, end = moved[0], moved[-1] + 1
+    mine, theirs = mine[start:end], theirs[start:end]
+    for size in range(1, min(4, len(mine))):
+        for other in range(1, min(4, len(mine) - size)):
+            between = mine[size : len(mine) - other]
+            if (
+                mine[:size] == theirs[-size:]
+                and mine[-other:] == theirs[:other]
+                and between == theirs[other : len(theirs) - size]
+                and not set(between) <= SYMMETRIC
+            ):
+                return " ".join(mine[:size]), " ".join(mine[-other:])
+    return ()
 
 
 def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -225,7 +260,9 @@ def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if shortest < FRAME:
         return
     front = next((i for i in range(shortest) if mine[i] != theirs[i]), shortest)
-    back = next((i for i in range(shortest - front) if mine[-1 - i] != theirs[-1 - i]), shortest - front)
+    back = next(
+        (i for i in range(shortest - front) if mine[-1 - i] != theirs[-1 - i]), shortest - front
+    )
     if front + back < FRAME:
         return
     only_mine, only_theirs = (
@@ -240,16 +277,13 @@ def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
 
 
 def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
-    """Find one content word in the place of another, all others being the same."""
-    mine, theirs = Counter(asked.content), Counter(cached.content)
-    only_mine, only_theirs = list((mine - theirs).elements()), list((theirs - mine).elements())
-    if len(only_mine) != 1 or len(only_theirs) != 1 or alike(only_mine[0], only_theirs[0]):
-        return
-    at_mine, at_theirs = asked.content.index(only_mine[0]), cached.content.index(only_theirs[0])
-    before = asked.content[at_mine - 1] if at_mine else "", cached.content[at_theirs - 1] if at_theirs else ""
-    after = asked.content[at_mine + 1 : at_mine + 2], cached.content[at_theirs + 1 : at_theirs + 2]
-    if before[0] == before[1] or after[0] == after[1]:
-        yield Difference("content", tuple(only_mine), tuple(only_theirs))
+    """Find a word of a class of alternatives where the other side has another of that class."""
+    mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
+    for term in sorted(mine & ALTERNATIVES.keys()):
+        for other in sorted(theirs & ALTERNATIVES.keys()):
+            if ALTERNATIVES[term] & ALTERNATIVES[other] and not alike(term, other):
+                yield Difference("content", (term,), (other,))
+                return
 
 
 def _quotes(asked: Reading, cached: Reading) -> Iterator[Difference]:

@@ -61,7 +61,7 @@ DAYS = {
 }
 SEASONS = frozenset({"winter", "summer", "autumn"})
 _MONTH_CUES = frozenset(
-    "in of since until till by this next last every during from to for early late mid on and".split()
+    "in of since until till by this next last every during from early late mid".split()
 )
 _VERSION_CUES = frozenset(
     """version versions ver v release python java node nodejs php ruby django rails react angular vue
@@ -92,7 +92,7 @@ UNITS = {
     for name in names.split()
 }
 _LOOSE = frozenset(
-    """g m l c f s h w am pm min amp cup foot stone second minute hour day week month year decade century
+    """g m l ml c f s h w am pm min amp cup foot stone second minute hour day week month year decade century
     bit degree mile cent yard peso eth watt px percentage""".split()
 )
 """Units that, without a number, are often no unit at all ("one day", "a bit")."""
@@ -146,7 +146,7 @@ def _read_word(
     elif word in DAYS or word in SEASONS:
         figures.append(Figure(DAYS.get(word, word), "date"))
         taken[place] = ""
-    elif word in UNITS and len(word) > 1 and not stream[place].tail:
+    elif word in UNITS and len(word) > 1 and word not in ("am", "pm") and not stream[place].tail:
         unit = UNITS[word]
         units.append((unit, unit in _LOOSE or word in _LOOSE))
         if unit not in _LOOSE:
@@ -176,7 +176,8 @@ def _read_number(
     if token.kind == "number":
         value, ordinal = token.text, tail in ("st", "nd", "rd", "th")
         place += 1
-        if tail and not ordinal and tail not in UNITS and tail not in LARGE and tail != "s":
+        decade = tail == "s" and len(value) in (2, 4) and value.endswith("0")
+        if tail and not (ordinal or decade or tail in LARGE or (tail in UNITS and tail != "s")):
             return place  # an identifier such as 4g: the reader of words takes it
         if tail in LARGE:
             value, tail = _times(value, LARGE[tail]), ""
@@ -200,20 +201,20 @@ def _read_number(
     for index in range(first, place):
         taken.setdefault(index, "")
     if unit:
-        units.append((unit, False))
+        units.append((unit, soft))
     figures.append(_figure(value, unit, tail, soft, folded[first - 1] if first else ""))
     return place
 
 
 def _figure(value: str, unit: str, tail: str, soft: bool, before: str) -> Figure:
     value = _plain(value)
-    if tail == "s" and value.isdecimal():  # the 1990s, the 90s
+    if tail == "s" and value.endswith("0"):  # the 1990s, the 90s
         return Figure((value if len(value) > 2 else "19" + value) + "s", "date")
     if before in _VERSION_CUES:
         return Figure(value, "version", unit)
     if not unit and len(value) == 4 and value.isdecimal() and 1500 <= int(value) < 2100:  # noqa: PLR2004
         return Figure(value, "date")
-    return Figure(value, "number", unit, soft)
+    return Figure(value, "number", unit, soft or (value == "1" and bool(unit)))
 
 
 def _spelt(folded: Sequence[str], place: int) -> tuple[str, bool, int]:

@@ -16,7 +16,7 @@ STOP = frozenset(
     wonder wondering like help hi hello hey thanks thank sorry ok okay dear
     get gets getting got gotten go goes going gonna way ways make makes making thing things
     out off up down over under again more most much many lot lots bit
-    possible able sure find mean means question questions say says best good
+    mr mrs ms dr able sure find mean means question questions say says best good
     """.split()
 )
 """Words that carry no content of their own: grammar, politeness, and filler."""
@@ -24,7 +24,7 @@ STOP = frozenset(
 NEGATIVE = {
     word: positive
     for pair in """
-    unsafe/safe unable/able unavailable/available unhealthy/healthy unlikely/likely unknown/known
+    unsafe/safe unavailable/available unhealthy/healthy unlikely/likely unknown/known
     unhappy/happy unfair/fair unusual/usual unnecessary/necessary unpaid/paid unused/used
     unsuccessful/successful unsuccessfully/successfully unauthorized/authorized
     unauthorised/authorised unrecognized/recognized unrecognised/recognised unlimited/limited
@@ -43,7 +43,7 @@ NEGATIVE = {
 """Words that say "not" and another word in one."""
 
 NEGATIONS = frozenset(
-    """not never none without cannot nobody nothing neither nor nowhere no non
+    """not never none unable without cannot nobody nothing neither nor nowhere no non
     dont doesnt didnt isnt arent wasnt werent wont wouldnt shouldnt couldnt cant havent hasnt hadnt
     aint mustnt neednt""".split()
 )

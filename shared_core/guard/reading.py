@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -17,13 +18,18 @@ LIMIT = 6000
 """Characters read closely; of what follows only a digest of the words is compared."""
 
 CONNECTORS = {
-    "to": "to", "into": "to", "→": "to", "->": "to", "=>": "to", "in": "in", "than": "than",
-    ">": "than", "<": "than", "before": "before", "after": "after", "with": "with", "by": "by",
-    "over": "over", "instead": "instead", "for": "for", "from": "from",
+    "to": "to", "into": "to", "→": "to", "->": "to", "=>": "to", "than": "than", ">": "than",
+    "<": "than", "before": "before", "after": "before", "over": "over", "instead": "instead",
+    "from": "from",
 }  # fmt: skip
 """Words between two operands whose order counts -> the relation they make."""
 
-SYMMETRIC = frozenset({"and", "or", "vs", "versus", "v", "&", "+", "*", "plus", "times", "nor", ","})
+_MIXED = re.compile(r"[^\W\d_]*?[a-zà-ÿ]+[A-ZÀ-Þ][^\W_]+$|[a-z][A-Z]{2,}$")
+"""Words with a capital inside: iPhone, GitHub; not PCs, nor slips such as THere."""
+
+SYMMETRIC = frozenset(
+    {"and", "or", "vs", "versus", "v", "&", "+", "*", "plus", "times", "nor", ","}
+)
 
 Operands = tuple[str, frozenset[str], frozenset[str]]
 
@@ -33,18 +39,20 @@ class Reading:
     """One question as the guard sees it. All words are folded; ``terms`` and ``content`` canonical.
 
     ``sequence`` is every word, number and sign in order, without case and punctuation; two readings
-    of one sequence do not differ. ``content`` leaves out the words that carry none. ``odd`` tells
-    whether the negations are odd in number.
+    of one sequence do not differ. ``line`` is every term in order. ``content`` leaves out the words that carry none. ``odd`` tells
+    whether the negations are odd in number; ``negatives`` are words such as "unsafe", with the positive.
     """
 
     sequence: tuple[str, ...]
     words: frozenset[str]
+    line: tuple[str, ...]
     terms: frozenset[str]
     content: tuple[str, ...]
     places: tuple[int, ...]
     figures: tuple[Figure, ...]
     units: tuple[tuple[str, bool], ...]
     odd: bool
+    negatives: tuple[tuple[str, str], ...]
     names: tuple[str, ...]
     identifiers: tuple[str, ...]
     quotes: tuple[str, ...]
@@ -64,6 +72,7 @@ class _Words:
     places: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     identifiers: list[str] = field(default_factory=list)
+    negatives: list[tuple[str, str]] = field(default_factory=list)
     negations: int = 0
     upper: int = 0
     lower: int = 0
@@ -85,12 +94,14 @@ def _read(text: str) -> Reading:
     return Reading(
         sequence=tuple(words.sequence),
         words=frozenset(words.words),
+        line=tuple(words.terms),
         terms=frozenset(words.terms),
         content=tuple(words.content),
         places=tuple(words.places),
         figures=tuple(figures),
         units=tuple(units),
         odd=words.negations % 2 == 1,
+        negatives=tuple(words.negatives),
         names=() if title else tuple(dict.fromkeys(words.names)),
         identifiers=tuple(dict.fromkeys(words.identifiers)),
         quotes=quotes,
@@ -148,11 +159,9 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
     if "'" in word:
         word = next(filter(None, word.split("'")), word)
     if word in NEGATIVE:
-        words.negations += 1
-        words.words.add(word)
-        word = NEGATIVE[word]
+        words.negatives.append((canonical(word), canonical(NEGATIVE[word])))
     elif word in NEGATIONS:
-        words.negations += 1
+        words.negations += not _is_idle(words, word, initial)
     words.words.add(word)
     term = _with_particle(words, word) or canonical(word)
     words.terms.append(term)
@@ -162,10 +171,16 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         words.lower += not initial
     elif not initial:
         words.upper += 1
-        if word not in STOP or (text.isupper() and len(text) > 1):
-            words.names.append(word)
-    if any(char.isupper() for char in text[1:]) and any(char.islower() for char in text):
+    if _MIXED.match(text) and word not in STOP:
         words.identifiers.append(word)
+    elif text[0].isupper() and not initial and (word not in STOP or word == "us"):
+        words.names.append(word)
+
+
+def _is_idle(words: _Words, word: str, initial: bool) -> bool:
+    """Tell whether a negation negates nothing: "or not", "or why not", "No, …"."""
+    before = words.terms[-2:]
+    return before[-1:] == ["or"] or before == ["or", "why"] or (initial and word == "no")
 
 
 def _add_content(words: _Words, term: str) -> None:
@@ -187,7 +202,9 @@ def _with_particle(words: _Words, word: str) -> str | None:
     verbs = PARTICLES.get(word)
     if not verbs:
         return None
-    recent = takewhile(lambda back: words.terms[-back] != ",", range(1, min(4, len(words.terms)) + 1))
+    recent = takewhile(
+        lambda back: words.terms[-back] != ",", range(1, min(4, len(words.terms)) + 1)
+    )
     for back in recent:
         verb = words.terms[-back]
         if verb in verbs:
@@ -206,36 +223,35 @@ def _with_particle(words: _Words, word: str) -> str | None:
 def _read_operands(terms: Sequence[str]) -> list[Operands]:
     """Find what stands left and right of the words whose two sides are not the same."""
     found: list[Operands] = []
-    origin: frozenset[str] = frozenset()
-    target: frozenset[str] = frozenset()
+    ends: dict[str, frozenset[str]] = {}
     for place, term in enumerate(terms):
         relation = CONNECTORS.get(term)
         if relation is None:
             continue
-        left = frozenset(_side(reversed(terms[max(0, place - 8) : place]), relation))
-        right = frozenset(_side(terms[place + 1 : place + 9], relation))
-        if relation == "from":
-            origin = origin or right
-        if relation == "to":
-            target = target or right
-        if relation == "after":
-            relation, left, right = "before", right, left
-        elif term == "<":
+        reach = 6 if relation == "than" else 4
+        left = _side(terms[max(0, place - reach) : place][::-1], relation)
+        right = _side(terms[place + 1 : place + 5], relation)
+        if relation in ("from", "to"):
+            ends.setdefault(relation, right)
+        if term in ("after", "<"):
             left, right = right, left
-        if left and right:
+        if left and right and relation != "from":
             found.append((relation, left, right))
-    if origin and target:
-        found.append(("to", origin, target))
+    if ends.get("from") and ends.get("to"):
+        found.append(("to", ends["from"], ends["to"]))
     return found
 
 
-def _side(terms: Sequence[str] | object, relation: str) -> list[str]:
+def _side(terms: Iterable[str], relation: str) -> frozenset[str]:
+    """Pick the operand next to a connector: up to two words, three beside "than"."""
     picked: list[str] = []
-    for term in terms:  # type: ignore[attr-defined]
+    for term in terms:
         if term == "," or (term in CONNECTORS and relation != "than"):
             break
         if term not in STOP and term != "~":
             picked.append(term)
-        if len(picked) == (6 if relation == "than" else 3):
+        elif picked and relation != "than":
             break
-    return picked
+        if len(picked) == (3 if relation == "than" else 2):
+            break
+    return frozenset(picked)

@@ -196,11 +196,11 @@ remember/forget build/destroy attack/defend wet/dry rich/poor single/married
 simple/difficult happy/sad tighten/loosen wake/sleep zoom_in/zoom_out
 check_in/check_out opt_in/opt_out turn_up/turn_down scale_up/scale_down checkin/checkout
 entrance/exit enter/exit ingress/egress enqueue/dequeue acquire/release serialize/deserialize
-today/tomorrow today/yesterday yesterday/tomorrow tonight/tomorrow on/off with/without
+today/tomorrow today/yesterday yesterday/tomorrow tonight/tomorrow on/off
 breakfast/dinner lunch/dinner breakfast/lunch monthly/yearly daily/weekly weekly/monthly
 daily/monthly daily/yearly weekly/yearly annual/monthly undergraduate/graduate
 checking/savings domestic/international manual/automatic acute/chronic benign/malignant
-systolic/diastolic pre/post keep/remove
+systolic/diastolic pre/post
 """
 
 

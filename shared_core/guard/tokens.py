@@ -1,6 +1,6 @@
 """A text as tokens: words, numbers, marks, and what must not be taken apart.
 
-    text --NFKC, plain quotes and dashes--> clean --one regular expression--> tokens
+text --NFKC, plain quotes and dashes--> clean --one regular expression--> tokens
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def tokens(text: str) -> Iterator[Token]:
         if kind in ("tail", "number"):
             yield Token("number", match["number"].replace(",", ""), match["tail"] or "")
         elif kind == "word":
-            yield Token("word", match["word"], match["rest"] or "")
+            rest = match["rest"] or ""
+            yield Token("word", match["word"].removesuffix(rest), rest)
         else:
             yield Token(kind, match[0], "")

@@ -105,12 +105,12 @@ CALLS: dict[str, Any] = {
     "tools": lambda model: model.bind_tools([weather]),
     "any tool": lambda model: model.bind_tools([weather], tool_choice="any"),
     "structured": lambda model: model.with_structured_output(Weather).first,
-    "structured by tool": lambda model: model.with_structured_output(
-        Weather, method="function_calling"
-    ).first,
-    "structured by JSON mode": lambda model: model.with_structured_output(
-        Weather, method="json_mode"
-    ).first,
+    "structured by tool": lambda model: (
+        model.with_structured_output(Weather, method="function_calling").first
+    ),
+    "structured by JSON mode": lambda model: (
+        model.with_structured_output(Weather, method="json_mode").first
+    ),
     "stop and temperature": lambda model: model.bind(stop=["END"], temperature=0.5),
 }
 CALLED = (1, 9, 12, 14, 16, 18, 20, 21)
