@@ -141,14 +141,14 @@ class TieredCache(BaseCache):
         return answer
 
     def count(self, kind: str, message: str, error: BaseException | None = None) -> None:
-        """Count what went wrong; the first of a kind is logged as a warning, later ones for debugging."""
+        """Count what went wrong; the first of a kind is a warning, the others debug."""
         self.errors[kind] += 1
         level = logging.WARNING if self.errors[kind] == 1 else logging.DEBUG
         _log.log(level, "%s: %s", kind, message, exc_info=error if level == logging.DEBUG else None)
 
 
 class _FailingOpen:
-    """Turns any failure inside a block into nothing: LangChain lets a cache's errors fail the call."""
+    """Turns any failure inside a block into nothing: LangChain would let it fail the call."""
 
     __slots__ = ("_cache", "_doing")
 

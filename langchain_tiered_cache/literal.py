@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ class ObjectMark:
 
 
 _CLASS, _OBJECT = "_ClassMark", "_ObjectMark"
+_MARKS: Mapping[str, type[ClassMark] | type[ObjectMark]] = {_CLASS: ClassMark, _OBJECT: ObjectMark}
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
     r"""|<class\ '(?P<class>[^']*)'>"""
@@ -53,7 +55,10 @@ def read_repr(text: str) -> Any:
 
 
 def read_call(text: str) -> dict[str, Any]:
-    """Return the keyword arguments of ``Name(a=1, b='x')``. Raises ValueError if it is no such call."""
+    """Return the keyword arguments of ``Name(a=1, b='x')``.
+
+    Raises ValueError if it is no such call.
+    """
     try:
         call = ast.parse(_TOKEN.sub(_mark, text), mode="eval").body
         if isinstance(call, ast.Call) and not call.args:
@@ -90,18 +95,19 @@ def _value(node: ast.expr) -> Any:
             return [_value(item) for item in items]
         case ast.Dict(keys, values) if None not in keys:
             return {_value(k): _value(v) for k, v in zip(keys, values, strict=True) if k}
-        case ast.Call(ast.Name(name), [ast.Constant(str(text))], []) if name == _CLASS:
-            return ClassMark(text)
-        case ast.Call(ast.Name(name), [ast.Constant(str(text))], []) if name == _OBJECT:
-            return ObjectMark(text)
         case ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as number)):
             return -number
-        case _ if any(_is_object(part) for part in ast.walk(node)):
-            return ObjectMark(ast.unparse(node))
+        case ast.Call(ast.Name(name), [ast.Constant(str(text))], []) if name in _MARKS:
+            return _MARKS[name](text)
         case _:
-            return {"repr": ast.unparse(node)}
+            return _spelling(node)
+
+
+def _spelling(node: ast.expr) -> Any:
+    spelling = ast.unparse(node)
+    return ObjectMark(spelling) if any(map(_is_object, ast.walk(node))) else {"repr": spelling}
 
 
 def _is_object(node: ast.AST) -> bool:
     """Return whether a node is a mark: one inside a call makes the whole call unstable."""
-    return isinstance(node, ast.Name) and node.id in (_CLASS, _OBJECT)
+    return isinstance(node, ast.Name) and node.id in _MARKS

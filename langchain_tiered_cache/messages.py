@@ -31,6 +31,8 @@ MARK = "tiered_cache"
 _GENERATIONS: Mapping[str, type[Generation]] = {
     "Generation": Generation,
     "GenerationChunk": GenerationChunk,
+}
+_CHAT_GENERATIONS: Mapping[str, type[ChatGeneration]] = {
     "ChatGeneration": ChatGeneration,
     "ChatGenerationChunk": ChatGenerationChunk,
 }
@@ -98,7 +100,7 @@ _HEAD = json.dumps({"v": FORMAT}, separators=(",", ":"))[:-1]
 
 def _dump(generation: Generation) -> dict[str, Any]:
     kind = type(generation).__name__
-    if _GENERATIONS.get(kind) is not type(generation):
+    if (_CHAT_GENERATIONS.get(kind) or _GENERATIONS.get(kind)) is not type(generation):
         raise TypeError(f"{kind} is not a generation of LangChain's own")
     dump: dict[str, Any] = {"kind": kind}
     if generation.generation_info is not None:
@@ -149,15 +151,11 @@ def _without_response_id(block: Any) -> Any:
 
 
 def _additional(fields: Mapping[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name, value in fields.items():
-        if name == "__openai_function_call_ids__":
-            continue
-        if name == "parsed" and hasattr(value, "model_dump"):
-            value = value.model_dump(mode="json")  # the caller's chain parses it again
-        elif name == "reasoning":
-            value = _without_response_id(value)
-        kept[name] = value
+    kept = {name: value for name, value in fields.items() if name != "__openai_function_call_ids__"}
+    if hasattr(kept.get("parsed"), "model_dump"):
+        kept["parsed"] = kept["parsed"].model_dump(mode="json")  # a chain parses it again
+    if "reasoning" in kept:
+        kept["reasoning"] = _without_response_id(kept["reasoning"])
     return kept
 
 
@@ -173,12 +171,11 @@ def _load(payload: str) -> list[Generation]:
 
 
 def _load_generation(dump: Mapping[str, Any]) -> Generation:
-    kind = _GENERATIONS[dump["kind"]]
     info = dump.get("info")
-    if "message" in dump:
-        return kind(message=_load_message(dump["message"]), generation_info=info)  # type:
-        ignore[call-arg]  # a chat kind
-    return kind(text=dump["text"], generation_info=info)
+    if dump["kind"] in _CHAT_GENERATIONS:
+        chat = _CHAT_GENERATIONS[dump["kind"]]
+        return chat(message=_load_message(dump["message"]), generation_info=info)
+    return _GENERATIONS[dump["kind"]](text=dump["text"], generation_info=info)
 
 
 def _load_message(dump: dict[str, Any]) -> AIMessage:

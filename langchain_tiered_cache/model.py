@@ -1,8 +1,8 @@
 """Reads LangChain's ``llm_string`` into canonical parameters.
 
-'{"id": [...], "kwargs": {...}}---[("stop", None)]'    a serialisable model, then the call's parameters
-"[('_type', 'x'), ('temperature', 0.0)]"               any other model, both in one list
-anything else                                          the string itself is the identity
+'{"id": [...], "kwargs": {...}}---[("stop", None)]'   a serialisable model, then the call
+"[('_type', 'x'), ('temperature', 0.0)]"              any other model, both in one list
+anything else                                         the string itself is the identity
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads LangChain's serialised prompt into neutral messages: plain JSON, no object is ever built."""
+"""Reads LangChain's serialised prompt into neutral messages: plain JSON, no object is built."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ PROVIDERS: Mapping[str, str] = {
     "chat-ollama": "ollama",
     "ollama-llm": "ollama",
 }
-"""Class path, or ``_type`` of models that LangChain does not serialise, to provider. Others stand for
-themselves."""
+"""Class path, or ``_type`` of models that LangChain does not serialise, to provider.
+
+Others stand for themselves."""
 
 ALIASES: Mapping[str, str] = {
     "model": "model",
@@ -69,20 +70,24 @@ TRANSPORT = frozenset(
         "validate_model_on_init", "include_response_headers",
         # connections and credentials
         "http_client", "http_async_client", "http_socket_options", "client", "async_client",
-        "root_client", "root_async_client", "bedrock_client", "client_kwargs", "async_client_kwargs",
-        "sync_client_kwargs", "openai_proxy", "anthropic_proxy", "groq_proxy", "config",
+        "root_client", "root_async_client", "bedrock_client",
+        "client_kwargs", "async_client_kwargs", "sync_client_kwargs",
+        "openai_proxy", "anthropic_proxy", "groq_proxy",
         "default_headers", "extra_headers", "additional_headers", "default_metadata",
         "api_key", "credentials", "credentials_profile_name", "aws_access_key_id",
         "aws_secret_access_key", "aws_session_token", "bedrock_api_key", "azure_ad_token",
         "azure_ad_token_provider", "azure_ad_async_token_provider", "openai_api_type",
         # of the framework
-        "cache", "callbacks", "callback_manager", "verbose", "tags", "metadata", "profile",
+        "cache", "callbacks", "callback_manager", "verbose", "tags", "metadata",
         "custom_get_token_ids", "tiktoken_model_name", "ls_structured_output_format",
         "structured_output_format", "provider_stop_reason_key_map",
         "provider_stop_sequence_key_name_map", "supports_tool_choice_values",
     }
 )  # fmt: skip
 """Fields that no answer depends on."""
+
+PROVIDER_TRANSPORT: Mapping[str, frozenset[str]] = {"bedrock": frozenset({"config"})}
+"""Fields that no answer of one provider depends on; elsewhere the name may mean something."""
 
 UNNAMED_MODELS = frozenset({"chat-ollama", "ollama-llm"})
 """``_type`` of models whose ``llm_string`` holds none of their settings, not even the model."""

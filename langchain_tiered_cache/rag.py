@@ -109,7 +109,7 @@ def _labelled(text: str) -> _Parts | None:
 
 
 def _pieces(text: str, label: re.Match[str]) -> _Parts | None:
-    """Find the context of "Use the following pieces of context": between blank line and question."""
+    """Find the context after "Use the following pieces of context" and a blank line."""
     told = _PIECES.search(text, 0, label.start())
     gap = _PARAGRAPH.search(text, told.end(), label.start()) if told else None
     if gap is None:
@@ -121,8 +121,7 @@ def _pieces(text: str, label: re.Match[str]) -> _Parts | None:
 def _tagged(text: str) -> _Parts | None:
     """Find a block in tags and, outside it, the question: labelled, or all that follows."""
     block = _BLOCK.search(text)
-    if block is None or len(re.findall(rf"</?{block[1]}>", text, re.IGNORECASE)) != 2:  # noqa:
-    PLR2004 - one pair
+    if block is None or text.lower().count(f"<{block[1].lower()}>") > 1:
         return None
     inside = _Span(block.start(2), block.end(2))
     outside = [m for m in _QUESTION.finditer(text) if not block.start() < m.start() < block.end()]
@@ -148,6 +147,6 @@ def _last_answer(text: str, start: int) -> int:
 
 
 def _line_start(text: str, start: int, position: int) -> int:
-    """Return the start of the line, so that "Use this context:" is not read as part of a question."""
+    """Return the start of the line: "Use this context:" is no part of a question above it."""
     line = text.rfind("\n", start, position) + 1
     return line or position

@@ -53,7 +53,7 @@ class _Prompt:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A text's question, what else of the text belongs to the scope, why not to match by meaning."""
+    """A text's question, what else of it belongs to the scope, why not to match by meaning."""
 
     question: str | None
     rest: Any = None
@@ -64,8 +64,8 @@ def parse(prompt: str, llm_string: str, question: Question | None = None) -> Req
     """Build the request for a prompt, serialised messages or raw text.
 
     Whatever the two strings hold, the result is a request: in the worst case one that is matched
-    only as it stands. Raises what ``question`` raises, and TypeError if it returns what it must
-    not.
+    only as it stands. Raises what ``question`` raises, and TypeError if what it
+    returns is neither text, pair nor None.
     """
     try:
         model = read_model(llm_string, current_runs())

@@ -41,7 +41,7 @@ _registered: list[object] = []
 
 
 def current_runs() -> tuple[Run, ...]:
-    """Return the runs started in this context, newest first. Some may have ended: match before use."""
+    """Return the runs started in this context, newest first; some may have ended, so match them."""
     return _runs.get()
 
 
@@ -65,6 +65,6 @@ def watch_runs() -> None:
 
         from langchain_tiered_cache.watcher import RunWatcher
 
-        variable: ContextVar[Any] = ContextVar("tiered_cache_watcher", default=RunWatcher())
-        register_configure_hook(variable, inheritable=True)
-        _registered.append(variable)
+        watcher: ContextVar[Any] = ContextVar("tiered_cache_watcher", default=RunWatcher())  # noqa: B039 - it has no state
+        register_configure_hook(watcher, inheritable=True)
+        _registered.append(watcher)

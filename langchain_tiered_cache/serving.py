@@ -34,7 +34,7 @@ class ServedGeneration(ChatGeneration):
 
 
 def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
-    """Build the generations of a hit, new objects each time; chat messages say where they come from.
+    """Build the generations of a hit, new objects each time; chat messages get a mark.
 
     A plain ``Generation`` has no place for a mark and stays as it was stored. Raises ValueError if
     the stored answer cannot be read.
@@ -63,7 +63,7 @@ def _marked(generation: Generation, hit: Hit, hit_usage: Literal["mark", "keep"]
 
 
 def mark_as_fresh(generations: Sequence[Generation], entry_id: str | None) -> None:
-    """Note in the caller's own chat messages that the model answered, and under which id that is kept."""
+    """Note in the caller's own chat messages the id under which the model's answer is kept."""
     for generation in generations:
         if isinstance(generation, ChatGeneration):
             message = generation.message

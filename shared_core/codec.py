@@ -41,7 +41,7 @@ class Codec:
                 ) from None
             try:
                 self._fernet = Fernet(encryption_key)
-            except ValueError:
+            except (ValueError, TypeError):
                 raise ValueError(
                     "encryption_key is not a Fernet key; make one with "
                     "cryptography.fernet.Fernet.generate_key()"

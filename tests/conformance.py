@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class StoreConformance:
         return FakeClock()
 
     @pytest.fixture
-    def open_one(self, clock: FakeClock) -> Iterator[Callable[..., Store]]:
+    def open_one(self, clock: FakeClock) -> Any:
         raise NotImplementedError
 
     @pytest.fixture
@@ -70,7 +70,12 @@ class StoreConformance:
             "text", '{"a":1}', "langchain", "gpt", {"input_tokens": 3}, "stop", exact_only=True
         )
         put = record(
-            vector=unit(1, 2, 3), answer=answer, model="gpt", tags=("a", "b"), created=5.5, expires=9e9
+            vector=unit(1, 2, 3),
+            answer=answer,
+            model="gpt",
+            tags=("a", "b"),
+            created=5.5,
+            expires=9e9,
         )
         store.put(put)
         got = store.get("k")
@@ -88,7 +93,9 @@ class StoreConformance:
         assert got.vector is None
         assert keys_near(store, unit(1, 0, 0), 3) == []
 
-    @pytest.mark.parametrize("odd", ["žluťoučký 猫 🐈", "lone \ud800 surrogate", "nul \0 inside", ""])
+    @pytest.mark.parametrize(
+        "odd", ["žluťoučký 猫 🐈", "lone \ud800 surrogate", "nul \0 inside", ""]
+    )
     def test_any_text_comes_back_as_it_was(self, store: Store, odd: str) -> None:
         put = record(odd, question=odd, answer=Answer(odd), namespace=odd, model=odd, tags=(odd,))
         store.put(put)

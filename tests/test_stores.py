@@ -17,8 +17,8 @@ from tests.conformance import SPACE, FakeClock, StoreConformance, record, unit
 
 class TestMemory(StoreConformance):
     @pytest.fixture
-    def open_one(self, clock: FakeClock) -> Iterator[Callable[..., Store]]:
-        yield lambda **options: open_store("memory://", clock=clock, **options)
+    def open_one(self, clock: FakeClock) -> Callable[..., Store]:
+        return lambda **options: open_store("memory://", clock=clock, **options)
 
     def test_each_open_is_a_store_of_its_own(self, open_one: Callable[..., Store]) -> None:
         one, other = open_one(), open_one()

@@ -52,7 +52,7 @@ stomach; eye ear nose mouth tongue; heart liver kidney lung brain bladder; aspir
 paracetamol acetaminophen naproxen amoxicillin azithromycin penicillin metformin; physics
 chemistry biology mathematics history geography economics philosophy psychology; christianity
 islam hinduism buddhism judaism; circle triangle square rectangle; area perimeter volume
-circumference diameter radius; capital population currency flag president language anthem climate
+circumference diameter radius; capital area population currency flag president language anthem climate
 gdp; password username pin; screen battery keyboard camera speaker microphone; mother father
 brother sister uncle aunt son daughter husband wife
 """

@@ -214,10 +214,9 @@ def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
         return
     for relation, left, right in asked.operands:
         for other, other_left, other_right in cached.operands:
-            if (
-                relation == other
-                and (left - other_left) & other_right
-                and (right - other_right) & other_left
+            reversed_ = (left - other_left) & other_right and (right - other_right) & other_left
+            if (relation == other and reversed_) or (
+                {relation, other} == {"from alone", "to alone"} and left & other_left
             ):
                 sides = (left, right), (other_left, other_right)
                 yield Difference(

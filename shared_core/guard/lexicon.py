@@ -48,6 +48,9 @@ NEGATIONS = frozenset(
     aint mustnt neednt""".split()
 )
 
+UNKNOWING = frozenset("know understand sure certain idea figur clue".split())
+"""Terms after "I do not": somebody says that they ask, not what."""
+
 PARTICLES = {
     "on": frozenset({"turn", "switch", "power"}),
     "off": frozenset({"turn", "switch", "power", "shut"}),

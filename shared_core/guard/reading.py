@@ -10,7 +10,7 @@ from hashlib import sha256
 from itertools import takewhile
 
 from shared_core.guard.figures import Figure, read_figures
-from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP
+from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP, UNKNOWING
 from shared_core.guard.thesaurus import canonical
 from shared_core.guard.tokens import Token, clean, fold, quoted, tokens
 
@@ -73,7 +73,7 @@ class _Words:
     names: list[str] = field(default_factory=list)
     identifiers: list[str] = field(default_factory=list)
     negatives: list[tuple[str, str]] = field(default_factory=list)
-    negations: int = 0
+    negated: list[int] = field(default_factory=list)
     upper: int = 0
     lower: int = 0
 
@@ -100,7 +100,7 @@ def _read(text: str) -> Reading:
         places=tuple(words.places),
         figures=tuple(figures),
         units=tuple(units),
-        odd=words.negations % 2 == 1,
+        odd=sum(not _is_idle(words.terms, place) for place in words.negated) % 2 == 1,
         negatives=tuple(words.negatives),
         names=() if title else tuple(dict.fromkeys(words.names)),
         identifiers=tuple(dict.fromkeys(words.identifiers)),
@@ -155,13 +155,14 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
 def _read_word(words: _Words, text: str, initial: bool) -> None:
     word = fold(text)
     word, negated = _without_negation(word)
-    words.negations += negated
+    if negated:
+        words.negated.append(len(words.terms) + 1)
     if "'" in word:
         word = next(filter(None, word.split("'")), word)
     if word in NEGATIVE:
         words.negatives.append((canonical(word), canonical(NEGATIVE[word])))
     elif word in NEGATIONS:
-        words.negations += not _is_idle(words, word, initial)
+        words.negated.append(len(words.terms))
     words.words.add(word)
     term = _with_particle(words, word) or canonical(word)
     words.terms.append(term)
@@ -177,10 +178,13 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         words.names.append(word)
 
 
-def _is_idle(words: _Words, word: str, initial: bool) -> bool:
-    """Tell whether a negation negates nothing: "or not", "or why not", "No, …"."""
-    before = words.terms[-2:]
-    return before[-1:] == ["or"] or before == ["or", "why"] or (initial and word == "no")
+def _is_idle(terms: Sequence[str], place: int) -> bool:
+    """Tell whether a negation negates nothing that is asked: "or not", "No, …", "I do not know why"."""
+    before = terms[max(0, place - 4) : place]
+    if before[-1:] == ["or"] or before[-2:] == ["or", "why"] or not before:
+        return terms[place : place + 1] != ["never"]
+    first = "i" in before or len(before) == 1
+    return first and not UNKNOWING.isdisjoint(terms[place : place + 3])
 
 
 def _add_content(words: _Words, term: str) -> None:
@@ -237,6 +241,8 @@ def _read_operands(terms: Sequence[str]) -> list[Operands]:
             left, right = right, left
         if left and right and relation != "from":
             found.append((relation, left, right))
+    if len(ends) == 1:
+        found += [(f"{end} alone", side, side) for end, side in ends.items() if side]
     if ends.get("from") and ends.get("to"):
         found.append(("to", ends["from"], ends["to"]))
     return found

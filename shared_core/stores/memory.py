@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
@@ -77,27 +77,23 @@ class MemoryStore:
             index = self._indexes.get((scope, space, len(vector)))
             if index is None:
                 return []
-            found = list(self._live_neighbours(index, vector, k))
-            if found:
-                self._entries.move_to_end(found[0].record.key)
-            return found
-
-    def _live_neighbours(
-        self, index: VectorIndex[str], vector: Vector, k: int
-    ) -> Iterator[Neighbour]:
-        now = self._clock()
-        wanted = k
-        while True:
-            candidates = index.search(vector, wanted)
-            entries = [self._entries[key] for key, _ in candidates]
-            dead = [entry for entry in entries if not self._is_live(entry, now)]
-            if not dead:
-                break
-            for entry in dead:  # the dead never live again, so that they can go for good
-                self._remove(entry.record.key)
-            wanted = k + 3 * len(dead)
-        for (_, similarity), entry in zip(candidates[:k], entries, strict=False):
-            yield Neighbour(entry.record, similarity)
+            now = self._clock()
+            wanted = k
+            while True:
+                candidates = index.search(vector, wanted)
+                entries = [self._entries[key] for key, _ in candidates]
+                dead = [entry.record.key for entry in entries if not self._is_live(entry, now)]
+                if not dead:
+                    break
+                for key in dead:  # the dead never live again, so that they can go for good
+                    self._remove(key)
+                wanted = k + 3 * len(dead)
+            if entries:
+                self._entries.move_to_end(entries[0].record.key)
+            return [
+                Neighbour(entry.record, similarity)
+                for entry, (_, similarity) in zip(entries[:k], candidates, strict=False)
+            ]
 
     def put(self, record: Record) -> None:
         record = _own(record)

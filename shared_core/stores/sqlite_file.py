@@ -1,4 +1,4 @@
-"""One SQLite file: its schema, its connections, and who may write when."""
+"""One SQLite file: its connections, and who may write when."""
 
 from __future__ import annotations
 
@@ -8,64 +8,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from shared_core.stores import StoreError
 from shared_core.stores.forks import follow_forks
+from shared_core.stores.sqlite_schema import prepare
 
-SCHEMA_VERSION = 1
-"""Written by ``SCHEMA``; another one is refused."""
 OPENING = 5.0
 """Seconds that opening waits for processes that are creating or recovering the same file."""
 IDLE_READERS = 8
 FORK_WAIT = 2.0
 """Seconds that a fork waits for calls in other threads, so that it inherits no open handle."""
-
-# A replaced record gets a new id, larger than all before: an index in memory asks for what is
-# above the last id it knows. Text is stored as UTF-8 bytes, because SQLite's text can not hold
-# lone surrogates.
-SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('schema', 1), ('entries', 0);
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key BLOB NOT NULL UNIQUE,
-    scope BLOB NOT NULL,
-    space BLOB NOT NULL,
-    namespace BLOB NOT NULL,
-    model BLOB NOT NULL,
-    created REAL NOT NULL,
-    expires REAL,
-    used REAL NOT NULL,
-    body BLOB NOT NULL,
-    vector BLOB
-);
-CREATE INDEX records_by_scope ON records (scope, space);
-CREATE INDEX records_by_namespace ON records (namespace, model, created);
-CREATE INDEX records_by_expiry ON records (expires) WHERE expires IS NOT NULL;
-CREATE TABLE tags (
-    record INTEGER NOT NULL,
-    counter BLOB NOT NULL,
-    epoch BLOB NOT NULL,
-    PRIMARY KEY (record, counter)
-) WITHOUT ROWID;
-CREATE INDEX tags_by_counter ON tags (counter);
-CREATE TRIGGER record_added AFTER INSERT ON records BEGIN
-    UPDATE meta SET value = value + 1 WHERE name = 'entries';
-END;
-CREATE TRIGGER record_removed AFTER DELETE ON records BEGIN
-    UPDATE meta SET value = value - 1 WHERE name = 'entries';
-    DELETE FROM tags WHERE record = old.id;
-END;
-CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires REAL);
-CREATE INDEX kv_by_expiry ON kv (expires) WHERE expires IS NOT NULL;
-CREATE TABLE labels (
-    id BLOB NOT NULL,
-    number INTEGER NOT NULL,
-    label BLOB NOT NULL,
-    PRIMARY KEY (id, number)
-) WITHOUT ROWID;
-"""
 
 
 class DatabaseFile:
@@ -120,9 +73,10 @@ class DatabaseFile:
         with self._gate:
             if self._closed:
                 raise StoreError(f"{self.path} is closed")
-            connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                connection = self._connect(self._timeout)
+            try:
+                connection = self._idle.pop() if self._idle else self._connect(self._timeout)
+            except sqlite3.Error as error:
+                raise self.failure(error) from error
             self._lent.add(connection)
         return connection
 
@@ -220,13 +174,14 @@ class DatabaseFile:
         self._after_fork()
 
     def _connect(self, patience: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=patience, isolation_level=None, check_same_thread=False
+        )
         try:
-            connection = sqlite3.connect(
-                self.path, timeout=patience, isolation_level=None, check_same_thread=False
-            )
             connection.execute("PRAGMA synchronous = NORMAL")
-        except sqlite3.Error as error:
-            raise self.failure(error) from error
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _open(self) -> None:
@@ -247,7 +202,7 @@ class DatabaseFile:
             try:
                 connection = self._connect(OPENING)
                 try:
-                    self._prepare(connection)
+                    prepare(connection, self.path)
                 finally:
                     connection.close()
                 return
@@ -260,44 +215,6 @@ class DatabaseFile:
                 if time.monotonic() >= deadline:
                     raise self.failure(error) from error
             time.sleep(0.01)
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Check what is in the file, or create the tables in an empty one."""
-        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise ValueError(f"{self.path!r} is on a file system without WAL; use a local disk")
-        connection.execute("BEGIN IMMEDIATE")  # also finds out whether it can be written
-        try:
-            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            if not names:
-                for statement in _statements(SCHEMA):
-                    connection.execute(statement)
-            elif not {"meta", "records", "kv", "labels"} <= names:
-                raise ValueError(
-                    f"{self.path!r} holds another application's tables; name another file"
-                )
-            row = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
-            if row is None or row[0] != SCHEMA_VERSION:
-                raise ValueError(
-                    f"{self.path!r} has schema version {row and row[0]}, known is "
-                    f"{SCHEMA_VERSION}; name another file, or delete this one"
-                )
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split a script, because ``executescript`` would commit the transaction that it is run in."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -1,0 +1,96 @@
+"""The tables of an SQLite file, and the check that a file has them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+
+# A replaced record gets a new id, larger than all before: an index in memory asks for what is
+# above the last id it knows. Text is stored as UTF-8 bytes, because SQLite's text can not hold
+# lone surrogates.
+VERSION = 1
+"""Written by ``SCHEMA``; another one is refused."""
+
+SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('schema', 1), ('entries', 0);
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL UNIQUE,
+    scope BLOB NOT NULL,
+    space BLOB NOT NULL,
+    namespace BLOB NOT NULL,
+    model BLOB NOT NULL,
+    created REAL NOT NULL,
+    expires REAL,
+    used REAL NOT NULL,
+    body BLOB NOT NULL,
+    vector BLOB
+);
+CREATE INDEX records_by_scope ON records (scope, space);
+CREATE INDEX records_by_namespace ON records (namespace, model, created);
+CREATE INDEX records_by_expiry ON records (expires) WHERE expires IS NOT NULL;
+CREATE TABLE tags (
+    record INTEGER NOT NULL,
+    counter BLOB NOT NULL,
+    epoch BLOB NOT NULL,
+    PRIMARY KEY (record, counter)
+) WITHOUT ROWID;
+CREATE INDEX tags_by_counter ON tags (counter);
+CREATE TRIGGER record_added AFTER INSERT ON records BEGIN
+    UPDATE meta SET value = value + 1 WHERE name = 'entries';
+END;
+CREATE TRIGGER record_removed AFTER DELETE ON records BEGIN
+    UPDATE meta SET value = value - 1 WHERE name = 'entries';
+    DELETE FROM tags WHERE record = old.id;
+END;
+CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires REAL);
+CREATE INDEX kv_by_expiry ON kv (expires) WHERE expires IS NOT NULL;
+CREATE TABLE labels (
+    id BLOB NOT NULL,
+    number INTEGER NOT NULL,
+    label BLOB NOT NULL,
+    PRIMARY KEY (id, number)
+) WITHOUT ROWID;
+"""
+
+
+def prepare(connection: sqlite3.Connection, path: str) -> None:
+    """Check what is in the file, or create the tables in an empty one.
+
+    Raises ValueError if it is not ours or not of this version, sqlite3.Error if it is no database.
+    """
+    connection.execute("SELECT count(*) FROM sqlite_master")  # before anything is written to it
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise ValueError(f"{path!r} is on a file system without WAL; use a local disk")
+    connection.execute("BEGIN IMMEDIATE")  # also finds out whether it can be written
+    try:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if not names:
+            for statement in _statements(SCHEMA):
+                connection.execute(statement)
+        elif not {"meta", "records", "kv", "labels"} <= names:
+            raise ValueError(f"{path!r} holds another application's tables; name another file")
+        row = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+        if row is None or row[0] != VERSION:
+            raise ValueError(
+                f"{path!r} has schema version {row and row[0]}, known is "
+                f"{VERSION}; name another file, or delete this one"
+            )
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script, because ``executescript`` would commit the transaction that it is run in."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

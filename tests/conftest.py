@@ -1,0 +1,52 @@
+"""What all tests share: the real model, loaded once, and skips that CI counts as failures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from shared_core.embedding import Embedder
+
+REQUIRE_ALL = os.environ.get("TIERED_CACHE_REQUIRE_ALL") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With TIERED_CACHE_REQUIRE_ALL=1, a test that does not run is a test that fails."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and every test must run: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a module that skips itself."""
+    report = yield
+    if REQUIRE_ALL and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped, and every test must run"
+    return report
+
+
+@pytest.fixture(scope="session")
+def model_embedder() -> Embedder:
+    """Return the real all-MiniLM-L6-v2, with one thread: two collapse when the machine is busy."""
+    pytest.importorskip("sentence_transformers", exc_type=ImportError)
+    import torch
+
+    from shared_core.embedding.resolve import resolve
+
+    torch.set_num_threads(1)
+    embedder = resolve(None)
+    embedder.embed(["is it there?"])
+    return embedder

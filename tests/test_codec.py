@@ -1,0 +1,82 @@
+"""Records as bytes and back; anything else is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared_core.codec import Codec, UndecodableError
+from shared_core.record import Answer, Record
+
+any_text = st.text(st.characters(), max_size=20)
+answers = st.builds(
+    Answer,
+    text=any_text,
+    payload=st.none() | any_text,
+    format=st.sampled_from(["text", "langchain/1"]),
+    model=st.none() | any_text,
+    usage=st.none() | st.dictionaries(st.sampled_from(["input_tokens", "x"]), st.integers(0)),
+    finish_reason=st.none() | any_text,
+    exact_only=st.booleans(),
+)
+records = st.builds(
+    Record,
+    key=any_text,
+    scope=any_text,
+    namespace=any_text,
+    question=st.none() | any_text,
+    answer=answers,
+    model=any_text,
+    tags=st.lists(any_text, max_size=3).map(tuple),
+    created=st.floats(0, 1e10),
+    expires=st.none() | st.floats(0, 1e10),
+    space=any_text,
+)
+RECORD = Record("k", "s", "n", "q?", Answer("a"))
+KEY = Fernet.generate_key()
+
+
+@given(records, st.sampled_from([Codec(), Codec(KEY)]))
+def test_a_record_comes_back_equal(record: Record, codec: Codec) -> None:
+    assert codec.decode(codec.encode(record)) == record
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"v": 2}',
+        b'{"v": 1}',
+        json.dumps({**json.loads(Codec().encode(RECORD)), "more": 1}).encode(),
+        json.dumps({**json.loads(Codec().encode(RECORD)), "answer": "text"}).encode(),
+        b"[" * 100_000,
+        Codec().encode(RECORD)[:-1],
+    ],
+    ids=lambda data: repr(data[:20]),
+)
+def test_what_is_no_record_is_refused(data: bytes) -> None:
+    with pytest.raises(UndecodableError):
+        Codec().decode(data)
+
+
+def test_an_encrypted_record_is_unreadable_without_its_key() -> None:
+    sealed = Codec(KEY).encode(replace(RECORD, question="secret", answer=Answer("secret")))
+    assert b"secret" not in sealed
+    for codec in (Codec(), Codec(Fernet.generate_key())):
+        with pytest.raises(UndecodableError, match="encrypted"):
+            codec.decode(sealed)
+
+
+@pytest.mark.parametrize("key", ["", "short", b"x" * 44, 5])
+def test_a_key_that_is_none_is_refused_with_the_remedy(key: object) -> None:
+    with pytest.raises(ValueError, match="generate_key"):
+        Codec(key)  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+"""The fuse between the cache and what can fail."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from shared_core.resilience import FAILURES_TO_OPEN, Fuse, Unavailable, quietly
+from tests.fakes import Clock
+
+
+class DownError(Exception):
+    down = True
+
+
+def fails(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def counted() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def fuse(clock: Clock, counted: list[str]) -> Fuse:
+    return Fuse("store", counted.append, rest=10, clock=clock)
+
+
+def test_what_works_passes_through(fuse: Fuse) -> None:
+    assert fuse.call(max, 1, 2) == 2
+    assert fuse.state == "closed"
+
+
+def test_a_failure_is_counted_and_said_once_until_it_works_again(
+    fuse: Fuse, counted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            fuse.call(fails, RuntimeError("odd"))
+    assert counted == ["store"] * 3
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    fuse.call(int)
+    with pytest.raises(Unavailable):
+        fuse.call(fails, RuntimeError("odd"))
+    assert [r.levelname for r in caplog.records] == ["WARNING", "INFO", "WARNING"]
+
+
+def test_a_part_that_is_down_is_left_alone_and_then_tried_by_one_call(
+    fuse: Fuse, clock: Clock
+) -> None:
+    calls: list[int] = []
+    with pytest.raises(Unavailable):
+        fuse.call(fails, DownError())
+    assert fuse.state == "open"
+    with pytest.raises(Unavailable):
+        fuse.call(calls.append, 1)
+    clock.now += 10
+    assert fuse.state == "half-open"
+    with pytest.raises(Unavailable):
+        fuse.call(fails, DownError())
+    with pytest.raises(Unavailable):
+        fuse.call(calls.append, 2)
+    clock.now += 10
+    fuse.call(calls.append, 3)
+    assert fuse.state == "closed"
+    fuse.call(calls.append, 4)
+    assert calls == [3, 4]
+
+
+def test_a_part_that_fails_in_a_row_is_left_alone(fuse: Fuse) -> None:
+    for number in range(FAILURES_TO_OPEN):
+        assert fuse.state == "closed", number
+        with pytest.raises(Unavailable):
+            fuse.call(fails, ValueError())
+    assert fuse.state == "open"
+
+
+def test_keyboard_interrupts_are_not_swallowed(fuse: Fuse, counted: list[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fuse.call(interrupted)
+    assert counted == []
+
+
+def test_a_hook_that_raises_is_counted_and_dropped(counted: list[str]) -> None:
+    quietly(counted.append, "hook", fails, RuntimeError("x"))
+    assert counted == ["hook"]
