@@ -17,6 +17,7 @@ from langchain_tiered_cache.literal import ClassMark, marks_in, read_call, read_
 from langchain_tiered_cache.providers import (
     ALIASES,
     PROVIDER_ALIASES,
+    PROVIDER_TRANSPORT,
     PROVIDERS,
     SMALLEST_TEMPERATURE,
     TRANSPORT,
@@ -105,8 +106,9 @@ def _constructor(llm_string: str) -> _Spelt:
         raise ValueError("no call parameters")
     call = llm_string[end + len(_SEPARATOR) :]
     called = dict(read_repr(call))
+    kind = ".".join(head["id"])
     own = {name: value for name, value in head["kwargs"].items() if name != "name"}
-    return _Spelt(".".join(head["id"]), _kept(own), _kept(called), tuple(sorted(called)), call)
+    return _Spelt(kind, _kept(own, kind), _kept(called, kind), tuple(sorted(called)), call)
 
 
 def _list(llm_string: str) -> _Spelt:
@@ -115,23 +117,19 @@ def _list(llm_string: str) -> _Spelt:
     kind = fields.pop("_type", "")
     if not isinstance(kind, str):
         raise TypeError("a _type that is no text")
-    return _Spelt(kind, {}, _kept(fields), names, llm_string)
+    return _Spelt(kind, {}, _kept(fields, kind), names, llm_string)
 
 
-def _kept(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(fields: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Drop transport, secrets and what is not set; spread ``model_kwargs``."""
+    transport = TRANSPORT | PROVIDER_TRANSPORT.get(PROVIDERS.get(kind, kind), frozenset())
     kept: dict[str, Any] = {}
     for name, value in fields.items():
-        if (
-            name in TRANSPORT
-            or name.endswith("_api_key")
-            or value is None
-            or _is_lc(value, "secret")
-        ):
+        if name in transport or name.endswith("_api_key") or value is None:
             continue
         if name == "model_kwargs" and isinstance(value, dict):
-            kept.update(_kept(value))
-        elif not (isinstance(value, dict) and all(item is None for item in value.values())):
+            kept.update(_kept(value, kind))
+        elif not _is_lc(value, "secret") and not _says_nothing(value):
             kept[name] = value
     return kept
 
@@ -145,13 +143,13 @@ def _completed(spelt: _Spelt, run: Run) -> _Spelt:
     own: dict[str, Any] = dict(spelt.own)
     if spelt.kind in UNNAMED_MODELS:
         try:
-            own = _kept(read_call(str(run.serialized.get("repr"))))
+            own = _kept(read_call(str(run.serialized.get("repr"))), spelt.kind)
         except ValueError:
             own = {"model": ClassMark(spelt.kind)}
         own.pop("name", None)
     elif spelt.is_nameless:
         told = {name: run.metadata.get(f"ls_{name}") for name in ("temperature", "max_tokens")}
-        own |= _kept({"model": run.metadata.get("ls_model_name"), **told})
+        own |= _kept({"model": run.metadata.get("ls_model_name"), **told}, spelt.kind)
     return replace(spelt, own=own, called=called)
 
 
@@ -199,6 +197,10 @@ def _unstable(spelt: _Spelt) -> Model:
 def _opaque(llm_string: str) -> Model:
     has_objects = " at 0x" in llm_string or "<class '" in llm_string
     return Model({"extra": {"llm_string": llm_string}}, "unstable" if has_objects else None)
+
+
+def _says_nothing(value: Any) -> bool:
+    return isinstance(value, dict) and all(item is None for item in value.values())
 
 
 def _has_unknown(value: Any) -> bool:

@@ -31,7 +31,7 @@ def unit(*values: float) -> Any:
 
 
 def record(key: str = "k", vector: Any = None, **fields: Any) -> Record:
-    given = {
+    given: dict[str, Any] = {
         "scope": "scope",
         "namespace": "n",
         "question": f"question {key}",

@@ -13,6 +13,12 @@ from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP
 from shared_core.guard.reading import SYMMETRIC, Reading
 from shared_core.guard.thesaurus import FAILURES, OPPOSITES, canonical
 
+KINDS = frozenset(
+    """number unit date version negation quote identifier name opposite direction frame content
+    unread""".split()
+)
+"""Every kind of difference. "unread": the texts differ beyond what the guard reads closely."""
+
 FRAME = 25
 """Words that two questions must share at their ends to be called one frame filled twice."""
 
@@ -29,19 +35,15 @@ class Difference:
     cached: tuple[str, ...]
 
 
-def compare(asked: Reading, cached: Reading) -> Iterator[Difference]:
-    """Yield every difference; none between readings of one sequence of words."""
+def compare(asked: Reading, cached: Reading) -> tuple[Difference, ...]:
+    """Return every difference; none between readings of one sequence of words."""
+    same = asked.sequence == cached.sequence and asked.quotes == cached.quotes
+    found = [] if same else [each for kind in _KINDS for each in kind(asked, cached)]
+    if not found and not same:
+        found = list(_content(asked, cached))
     if asked.rest != cached.rest:
-        yield Difference("unread", (), ())
-    if asked.sequence == cached.sequence and asked.quotes == cached.quotes:
-        return
-    found = 0
-    for kind in _KINDS:
-        for difference in kind(asked, cached):
-            found += 1
-            yield difference
-    if not found:
-        yield from _content(asked, cached)
+        found.append(Difference("unread", (), ()))
+    return tuple(found)
 
 
 def _figures(asked: Reading, cached: Reading) -> Iterator[Difference]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from itertools import takewhile
 
 from shared_core.guard.figures import Figure, read_figures
 from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP, UNKNOWING
@@ -39,7 +38,7 @@ class Reading:
     """One question as the guard sees it. All words are folded; ``terms`` and ``content`` canonical.
 
     ``sequence`` is every word, number and sign in order, without case and punctuation; two readings
-    of one sequence do not differ. ``line`` is every term in order. ``content`` leaves out the words that carry none. ``odd`` tells
+    of one sequence do not differ. ``line`` is every term in order. ``odd`` tells
     whether the negations are odd in number; ``negatives`` are words such as "unsafe", with the positive.
     """
 
@@ -47,8 +46,6 @@ class Reading:
     words: frozenset[str]
     line: tuple[str, ...]
     terms: frozenset[str]
-    content: tuple[str, ...]
-    places: tuple[int, ...]
     figures: tuple[Figure, ...]
     units: tuple[tuple[str, bool], ...]
     odd: bool
@@ -68,8 +65,6 @@ class _Words:
     sequence: list[str] = field(default_factory=list)
     words: set[str] = field(default_factory=set)
     terms: list[str] = field(default_factory=list)
-    content: list[str] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     identifiers: list[str] = field(default_factory=list)
     negatives: list[tuple[str, str]] = field(default_factory=list)
@@ -96,8 +91,6 @@ def _read(text: str) -> Reading:
         words=frozenset(words.words),
         line=tuple(words.terms),
         terms=frozenset(words.terms),
-        content=tuple(words.content),
-        places=tuple(words.places),
         figures=tuple(figures),
         units=tuple(units),
         odd=sum(not _is_idle(words.terms, place) for place in words.negated) % 2 == 1,
@@ -134,8 +127,6 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
             name = taken[place]
             words.words.add(whole)
             words.terms.append(name or f"#{whole}")
-            if name:
-                _add_content(words, name)
         elif token.kind in ("url", "email", "path", "dotted"):
             identifier = whole.rstrip(".,;:!?)]}/").removeprefix("https://").removeprefix("http://")
             words.identifiers.append(identifier.removeprefix("www."))
@@ -164,10 +155,7 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
     elif word in NEGATIONS:
         words.negated.append(len(words.terms))
     words.words.add(word)
-    term = _with_particle(words, word) or canonical(word)
-    words.terms.append(term)
-    if word not in STOP and word not in NEGATIONS:
-        _add_content(words, term)
+    words.terms.append(_with_particle(words, word) or canonical(word))
     if not text[0].isupper():
         words.lower += not initial
     elif not initial:
@@ -187,13 +175,6 @@ def _is_idle(terms: Sequence[str], place: int) -> bool:
     return first and not UNKNOWING.isdisjoint(terms[place : place + 3])
 
 
-def _add_content(words: _Words, term: str) -> None:
-    if len(term) == 1 or max(term) > "\u024f":
-        return  # letters of lists, and scripts whose words the guard does not know
-    words.content.append(term)
-    words.places.append(len(words.terms) - 1)
-
-
 def _without_negation(word: str) -> tuple[str, int]:
     """Split "isn't" into "is" and one negation."""
     if word.endswith("n't"):
@@ -206,20 +187,11 @@ def _with_particle(words: _Words, word: str) -> str | None:
     verbs = PARTICLES.get(word)
     if not verbs:
         return None
-    recent = takewhile(
-        lambda back: words.terms[-back] != ",", range(1, min(4, len(words.terms)) + 1)
-    )
-    for back in recent:
-        verb = words.terms[-back]
-        if verb in verbs:
-            joined = canonical(f"{verb}_{word}")
-            at = len(words.terms) - back
-            words.terms[at] = joined
-            if at in words.places:
-                words.content[words.places.index(at)] = joined
-            else:
-                words.content.append(joined)
-                words.places.append(at)
+    for at in range(len(words.terms) - 1, max(-1, len(words.terms) - 5), -1):
+        if words.terms[at] == ",":
+            break
+        if words.terms[at] in verbs:
+            words.terms[at] = canonical(f"{words.terms[at]}_{word}")
             return "~"
     return None
 

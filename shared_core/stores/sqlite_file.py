@@ -17,6 +17,8 @@ from shared_core.stores.sqlite_schema import prepare
 OPENING = 5.0
 """Seconds that opening waits for processes that are creating or recovering the same file."""
 IDLE_READERS = 8
+LONGEST_STEP = 0.001
+"""Seconds between two attempts to get the write lock."""
 FORK_WAIT = 2.0
 """Seconds that a fork waits for calls in other threads, so that it inherits no open handle."""
 
@@ -119,7 +121,7 @@ class DatabaseFile:
             lock.release()
 
     def _begin(self, writer: sqlite3.Connection, deadline: float) -> None:
-        """Wait for the write lock in short random steps.
+        """Wait for the write lock in random steps that shrink as the deadline comes near.
 
         SQLite's own waits grow to 100 ms, so that whoever has waited longest asks least often:
         with 8 processes writing some waited for seconds.
@@ -129,9 +131,10 @@ class DatabaseFile:
                 writer.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if not _is_busy(error) or time.monotonic() >= deadline:
+                left = deadline - time.monotonic()
+                if not _is_busy(error) or left <= 0:
                     raise
-            time.sleep(0.0001 + 0.001 * self._rng())
+            time.sleep(LONGEST_STEP * self._rng() * min(1.0, 2 * left / self._timeout))
 
     def failure(self, error: sqlite3.Error) -> StoreError:
         """Say what went wrong and with which file."""

@@ -63,7 +63,7 @@ class VectorIndex(Generic[Id]):
         """
         finite = np.isfinite(vectors)
         if not finite.all():
-            kept = np.flatnonzero(finite.all(axis=1))
+            kept = np.flatnonzero(finite.all(axis=1)).tolist()
             ids = [ids[i] for i in kept]
             vectors = vectors[kept]
         size = len(self._ids)
