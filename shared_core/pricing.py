@@ -1,22 +1,33 @@
-"""Tokens as money, by the public price list of genai-prices."""
+"""Tokens to money, by the price list of genai-prices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 
 def price(model: str, usage: Mapping[str, int]) -> float | None:
-    """Return what a call of a model costs, in US dollars; None if that is not known.
+    """Return what ``usage`` costs in US dollars; None if the model or genai-prices is not known.
 
-    ``usage`` counts ``input_tokens`` and ``output_tokens``. None, too, without genai-prices
-    (``pip install 'tiered-llm-cache[cli]'``). No network is used: the price list is in the package.
+    ``usage`` counts ``input_tokens`` and ``output_tokens``; whatever else it holds is left out.
     """
-    try:
-        from genai_prices import Usage, calc_price
-    except ImportError:
+    listed = _price_list()
+    if listed is None or not model:
         return None
-    tokens = {name: usage.get(name, 0) for name in ("input_tokens", "output_tokens")}
+    counted = listed.Usage(
+        input_tokens=usage.get("input_tokens", 0), output_tokens=usage.get("output_tokens", 0)
+    )
     try:
-        return float(calc_price(Usage(**tokens), model_ref=model).total_price)
+        return float(listed.calc_price(counted, model_ref=model).total_price)
     except LookupError:
         return None
+
+
+@lru_cache(maxsize=1)
+def _price_list() -> Any:
+    try:
+        import genai_prices
+    except ImportError:
+        return None
+    return genai_prices

@@ -29,7 +29,7 @@ class Clock:
 
 
 def fake_embed(texts: Sequence[str]) -> NDArray[float32]:
-    """Count words by their hash: texts that share words are near. Float32 (n, 64), rows of length 1."""
+    """Count words by their hash: texts that share words are near. Float32 (n, 64), unit rows."""
     rows = np.zeros((len(texts), DIMENSION), np.float32)
     for row, text in zip(rows, texts, strict=True):
         row[0] = 0.01
@@ -55,7 +55,7 @@ class FakeEmbedder:
 
 
 class FakeChatModel(BaseChatModel):
-    """A chat model that answers from a table, takes its time by the clock it is given, and is counted.
+    """A chat model that answers from a table and keeps what it was asked.
 
     ``answers`` maps a question to its answer; others get "answer to: …". ``wait`` is called with
     ``latency`` (seconds) for each call; by default nothing waits.

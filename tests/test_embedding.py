@@ -111,7 +111,7 @@ def test_many_threads_get_what_one_gets(embedder: Embedder) -> None:
 
 
 @pytest.mark.parametrize(
-    "thing", [fake_embed, Embeddings(), IndexEmbedding(), FakeEmbedder(), lambda t: fake_embed(t)]
+    "thing", [fake_embed, Embeddings(), IndexEmbedding(), FakeEmbedder(), FakeEmbedder().embed]
 )
 def test_whatever_embeds_becomes_an_embedder(thing: Any) -> None:
     made = resolve(thing)
@@ -122,8 +122,10 @@ def test_whatever_embeds_becomes_an_embedder(thing: Any) -> None:
 
 @pytest.mark.parametrize(
     "thing",
-    [3, "", " ", object(), ["all-MiniLM-L6-v2"], Path("/no/such/model"), "./no/such/model"]
-    + [Embeddings, {"name": "x"}, 0.5, b"x"],
+    [
+        *(3, 0.5, "", " ", b"x", object(), ["all-MiniLM-L6-v2"], {"name": "x"}, Embeddings),
+        *(Path("/no/such/model"), "./no/such/model"),
+    ],
 )
 def test_what_embeds_nothing_is_refused(thing: Any) -> None:
     with pytest.raises(ValueError, match="embedder"):
@@ -204,8 +206,7 @@ def test_one_function_has_one_space_in_every_process() -> None:
 
 def test_noise_of_float32_does_not_change_the_space() -> None:
     noise = np.random.default_rng(0).normal(0, 1e-8, (20, DIMENSION))
-    names = {resolve(lambda texts, n=n: fake_embed(texts) + n).name for n in noise}
-    assert names == {resolve(fake_embed).name.replace("fake_embed", "x")} or len(names) == 1
+    assert len({resolve(lambda texts, n=n: fake_embed(texts) + n).name for n in noise}) == 1
 
 
 def test_embeddings_of_one_class_and_other_models_never_share_a_space() -> None:
@@ -319,7 +320,7 @@ def test_the_model_counts_its_own_tokens(
 
 def test_an_embedder_that_does_not_say_is_taken_to_read_512_estimated_tokens() -> None:
     memo = Memo(fake_embed)
-    assert not memo.truncates("word " * (UNKNOWN_LIMIT - 20))
+    assert not memo.truncates("word " * (UNKNOWN_LIMIT // 2 - 20))
     assert memo.truncates("word " * UNKNOWN_LIMIT)
     assert memo.truncates("語" * UNKNOWN_LIMIT)
 
@@ -536,9 +537,7 @@ sys.exit(code)
 @pytest.mark.model
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("load", ["lazy", "background"])
-def test_the_model_is_quiet_and_works_in_a_forked_child(
-    load: str, model_embedder: Embedder
-) -> None:
+def test_the_model_is_quiet_and_works_in_a_forked_child(load: str) -> None:
     threads = {**os.environ, "OMP_NUM_THREADS": "2"}  # one would not hang in a child anyway
     ran = subprocess.run(
         [sys.executable, "-c", QUIET, load],

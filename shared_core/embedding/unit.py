@@ -29,8 +29,9 @@ def unit_rows(values: Any, n: int, dimension: int | None = None) -> NDArray[floa
         raise EmbedderError(f"the embedder returned shape {rows.shape} instead of {wanted}")
     if not np.isfinite(rows).all():
         raise EmbedderError("the embedder returned numbers that are not finite")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not (lengths > 0).all():
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    if not (largest > 0).all():
         raise EmbedderError("the embedder returned a vector of zeros")
-    unit: NDArray[float32] = (rows / lengths).astype(np.float32)
+    rows = rows / largest  # squares neither overflow nor vanish
+    unit: NDArray[float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return unit

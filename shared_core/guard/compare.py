@@ -84,8 +84,8 @@ def _reordered(asked: Reading, cached: Reading) -> bool:
     mine, theirs = ([f for f in each.figures if f.kind == "number"] for each in (asked, cached))
     if [f.value for f in mine] == [f.value for f in theirs]:
         return False
-    if all(f.unit for f in mine) and len({f.unit for f in mine}) == len(mine):
-        return False  # a unit tells each apart; whether they kept theirs is seen by the units
+    if {f.value: f.role for f in mine} == {f.value: f.role for f in theirs}:
+        return False  # each still counts the same things
     return not (_listed(asked) and _listed(cached))
 
 
@@ -99,34 +99,26 @@ def _listed(reading: Reading) -> bool:
 
 
 def _units(asked: Reading, cached: Reading) -> Iterator[Difference]:
-    mine, theirs = dict(asked.units), dict(cached.units)
-    bound_mine, bound_theirs = (
-        {f.value: f.unit for f in each.figures if f.unit} for each in (asked, cached)
-    )
+    bound, other = ({f.value: f.unit for f in each.figures if f.unit} for each in (asked, cached))
     swapped = [
-        (bound_mine[value], bound_theirs[value])
-        for value in bound_mine.keys() & bound_theirs.keys()
-        if not _same_unit(bound_mine[value], bound_theirs[value])
+        (bound[value], other[value])
+        for value in bound
+        if value in other and not _same_unit(bound[value], other[value])
     ]
     if swapped:
-        yield Difference("unit", *(tuple(sorted(side)) for side in zip(*swapped, strict=True)))
+        yield Difference("unit", *zip(*swapped, strict=True))
         return
-    mine = {
-        u: soft
-        for u, soft in mine.items()
-        if not any(_same_unit(u, v) for v in cached_units(cached))
-    }
-    theirs = {
-        u: soft
-        for u, soft in theirs.items()
-        if not any(_same_unit(u, v) for v in cached_units(asked))
-    }
+    mine, theirs = _units_apart(asked, cached), _units_apart(cached, asked)
     if (mine and theirs) or not all((*mine.values(), *theirs.values())):
         yield Difference("unit", tuple(mine), tuple(theirs))
 
 
-def cached_units(reading: Reading) -> Iterable[str]:
-    return [unit for unit, _ in reading.units]
+def _units_apart(one: Reading, other: Reading) -> dict[str, bool]:
+    """Return the units that only one side has, each with whether it is soft."""
+    if not one.units:
+        return {}
+    units = [unit for unit, _ in other.units]
+    return {u: soft for u, soft in one.units if not any(_same_unit(u, each) for each in units)}
 
 
 def _same_unit(one: str, other: str) -> bool:

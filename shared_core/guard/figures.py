@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from shared_core.guard.thesaurus import canonical
 from shared_core.guard.tokens import Token, fold
 
 
 class Figure(NamedTuple):
-    """A value as text; its kind; its unit or ""; soft: it may be no number at all ("one of …")."""
+    """A number: its value as text, its kind, its unit or "".
+
+    ``soft``: it may be no number at all ("one of them"). ``role`` is the word after it, or its unit.
+    """
 
     value: str
     kind: str
     unit: str = ""
     soft: bool = False
+    role: str = ""
 
 
 _ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -202,7 +207,9 @@ def _read_number(
         taken.setdefault(index, "")
     if unit:
         units.append((unit, soft))
-    figures.append(_figure(value, unit, tail, soft, folded[first - 1] if first else ""))
+    role = unit or (canonical(folded[place]) if place < len(folded) else "")
+    before = folded[first - 1] if first else ""
+    figures.append(_figure(value, unit, tail, soft, before)._replace(role=role))
     return place
 
 

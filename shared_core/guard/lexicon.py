@@ -48,9 +48,6 @@ NEGATIONS = frozenset(
     aint mustnt neednt""".split()
 )
 
-UNKNOWING = frozenset("know understand sure certain idea figur clue".split())
-"""Terms after "I do not": somebody says that they ask, not what."""
-
 PARTICLES = {
     "on": frozenset({"turn", "switch", "power"}),
     "off": frozenset({"turn", "switch", "power", "shut"}),
@@ -63,6 +60,6 @@ PARTICLES = {
 
 ALIKE_ENDINGS = frozenset(
     """ e s y es ed er ers or ors ion ions ation ations ment ments ness ity al ally ly ive able ible
-    ful ing ings ence ance ent ant ous ic ical ist ism ize ise ized ising i ies ier iest est th """.split()
+    ful ing ings ence ance ent ant ous ic ical ist ism ize ise ized ising i ies ier iest est th n an ian ish ese """.split()
 ) | {""}
 """What may follow a common front of two forms of one word ("manage", "management")."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 
-from shared_core.guard.figures import Figure, read_figures
-from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP, UNKNOWING
-from shared_core.guard.thesaurus import canonical
+from shared_core.guard.figures import SOFT, Figure, read_figures
+from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP
+from shared_core.guard.thesaurus import UNKNOWING, canonical
 from shared_core.guard.tokens import Token, clean, fold, quoted, tokens
 
 LIMIT = 6000
@@ -26,6 +26,8 @@ CONNECTORS = {
 _MIXED = re.compile(r"[^\W\d_]*?[a-zà-ÿ]+[A-ZÀ-Þ][^\W_]+$|[a-z][A-Z]{2,}$")
 """Words with a capital inside: iPhone, GitHub; not PCs, nor slips such as THere."""
 
+_SIGNS = {"+": "plus", "-": "minus", "*": "time", "/": "divid"}
+
 SYMMETRIC = frozenset(
     {"and", "or", "vs", "versus", "v", "&", "+", "*", "plus", "times", "nor", ","}
 )
@@ -35,11 +37,12 @@ Operands = tuple[str, frozenset[str], frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One question as the guard sees it. All words are folded; ``terms`` and ``content`` canonical.
+    """One question as the guard sees it.
 
-    ``sequence`` is every word, number and sign in order, without case and punctuation; two readings
-    of one sequence do not differ. ``line`` is every term in order. ``odd`` tells
-    whether the negations are odd in number; ``negatives`` are words such as "unsafe", with the positive.
+    ``sequence`` is every word, number and sign in order, folded; two readings of one sequence do not
+    differ. ``line`` is the same in canonical terms. ``odd`` tells whether the negations are odd in
+    number; ``negatives`` are words such as "unsafe", with their positive. ``rest`` digests what lies
+    beyond LIMIT; ``squashed`` is the sequence without spaces.
     """
 
     sequence: tuple[str, ...]
@@ -126,7 +129,7 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
         if place in taken:
             name = taken[place]
             words.words.add(whole)
-            words.terms.append(name or f"#{whole}")
+            words.terms.append(name or (whole if whole in SOFT else f"#{whole}"))
         elif token.kind in ("url", "email", "path", "dotted"):
             identifier = whole.rstrip(".,;:!?)]}/").removeprefix("https://").removeprefix("http://")
             words.identifiers.append(identifier.removeprefix("www."))
@@ -138,7 +141,7 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
         elif token.kind == "word":
             _read_word(words, token.text, initial)
         elif token.kind == "sign":
-            words.terms.append(whole)
+            words.terms.append(_SIGNS.get(whole, whole))
         initial = False
     return words
 

@@ -261,3 +261,6 @@ FAILURES = frozenset(
     error impossible block remove lose less bad problem freeze fix""".split()
 )
 """Canonical words that often stand where another says "not": "failed", "did not go through"."""
+
+UNKNOWING = frozenset(map(canonical, "know understand sure certain idea figure clue".split()))
+"""Terms after "I do not": somebody says that they ask, not what."""

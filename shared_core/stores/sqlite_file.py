@@ -98,6 +98,7 @@ class DatabaseFile:
 
         Raises StoreError if others write for longer than the timeout, or if SQLite fails.
         """
+        waited = False
         deadline = time.monotonic() + self._timeout
         lock = self._writing
         if not lock.acquire(timeout=self._timeout):
@@ -107,7 +108,7 @@ class DatabaseFile:
                 raise StoreError(f"{self.path} is closed")
             if self._writer is None:
                 self._writer = self._connect(0)
-            self._begin(self._writer, deadline)
+            waited = self._begin(self._writer, deadline)
             try:
                 yield self._writer
                 self._writer.execute("COMMIT")
@@ -118,6 +119,8 @@ class DatabaseFile:
         except sqlite3.Error as error:
             raise self.failure(error) from error
         finally:
+            if waited:
+                time.sleep(0.0001)
             lock.release()
 
     def _begin(self, writer: sqlite3.Connection, deadline: float) -> None:
@@ -126,14 +129,16 @@ class DatabaseFile:
         SQLite's own waits grow to 100 ms, so that whoever has waited longest asks least often:
         with 8 processes writing some waited for seconds.
         """
+        waited = False
         while True:
             try:
                 writer.execute("BEGIN IMMEDIATE")
-                return
+                return waited
             except sqlite3.OperationalError as error:
                 left = deadline - time.monotonic()
                 if not _is_busy(error) or left <= 0:
                     raise
+            waited = True
             time.sleep(LONGEST_STEP * self._rng() * min(1.0, 2 * left / self._timeout))
 
     def failure(self, error: sqlite3.Error) -> StoreError:

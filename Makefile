@@ -1,0 +1,50 @@
+# Everything runs in .venv, made on first use by any Python >= 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := test
+.PHONY: demo test lint bench soak notebooks clean
+
+demo: $(VENV)/.demo-installed
+	$(BIN)/tiered-cache demo
+
+test: $(VENV)/.test-installed
+	$(PYTEST) -m "not soak"
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: $(VENV)/.test-installed
+	$(PYTEST) -m soak
+
+bench: $(VENV)/.test-installed
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+notebooks: $(VENV)/.notebooks-installed
+	@for file in $(wildcard notebooks/*.ipynb); do \
+		$(BIN)/python -m nbclient.cli --inplace "$$file" || exit 1; done
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --constraint constraints.txt --editable '.[embeddings,offline,langchain,cli]'
+	@touch $@
+
+$(VENV)/.test-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@ $(VENV)/.demo-installed
+
+$(VENV)/.notebooks-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --constraint constraints.txt --editable '.[all,dev,notebooks]'
+	@touch $@ $(VENV)/.demo-installed $(VENV)/.test-installed
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

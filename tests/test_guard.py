@@ -1,0 +1,207 @@
+"""What the guard must tell apart, and what it must let pass."""
+
+from __future__ import annotations
+
+import timeit
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from shared_core.guard import KINDS, Guard
+
+GUARD = Guard()
+
+DIFFER = [
+    # numbers in any spelling
+    ("number", "How many calories are in 2 eggs?", "How many calories are in 3 eggs?"),
+    ("number", "Name five rivers", "Name 6 rivers"),
+    ("number", "Top twenty-one songs", "Top 22 songs"),
+    ("number", "Explain the third amendment", "Explain the 5th amendment"),
+    ("number", "Explain the first amendment", "Explain the second amendment"),
+    ("number", "What is chapter one about?", "What is chapter two about?"),
+    ("number", "Is a salary of 50k good?", "Is a salary of 60,000 good?"),
+    ("number", "Is 1.5 million enough?", "Is 1.6 million enough?"),
+    ("number", "Is -5 even?", "Is 5 even?"),
+    ("number", "What happens at 5:30?", "What happens at 6:30?"),
+    ("number", "How do I lose weight?", "How do I lose 10 more weight points?"),
+    ("number", "Subtract 5 from 10", "Subtract 10 from 5"),
+    ("number", "What is 20 divided by 4?", "What is 4 divided by 20?"),
+    ("number", "ما هو ٥٠؟", "ما هو ٦٠؟"),
+    ("number", "5個の例", "6個の例"),
+    ("content", "What is 7 + 3?", "What is 7 - 3?"),
+    ("content", "What does x < 5 mean?", "What does x > 5 mean?"),
+    # units and currencies
+    ("unit", "What is 5 kg in stones?", "What is 5 lb in stones?"),
+    ("unit", "How far is the moon in km?", "How far is the moon in miles?"),
+    ("unit", "Gifts under $50", "Gifts under €50"),
+    ("unit", "Gifts under 50 USD", "Gifts under 50 euros"),
+    ("unit", "Is a tip of 20% fine?", "Is a tip of 20 dollars fine?"),
+    ("unit", "Wake me at 6 am", "Wake me at 6 pm"),
+    ("unit", "Convert 5 kg to pounds", "Convert 5 pounds to kg"),
+    ("unit", "Can I return it within 3 days?", "Can I return it within 3 weeks?"),
+    # dates
+    ("date", "Who won the cup in 2022?", "Who won the cup in 2018?"),
+    ("date", "Events of March 2001", "Events of June 2001"),
+    ("date", "Is the shop open on Monday?", "Is the shop open on tuesday?"),
+    ("date", "Music of the 1980s", "Music of the 90s"),
+    ("date", "What happened on 2024-01-15?", "What happened on 2024-02-15?"),
+    ("number", "What happened on January 15, 2024?", "What happened on 16 Jan 2024?"),
+    # versions
+    ("version", "What is new in Python 3.11?", "What is new in Python 3.12?"),
+    ("version", "How do I install v2.0.1?", "How do I install v2.0.2?"),
+    ("version", "Changes in version 3.1", "Changes in version 3.10"),
+    ("version", "Does it run on node 18?", "Does it run on node 20?"),
+    # negation
+    ("negation", "Can I eat it?", "Can't I eat it?"),
+    ("negation", "Why is it working?", "Why is it not working?"),
+    ("negation", "Foods with sugar", "Foods without sugar"),
+    ("negation", "Should you ever mix them?", "Should you never mix them?"),
+    ("negation", "Is this berry safe?", "Is this berry unsafe?"),
+    ("negation", "Is it legal to park here?", "Is it illegal to park here?"),
+    ("negation", "A refundable ticket", "A non-refundable ticket"),
+    ("negation", "Which animals do lay eggs?", "Which animals dont lay eggs?"),
+    ("negation", "People who know how to swim", "People who do not know how to swim"),
+    # quotes and code
+    ("quote", 'How do I say "good morning" in Thai?', 'How do I say "good night" in Thai?'),
+    ("quote", "What does 'awful' mean?", "What does 'awesome' mean?"),
+    ("quote", "What does “a priori” mean?", "What does “a posteriori” mean?"),
+    ("quote", "Explain `x += 1`", "Explain `x -= 1`"),
+    ("quote", "意味は「犬」？", "意味は「猫」？"),
+    # identifiers
+    ("identifier", "Summarise https://example.com/a", "Summarise https://example.com/b"),
+    ("identifier", "Who is ann@example.com?", "Who is bob@example.com?"),
+    ("identifier", "What is /etc/hosts for?", "What is /etc/passwd for?"),
+    ("identifier", "What is main.py for?", "What is setup.py for?"),
+    ("identifier", "What does read_csv do?", "What does to_csv do?"),
+    ("identifier", "What is getName for?", "What is setName for?"),
+    ("identifier", "How do I fix error E1045?", "How do I fix error E1046?"),
+    ("identifier", "Cost of a Galaxy S22 screen", "Cost of a Galaxy S23 screen"),
+    ("number", "Screen size of the iPhone 15", "Screen size of the iPhone 14"),
+    # names
+    ("name", "What is the weather in Paris?", "What is the weather in London?"),
+    ("name", "Who is Marie Curie?", "Who is Pierre Curie?"),
+    ("name", "What does NASA do?", "What does ESA do?"),
+    ("name", "How do I learn Go?", "How do I learn Rust?"),
+    ("name", "What is the weather in Paris?", "what is the weather in bordeaux?"),
+    # words that exclude each other, in lower case too
+    ("content", "weather in paris", "weather in london"),
+    ("content", "capital of france", "capital of spain"),
+    ("name", "Capital Of France", "Capital Of Spain"),
+    ("content", "reset my password", "reset my pin"),
+    ("content", "reverse a list in python", "reverse a list in java"),
+    ("name", "What is the currency of India?", "What is the currency of Nepal?"),
+    ("content", "What is the currency of India?", "What is the population of India?"),
+    # opposites
+    ("opposite", "What should I do before surgery?", "What should I do after surgery?"),
+    ("opposite", "Where can I buy bitcoin?", "Where can I sell bitcoin?"),
+    ("opposite", "How do I enable cookies?", "How do I disable cookies?"),
+    ("opposite", "Ways to increase blood pressure", "Ways of decreasing blood pressure"),
+    ("opposite", "opening an account", "closing an account"),
+    ("opposite", "How do I import contacts?", "How do I export contacts?"),
+    ("opposite", "How do I upload a file?", "How do I download a file?"),
+    ("opposite", "encrypting a disk", "decrypt a disk"),
+    ("opposite", "minimum age to vote", "maximum age to vote"),
+    ("opposite", "Who is the sender?", "Who is the receiver?"),
+    ("opposite", "my credit card", "my debit card"),
+    ("opposite", "How do I deposit cash?", "How do I withdraw cash?"),
+    ("opposite", "How do I log in?", "How do I log out?"),
+    ("opposite", "How do I turn off notifications?", "How do I turn notifications on?"),
+    ("opposite", "add a user", "remove a user"),
+    ("opposite", "the first president", "the last president"),
+    ("opposite", "Install the driver", "Uninstall the driver"),
+    ("opposite", "the tallest building", "the shortest building"),
+    ("opposite", "the most expensive car", "the least expensive car"),
+    # direction
+    ("direction", "Flights from Rome to Oslo", "Flights from Oslo to Rome"),
+    ("direction", "rome to oslo flights", "oslo to rome flights"),
+    ("direction", "trains from new york to boston", "trains to new york from boston"),
+    ("direction", "convert celsius to fahrenheit", "convert fahrenheit to celsius"),
+    ("direction", "Translate from German to Dutch", "Translate from Dutch to German"),
+    ("direction", "Is Mars bigger than Venus?", "Is Venus bigger than Mars?"),
+    ("direction", "Do cats eat dogs?", "Do dogs eat cats?"),
+    ("direction", "Can I move from Slack to Teams?", "Can I move from Teams to Slack?"),
+    ("direction", "transfer money to savings", "transfer money from savings"),
+    ("direction", "Replace tea with coffee", "Replace coffee with tea"),
+]
+
+PASS = [
+    # case and punctuation
+    ("What is the capital of France?", "WHAT IS THE CAPITAL OF FRANCE"),
+    ("what is the capital of france", "What Is The Capital Of France?"),
+    ("Who wrote Hamlet", "who wrote hamlet???"),
+    ("How do I use GitHub on my iPhone 15?", "how do i use github on my iphone 15"),
+    ("Don’t you like it?", "don't you like it"),
+    ("Is the U.S. bigger?", "is the US bigger"),
+    ('What is the "best" way?', "What is the best way?"),
+    ("What's new?", "What is new?"),
+    # politeness
+    ("Please tell me how to reset my password", "How do I reset my password?"),
+    ("Could you tell me the capital of Peru, please?", "What is the capital of Peru?"),
+    ("Hi! I'd like to know how to bake bread. Thanks!", "how to bake bread"),
+    ("I don't know how to reset my password", "How do I reset my password?"),
+    ("I am not sure how to reset it, can you help?", "How do I reset it?"),
+    # synonyms
+    ("How do I delete my account?", "How do I remove my account?"),
+    ("How can I cancel my subscription?", "How do I close my subscription?"),
+    ("Where can I buy shoes?", "Where can I purchase shoes?"),
+    ("How do I fix my bike?", "How do I repair my bike?"),
+    ("How do I turn off notifications?", "How do I disable notifications?"),
+    ("How do I log in?", "How do I sign in?"),
+    ("How do I begin a diet?", "How do I start a diet?"),
+    ("What does the picture cost?", "What is the price of the photo?"),
+    ("Change my email address", "Update my e-mail address"),
+    ("Why can't I log in?", "Why am I unable to log in?"),
+    ("Why did my payment fail?", "Why did my payment not go through?"),
+    ("Is it not safe?", "Is it unsafe?"),
+    ("Is it safe or not?", "Is it safe?"),
+    # singular, plural and other inflections
+    ("How do I delete a file?", "How do I delete files?"),
+    ("Best city for families", "Best cities for a family"),
+    ("What do women want?", "What does a woman want?"),
+    ("How do I cancel orders?", "cancelling an order"),
+    # one value, many spellings
+    ("Fifty ideas", "50 ideas"),
+    ("Is $50 enough?", "Is 50 dollars enough?"),
+    ("Is 20% enough?", "Is 20 percent enough?"),
+    ("A salary of 50,000", "A salary of 50k"),
+    ("The 3rd amendment", "the third amendment"),
+    ("What happened on January 15, 2024?", "What happened on 15 Jan 2024"),
+    ("What happened on 2024-01-15?", "What happened on January 15th 2024?"),
+    ("Is 5kg heavy?", "Is 5 kilograms heavy?"),
+    ("What is ５０？", "What is 50?"),
+    # another order that changes nothing
+    ("Flights from Rome to Oslo", "Flights to Oslo from Rome"),
+    ("In Excel, how do I sum a column?", "How do I sum a column in Excel?"),
+    ("Cats or dogs?", "Dogs or cats?"),
+    ("Which is better, Lyft or Uber?", "which is better, Uber or Lyft?"),
+    ("What is the difference between Lyft and Uber?", "difference between Uber and Lyft"),
+    ("What is 3 plus 5?", "What is 5 plus 3?"),
+    ("Give me 3 tips for 20 dollars", "For 20 dollars, give me 3 tips"),
+    # words that only look like numbers, dates or units
+    ("Which one is better?", "Which is better?"),
+    ("May I park here?", "Can I park here?"),
+    ("First of all, how do I vote?", "How do I vote?"),
+    ("What is the capital of India?", "What is the Indian capital?"),
+    # sentence beginnings and titles
+    ("Reset my password. Quickly please.", "Reset my password quickly"),
+    ("How To Bake Fresh Bread", "how to bake fresh bread"),
+]
+
+
+def kinds(asked: str, cached: str) -> set[str]:
+    return {each.kind for each in GUARD.differences(asked, cached)}
+
+
+@pytest.mark.parametrize(("kind", "asked", "cached"), DIFFER)
+def test_questions_that_differ_where_it_matters_are_told_apart(
+    kind: str, asked: str, cached: str
+) -> None:
+    assert kind in kinds(asked, cached)
+    assert kind in kinds(cached, asked)
+
+
+@pytest.mark.parametrize(("asked", "cached"), PASS)
+def test_the_same_question_in_other_words_passes(asked: str, cached: str) -> None:
+    assert GUARD.differences(asked, cached) == ()
+    assert GUARD.differences(cached, asked) == ()
