@@ -1,5 +1,6 @@
 # Everything runs in .venv, made on first use by any Python >= 3.11.
-PYTHON ?= python3
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -27,11 +28,10 @@ bench: $(VENV)/.test-installed
 
 notebooks: $(VENV)/.notebooks-installed
 	@for file in $(wildcard notebooks/*.ipynb); do \
-		$(BIN)/python -m nbclient.cli --inplace "$$file" || exit 1; done
+		$(BIN)/jupyter execute --inplace "$$file" || exit 1; done
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/it"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(VENV)/bin/python

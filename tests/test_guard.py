@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import timeit
+from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_core.guard import KINDS, Guard
@@ -29,8 +31,8 @@ DIFFER = [
     ("number", "What is 20 divided by 4?", "What is 4 divided by 20?"),
     ("number", "ما هو ٥٠؟", "ما هو ٦٠؟"),
     ("number", "5個の例", "6個の例"),
-    ("content", "What is 7 + 3?", "What is 7 - 3?"),
-    ("content", "What does x < 5 mean?", "What does x > 5 mean?"),
+    ("opposite", "What is 7 + 3?", "What is 7 - 3?"),
+    ("opposite", "What does x < 5 mean?", "What does x > 5 mean?"),
     # units and currencies
     ("unit", "What is 5 kg in stones?", "What is 5 lb in stones?"),
     ("unit", "How far is the moon in km?", "How far is the moon in miles?"),
@@ -205,3 +207,153 @@ def test_questions_that_differ_where_it_matters_are_told_apart(
 def test_the_same_question_in_other_words_passes(asked: str, cached: str) -> None:
     assert GUARD.differences(asked, cached) == ()
     assert GUARD.differences(cached, asked) == ()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS - {"frame", "unread"}))
+def test_a_kind_that_is_left_out_is_not_reported(kind: str) -> None:
+    asked, cached = next(pair for name, *pair in DIFFER if name == kind)
+    rest = Guard(KINDS - {kind}).differences(asked, cached)
+    assert kind not in {each.kind for each in rest}
+    assert {each.kind for each in Guard({kind}).differences(asked, cached)} == {kind}
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="'numbers'"):
+        Guard({"numbers"})
+
+
+CONTEXT = (
+    "Use only this text. The old mill stands by the river and was built by two brothers who ground "
+    "flour for the valley until the great flood took the wheel and the roof with it. "
+)
+
+
+def test_two_questions_behind_one_long_text_are_told_apart() -> None:
+    asked, cached = CONTEXT + "Who built the mill?", CONTEXT + "What destroyed the roof?"
+    assert "frame" in kinds(asked, cached)
+    assert "frame" in kinds("Who built it? " + CONTEXT, "Where does it stand? " + CONTEXT)
+
+
+def test_one_question_in_other_words_behind_one_long_text_passes() -> None:
+    assert (
+        kinds(CONTEXT + "How is a mill built?", CONTEXT + "how are mills built, please?") == set()
+    )
+    assert kinds(CONTEXT + "Delete the summary", CONTEXT + "Please remove the summary") == set()
+
+
+def test_a_difference_names_what_either_side_says() -> None:
+    (difference,) = GUARD.differences("Name 5 rivers", "Name six rivers")
+    assert (difference.kind, difference.asked, difference.cached) == ("number", ("5",), ("6",))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the weather today?",
+        "Who is the current president of France?",
+        "latest news on Mars",
+        "What happened this week?",
+        "Is it open NOW?",
+        "Which games came out last year?",
+        "What did he say two days ago?",
+        "Who is currently leading?",
+        "What's on tonight?",
+        "What happened yesterday?",
+        "recent papers on caching",
+        "the upcoming election",
+        "gold price at the moment",
+    ],
+)
+def test_words_of_relative_time_are_not_timeless(question: str) -> None:
+    assert not GUARD.timeless(question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the capital of France?",
+        "How do I open a current account?",
+        "What is my last name?",
+        "What is an electric current?",
+        "How do I know it?",
+        "Who won the cup in 2022?",
+        "What is this?",
+        "How many days are in a week?",
+    ],
+)
+def test_questions_without_relative_time_are_timeless(question: str) -> None:
+    assert GUARD.timeless(question)
+
+
+TEXTS = st.text(max_size=120) | st.lists(
+    st.sampled_from(
+        """not n't never 5 five -3 $ % kg 3.10 v2 "a b" `x` it's May may 2024-01-15 1/2/2024 from to
+        Paris paris than Than E1045 a@b.co http://x.y/z /etc/x ii . , ? ! before after turn on off one
+        first second I U.S. 中文 ٥ ½ É İ ß ﬁ 1,000 million 5:30 90s pounds £ + - < > unsafe safe""".split()
+    ),
+    max_size=14,
+).map(" ".join)
+
+
+@given(TEXTS, TEXTS)
+@settings(max_examples=400, deadline=None)
+def test_no_text_makes_the_guard_raise_and_the_sides_are_alike(one: str, other: str) -> None:
+    forth, back = GUARD.differences(one, other), GUARD.differences(other, one)
+    assert bool(forth) == bool(back)
+    assert {each.kind for each in forth} | {each.kind for each in back} <= KINDS
+    assert isinstance(GUARD.timeless(one), bool)
+
+
+@given(TEXTS)
+@settings(max_examples=200, deadline=None)
+def test_a_text_never_differs_from_itself(text: str) -> None:
+    assert GUARD.differences(text, text) == ()
+    assert GUARD.differences(text, text + " ") == ()
+
+
+QUESTIONS = st.sampled_from(
+    sorted({text for _, *pair in DIFFER for text in pair if text.isascii()})
+)
+
+
+@given(QUESTIONS, st.sampled_from([str.lower, str.upper, str.title, str.capitalize, str.swapcase]))
+def test_case_never_differs(question: str, recase: Callable[[str], str]) -> None:
+    assert GUARD.differences(question, recase(question)) == ()
+
+
+@given(QUESTIONS, st.sampled_from(["", "?", "!", ".", "...", " ?", "?!"]))
+def test_punctuation_at_the_end_never_differs(question: str, mark: str) -> None:
+    assert GUARD.differences(question, question.rstrip("?!.") + mark) == ()
+
+
+@given(
+    QUESTIONS,
+    st.sampled_from(["Please, ", "Hello! ", "Could you tell me: ", "Hi, can you help me? ", ""]),
+    st.sampled_from([" Thanks!", ", please", " Thank you.", ""]),
+)
+def test_politeness_never_differs(question: str, before: str, after: str) -> None:
+    assert GUARD.differences(question, before + question + after) == ()
+
+
+@pytest.mark.parametrize(
+    "piece", ["word ", "a-", "1,", "1.", "'", '"', "`", "/a", "a.", "-", "I don't ", "from a to b "]
+)
+def test_very_long_texts_are_read_in_bounded_time(piece: str) -> None:
+    text = piece * (100_000 // len(piece))
+    started = time.perf_counter()
+    assert GUARD.differences(text, text + " and the end") != ()
+    assert time.perf_counter() - started < 2
+
+
+def test_what_lies_beyond_the_part_read_closely_is_compared_too() -> None:
+    text = "all work and no play makes Jack a dull boy. " * 500
+    assert kinds(text + "Summarise it", text + "Translate it") == {"unread"}
+    assert kinds(text + "Summarise it", text + "summarise it.") == set()
+
+
+def test_comparing_texts_read_before_is_fast() -> None:
+    one = "How can I reset the password of my Google account in 2024 when I am not logged in?"
+    other = "How could I change the password of my Google account in 2024 if not logged in"
+    GUARD.differences(one, other)
+    best = min(timeit.repeat(lambda: GUARD.differences(one, other), number=100, repeat=20)) / 100
+    assert best < 100e-6

@@ -53,7 +53,7 @@ paracetamol acetaminophen naproxen amoxicillin azithromycin penicillin metformin
 chemistry biology mathematics history geography economics philosophy psychology; christianity
 islam hinduism buddhism judaism; circle triangle square rectangle; area perimeter volume
 circumference diameter radius; capital area population currency flag president language anthem climate
-gdp; password username pin; plus minus times divided < > =; screen battery keyboard camera speaker microphone; mother father
+gdp; password username pin; plus minus times divided; screen battery keyboard camera speaker microphone; mother father
 brother sister uncle aunt son daughter husband wife
 """
 

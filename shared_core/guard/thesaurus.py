@@ -190,7 +190,7 @@ exclude/include including/excluding inbound/outbound incoming/outgoing forward/b
 next/previous top/bottom front/back north/south east/west northern/southern eastern/western
 hypertension/hypotension hyperthyroidism/hypothyroidism hyperglycemia/hypoglycemia
 strengthen/weaken strong/weak stronger/weaker rise/fall ascend/descend freeze/melt solid/liquid
-empty/full fill/empty odd/even multiply/divide plus/minus add/subtract sum/difference
+empty/full </> fill/empty odd/even multiply/divide plus/minus add/subtract sum/difference
 singular/plural synonym/antonym dead/alive life/death friend/enemy
 remember/forget build/destroy attack/defend wet/dry rich/poor single/married
 simple/difficult happy/sad tighten/loosen wake/sleep zoom_in/zoom_out

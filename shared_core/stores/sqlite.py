@@ -28,7 +28,7 @@ LIVE = """(expires IS NULL OR expires > ?) AND NOT EXISTS (
     WHERE tags.record = records.id AND coalesce(kv.value, x'30') <> tags.epoch)"""
 GET = f"SELECT id, body, vector FROM records WHERE key = ? AND {LIVE}"  # noqa: S608 - constants
 GET_BY_ID = f"SELECT id, body, vector FROM records WHERE id = ? AND {LIVE}"  # noqa: S608 - constants
-INSERT = """INSERT INTO records
+PUT = """INSERT OR REPLACE INTO records
     (key, scope, space, namespace, model, created, expires, used, body, vector)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 INSERT_TAG = """INSERT OR IGNORE INTO tags
@@ -129,18 +129,20 @@ class SqliteStore:
     def put(self, record: Record) -> None:
         now = self._clock()
         body = self._codec.encode(record)
-        key, vector = blob(record.key), record.vector
+        vector = record.vector
+        names = (record.key, record.scope, record.space, record.namespace, record.model)
         row = (
-            key,
-            *map(blob, (record.scope, record.space, record.namespace, record.model)),
+            *map(blob, names),
             *(record.created, record.expires, self._upkeep.use(), body),
             None if vector is None else vector.astype("<f4").tobytes(),
         )
         counters = [blob(epoch_key(record.namespace, tag)) for tag in record.tags]
+        if not counters and not self._upkeep.is_due(now):
+            self._file.write(PUT, row)
+            return
         with self._file.writing() as writer:
             self._upkeep.sweep(writer, now)
-            writer.execute("DELETE FROM records WHERE key = ?", (key,))
-            id = writer.execute(INSERT, row).lastrowid
+            id = writer.execute(PUT, row).lastrowid
             for counter in counters:
                 writer.execute(INSERT_TAG, (id, counter))
             self._upkeep.evict(writer, id)
@@ -188,8 +190,9 @@ class SqliteStore:
                 "INSERT INTO labels VALUES (?, ?, ?)",
                 [(name, number, blob(label)) for number, label in enumerate(labels, last + 1)],
             )
-            oldest = last + len(labels) - KEPT_LABELS
-            writer.execute("DELETE FROM labels WHERE id = ? AND number <= ?", (name, oldest))
+            excess = last + len(labels) - KEPT_LABELS
+            if excess > 0:
+                writer.execute("DELETE FROM labels WHERE id = ? AND number <= ?", (name, excess))
 
     def info(self) -> StoreInfo:
         with self._file.reading() as reader:

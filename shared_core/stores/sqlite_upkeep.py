@@ -15,6 +15,7 @@ SWEEP = 64
 """Dead rows that one write removes at most."""
 BATCH = 500
 """Rows that a long deletion removes while it holds the write lock."""
+EXPIRED = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE expires <= ? LIMIT ?)"
 KEPT_NOTES = 1000
 """Uses and dead rows that are noted at most, until a write."""
 
@@ -27,6 +28,7 @@ class Upkeep:
         self._max_entries = max_entries
         self._clock = clock
         self._last_use = 0.0
+        self._next_sweep = -math.inf
         self.forget()
 
     def forget(self) -> None:
@@ -58,14 +60,17 @@ class Upkeep:
             with suppress(StoreError), self._file.writing() as writer:
                 self._write_notes(writer)
 
+    def is_due(self, now: float) -> bool:
+        """Say whether the next put has more to do than to put."""
+        return self._max_entries is not None or bool(self._dead) or now >= self._next_sweep
+
     def sweep(self, writer: sqlite3.Connection, now: float) -> None:
         """Remove some of what expired or was found dead, and write the last uses."""
-        writer.execute(
-            "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE expires <= ? LIMIT ?)",
-            (now, SWEEP),
-        )
-        sweep_values(writer, now)
         self._write_notes(writer)
+        if now >= self._next_sweep:
+            removed = writer.execute(EXPIRED, (now, SWEEP)).rowcount + sweep_values(writer, now)
+            # While there is more, every write helps; else one look per second is enough.
+            self._next_sweep = now if removed >= SWEEP else now + 1.0
 
     def _write_notes(self, writer: sqlite3.Connection) -> None:
         if self._dead:

@@ -16,6 +16,8 @@ AFTER_ALL = b"\xff"
 
 GET = "SELECT value, expires FROM kv WHERE key = ? AND (expires IS NULL OR expires > ?)"
 PUT = "INSERT OR REPLACE INTO kv VALUES (?, ?, ?)"
+ADD = """INSERT INTO kv VALUES (?1, ?2, ?3) ON CONFLICT (key)
+    DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE kv.expires <= ?4"""
 
 
 def blob(text: str) -> bytes:
@@ -81,12 +83,8 @@ class SqliteValues:
 
     def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
         now = self._clock()
-        with self._file.writing() as writer:
-            sweep_values(writer, now)
-            if writer.execute(GET, (blob(key), now)).fetchone() is not None:
-                return False
-            writer.execute(PUT, (blob(key), value, None if ttl is None else now + ttl))
-        return True
+        expires = None if ttl is None else now + ttl
+        return self._file.write(ADD, (blob(key), value, expires, now)) == 1
 
     def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         now = self._clock()
@@ -102,9 +100,9 @@ class SqliteValues:
         return sums
 
 
-def sweep_values(writer: sqlite3.Connection, now: float) -> None:
-    """Remove some values that expired."""
-    writer.execute(
+def sweep_values(writer: sqlite3.Connection, now: float) -> int:
+    """Remove some values that expired; return how many."""
+    return writer.execute(
         "DELETE FROM kv WHERE rowid IN (SELECT rowid FROM kv WHERE expires <= ? LIMIT ?)",
         (now, SWEEP),
-    )
+    ).rowcount
