@@ -80,7 +80,7 @@ class SemanticTier:
         state = self._fuse.call(self.learner.state, namespace)
         candidates = [self._candidate(question, one) for one in near]
         while True:
-            decision = self._policy.decide(candidates, state, self._rng)
+            decision = self._policy.decide(question, candidates, state, self._rng)
             match decision:
                 case Skip(reason):
                     return Miss(reason, best)
@@ -95,10 +95,9 @@ class SemanticTier:
                     del near[index], candidates[index]
 
     def _candidate(self, question: str, one: Neighbour) -> Candidate:
-        if self._guard is None:
-            return Candidate(one.similarity)
-        differences = self._guard.differences(question, one.record.question or "")
-        return Candidate(one.similarity, differences)
+        cached = one.record.question or ""
+        differences = self._guard.differences(question, cached) if self._guard else ()
+        return Candidate(one.similarity, differences, cached, one.record.key)
 
     def _why_exact_only(self, request: Request) -> str | None:
         if request.exact_only is not None or request.question is None:

@@ -124,6 +124,8 @@ DIFFER = [
     ("direction", "Do cats eat dogs?", "Do dogs eat cats?"),
     ("direction", "Can I move from Slack to Teams?", "Can I move from Teams to Slack?"),
     ("direction", "transfer money to savings", "transfer money from savings"),
+    ("direction", "How to send money to savings", "How to send money from savings"),
+    ("direction", "I want to fly from Oslo to Rome", "I want to fly from Rome to Oslo"),
     ("direction", "Replace tea with coffee", "Replace coffee with tea"),
 ]
 

@@ -47,6 +47,8 @@ ONLY_IN = {
 LAZY = ("numpy", "sentence_transformers", "torch", "transformers", "usearch", "cryptography")
 """What core imports inside functions alone."""
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
 MOST_LINES = 300
 
 
@@ -97,6 +99,10 @@ def _read(importer: str, path: Path) -> Iterator[Import]:
                 yield from walk(child, within, types)
 
     yield from walk(ast.parse(path.read_text()), False, False)
+
+
+def _is_for_types(block: ast.If) -> bool:
+    return isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
 
 
 def under(module: str, *roots: str) -> bool:
@@ -191,7 +197,7 @@ def test_a_package_is_imported_only_where_it_belongs(package: str) -> None:
 
 
 def test_core_imports_what_is_heavy_inside_functions_alone() -> None:
-    """Modules on numpy may import it at their top if they are themselves imported inside functions."""
+    """A module that is itself imported inside a function may import numpy at its top."""
     assert not broken(
         lambda i: (
             i.importer in _loaded_with_the_core()

@@ -17,7 +17,7 @@ RNG = random.Random(0)
 
 
 def decide(policy: Policy, *candidates: Candidate) -> Any:
-    return policy.decide(candidates, policy.start(), RNG)
+    return policy.decide("q", candidates, policy.start(), RNG)
 
 
 @pytest.mark.parametrize("policy", [Static(0.9), Feedback(initial=0.9)])
@@ -115,9 +115,14 @@ def test_feedback_with_limits_that_make_no_sense_is_refused(options: dict[str, A
         Feedback(**options)
 
 
-@given(st.booleans(), st.floats(-1, 1))
-def test_labels_survive_a_store(right: bool, similarity: float) -> None:
-    label = Label(right, similarity)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.booleans(), st.floats(-1, 1), st.lists(finite, max_size=4), st.none() | finite)
+def test_labels_survive_a_store(
+    right: bool, similarity: float, evidence: list[float], score: float | None
+) -> None:
+    label = Label(right, similarity, tuple(evidence), score)
     assert Label.from_json(label.to_json()) == label
 
 

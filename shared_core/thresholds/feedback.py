@@ -42,6 +42,7 @@ class Feedback:
     high: float = 0.99
     k = 5
     learns = True
+    explores = False
 
     def __post_init__(self) -> None:
         for name in ("initial", "minimum", "maximum", "low", "high"):
@@ -63,7 +64,11 @@ class Feedback:
         return FeedbackState(self.initial)
 
     def decide(
-        self, candidates: Sequence[Candidate], state: FeedbackState, rng: random.Random
+        self,
+        question: str,
+        candidates: Sequence[Candidate],
+        state: FeedbackState,
+        rng: random.Random,
     ) -> Decision:
         """Serve at or above the threshold of now."""
         return serve_at(state.threshold, candidates)

@@ -13,17 +13,28 @@ from shared_core.guard import Difference
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A live neighbour in scope: cosine, and how its question differs where it matters."""
+    """A live neighbour in scope: cosine, and how its question differs where it matters.
+
+    Candidates whose answers are equal have one ``group``.
+    """
 
     similarity: float
     differences: tuple[Difference, ...] = ()
+    question: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Answer with the candidate at this index."""
+    """Answer with the candidate at this index.
+
+    ``evidence`` is what a label of this candidate would be learnt from, as numbers; ``score`` what
+    feedback on this serving is learnt from, if all else is forgotten.
+    """
 
     index: int
+    evidence: tuple[float, ...] = ()
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class Explore:
     """Ask the model, and let its answer label the candidate at this index."""
 
     index: int
+    evidence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +57,33 @@ Decision = Serve | Explore | Skip
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A candidate of this similarity was right or wrong for the question it was held against."""
+    """A candidate of this similarity was right or wrong for the question it was held against.
+
+    ``evidence`` and ``score`` are what the policy gave with its decision.
+    """
 
     right: bool
     similarity: float
+    evidence: tuple[float, ...] = ()
+    score: float | None = None
 
     def to_json(self) -> str:
         """Spell the label for a store."""
-        return json.dumps(asdict(self))
+        return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Label | None:
         """Read a label; None if it is not one."""
         try:
             body = json.loads(text)
-            return cls(bool(body["right"]), float(body["similarity"]))
-        except (ValueError, TypeError, KeyError):
+            score = body.get("score")
+            return cls(
+                bool(body["right"]),
+                float(body["similarity"]),
+                tuple(map(float, body.get("evidence", ()))),
+                None if score is None else float(score),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
@@ -79,11 +102,17 @@ class Policy(Protocol):
     def learns(self) -> bool:
         """Whether labels change its decisions."""
 
+    @property
+    def explores(self) -> bool:
+        """Whether it has the model asked to label candidates, and wants answers grouped."""
+
     def start(self) -> Any:
         """Return the state before any label."""
 
-    def decide(self, candidates: Sequence[Candidate], state: Any, rng: random.Random) -> Decision:
-        """Choose among candidates, nearest first."""
+    def decide(
+        self, question: str, candidates: Sequence[Candidate], state: Any, rng: random.Random
+    ) -> Decision:
+        """Choose among candidates, nearest first, for a question."""
 
     def learn(self, state: Any, label: Label) -> Any:
         """Return the state after one more label."""

@@ -23,6 +23,7 @@ class Static:
     similarity: float = DEFAULT_SIMILARITY
     k = 5
     learns = False
+    explores = False
 
     def __post_init__(self) -> None:
         check_unit("Static(similarity)", self.similarity)
@@ -30,7 +31,9 @@ class Static:
     def start(self) -> None:
         """Return None: there is nothing to learn."""
 
-    def decide(self, candidates: Sequence[Candidate], state: Any, rng: random.Random) -> Decision:
+    def decide(
+        self, question: str, candidates: Sequence[Candidate], state: Any, rng: random.Random
+    ) -> Decision:
         """Serve at or above the threshold."""
         return serve_at(self.similarity, candidates)
 

@@ -1,0 +1,63 @@
+"""What importing and building a cache costs a process that may never need the rest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "redis", "redisvl", "fastapi")
+FRAMEWORKS = ("langchain_core", "llama_index")
+
+ADAPTER_MAY_COST_S = 0.15
+RUNS = 5
+
+EXACT_ALONE = """
+from langchain_core.outputs import Generation
+from langchain_tiered_cache import TieredCache
+cache = TieredCache({url!r}, semantic=False)
+assert cache.lookup("prompt", "model") is None
+cache.update("prompt", "model", [Generation(text="answer")])
+assert cache.lookup("prompt", "model") == [Generation(text="answer")]
+"""
+
+
+def python(code: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def loaded(code: str, names: tuple[str, ...]) -> list[str]:
+    """Return which of these packages a new process has loaded after running the code."""
+    out = python(f"import sys\n{code}\nprint(*sorted(set(sys.modules) & set({names!r})))")
+    return out.split()
+
+
+def test_importing_the_core_loads_neither_numpy_nor_a_framework() -> None:
+    assert loaded("import shared_core", (*HEAVY, *FRAMEWORKS, "numpy")) == []
+
+
+@pytest.mark.parametrize("store", ["memory://", "sqlite"])
+def test_the_exact_tier_loads_nothing_heavy(store: str, tmp_path: object) -> None:
+    pytest.importorskip("langchain_core")
+    url = store if store == "memory://" else f"sqlite:///{tmp_path}/answers.db"
+    assert loaded(EXACT_ALONE.format(url=url), HEAVY) == []
+
+
+def test_building_a_semantic_cache_loads_no_model() -> None:
+    code = "from shared_core import ResponseCache\nResponseCache.open()"
+    assert loaded(code, HEAVY) == []
+
+
+def test_importing_the_adapter_costs_little_beyond_langchain() -> None:
+    pytest.importorskip("langchain_core")
+    code = "import time\nimport {0}\nprint(time.process_time())"
+    alone, adapter = [], []
+    for _ in range(RUNS):  # in turns, so that both meet the same machine; the least is the cost
+        alone.append(float(python(code.format("langchain_core.caches"))))
+        adapter.append(float(python(code.format("langchain_tiered_cache"))))
+    assert min(adapter) - min(alone) <= ADAPTER_MAY_COST_S
