@@ -61,6 +61,8 @@ class Codec:
             "expires": record.expires,
             "space": record.space,
         }
+        if record.group:
+            body["group"] = record.group
         if self._fernet is None:
             body.update(secret)
         else:

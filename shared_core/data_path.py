@@ -36,7 +36,7 @@ class DataPath:
         self.counters = Counters()
         self.fuse = Fuse("store", self.count_error)
         self.semantic = (
-            SemanticTier(options, store, self.fuse, self.count_error) if options.semantic else None
+            SemanticTier(options, store, self.fuse, self.counters.add) if options.semantic else None
         )
 
     def namespace(self, controls: Controls | None = None) -> str:
@@ -143,7 +143,7 @@ class DataPath:
                 address, namespace, request.question, answer, request.model, all_tags, lifetime
             )
             if self.semantic is not None:
-                record = self.semantic.with_vector(record, request)
+                record = self.semantic.completed(record, request)
             entry_id = self.put(record)
         latency = time.perf_counter() - started
         for trace in traces_of(self._owner):
@@ -201,7 +201,7 @@ class DataPath:
                 self.counters.add("labels:right" if correct else "labels:wrong")
                 if not correct:
                     self.semantic.refuse(record, serving.asked)
-                label = Label(correct, serving.similarity)
+                label = Label(correct, serving.similarity, score=serving.score)
                 self.fuse.call(self.semantic.learner.learn, record.namespace, label)
         except Unavailable:
             return

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from shared_core.events import LookupEvent
 from shared_core.guard import Guard
+from shared_core.judge import Judge
 from shared_core.thresholds import Policy, Static
 
 Seconds = float | int | timedelta
@@ -31,6 +32,9 @@ class Options:
     answer is
                         ever delayed by its loading, the semantic tier is silent until it is there
     ``guard``           True, False, or a ``Guard``
+    ``judge``           (fresh Answer, cached Answer) -> True, False or None: do they say the same?
+                        None: by their figures, negations and words
+    ``shadow``          True: learn and report, serve nothing by meaning
     ``ttl``             seconds or timedelta that an entry lives, None for ever; a hit does not
     extend it ``max_entries``     most entries in the store; the least recently used goes first
     ``timeout``         seconds that a lookup or a store may wait for the store ``coalesce``
@@ -48,6 +52,8 @@ class Options:
     embedder: Any = None
     load: Literal["lazy", "background"] = "lazy"
     guard: bool | Guard = True
+    judge: Judge | None = None
+    shadow: bool = False
     ttl: Seconds | None = timedelta(days=7)
     max_entries: int | None = None
     timeout: float = 0.25
@@ -73,7 +79,7 @@ class Options:
             raise ValueError(f"namespace must be a text that is not empty, not {self.namespace!r}")
         _choose("load", self.load, ("lazy", "background"))
         _choose("hit_usage", self.hit_usage, ("mark", "keep"))
-        for name in ("semantic", "coalesce"):
+        for name in ("semantic", "coalesce", "shadow"):
             _choose(name, getattr(self, name), (True, False))
         for name in ("timeout", "lease"):
             seconds(name, getattr(self, name))
@@ -85,6 +91,8 @@ class Options:
                 f"max_entries must be a whole number of at least 1, or None, not {most!r}"
             )
         object.__setattr__(self, "threshold", _policy(self.threshold))
+        if self.judge is not None and not callable(self.judge):
+            raise ValueError(f"judge must be a callable of two answers or None, not {self.judge!r}")
         hooks = tuple(self.hooks)
         for hook in hooks:
             if not callable(hook):

@@ -60,6 +60,7 @@ class Record:
     created: float = 0.0
     expires: float | None = None
     space: str = ""
+    group: str = ""
     vector: Vector | None = field(default=None, compare=False)
 
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from shared_core.embedding.memo import Memo
 from shared_core.entry_id import EntryId
+from shared_core.exploring import Exploration, Explorations
+from shared_core.judge import Judge, same_answer
 from shared_core.learning import Learner
 from shared_core.options import Options
-from shared_core.record import Explore, Hit, Miss, Neighbour, Outcome, Record, Tier
+from shared_core.record import Answer, Explore, Hit, Miss, Neighbour, Outcome, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Candidate, Serve, Skip
+from shared_core.thresholds import Candidate, Label, Serve, Skip
 from shared_core.thresholds import Explore as Try
 
 if TYPE_CHECKING:
@@ -31,18 +34,28 @@ CUT_OFF = frozenset(
 
 EMBEDDER_REST_S = 30.0
 
+SERVINGS = 2
+"""How often a question is served by meaning before it is asked for real."""
+
 
 class SemanticTier:
     """Finds who answered the same question in other words, within one scope.
 
-    ``fuse`` guards the store, and is the cache's own.
+    ``fuse`` guards the store, and is the cache's own; ``count`` adds to the cache's counters.
     """
 
     def __init__(
-        self, options: Options, store: Store, fuse: Fuse, count_error: Callable[[str], None]
+        self, options: Options, store: Store, fuse: Fuse, count: Callable[[str], None]
     ) -> None:
-        self._store, self._fuse = store, fuse
+        def count_error(kind: str) -> None:
+            count(f"errors:{kind}")
+
+        self._store, self._fuse, self._count = store, fuse, count
         self._guard, self._policy = options.chosen_guard(), options.policy
+        self._judge: Judge = options.judge or same_answer
+        self._judge_fuse = Fuse("judge", count_error)
+        self._shadow = options.shadow
+        self._explorations = Explorations()
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self._memo = Memo(options.embedder, load=options.load)
         self.embedder_fuse = Fuse("embedder", count_error, rest=EMBEDDER_REST_S)
@@ -83,21 +96,49 @@ class SemanticTier:
             decision = self._policy.decide(question, candidates, state, self._rng)
             match decision:
                 case Skip(reason):
+                    self._remember(address, Exploration(tuple(near)))
                     return Miss(reason, best)
-                case Try(index):
-                    return Explore(near[index].record, near[index].similarity)
-                case Serve(index):
-                    record, similarity = near[index].record, near[index].similarity
-                    if not self._is_refused(record, address.key):
-                        serving = EntryId(record.key, address.key, similarity)
-                        age = max(0.0, now - record.created)
-                        return Hit(record.answer, Tier.SEMANTIC, similarity, str(serving), age)
+                case Try(index, evidence):
+                    return self._explore(address, Exploration(tuple(near), index, evidence))
+                case Serve(index, evidence, score):
+                    seen = Exploration(tuple(near), index, evidence, score, self._shadow)
+                    if self._shadow or self._is_due(address):
+                        return self._explore(address, seen)
+                    if not self._is_refused(near[index].record, address.key):
+                        self._explorations.count_serving(address.key)
+                        return self._hit(near[index], address, score, now)
                     del near[index], candidates[index]
+                case _:
+                    assert_never(decision)
+
+    def _hit(self, one: Neighbour, address: Address, score: float | None, now: float) -> Hit:
+        record = one.record
+        serving = EntryId(record.key, address.key, one.similarity, score)
+        age = max(0.0, now - record.created)
+        return Hit(record.answer, Tier.SEMANTIC, one.similarity, str(serving), age)
+
+    def _explore(self, address: Address, exploration: Exploration) -> Explore:
+        assert exploration.candidate is not None  # noqa: S101 - what is explored is a candidate
+        self._explorations.remember(address.key, exploration)
+        one = exploration.near[exploration.candidate]
+        return Explore(one.record, one.similarity)
+
+    def _remember(self, address: Address, exploration: Exploration) -> None:
+        """Keep the neighbours, so that the fresh answer joins the group of those that equal it."""
+        if self._policy.explores and exploration.near:
+            self._explorations.remember(address.key, exploration)
+
+    def _is_due(self, address: Address) -> bool:
+        """Say whether a question was served by meaning often enough to be asked for real.
+
+        Its own answer is then stored under its own key, so that a wrong one is not served for ever.
+        """
+        return self._policy.explores and self._explorations.servings(address.key) >= SERVINGS
 
     def _candidate(self, question: str, one: Neighbour) -> Candidate:
         cached = one.record.question or ""
         differences = self._guard.differences(question, cached) if self._guard else ()
-        return Candidate(one.similarity, differences, cached, one.record.key)
+        return Candidate(one.similarity, differences, cached, one.record.group or one.record.key)
 
     def _why_exact_only(self, request: Request) -> str | None:
         if request.exact_only is not None or request.question is None:
@@ -121,10 +162,16 @@ class SemanticTier:
 
     # ------------------------------------------------------------------------- what is stored
 
-    def with_vector(self, record: Record, request: Request) -> Record:
-        """Return the record with its question's vector, where it may ever be served by meaning."""
+    def completed(self, record: Record, request: Request) -> Record:
+        """Return the record with vector and answer group, where it may ever be served by meaning.
+
+        If the lookup of its request explored, its answer labels the candidate.
+        """
+        exploration = self._explorations.take(record.key)
         if record.answer.exact_only or self._why_exact_only(request) is not None:
             return record
+        if exploration is not None:
+            record = self._settle(record, exploration)
         if not self._memo.ready:
             self._memo.when_ready(lambda: self._add_vector_later(record))
             return record
@@ -136,6 +183,38 @@ class SemanticTier:
             return record
         space, vector = embedded
         return replace(record, vector=vector, space=space)
+
+    def _settle(self, record: Record, exploration: Exploration) -> Record:
+        """Group the fresh answer with the neighbour it equals, and label what was explored."""
+        verdicts: dict[str, bool | None] = {}
+        for one in exploration.near:
+            group = one.record.group or one.record.key
+            if verdicts.get(group) is None:
+                verdicts[group] = self._judged(record.answer, one.record.answer)
+        equal = [group for group, same in verdicts.items() if same]
+        if exploration.candidate is not None:
+            one = exploration.near[exploration.candidate]
+            right = verdicts[one.record.group or one.record.key]
+            self._label(record.namespace, one.similarity, exploration, right)
+        return replace(record, group=equal[0]) if equal else record
+
+    def _label(
+        self, namespace: str, similarity: float, exploration: Exploration, right: bool | None
+    ) -> None:
+        kind = "shadow" if exploration.in_shadow else "explored"
+        verdict = {True: "right", False: "wrong", None: "unknown"}[right]
+        self._count(f"{kind}:{verdict}")
+        if right is None:
+            return
+        label = Label(right, similarity, exploration.evidence, exploration.score)
+        with suppress(Unavailable):  # counted
+            self._fuse.call(self.learner.learn, namespace, label)
+
+    def _judged(self, fresh: Answer, cached: Answer) -> bool | None:
+        try:
+            return self._judge_fuse.call(self._judge, fresh, cached)
+        except Unavailable:
+            return None
 
     def _add_vector_later(self, record: Record) -> None:
         """Complete a record that was stored while the model was loading, if it is still there."""

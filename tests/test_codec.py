@@ -36,6 +36,7 @@ records = st.builds(
     created=st.floats(0, 1e10),
     expires=st.none() | st.floats(0, 1e10),
     space=any_text,
+    group=any_text,
 )
 RECORD = Record("k", "s", "n", "q?", Answer("a"))
 KEY = Fernet.generate_key()

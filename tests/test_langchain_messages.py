@@ -210,7 +210,7 @@ def test_a_text_answer_of_another_framework_becomes_a_message(payload: str | Non
 )
 def test_a_payload_that_nobody_wrote_is_refused(body: dict[str, Any]) -> None:
     payload = json.dumps(body, separators=(",", ":"))
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"payload|validation"):
         generations_of(Answer("a", payload=payload))
 
 

@@ -1,16 +1,17 @@
-"""Which requests share an answer, and which never do: blocking and awaited, through the cache itself."""
+"""Which requests share an answer, and which never do: blocking and awaited."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import (
     AIMessage,
@@ -394,11 +395,7 @@ def spelt(scope: dict[str, Any]) -> Asked:
     return prompt_of(SystemMessage(scope["system"]), *earlier, last), llm_string
 
 
-@settings(
-    max_examples=10_000 if SOAK else 1_000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.filter_too_much],
-)
+@settings(max_examples=10_000 if SOAK else 150, deadline=None)
 @given(scopes, scopes)
 def test_two_scopes_share_an_answer_only_if_they_are_equal(
     one: dict[str, Any], other: dict[str, Any]
@@ -408,7 +405,31 @@ def test_two_scopes_share_an_answer_only_if_they_are_equal(
     assert (first.key == second.key) == (one == other)
 
 
-@settings(max_examples=10_000 if SOAK else 300, deadline=None)
+def test_ten_thousand_random_scopes_have_as_many_digests() -> None:
+    rng = random.Random(7)
+    texts = ["", "a", "b", "a b", "a\nb", "1", "null", '"a"', "user", "[]"]
+    choices = (texts, ["", "data:a", "data:b"], ["a", "b"], [None, 0.1, 0.5], [None, 1, 2])
+    found: dict[str, str] = {}
+    for _ in range(10_000):
+        system, image, model, top_p, seed = map(rng.choice, choices)
+        scope = {
+            "system": system,
+            "earlier": [
+                (rng.choice(["human", "ai"]), rng.choice(texts)) for _ in range(rng.randrange(3))
+            ],
+            "image": image,
+            "model": model,
+            "top_p": top_p,
+            "seed": seed,
+            "stop": rng.sample(texts[1:], rng.randrange(3)),
+            "tools": rng.sample(["f", "g"], rng.randrange(3)),
+            "max_tokens": rng.choice([None, 1, 2]),
+        }
+        digest = parse(*spelt(scope)).address("default").scope
+        assert found.setdefault(digest, repr(scope)) == repr(scope)
+
+
+@settings(max_examples=10_000 if SOAK else 150, deadline=None)
 @given(scopes, st.data())
 def test_one_mutation_of_a_scope_is_enough(scope: dict[str, Any], data: st.DataObject) -> None:
     name, values = data.draw(st.sampled_from(MUTATIONS))

@@ -54,5 +54,5 @@ class Guard:
         return tuple(each for each in found if each.kind in self.kinds)
 
     def timeless(self, question: str) -> bool:
-        """Tell whether the answer stands whenever it is asked: no "today", "latest", "this week"."""
+        """Tell whether a question has no "today", "latest", "this week" and the like."""
         return is_timeless(question)

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import pairwise
 
 from shared_core.guard.alternatives import ALTERNATIVES
 from shared_core.guard.figures import Figure
-from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP
-from shared_core.guard.reading import SYMMETRIC, Reading
+from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP, listed
+from shared_core.guard.reading import SYMMETRIC, Operands, Reading
 from shared_core.guard.thesaurus import FAILURES, OPPOSITES, canonical
 
 KINDS = frozenset(
-    """number unit date version negation quote identifier name opposite direction frame content
-    unread""".split()
+    listed("""
+    number unit date version negation quote identifier name opposite direction frame content
+    unread
+    """)
 )
 """Every kind of difference. "unread": the texts differ beyond what the guard reads closely."""
 
 FRAME = 25
 """Words that two questions must share at their ends to be called one frame filled twice."""
+
+_FRONT = 4
+"""Letters that two forms of one word have in common at least."""
 
 UNSIDED = frozenset({"compar", "differenc", "differ", "distanc", "between", "similarity", "vs"})
 """Terms that make the order of two operands of no matter."""
@@ -54,7 +59,7 @@ def _figures(asked: Reading, cached: Reading) -> Iterator[Difference]:
         _unmatched(cached.figures, asked.figures),
     )
     hard = any(not figure.soft for figure in mine + theirs)
-    if mine and theirs or hard:
+    if hard or (mine and theirs):
         if not (mine and theirs):  # "one" or "first" alone may be no number
             mine, theirs = [f for f in mine if not f.soft], [f for f in theirs if not f.soft]
         for kind in dict.fromkeys(figure.kind for figure in mine + theirs):
@@ -90,12 +95,9 @@ def _reordered(asked: Reading, cached: Reading) -> bool:
 
 
 def _listed(reading: Reading) -> bool:
-    """Tell whether the numbers are joined by words whose two sides are the same: 3 and 5, 3 or 5."""
+    """Tell whether the numbers are joined by words of no direction: 3 and 5, 3 or 5."""
     at = [i for i, word in enumerate(reading.sequence) if word[0].isdecimal()]
-    return all(
-        set(reading.sequence[one + 1 : other]) <= SYMMETRIC
-        for one, other in zip(at, at[1:], strict=False)
-    )
+    return all(set(reading.sequence[one + 1 : other]) <= SYMMETRIC for one, other in pairwise(at))
 
 
 def _units(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -164,35 +166,34 @@ def _says(reading: Reading, literal: str) -> bool:
 
 
 def _names(asked: Reading, cached: Reading) -> Iterator[Difference]:
-    mine = tuple(n for n in asked.names if not _named(n, cached))
-    theirs = tuple(n for n in cached.names if not _named(n, asked))
+    mine = tuple(name for name in asked.names if not _named(name, cached))
+    theirs = tuple(name for name in cached.names if not _named(name, asked))
     if mine or theirs:
         yield Difference("name", mine, theirs)
 
 
 def _named(name: str, reading: Reading) -> bool:
-    return name in reading.words or any(alike(name, word) for word in reading.words)
-
-
-def alike(one: str, other: str) -> bool:
-    """Tell whether two words are forms of one word, or one is a slip of the pen for the other."""
-    front = len(commonprefix((one, other)))
-    if front < 3:  # noqa: PLR2004
-        return False
-    if front >= 4 and one[front:] in ALIKE_ENDINGS and other[front:] in ALIKE_ENDINGS:  # noqa: PLR2004
-        return True
-    return _one_slip(one, other, front)
-
-
-def _one_slip(one: str, other: str, front: int) -> bool:
-    """Tell whether words of six letters or more are one letter, or one swap of neighbours, apart."""
-    if min(len(one), len(other)) < 6:  # noqa: PLR2004
-        return False
-    mine, theirs = one[front:], other[front:]
+    words = reading.words
     return (
-        mine[1:] == theirs[1:] or mine[1:] == theirs or mine == theirs[1:]
-        or (mine[1::-1] == theirs[:2] and mine[2:] == theirs[2:])
-    )  # fmt: skip
+        name in words
+        or f"{name}s" in words
+        or name.removesuffix("s") in words
+        or any(_inflected(name, word) for word in words)
+    )
+
+
+def _inflected(one: str, other: str) -> bool:
+    """Tell whether two words are forms of one word, by a common front and usual endings."""
+    if one[:_FRONT] != other[:_FRONT]:
+        return False
+    front = _shared(one, other)
+    return one[front:] in ALIKE_ENDINGS and other[front:] in ALIKE_ENDINGS
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Count the items that two sequences have in common from their beginning on."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _opposites(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -206,24 +207,42 @@ def _opposites(asked: Reading, cached: Reading) -> Iterator[Difference]:
 def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if (asked.terms | cached.terms) & UNSIDED:
         return
-    for relation, left, right in asked.operands:
-        for other, other_left, other_right in cached.operands:
-            reversed_ = (left - other_left) & other_right and (right - other_right) & other_left
-            if (relation == other and reversed_) or (
-                {relation, other} == {"from alone", "to alone"} and left & other_left
-            ):
-                sides = (left, right), (other_left, other_right)
-                yield Difference(
-                    "direction", *(tuple(" ".join(sorted(s)) for s in pair) for pair in sides)
+    if turned := _turned(asked, cached):
+        yield Difference("direction", *turned)
+        return
+    for one in asked.operands:
+        for other in cached.operands:
+            if _reversed(one, other) and _reversed(other, one):
+                sides = (
+                    tuple(" ".join(sorted(side)) for side in each[1:]) for each in (one, other)
                 )
+                yield Difference("direction", *sides)
                 return
     swapped = _swapped(asked.line, cached.line)
     if swapped:
         yield Difference("direction", swapped, swapped[::-1])
 
 
+def _turned(asked: Reading, cached: Reading) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Find what one side goes to and the other comes from."""
+    to = (asked.targets & cached.origins) - asked.origins - cached.targets
+    since = (asked.origins & cached.targets) - asked.targets - cached.origins
+    if not to and not since:
+        return None
+    mine = *(f"from {word}" for word in sorted(since)), *(f"to {word}" for word in sorted(to))
+    theirs = *(f"to {word}" for word in sorted(since)), *(f"from {word}" for word in sorted(to))
+    return mine, theirs
+
+
+def _reversed(one: Operands, other: Operands) -> bool:
+    """Tell whether what stands left of one connector stands right of the other."""
+    return one[0] == other[0] and bool(
+        (one[1] - other[1]) & other[2] and (one[2] - other[2]) & other[1]
+    )
+
+
 def _swapped(mine: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
-    """Return the operands if two have changed places: "does a dog eat a cat", "does a cat eat a dog".
+    """Return the operands if two have changed places: "do cats eat dogs", "do dogs eat cats".
 
     All other words must be the same, and those between must not be "and", "or" and the like.
     """
@@ -252,10 +271,8 @@ def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
     shortest = min(len(mine), len(theirs))
     if shortest < FRAME:
         return
-    front = next((i for i in range(shortest) if mine[i] != theirs[i]), shortest)
-    back = next(
-        (i for i in range(shortest - front) if mine[-1 - i] != theirs[-1 - i]), shortest - front
-    )
+    front = _shared(mine, theirs)
+    back = min(_shared(mine[::-1], theirs[::-1]), shortest - front)
     if front + back < FRAME:
         return
     only_mine, only_theirs = (
@@ -274,7 +291,7 @@ def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
     for term in sorted(mine & ALTERNATIVES.keys()):
         for other in sorted(theirs & ALTERNATIVES.keys()):
-            if ALTERNATIVES[term] & ALTERNATIVES[other] and not alike(term, other):
+            if ALTERNATIVES[term] & ALTERNATIVES[other] and not _inflected(term, other):
                 yield Difference("content", (term,), (other,))
                 return
 

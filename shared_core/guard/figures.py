@@ -7,8 +7,10 @@ bound to the number before it ("5 kg"), or stands alone ("in kg").
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from shared_core.guard.lexicon import listed
 from shared_core.guard.thesaurus import canonical
 from shared_core.guard.tokens import Token, fold
 
@@ -16,7 +18,8 @@ from shared_core.guard.tokens import Token, fold
 class Figure(NamedTuple):
     """A number: its value as text, its kind, its unit or "".
 
-    ``soft``: it may be no number at all ("one of them"). ``role`` is the word after it, or its unit.
+    ``soft``: it may be no number at all ("one of them"). ``role`` is the word after it, or
+    its unit.
     """
 
     value: str
@@ -26,11 +29,15 @@ class Figure(NamedTuple):
     role: str = ""
 
 
-_ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen""".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_ORDINALS = """zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth
-thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth""".split()
+_ONES = listed("""
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+    fifteen sixteen seventeen eighteen nineteen
+    """)
+_TENS = listed("twenty thirty forty fifty sixty seventy eighty ninety")
+_ORDINALS = listed("""
+    zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth
+    thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth
+    """)
 
 SMALL = {word: number for words in (_ONES, _ORDINALS) for number, word in enumerate(words)} | {
     word: 10 * number
@@ -45,206 +52,207 @@ LARGE = {
     "hundred": 100, "thousand": 1000, "k": 1000, "lakh": 10**5, "lac": 10**5, "million": 10**6,
     "mn": 10**6, "crore": 10**7, "billion": 10**9, "bn": 10**9, "trillion": 10**12,
 }  # fmt: skip
-LARGE |= {f"{word}s": value for word, value in LARGE.items() if len(word) > 2}
+LARGE |= {
+    f"{word}s": value
+    for word, value in LARGE.items()
+    if word.isalpha() and word not in ("k", "mn", "bn")
+}
 
-MONTHS = {
-    name: str(number)
-    for number, names in enumerate(
-        "january jan|february feb|march|april apr|may|june jun|july jul|august aug"
-        "|september sept sep|october oct|november nov|december dec".split("|"),
-        1,
-    )
-    for name in names.split()
-}
-DAYS = {
-    name: names.split()[0]
-    for names in (
-        "monday mondays mon|tuesday tuesdays tue tues|wednesday wednesdays|thursday thursdays thu"
-        "|friday fridays fri|saturday saturdays|sunday sundays"
-    ).split("|")
-    for name in names.split()
-}
+
+def _firsts(table: str) -> dict[str, str]:
+    """Read "a b|c d" as every name and the first of its group."""
+    groups = (group.split() for group in table.split("|"))
+    return {name: group[0] for group in groups for name in group}
+
+
+MONTHS = _firsts(
+    "1 january jan|2 february feb|3 march|4 april apr|5 may|6 june jun|7 july jul|8 august aug"
+    "|9 september sept sep|10 october oct|11 november nov|12 december dec"
+)
+DAYS = _firsts(
+    "monday mondays mon|tuesday tuesdays tue tues|wednesday wednesdays|thursday thursdays thu"
+    "|friday fridays fri|saturday saturdays|sunday sundays"
+)
 SEASONS = frozenset({"winter", "summer", "autumn"})
 _MONTH_CUES = frozenset(
-    "in of since until till by this next last every during from early late mid".split()
+    listed("in of since until till by this next last every during from early late mid")
 )
 _VERSION_CUES = frozenset(
-    """version versions ver v release python java node nodejs php ruby django rails react angular vue
-    ubuntu debian android ios macos kubernetes postgres postgresql mysql redis numpy pandas pytorch
-    tensorflow dotnet net go kotlin swift rust scala spring laravel""".split()
+    listed("""
+    version versions ver v release python java node nodejs php ruby django rails react angular
+    vue ubuntu debian android ios macos kubernetes postgres postgresql mysql redis numpy
+    pandas pytorch tensorflow dotnet net go kotlin swift rust scala spring laravel
+    """)
 )
 
-UNITS = {
-    name: names.split()[0]
-    for names in (
-        "kg kgs kilo kilos kilogram kilograms|g gram grams|mg milligram milligrams|mcg microgram "
-        "micrograms|lb lbs|pound pounds quid|oz ounce ounces|tonne tonnes ton tons"
-        "|stone stones|km kms kilometer kilometers kilometre kilometres|m meter meters metre metres"
-        "|cm centimeter centimeters centimetre centimetres|mm millimeter millimeters millimetre "
-        "millimetres|mile miles mi|yard yards yd|foot feet ft|inch inches|mph|kph kmh"
-        "|liter liters litre litres l|ml milliliter milliliters millilitre millilitres"
-        "|gallon gallons|pint pints|cup cups|tablespoon tablespoons tbsp|teaspoon teaspoons tsp"
-        "|celsius centigrade c|fahrenheit f|kelvin|degree degrees °"
-        "|percent % pct percentage|usd $ dollar dollars bucks|eur € euro euros|gbp £ sterling"
-        "|jpy ¥ yen|cny yuan rmb|inr ₹ rupee rupees rs|cad|aud|chf franc francs|btc bitcoin bitcoins"
-        "|eth|peso pesos|cent cents|byte bytes|kb kilobyte kilobytes|mb megabyte megabytes"
-        "|gb gigabyte gigabytes|tb terabyte terabytes|bit bits|mbps|gbps|hz hertz|mhz|ghz|watt watts w"
-        "|kw|kwh|volt volts|amp amps|calorie calories kcal|joule joules|acre acres|hectare hectares"
-        "|ms millisecond milliseconds|s sec secs second seconds|minute minutes min mins|hour hours hr hrs h"
-        "|day days|week weeks wk wks|month months|year years yr yrs yo|decade decades"
-        "|century centuries|am|pm|px pixel pixels"
-    ).split("|")
-    for name in names.split()
-}
+UNITS = _firsts("""
+    kg kgs kilo kilos kilogram kilograms | g gram grams | mg milligram milligrams | mcg
+    microgram micrograms | lb lbs | pound pounds quid | oz ounce ounces | tonne tonnes ton
+    tons | stone stones | km kms kilometer kilometers kilometre kilometres | m meter meters
+    metre metres | cm centimeter centimeters centimetre centimetres | mm millimeter
+    millimeters millimetre millimetres | mile miles mi | yard yards yd | foot feet ft | inch
+    inches | mph | kph kmh | liter liters litre litres l | ml milliliter milliliters
+    millilitre millilitres | gallon gallons | pint pints | cup cups | tablespoon tablespoons
+    tbsp | teaspoon teaspoons tsp | celsius centigrade c | fahrenheit f | kelvin | degree
+    degrees ° | percent % pct percentage | usd $ dollar dollars bucks | eur € euro euros |
+    gbp £ sterling | jpy ¥ yen | cny yuan rmb | inr ₹ rupee rupees rs | cad | aud | chf
+    franc francs | btc bitcoin bitcoins | eth | peso pesos | cent cents | byte bytes | kb
+    kilobyte kilobytes | mb megabyte megabytes | gb gigabyte gigabytes | tb terabyte
+    terabytes | bit bits | mbps | gbps | hz hertz | mhz | ghz | watt watts w | kw | kwh |
+    volt volts | amp amps | calorie calories kcal | joule joules | acre acres | hectare
+    hectares | ms millisecond milliseconds | s sec secs second seconds | minute minutes min
+    mins | hour hours hr hrs h | day days | week weeks wk wks | month months | year years yr
+    yrs yo | decade decades | century centuries | am | pm | px pixel pixels
+""")
+CURRENCIES = frozenset("$€£¥₹")
+_TAILS = UNITS.keys() - {"s"}
+"""Units that may stand right after a number, without a space."""
+
+_ORDINAL_TAILS = frozenset({"st", "nd", "rd", "th"})
 _LOOSE = frozenset(
-    """g m l ml c f s h w am pm min amp cup foot stone second minute hour day week month year decade century
-    bit degree mile cent yard peso eth watt px percentage""".split()
+    listed("""
+    g m l ml c f s h w am pm min amp cup foot stone second minute hour day week month year
+    decade century bit degree mile cent yard peso eth watt px percentage
+    """)
 )
 """Units that, without a number, are often no unit at all ("one day", "a bit")."""
 
-Found = tuple[list[Figure], list[tuple[str, bool]], dict[int, str]]
+_YEARS = range(1500, 2100)
+_YEAR_DIGITS = 4
+_MONTHS_IN_YEAR = 12
+_LONGEST_QUANTITY = 30
 
 
-def read_figures(stream: Sequence[Token]) -> Found:
-    """Return figures; units, each with whether it is soft; and the place of what was read -> its name.
-
-    The third tells the reader of words which tokens are taken: "" where a token is part of a figure,
-    a unit's name where it is a unit.
-    """
-    figures: list[Figure] = []
-    units: list[tuple[str, bool]] = []
-    taken: dict[int, str] = {}
+def read_figures(stream: Sequence[Token]) -> FigureScan:
+    """Read all figures and units of a text."""
     folded = [fold(token.text) if token.kind == "word" else token.text for token in stream]
+    scan = FigureScan(stream, folded)
     place = 0
     while place < len(stream):
-        kind = stream[place].kind
-        if kind == "number" or (kind == "word" and folded[place] in SMALL):
-            place = _read_number(stream, folded, place, figures, units, taken)
-        elif kind in ("iso", "date"):
-            figures += _dated(stream[place])
-            taken[place] = ""
-            place += 1
-        elif kind in ("version", "clock"):
-            value = folded[place].lower().removeprefix("v")
-            figures.append(Figure(value, "version" if kind == "version" else "number"))
-            taken[place] = ""
-            place += 1
+        place = scan.step(place)
+    return scan
+
+
+@dataclass(slots=True)
+class FigureScan:
+    """What is gathered while figures are read.
+
+    ``units`` are names, each with whether it is soft. ``taken`` tells the reader of words which
+    places hold a part of a figure (""), or a unit (its name).
+    """
+
+    stream: Sequence[Token]
+    folded: Sequence[str]
+    figures: list[Figure] = field(default_factory=list)
+    units: list[tuple[str, bool]] = field(default_factory=list)
+    taken: dict[int, str] = field(default_factory=dict)
+
+    def step(self, place: int) -> int:
+        """Read what stands at a place; return the next place to read."""
+        kind = self.stream[place].kind
+        if kind == "number" or (kind == "word" and self.folded[place] in SMALL):
+            return self._number(place)
+        if kind in ("iso", "date"):
+            self._take(place, *_dated(self.stream[place]))
+        elif kind == "version":
+            self._take(place, Figure(fold(self.folded[place]).removeprefix("v"), "version"))
+        elif kind == "clock":
+            self._take(place, Figure(self.folded[place], "number"))
         else:
-            _read_word(folded, place, stream, figures, units, taken)
-            place += 1
-    return figures, units, taken
+            self._word(place)
+        return place + 1
 
+    def _take(self, place: int, *figures: Figure) -> None:
+        self.figures += figures
+        self.taken[place] = ""
 
-def _read_word(
-    folded: Sequence[str],
-    place: int,
-    stream: Sequence[Token],
-    figures: list[Figure],
-    units: list[tuple[str, bool]],
-    taken: dict[int, str],
-) -> None:
-    """Read a month, a weekday, or a unit that stands alone."""
-    word = folded[place]
-    if word in MONTHS and (word not in ("may", "march") or _is_month(folded, stream, place)):
-        figures.append(Figure(f"month {MONTHS[word]}", "date"))
-        taken[place] = ""
-    elif word in DAYS or word in SEASONS:
-        figures.append(Figure(DAYS.get(word, word), "date"))
-        taken[place] = ""
-    elif word in UNITS and len(word) > 1 and word not in ("am", "pm") and not stream[place].tail:
-        unit = UNITS[word]
-        units.append((unit, unit in _LOOSE or word in _LOOSE))
-        if unit not in _LOOSE:
-            taken[place] = unit
-    elif word in UNITS and stream[place].kind == "sign":
-        units.append((UNITS[word], False))
-        taken[place] = UNITS[word]
+    def _word(self, place: int) -> None:
+        """Read a month, a weekday, or a unit that stands alone."""
+        word, token = self.folded[place], self.stream[place]
+        if (
+            word in MONTHS
+            and token.kind == "word"
+            and (word not in ("may", "march") or self._is_month(place))
+        ):
+            self._take(place, Figure(f"month {MONTHS[word]}", "date"))
+        elif word in DAYS or word in SEASONS:
+            self._take(place, Figure(DAYS.get(word, word), "date"))
+        elif word in UNITS and token.kind == "sign":
+            self.units.append((UNITS[word], False))
+            self.taken[place] = UNITS[word]
+        elif word in UNITS and len(word) > 1 and word not in ("am", "pm") and not token.tail:
+            unit = UNITS[word]
+            self.units.append((unit, unit in _LOOSE or word in _LOOSE))
+            if unit not in _LOOSE:
+                self.taken[place] = unit
 
+    def _is_month(self, place: int) -> bool:
+        near = self.stream[max(0, place - 1) : place + 2]
+        return any(token.kind == "number" for token in near) or (
+            place > 0 and self.folded[place - 1] in _MONTH_CUES
+        )
 
-def _is_month(folded: Sequence[str], stream: Sequence[Token], place: int) -> bool:
-    near = [*range(max(0, place - 1), place), *range(place + 1, min(len(stream), place + 2))]
-    return any(stream[i].kind == "number" for i in near) or (
-        place > 0 and folded[place - 1] in _MONTH_CUES
-    )
-
-
-def _read_number(
-    stream: Sequence[Token],
-    folded: Sequence[str],
-    place: int,
-    figures: list[Figure],
-    units: list[tuple[str, bool]],
-    taken: dict[int, str],
-) -> int:
-    """Read one number with its multipliers and its unit; return the place after it."""
-    first, token, tail = place, stream[place], fold(stream[place].tail)
-    if token.kind == "number":
-        value, ordinal = token.text, tail in ("st", "nd", "rd", "th")
-        place += 1
-        decade = tail == "s" and len(value) in (2, 4) and value.endswith("0")
-        if tail and not (ordinal or decade or tail in LARGE or (tail in UNITS and tail != "s")):
-            return place  # an identifier such as 4g: the reader of words takes it
+    def _number(self, first: int) -> int:
+        """Read one number with its multipliers and its unit; return the place after it."""
+        token, tail = self.stream[first], fold(self.stream[first].tail)
+        value, ordinal, place = token.text, tail in _ORDINAL_TAILS, first + 1
+        if token.kind == "word":
+            value, ordinal, place = _spelt(self.folded, first)
+        if tail and not (ordinal or _is_decade(value, tail) or tail in LARGE or tail in _TAILS):
+            return first + 1  # an identifier such as 4g: the reader of words takes it
         if tail in LARGE:
-            value, tail = _times(value, LARGE[tail]), ""
-    else:
-        value, ordinal, place, tail = *_spelt(folded, place), ""
-        if token.tail:
-            return place
-    while place < len(stream) and folded[place] in LARGE and not ordinal:
-        value = _times(value, LARGE[folded[place]])
-        place += 1
-    unit = ""
-    if tail in UNITS and tail != "s":
-        unit = UNITS[tail]
-    elif first and stream[first - 1].kind == "sign" and folded[first - 1] in UNITS:
-        unit = UNITS[folded[first - 1]] if folded[first - 1] in "$€£¥₹" else ""
-    soft = token.kind == "word" and place == first + 1 and folded[first] in SOFT
-    if not unit and place < len(stream) and folded[place] in UNITS and not ordinal:
-        unit = UNITS[folded[place]]
-        taken[place] = unit
-        place += 1
-    for index in range(first, place):
-        taken.setdefault(index, "")
-    if unit:
-        units.append((unit, soft))
-    role = unit or (canonical(folded[place]) if place < len(folded) else "")
-    before = folded[first - 1] if first else ""
-    figures.append(_figure(value, unit, tail, soft, before)._replace(role=role))
-    return place
+            value = _times(value, LARGE[tail])
+        while place < len(self.folded) and self.folded[place] in LARGE and not ordinal:
+            value = _times(value, LARGE[self.folded[place]])
+            place += 1
+        before = self.folded[first - 1] if first else ""
+        unit = UNITS[tail] if tail in _TAILS else UNITS[before] if before in CURRENCIES else ""
+        for index in range(first, place):
+            self.taken[index] = ""
+        after = self.folded[place] if place < len(self.folded) else ""
+        if not unit and after in UNITS and not ordinal:
+            unit = self.taken[place] = UNITS[after]
+            place += 1
+        figure = _figure(value, unit, tail, before)
+        soft = figure.soft or (place <= first + 2 and self.folded[first] in SOFT)
+        if unit:
+            self.units.append((unit, soft))
+        self.figures.append(figure._replace(soft=soft, role=unit or canonical(after)))
+        return place
 
 
-def _figure(value: str, unit: str, tail: str, soft: bool, before: str) -> Figure:
+def _is_decade(value: str, tail: str) -> bool:
+    """Tell whether "s" after a number makes a decade of it: the 1990s, the 90s."""
+    return tail == "s" and value.endswith("0") and len(value) in (2, _YEAR_DIGITS)
+
+
+def _figure(value: str, unit: str, tail: str, before: str) -> Figure:
     value = _plain(value)
-    if tail == "s" and value.endswith("0"):  # the 1990s, the 90s
-        return Figure((value if len(value) > 2 else "19" + value) + "s", "date")
+    if _is_decade(value, tail):
+        return Figure((value if len(value) == _YEAR_DIGITS else "19" + value) + "s", "date")
     if before in _VERSION_CUES:
         return Figure(value, "version", unit)
-    if not unit and len(value) == 4 and value.isdecimal() and 1500 <= int(value) < 2100:  # noqa: PLR2004
+    if not unit and len(value) == _YEAR_DIGITS and value.isdecimal() and int(value) in _YEARS:
         return Figure(value, "date")
-    return Figure(value, "number", unit, soft or (value == "1" and bool(unit)))
+    return Figure(value, "number", unit, soft=value == "1" and bool(unit))
 
 
 def _spelt(folded: Sequence[str], place: int) -> tuple[str, bool, int]:
     """Read number words: value, whether it is an ordinal, the place after them."""
-    value = SMALL[folded[place]]
-    ordinal = folded[place] in _ORDINALS
-    place += 1
-    if value >= 20 and value % 10 == 0 and place < len(folded):  # noqa: PLR2004
-        ones = SMALL.get(folded[place], 0)
-        if 0 < ones < 10:  # noqa: PLR2004
-            return str(value + ones), folded[place] in _ORDINALS, place + 1
-    return str(value), ordinal, place
+    value, after = SMALL[folded[place]], folded[place + 1 : place + 2]
+    ones = SMALL.get(after[0], 0) if after and folded[place] in _TENS else 0
+    if 0 < ones < 10:  # noqa: PLR2004 - twenty one
+        return str(value + ones), after[0] in _ORDINALS, place + 2
+    return str(value), folded[place] in _ORDINALS, place + 1
 
 
 def _times(value: str, factor: int) -> str:
-    whole, _, part = value.partition(".")
-    if len(value) > 30:  # noqa: PLR2004 - not a quantity, and slow to multiply
+    if len(value) > _LONGEST_QUANTITY:
         return f"{value} {factor}"
+    whole, _, part = value.partition(".")
     places = len(part)
-    product = int(whole + part) * factor
-    divisor = 10**places
-    rest = str(product % divisor).rjust(places, "0").rstrip("0") if places else ""
-    return str(product // divisor) + ("." + rest if rest else "")
+    product = str(int(whole + part) * factor).rjust(places + 1, "0")
+    return f"{product[:-places]}.{product[-places:]}".rstrip("0") if places else product
 
 
 def _plain(value: str) -> str:
@@ -260,13 +268,12 @@ def _dated(token: Token) -> list[Figure]:
     one, two, three = token.text.replace("/", "-").replace(".", "-").split("-")
     if token.kind == "iso":
         year, month, day = one, two, three
-    elif int(one) > 12 or "." in token.text:  # noqa: PLR2004
+    elif int(one) > _MONTHS_IN_YEAR or "." in token.text:
         day, month, year = one, two, three
     else:
         month, day, year = one, two, three
-    year = year if len(year) == 4 else "20" + year  # noqa: PLR2004
     return [
-        Figure(_plain(year), "date"),
+        Figure(_plain(year if len(year) == _YEAR_DIGITS else "20" + year), "date"),
         Figure(f"month {_plain(month)}", "date"),
         Figure(_plain(day), "number"),
     ]

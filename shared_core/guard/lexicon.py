@@ -2,50 +2,58 @@
 
 from __future__ import annotations
 
+
+def listed(words: str) -> list[str]:
+    """Take a word list apart."""
+    return words.split()
+
+
 STOP = frozenset(
-    """
-    a an the this that these those some any all each every another such very really just also too so
-    of for in on at by to from with into onto upon about as than per via during through within
-    and or but nor if whether because while then else though although not no never
-    i me my mine myself you your yours yourself we us our ours it its itself they them their theirs
-    he him his she her hers one ones someone somebody something anyone anybody anything everyone
-    is am are was were be been being do does did doing done have has had having s t d m re ve ll
-    can could would should shall will may might must cannot ought let lets
-    what which who whom whose when where why how there here
-    please kindly tell give show explain know knowing want wants wanted wish need needs needed
-    wonder wondering like help hi hello hey thanks thank sorry ok okay dear
-    get gets getting got gotten go goes going gonna way ways make makes making thing things
-    out off up down over under again more most much many lot lots bit
-    mr mrs ms dr able sure find mean means question questions say says best good
-    """.split()
+    listed("""
+    a an the this that these those some any all each every another such very really just also
+    too so of for in on at by to from with into onto upon about as than per via during through
+    within and or but nor if whether because while then else though although not no never i me
+    my mine myself you your yours yourself we us our ours it its itself they them their theirs
+    he him his she her hers one ones someone somebody something anyone anybody anything
+    everyone is am are was were be been being do does did doing done have has had having s t d
+    m re ve ll can could would should shall will may might must cannot ought let lets what
+    which who whom whose when where why how there here please kindly tell give show explain
+    know knowing want wants wanted wish need needs needed wonder wondering like help hi hello
+    hey thanks thank sorry ok okay dear get gets getting got gotten go goes going gonna way
+    ways make makes making thing things out off up down over under again more most much many
+    lot lots bit mr mrs ms dr able sure find mean means question questions say says best good
+    """)
 )
 """Words that carry no content of their own: grammar, politeness, and filler."""
 
 NEGATIVE = {
     word: positive
-    for pair in """
+    for pair in listed("""
     unsafe/safe unavailable/available unhealthy/healthy unlikely/likely unknown/known
     unhappy/happy unfair/fair unusual/usual unnecessary/necessary unpaid/paid unused/used
     unsuccessful/successful unsuccessfully/successfully unauthorized/authorized
     unauthorised/authorised unrecognized/recognized unrecognised/recognised unlimited/limited
     unsupported/supported unverified/verified unreliable/reliable unsecured/secured
-    unencrypted/encrypted unsigned/signed untrusted/trusted unstable/stable uncomfortable/comfortable
-    illegal/legal illegally/legally impossible/possible incorrect/correct incorrectly/correctly
-    invalid/valid incomplete/complete inactive/active inaccurate/accurate insecure/secure
-    inappropriate/appropriate ineligible/eligible insufficient/sufficient irregular/regular
-    irresponsible/responsible abnormal/normal nonfatal/fatal nonprofit/profit dislike/like
-    disagree/agree dissatisfied/satisfied dishonest/honest immoral/moral immature/mature
-    impatient/patient imperfect/perfect improper/proper inconsistent/consistent
-    uncountable/countable nonrefundable/refundable unreadable/readable unethical/ethical
-    """.split()
+    unencrypted/encrypted unsigned/signed untrusted/trusted unstable/stable
+    uncomfortable/comfortable illegal/legal illegally/legally impossible/possible
+    incorrect/correct incorrectly/correctly invalid/valid incomplete/complete inactive/active
+    inaccurate/accurate insecure/secure inappropriate/appropriate ineligible/eligible
+    insufficient/sufficient irregular/regular irresponsible/responsible abnormal/normal
+    nonfatal/fatal nonprofit/profit dislike/like disagree/agree dissatisfied/satisfied
+    dishonest/honest immoral/moral immature/mature impatient/patient imperfect/perfect
+    improper/proper inconsistent/consistent uncountable/countable nonrefundable/refundable
+    unreadable/readable unethical/ethical
+    """)
     for word, positive in [pair.split("/")]
 }
 """Words that say "not" and another word in one."""
 
 NEGATIONS = frozenset(
-    """not never none unable without cannot nobody nothing neither nor nowhere no non
-    dont doesnt didnt isnt arent wasnt werent wont wouldnt shouldnt couldnt cant havent hasnt hadnt
-    aint mustnt neednt""".split()
+    listed("""
+    not never none unable without cannot nobody nothing neither nor nowhere no non dont doesnt
+    didnt isnt arent wasnt werent wont wouldnt shouldnt couldnt cant havent hasnt hadnt aint
+    mustnt neednt
+    """)
 )
 
 PARTICLES = {
@@ -59,7 +67,10 @@ PARTICLES = {
 """Particles that make another verb of the verb before them."""
 
 ALIKE_ENDINGS = frozenset(
-    """ e s y es ed er ers or ors ion ions ation ations ment ments ness ity al ally ly ive able ible
-    ful ing ings ence ance ent ant ous ic ical ist ism ize ise ized ising i ies ier iest est th n an ian ish ese """.split()
+    listed("""
+    e s y es ed er ers or ors ion ions ation ations ment ments ness ity al ally ly ive able
+    ible ful ing ings ence ance ent ant ous ic ical ist ism ize ise ized ising i ies ier iest
+    est th n an ian ish ese
+    """)
 ) | {""}
 """What may follow a common front of two forms of one word ("manage", "management")."""

@@ -39,9 +39,9 @@ Operands = tuple[str, frozenset[str], frozenset[str]]
 class Reading:
     """One question as the guard sees it.
 
-    ``sequence`` is every word, number and sign in order, folded; two readings of one sequence do not
-    differ. ``line`` is the same in canonical terms. ``odd`` tells whether the negations are odd in
-    number; ``negatives`` are words such as "unsafe", with their positive. ``rest`` digests what lies
+    ``sequence`` is every word, number and sign in order, folded; two readings of one sequence do
+    not differ. ``line`` is the same in canonical terms. ``odd`` tells whether the negations are odd
+    in number; ``negatives`` are words such as "unsafe", with their positive. ``rest`` digests what lies
     beyond LIMIT; ``squashed`` is the sequence without spaces.
     """
 
@@ -57,6 +57,8 @@ class Reading:
     identifiers: tuple[str, ...]
     quotes: tuple[str, ...]
     operands: tuple[Operands, ...]
+    origins: frozenset[str]
+    targets: frozenset[str]
     rest: bytes = b""
     squashed: str = ""
 
@@ -86,22 +88,25 @@ def _read(text: str) -> Reading:
     rest = _digest(text[LIMIT:]) if len(text) > LIMIT else b""
     unquoted, quotes = quoted(plain)
     stream = list(tokens(unquoted))
-    figures, units, taken = read_figures(stream)
-    words = _read_words(stream, taken)
-    title = words.lower == 0 and words.upper > 2 or words.upper > 2 * (words.lower + 1)  # noqa: PLR2004
+    scan = read_figures(stream)
+    words = _read_words(stream, scan.taken)
+    operands, origins, targets = _read_operands(words.terms)
+    title = words.upper > (2 if words.lower == 0 else 2 * words.lower + 2)
     return Reading(
         sequence=tuple(words.sequence),
         words=frozenset(words.words),
         line=tuple(words.terms),
         terms=frozenset(words.terms),
-        figures=tuple(figures),
-        units=tuple(units),
+        figures=tuple(scan.figures),
+        units=tuple(scan.units),
         odd=sum(not _is_idle(words.terms, place) for place in words.negated) % 2 == 1,
         negatives=tuple(words.negatives),
         names=() if title else tuple(dict.fromkeys(words.names)),
         identifiers=tuple(dict.fromkeys(words.identifiers)),
         quotes=quotes,
-        operands=tuple(_read_operands(words.terms)),
+        operands=tuple(operands),
+        origins=frozenset(origins),
+        targets=frozenset(targets),
         rest=rest,
         squashed="".join(words.sequence),
     )
@@ -170,7 +175,7 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
 
 
 def _is_idle(terms: Sequence[str], place: int) -> bool:
-    """Tell whether a negation negates nothing that is asked: "or not", "No, …", "I do not know why"."""
+    """Tell whether a negation is idle: "or not", "No, …", "I do not know why"."""
     before = terms[max(0, place - 4) : place]
     if before[-1:] == ["or"] or before[-2:] == ["or", "why"] or not before:
         return terms[place : place + 1] != ["never"]
@@ -199,28 +204,28 @@ def _with_particle(words: _Words, word: str) -> str | None:
     return None
 
 
-def _read_operands(terms: Sequence[str]) -> list[Operands]:
-    """Find what stands left and right of the words whose two sides are not the same."""
+def _read_operands(terms: Sequence[str]) -> tuple[list[Operands], set[str], set[str]]:
+    """Find what stands beside the words whose two sides are not the same; origins; targets."""
     found: list[Operands] = []
-    ends: dict[str, frozenset[str]] = {}
+    origins: set[str] = set()
+    targets: set[str] = set()
     for place, term in enumerate(terms):
         relation = CONNECTORS.get(term)
         if relation is None:
             continue
+        right = _side(terms[place + 1 : place + 5], relation)
+        if relation == "from":
+            origins |= right
+            continue
+        if relation == "to":
+            targets |= right
         reach = 6 if relation == "than" else 4
         left = _side(terms[max(0, place - reach) : place][::-1], relation)
-        right = _side(terms[place + 1 : place + 5], relation)
-        if relation in ("from", "to"):
-            ends.setdefault(relation, right)
         if term in ("after", "<"):
             left, right = right, left
-        if left and right and relation != "from":
+        if left and right:
             found.append((relation, left, right))
-    if len(ends) == 1:
-        found += [(f"{end} alone", side, side) for end, side in ends.items() if side]
-    if ends.get("from") and ends.get("to"):
-        found.append(("to", ends["from"], ends["to"]))
-    return found
+    return found, origins, targets
 
 
 def _side(terms: Iterable[str], relation: str) -> frozenset[str]:

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from shared_core.guard.lexicon import listed
+
 _IRREGULAR = dict(
     pair.split("/")
-    for pair in """
-    bought/buy sold/sell sent/send lost/lose paid/pay went/go gone/go made/make found/find kept/keep
-    took/take taken/take gave/give given/give told/tell wrote/write written/write ran/run
-    running/run broke/break broken/break chose/choose chosen/choose stole/steal stolen/steal
-    spent/spend built/build caught/catch taught/teach thought/think brought/bring got/get men/man
-    women/woman children/child people/person wives/wife feet/foot teeth/tooth mice/mouse
-    used/use uses/use using/use won/win drew/draw drawn/draw grew/grow grown/grow began/begin
-    begun/begin stuck/stick held/hold met/meet led/lead lent/lend slept/sleep ate/eat
-    eaten/eat drank/drink drunk/drink drove/drive driven/drive flew/fly flown/fly rose/rise
-    risen/rise fell/fall fallen/fall knew/know known/know saw/see seen/see showed/show shown/show
-    lives/live lying/lie dying/die died/die dies/die tied/tie ties/tie
-    """.split()
+    for pair in listed("""
+    bought/buy sold/sell sent/send lost/lose paid/pay went/go gone/go made/make found/find
+    kept/keep took/take taken/take gave/give given/give told/tell wrote/write written/write
+    ran/run running/run broke/break broken/break chose/choose chosen/choose stole/steal
+    stolen/steal spent/spend built/build caught/catch taught/teach thought/think brought/bring
+    got/get men/man women/woman children/child people/person wives/wife feet/foot teeth/tooth
+    mice/mouse used/use uses/use using/use won/win drew/draw drawn/draw grew/grow grown/grow
+    began/begin begun/begin stuck/stick held/hold met/meet led/lead lent/lend slept/sleep
+    ate/eat eaten/eat drank/drink drunk/drink drove/drive driven/drive flew/fly flown/fly
+    rose/rise risen/rise fell/fall fallen/fall knew/know known/know saw/see seen/see
+    showed/show shown/show lives/live lying/lie dying/die died/die dies/die tied/tie ties/tie
+    """)
 )
 
 _SYNONYMS = """
+usa us america
 remove delete erase eliminate discard rid wipe
 close cancel terminate
 end finish conclude
@@ -204,23 +207,27 @@ systolic/diastolic pre/post
 """
 
 
+_STUB = 3
+"""Letters that a word keeps at least."""
+
+
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """Return the common form of a folded word's inflections, itself not always a word."""
     word = _IRREGULAR.get(word, word)
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-3] + "y" if word.endswith("ies") and len(word) > 4 else word[:-1]
+    if len(word) > _STUB and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-3] + "y" if word.endswith("ies") and len(word) > _STUB + 1 else word[:-1]
     for ending in ("ing", "ed"):
         front = word.removesuffix(ending)
-        if front != word and len(front) > 2 and _has_vowel(front) and not word.endswith("eed"):
+        if front != word and len(front) >= _STUB and _has_vowel(front) and word[-3:] != "eed":
             word = front
             break
-    if len(word) > 3 and word[-1] == word[-2]:
+    if len(word) <= _STUB:
+        return word
+    if word[-1] in (word[-2], "e"):
         return word[:-1]
-    if len(word) > 3 and word[-1] == "e":
-        word = word[:-1]
-    elif len(word) > 3 and word[-1] == "y" and word[-2] not in "aeiou":
-        word = word[:-1] + "i"
+    if word[-1] == "y" and word[-2] not in "aeiou":
+        return word[:-1] + "i"
     return word
 
 
@@ -257,10 +264,12 @@ OPPOSITES = _opposites()
 
 FAILURES = frozenset(
     canonical(word)
-    for word in """fail failure refuse decline reject deny lack miss missing broken break wrong stop prevent avoid
-    error impossible block remove lose less bad problem freeze fix""".split()
+    for word in listed("""
+    fail failure refuse decline reject deny lack miss missing broken break wrong stop prevent
+    avoid error impossible block remove lose less bad problem freeze fix
+    """)
 )
 """Canonical words that often stand where another says "not": "failed", "did not go through"."""
 
-UNKNOWING = frozenset(map(canonical, "know understand sure certain idea figure clue".split()))
+UNKNOWING = frozenset(map(canonical, listed("know understand sure certain idea figure clue")))
 """Terms after "I do not": somebody says that they ask, not what."""

@@ -34,7 +34,8 @@ _TOKEN = re.compile(
   | (?P<acronym>(?<![\w.])(?:[^\W\d_]\.){{2,}}(?:[^\W\d_](?!\w))?)
   | (?P<iso>(?<![\w.])\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}(?![\w-]|\.\d))
   | (?P<date>(?<![\w.])\d{{1,2}}(?P<sep>[-/.])\d{{1,2}}(?P=sep)(?:\d{{4}}|\d\d)(?![\w-]|\.\d))
-  | (?P<version>(?<![\w.])(?:[vV]\d+(?:\.\d+)*|\d+(?:\.\d+){{2,}})(?:-(?:rc|beta|alpha)[\d.]*)?(?!\w))
+  | (?P<version>(?<![\w.])(?:[vV]\d+(?:\.\d+)*|\d+(?:\.\d+){{2,}})(?:-(?:rc|beta|alpha)[\d.]*)?
+    (?!\w))
   | (?P<clock>(?<![\w.])\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\w:]))
   | (?P<number>(?:(?<=\s)-|(?<=^)-|(?<=\()-)?(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+)(?:\.\d+)?)
     (?P<tail>[A-Za-z][A-Za-z0-9_]*)?
@@ -52,7 +53,7 @@ _SPACES = re.compile(r"\s+")
 
 
 class Token(NamedTuple):
-    """A piece of a text: its kind (a group of the pattern), its text, the letters right after it."""
+    """A piece of a text: its kind (a group of the pattern), its text, letters right after it."""
 
     kind: str
     text: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sqlite3
@@ -17,7 +18,9 @@ from shared_core.stores.sqlite_schema import prepare
 OPENING = 5.0
 """Seconds that opening waits for processes that are creating or recovering the same file."""
 IDLE_READERS = 8
-LONGEST_STEP = 0.001
+CROWDED = 1.0
+"""Seconds after it met another writer in which a process makes way."""
+LONGEST_STEP = 0.002
 """Seconds between two attempts to get the write lock."""
 FORK_WAIT = 2.0
 """Seconds that a fork waits for calls in other threads, so that it inherits no open handle."""
@@ -53,6 +56,7 @@ class DatabaseFile:
 
     def _start_fresh(self) -> None:
         self._closed = False
+        self._crowded_until = self._wrote_at = -math.inf
         self._writing = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._gate = threading.Condition()
@@ -128,11 +132,24 @@ class DatabaseFile:
                 raise StoreError(f"{self.path} is closed")
             if self._writer is None:
                 self._writer = self._connect(0)
+            self._let_others_first()
             yield self._writer, deadline
+            self._wrote_at = time.monotonic()
         except sqlite3.Error as error:
             raise self.failure(error) from error
         finally:
             lock.release()
+
+    def _let_others_first(self) -> None:
+        """Where processes compete, leave a gap after the last write of this one.
+
+        Its threads would hand the lock on among themselves, faster than another process can ask.
+        """
+        now = time.monotonic()
+        if now < self._crowded_until:
+            rest = self._wrote_at + LONGEST_STEP * self._rng() - now
+            if rest > 0:
+                time.sleep(rest)
 
     def _run(
         self,
@@ -153,6 +170,7 @@ class DatabaseFile:
                 left = deadline - time.monotonic()
                 if not _is_busy(error) or left <= 0:
                     raise
+                self._crowded_until = time.monotonic() + CROWDED
             time.sleep(LONGEST_STEP * self._rng() * min(1.0, 2 * left / self._timeout))
 
     def failure(self, error: sqlite3.Error) -> StoreError:

@@ -1,0 +1,227 @@
+"""A LangChain session on real embeddings and a file: what is served, what is refused, and why.
+
+Nothing about the outcome is scripted. A step says what it expects of the cache, the table says what
+the cache did, and the two are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from rich.console import Console
+
+    from langchain_tiered_cache import TieredCache
+
+MODEL = "gpt-4o-mini"
+"""Whose prices are used; the model itself is a local stand-in."""
+
+SUPPORT = "You answer questions about the online shop of a bookseller, briefly."
+LEGAL = "You are a lawyer. You answer questions about contracts, at length."
+
+ANSWER = (
+    "Open your account, choose Settings and then Security, and follow the link at the bottom of the "
+    "page. You will get a message within five minutes; its link is good for one hour. If nothing "
+    "arrives, look into the spam folder before you ask again, since each request makes the earlier "
+    "links invalid."
+)
+
+MODEL_S = (0.6, 1.2)
+TOKENS_PER_CHARACTER = 0.25
+FAILED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One question, and who must answer it: "model", "exact", "semantic", or None: either may."""
+
+    title: str
+    question: str
+    expected: str | None
+    system: str = SUPPORT
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Who answered a step, in how many seconds, and what that saved."""
+
+    served_by: str
+    seconds: float
+    reason: str | None = None
+    similarity: float | None = None
+    tokens: int = 0
+    dollars: float | None = None
+
+
+FIRST_RUN = (
+    Step("first ask", "How do I reset my password?", "model"),
+    Step("asked again", "How do I reset my password?", "exact"),
+    Step("paraphrase", "How can I reset my password?", "semantic"),
+    Step("paraphrase", "Could you tell me how to reset my password, please?", "semantic"),
+    Step("far paraphrase", "I forgot my password, how do I get a new one?", None),
+    Step("first ask", "What is the refund policy for orders placed in 2024?", "model"),
+    Step("near miss", "What is the refund policy for orders placed in 2025?", "model"),
+    Step("first ask", "How do I enable two-factor authentication?", "model"),
+    Step("near miss", "How do I disable two-factor authentication?", "model"),
+    Step("other system prompt", "How do I reset my password?", "model", LEGAL),
+)
+
+AFTER_RESTART = (
+    Step("after a restart", "How do I reset my password?", "exact"),
+    Step("after a restart", "What are the steps to reset my password?", "semantic"),
+)
+
+OTHER_PROCESS = (
+    Step("another process", "How do I enable two-factor authentication?", "exact"),
+    Step("another process", "How can I enable two-factor authentication?", "semantic"),
+)
+
+
+def run(console: Console) -> int:
+    """Play the session and return the exit code: 0, or 1 if an expectation was not met."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one question keeps no second thread busy
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder) / 'answers.db'}"
+        console.print(f"model: a local stand-in for {MODEL}, store: {url}")
+        played = list(zip(FIRST_RUN, _session(url, FIRST_RUN, console), strict=True))
+        played += zip(AFTER_RESTART, _session(url, AFTER_RESTART), strict=True)
+        played += zip(OTHER_PROCESS, _in_another_process(url, OTHER_PROCESS), strict=True)
+    return _tell(played, console)
+
+
+def _session(url: str, steps: Sequence[Step], console: Console | None = None) -> list[Outcome]:
+    """Open the cache, ask, and close it again."""
+    from langchain_tiered_cache import TieredCache
+
+    cache = TieredCache(url)
+    started = time.perf_counter()
+    cache.preload()
+    if console is not None:
+        took = time.perf_counter() - started
+        console.print(f"embedding model: loaded in {took:.1f} s")
+        policy = dict(cache.cache.stats().policy)
+        console.print("policy:", ", ".join(f"{name} {value}" for name, value in policy.items()))
+    model = local_model(cache)
+    outcomes = [_ask(model, cache, step) for step in steps]
+    cache.close()
+    return outcomes
+
+
+def _ask(model: BaseChatModel, cache: TieredCache, step: Step) -> Outcome:
+    from shared_core.events import LookupEvent
+    from shared_core.pricing import price
+
+    started = time.perf_counter()
+    with cache.cache.trace() as trace:
+        model.invoke([("system", step.system), ("human", step.question)])
+    seconds = time.perf_counter() - started
+    event = next(event for event in trace.events if isinstance(event, LookupEvent))
+    if event.tier is None:
+        return Outcome("model", seconds, event.reason or event.outcome, event.similarity)
+    usage = event.usage or {}
+    tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+    saved = price(MODEL, usage)
+    return Outcome(str(event.tier), seconds, None, event.similarity, tokens, saved)
+
+
+def _in_another_process(url: str, steps: Sequence[Step]) -> list[Outcome]:
+    code = "import sys; from shared_core.demo import answer_as_json; answer_as_json(*sys.argv[1:])"
+    asked = json.dumps([asdict(step) for step in steps])
+    ran = subprocess.run(  # noqa: S603 - this interpreter, on arguments of our own
+        [sys.executable, "-c", code, url, asked], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return [Outcome(**outcome) for outcome in json.loads(ran.stdout.splitlines()[-1])]
+
+
+def answer_as_json(url: str, steps: str) -> None:
+    """Play steps and print their outcomes, both as JSON: what the second process does."""
+    outcomes = _session(url, [Step(**step) for step in json.loads(steps)])
+    print(json.dumps([asdict(outcome) for outcome in outcomes]))
+
+
+def local_model(cache: TieredCache) -> BaseChatModel:
+    """Return a chat model that needs no network: it takes its time and counts its tokens."""
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
+    from langchain_core.outputs import ChatGeneration, ChatResult
+
+    rng = random.Random(0)  # noqa: S311 - how long an answer takes is no secret
+
+    class LocalModel(BaseChatModel):
+        @property
+        def _llm_type(self) -> str:
+            return "local-stand-in"
+
+        @property
+        def _identifying_params(self) -> dict[str, Any]:
+            return {"model_name": MODEL, "temperature": 0.0}
+
+        def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
+            time.sleep(rng.uniform(*MODEL_S))
+            asked = round(sum(len(m.text) for m in messages) * TOKENS_PER_CHARACTER)
+            answered = round(len(ANSWER) * TOKENS_PER_CHARACTER)
+            message = AIMessage(
+                ANSWER,
+                response_metadata={"finish_reason": "stop", "model_name": MODEL},
+                usage_metadata={
+                    "input_tokens": asked,
+                    "output_tokens": answered,
+                    "total_tokens": asked + answered,
+                },
+            )
+            return ChatResult(generations=[ChatGeneration(message=message)])
+
+    return LocalModel(cache=cache)
+
+
+def _tell(played: Sequence[tuple[Step, Outcome]], console: Console) -> int:
+    from rich.table import Table
+
+    table = Table(title="one session, three processes' lives, one file", title_justify="left")
+    for name in ("step", "question", "answered by"):
+        table.add_column(name)
+    for name in ("similarity", "latency", "tokens saved", "$ saved"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("as expected")
+    for step, got in played:
+        table.add_row(
+            step.title,
+            step.question,
+            got.served_by + (f" ({got.reason})" if got.reason else ""),
+            "" if got.similarity is None else f"{got.similarity:.3f}",
+            f"{got.seconds * 1000:,.1f} ms",
+            str(got.tokens or ""),
+            "" if got.dollars is None else f"{got.dollars:.6f}",
+            _verdict(step, got),
+        )
+    console.print(table)
+    hits = [got for _, got in played if got.served_by != "model"]
+    misses = [got for _, got in played if got.served_by == "model"]
+    tokens, dollars = sum(got.tokens for got in hits), sum(got.dollars or 0.0 for got in hits)
+    console.print(
+        f"{len(hits)} of {len(played)} answers came from the cache and saved {tokens:,} tokens, "
+        f"${dollars:.6f} at the prices of {MODEL}. Slowest hit "
+        f"{max((got.seconds for got in hits), default=0.0) * 1000:,.0f} ms, fastest model call "
+        f"{min((got.seconds for got in misses), default=0.0) * 1000:,.0f} ms."
+    )
+    wrong = [step for step, got in played if step.expected not in (None, got.served_by)]
+    for step in wrong:
+        console.print(f"NOT AS EXPECTED: {step.title}: {step.question} (expected {step.expected})")
+    return FAILED if wrong else 0
+
+
+def _verdict(step: Step, got: Outcome) -> str:
+    if step.expected is None:
+        return "either is right"
+    return "yes" if step.expected == got.served_by else f"NO: {step.expected}"

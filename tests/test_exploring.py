@@ -1,0 +1,184 @@
+"""Explored candidates: the model is asked, and its fresh answer labels them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared_core import Answer, Explore, Hit, Miss, Request, ResponseCache
+from shared_core.judge import Judge
+from shared_core.thresholds import Candidate, Decision, Label, Serve, Skip
+from shared_core.thresholds import Explore as Try
+from tests.fakes import fake_embed
+
+RETURNS = Answer("You can return the book within 30 days at any desk of the library.")
+REWORDED = Answer("Sure! Within 30 days you can return the book, at any desk of the library.")
+OTHER = Answer("Press the green button on the printer and wait for the lamp.")
+ASKED = "How do I return a book to the library?"
+
+
+def request(question: str) -> Request:
+    return Request.of(question, model="m")
+
+
+@dataclass(frozen=True)
+class Probing:
+    """A policy that explores what is near, and serves once it has seen enough right labels."""
+
+    serve_after: int = 1000
+    k: int = 5
+    learns: bool = True
+    explores: bool = True
+    seen: list[Label] = field(default_factory=list)
+
+    def start(self) -> int:
+        return 0
+
+    def decide(
+        self, question: str, candidates: Sequence[Candidate], state: int, rng: random.Random
+    ) -> Decision:
+        if not candidates or candidates[0].similarity < 0.5:
+            return Skip("learning")
+        if state >= self.serve_after:
+            return Serve(0, (1.0,), 0.75)
+        return Try(0, (candidates[0].similarity, float(len(question))))
+
+    def learn(self, state: int, label: Label) -> int:
+        self.seen.append(label)
+        return state + label.right
+
+    def describe(self, state: int) -> dict[str, Any]:
+        return {"right": state}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., ResponseCache]:
+    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'answers.db'}"
+    return lambda **options: ResponseCache.open(url, embedder=fake_embed, **options)
+
+
+def ask(cache: ResponseCache, question: str, fresh: Answer) -> Any:
+    outcome = cache.lookup(request(question))
+    if not isinstance(outcome, Hit):
+        cache.store(request(question), fresh)
+    return outcome
+
+
+@pytest.mark.parametrize(("fresh", "right"), [(RETURNS, True), (REWORDED, True), (OTHER, False)])
+def test_the_fresh_answer_labels_the_candidate(
+    make: Callable[..., ResponseCache], fresh: Answer, right: bool
+) -> None:
+    policy = Probing()
+    cache = make(threshold=policy)
+    ask(cache, ASKED, RETURNS)
+    outcome = ask(cache, ASKED + " Please!", fresh)
+    assert isinstance(outcome, Explore)
+    assert outcome.candidate.answer == RETURNS
+    (label,) = policy.seen
+    assert label.right is right
+    assert label.evidence == (outcome.similarity, float(len(ASKED) + 8))
+    assert cache.stats().explores == 1
+
+
+@pytest.mark.parametrize("judge", [lambda fresh, cached: None, lambda fresh, cached: 1 / 0])
+def test_a_judge_that_does_not_know_or_fails_teaches_nothing(
+    make: Callable[..., ResponseCache], judge: Judge
+) -> None:
+    policy = Probing()
+    cache = make(threshold=policy, judge=judge)
+    ask(cache, ASKED, RETURNS)
+    ask(cache, ASKED + " Please!", RETURNS)
+    assert policy.seen == []
+    assert isinstance(cache.lookup(request(ASKED + " Please!")), Hit)
+
+
+def test_the_judge_is_given_the_fresh_and_the_cached_answer(
+    make: Callable[..., ResponseCache],
+) -> None:
+    given: list[tuple[Answer, Answer]] = []
+
+    def judge(fresh: Answer, cached: Answer) -> bool:
+        given.append((fresh, cached))
+        return False
+
+    cache = make(threshold=Probing(), judge=judge)
+    ask(cache, ASKED, RETURNS)
+    ask(cache, ASKED + " Please!", OTHER)
+    assert given == [(OTHER, RETURNS)]
+
+
+def test_equal_answers_share_a_group_and_others_do_not(make: Callable[..., ResponseCache]) -> None:
+    cache = make(threshold=Probing())
+    first, second, third = ASKED, ASKED + " Please!", ASKED + " Now?"
+    for question, answer in ((first, RETURNS), (second, REWORDED), (third, OTHER)):
+        ask(cache, question, answer)
+    keys = [request(question).address("default").key for question in (first, second, third)]
+    groups = [record.group for record in map(cache._store.get, keys) if record is not None]
+    assert groups == ["", keys[0], ""]
+
+
+def test_an_answer_that_was_never_looked_up_labels_nothing(
+    make: Callable[..., ResponseCache],
+) -> None:
+    policy = Probing()
+    cache = make(threshold=policy)
+    cache.store(request(ASKED), RETURNS)
+    cache.store(request(ASKED + " Please!"), OTHER)
+    assert policy.seen == []
+
+
+def test_lookup_and_store_may_run_in_other_threads(make: Callable[..., ResponseCache]) -> None:
+    policy = Probing()
+    cache = make(threshold=policy)
+
+    async def scene() -> None:
+        for question in (ASKED, ASKED + " Please!"):
+            await cache.alookup(request(question))
+            await cache.astore(request(question), RETURNS)
+
+    asyncio.run(scene())
+    assert [label.right for label in policy.seen] == [True]
+
+
+def test_what_was_learnt_is_in_effect_and_feedback_carries_the_score(
+    make: Callable[..., ResponseCache],
+) -> None:
+    policy = Probing(serve_after=2)
+    cache = make(threshold=policy)
+    for ending in ("", " Please!", " Please!!"):
+        ask(cache, ASKED + ending, RETURNS)
+    served = ask(cache, ASKED + " Please?", RETURNS)
+    assert isinstance(served, Hit)
+    cache.feedback(served.entry_id, False)
+    assert policy.seen[-1] == Label(False, pytest.approx(served.similarity, abs=1e-4), (), 0.75)
+    refused = cache.lookup(request(ASKED + " Please?"))
+    assert isinstance(refused, Hit)
+    assert refused.entry_id.split(".")[0] != served.entry_id.split(".")[0]
+
+
+def test_a_question_served_by_meaning_is_asked_for_real_at_its_third_appearance(
+    make: Callable[..., ResponseCache],
+) -> None:
+    cache = make(threshold=Probing(serve_after=0))
+    ask(cache, ASKED, RETURNS)
+    outcomes = [ask(cache, ASKED + " Please!", OTHER) for _ in range(4)]
+    assert [type(outcome) for outcome in outcomes] == [Hit, Hit, Explore, Hit]
+    assert outcomes[0].answer == RETURNS
+    assert outcomes[3].answer == OTHER
+    assert str(outcomes[3].tier) == "exact"
+
+
+def test_in_shadow_nothing_is_served_by_meaning_but_all_is_learnt(
+    make: Callable[..., ResponseCache],
+) -> None:
+    cache = make(threshold=0.8, shadow=True)
+    ask(cache, ASKED, RETURNS)
+    assert isinstance(ask(cache, ASKED + " Please!", RETURNS), Explore)
+    assert isinstance(ask(cache, ASKED + " Please?!", OTHER), Hit | Explore | Miss)
+    assert isinstance(ask(cache, ASKED, RETURNS), Hit)
