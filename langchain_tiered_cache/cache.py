@@ -67,14 +67,20 @@ class TieredCache(BaseCache):
         """Return the cached generations, new objects each time, or None."""
         with _FailingOpen(self, "lookup"):
             outcome = self.cache.lookup(parse(prompt, llm_string, self._question))
-            return self._generations(outcome)
+            found = self._generations(outcome)
+            if found is None and isinstance(outcome, Hit):
+                self.cache.invalidate(entry_id=outcome.entry_id)
+            return found
         return None
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Do as ``lookup`` does; the event loop is not blocked."""
         with _FailingOpen(self, "lookup"):
             outcome = await self.cache.alookup(await self._parse(prompt, llm_string))
-            return self._generations(outcome)
+            found = self._generations(outcome)
+            if found is None and isinstance(outcome, Hit):
+                await self.cache.ainvalidate(entry_id=outcome.entry_id)
+            return found
         return None
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
@@ -126,9 +132,14 @@ class TieredCache(BaseCache):
         return parse(prompt, llm_string, self._question)
 
     def _generations(self, outcome: Outcome) -> list[Generation] | None:
+        """Return the generations of a hit; None for a miss, and for a hit that cannot be read."""
         match outcome:
             case Hit():
-                return served(outcome, self.cache.options.hit_usage)
+                try:
+                    return served(outcome, self.cache.options.hit_usage)
+                except ValueError as error:
+                    self.count("unreadable", "a stored answer cannot be read and is deleted", error)
+                    return None
             case Explore() | Miss():
                 return None
             case _:

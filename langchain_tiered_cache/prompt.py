@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from shared_core.request import VOLATILE_MESSAGE_FIELDS
+
 _ROLES = {
     "human": "user",
     "HumanMessageChunk": "user",
@@ -48,13 +50,14 @@ def neutral_messages(prompt: str) -> list[dict[str, Any]] | None:
 def _neutral(dump: Mapping[str, Any]) -> dict[str, Any]:
     if dump["lc"] != 1 or dump["type"] != "constructor":
         raise ValueError("not a message")
-    fields = dict(dump["kwargs"])
-    kind = fields.pop("type")
-    more = _sent(fields)
+    given = dump["kwargs"]
+    kind = given["type"]
+    more = _sent(given)
+    fields = {name: given[name] for name in given if name not in VOLATILE_MESSAGE_FIELDS}
     role = fields.pop("role") if kind in _ROLE_GIVEN else _ROLES.get(kind)
     if not isinstance(role, str) or "content" not in fields:
         raise ValueError("not a message")
-    if role == "system" and dump["kwargs"].get("additional_kwargs", {}).get(_OPENAI_ROLE):
+    if role == "system" and given.get("additional_kwargs", {}).get(_OPENAI_ROLE):
         role = "developer"
     if fields.get("status") == "success":
         del fields["status"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable
-from hashlib import sha256
 from typing import Any
 
 from shared_core.control import Controls, tag_tuple
@@ -13,7 +12,7 @@ from shared_core.data_path import DataPath
 from shared_core.flights import Flights, Found, Runtime, once
 from shared_core.options import Options, Seconds, seconds
 from shared_core.record import Answer, Hit
-from shared_core.request import Address, Request, canonical_json
+from shared_core.request import Address, Request, canonical_json, namespace_digest
 
 VALUE_FORMAT = "value/1"
 
@@ -97,7 +96,7 @@ class Answers:
 
 def value_key(namespace: str, key: str) -> str:
     """Return the store's key of a value that a user named, of a prefix of it for a prefix."""
-    return f"value:{sha256(namespace.encode()).hexdigest()[:16]}:{key}"
+    return f"value:{namespace_digest(namespace)[:16]}:{key}"
 
 
 def _asking(model: Callable[..., Any], request: Request) -> Callable[[], Any]:

@@ -31,10 +31,10 @@ SUPPORT = "You answer questions about the online shop of a bookseller, briefly."
 LEGAL = "You are a lawyer. You answer questions about contracts, at length."
 
 ANSWER = (
-    "Open your account, choose Settings and then Security, and follow the link at the bottom of the "
-    "page. You will get a message within five minutes; its link is good for one hour. If nothing "
-    "arrives, look into the spam folder before you ask again, since each request makes the earlier "
-    "links invalid."
+    "Open your account, choose Settings and then Security, and follow the link at the bottom of "
+    "the page. You will get a message within five minutes; its link is good for one hour. If "
+    "nothing arrives, look into the spam folder before you ask again, since each request makes "
+    "the earlier links invalid."
 )
 
 MODEL_S = (0.6, 1.2)
@@ -44,19 +44,24 @@ FAILED = 1
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One question, and who must answer it: "model", "exact", "semantic", or None: either may."""
+    """One question, and who must answer it: "model", "exact", "semantic", or None: either may.
+
+    ``answer_to`` is the question that was asked when the right answer was stored.
+    """
 
     title: str
     question: str
     expected: str | None
+    answer_to: str
     system: str = SUPPORT
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Who answered a step, in how many seconds, and what that saved."""
+    """Who answered a step, with the answer to which question, and what that saved."""
 
     served_by: str
+    answer_to: str
     seconds: float
     reason: str | None = None
     similarity: float | None = None
@@ -64,27 +69,34 @@ class Outcome:
     dollars: float | None = None
 
 
+RESET = "How do I reset my password?"
+POLITE = "Could you tell me how to reset my password, please?"
+IN_2024 = "What is the refund policy for orders placed in 2024?"
+IN_2025 = "What is the refund policy for orders placed in 2025?"
+ENABLE = "How do I enable dark mode in the app settings?"
+DISABLE = "How do I disable dark mode in the app settings?"
+
 FIRST_RUN = (
-    Step("first ask", "How do I reset my password?", "model"),
-    Step("asked again", "How do I reset my password?", "exact"),
-    Step("paraphrase", "How can I reset my password?", "semantic"),
-    Step("paraphrase", "Could you tell me how to reset my password, please?", "semantic"),
-    Step("far paraphrase", "I forgot my password, how do I get a new one?", None),
-    Step("first ask", "What is the refund policy for orders placed in 2024?", "model"),
-    Step("near miss", "What is the refund policy for orders placed in 2025?", "model"),
-    Step("first ask", "How do I enable two-factor authentication?", "model"),
-    Step("near miss", "How do I disable two-factor authentication?", "model"),
-    Step("other system prompt", "How do I reset my password?", "model", LEGAL),
+    Step("first ask", RESET, "model", RESET),
+    Step("asked again", RESET, "exact", RESET),
+    Step("paraphrase", "How can I reset my password?", "semantic", RESET),
+    Step("paraphrase", POLITE, "semantic", RESET),
+    Step("far paraphrase", "I forgot my password, how do I get a new one?", None, RESET),
+    Step("first ask", IN_2024, "model", IN_2024),
+    Step("near miss", IN_2025, "model", IN_2025),
+    Step("first ask", ENABLE, "model", ENABLE),
+    Step("near miss", DISABLE, "model", DISABLE),
+    Step("other system prompt", RESET, "model", RESET, LEGAL),
 )
 
 AFTER_RESTART = (
-    Step("after a restart", "How do I reset my password?", "exact"),
-    Step("after a restart", "What are the steps to reset my password?", "semantic"),
+    Step("after a restart", RESET, "exact", RESET),
+    Step("after a restart", "What are the steps to reset my password?", "semantic", RESET),
 )
 
 OTHER_PROCESS = (
-    Step("another process", "How do I enable two-factor authentication?", "exact"),
-    Step("another process", "How can I enable two-factor authentication?", "semantic"),
+    Step("another process", ENABLE, "exact", ENABLE),
+    Step("another process", ENABLE.replace("do I", "can I"), "semantic", ENABLE),
 )
 
 
@@ -111,7 +123,8 @@ def _session(url: str, steps: Sequence[Step], console: Console | None = None) ->
         took = time.perf_counter() - started
         console.print(f"embedding model: loaded in {took:.1f} s")
         policy = dict(cache.cache.stats().policy)
-        console.print("policy:", ", ".join(f"{name} {value}" for name, value in policy.items()))
+        named = [str(policy.pop("policy", "")), *(f"{name} {policy[name]}" for name in policy)]
+        console.print("policy:", ", ".join(named))
     model = local_model(cache)
     outcomes = [_ask(model, cache, step) for step in steps]
     cache.close()
@@ -124,15 +137,17 @@ def _ask(model: BaseChatModel, cache: TieredCache, step: Step) -> Outcome:
 
     started = time.perf_counter()
     with cache.cache.trace() as trace:
-        model.invoke([("system", step.system), ("human", step.question)])
+        message = model.invoke([("system", step.system), ("human", step.question)])
+    answer_to = message.text.removesuffix(f" {ANSWER}")
     seconds = time.perf_counter() - started
     event = next(event for event in trace.events if isinstance(event, LookupEvent))
     if event.tier is None:
-        return Outcome("model", seconds, event.reason or event.outcome, event.similarity)
+        reason = event.reason or event.outcome
+        return Outcome("model", answer_to, seconds, reason, event.similarity)
     usage = event.usage or {}
     tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
     saved = price(MODEL, usage)
-    return Outcome(str(event.tier), seconds, None, event.similarity, tokens, saved)
+    return Outcome(str(event.tier), answer_to, seconds, None, event.similarity, tokens, saved)
 
 
 def _in_another_process(url: str, steps: Sequence[Step]) -> list[Outcome]:
@@ -170,9 +185,10 @@ def local_model(cache: TieredCache) -> BaseChatModel:
         def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
             time.sleep(rng.uniform(*MODEL_S))
             asked = round(sum(len(m.text) for m in messages) * TOKENS_PER_CHARACTER)
-            answered = round(len(ANSWER) * TOKENS_PER_CHARACTER)
+            answer = f"{messages[-1].text} {ANSWER}"  # it says which question it is about
+            answered = round(len(answer) * TOKENS_PER_CHARACTER)
             message = AIMessage(
-                ANSWER,
+                answer,
                 response_metadata={"finish_reason": "stop", "model_name": MODEL},
                 usage_metadata={
                     "input_tokens": asked,
@@ -188,7 +204,7 @@ def local_model(cache: TieredCache) -> BaseChatModel:
 def _tell(played: Sequence[tuple[Step, Outcome]], console: Console) -> int:
     from rich.table import Table
 
-    table = Table(title="one session, three processes' lives, one file", title_justify="left")
+    table = Table()
     for name in ("step", "question", "answered by"):
         table.add_column(name)
     for name in ("similarity", "latency", "tokens saved", "$ saved"):
@@ -215,13 +231,13 @@ def _tell(played: Sequence[tuple[Step, Outcome]], console: Console) -> int:
         f"{max((got.seconds for got in hits), default=0.0) * 1000:,.0f} ms, fastest model call "
         f"{min((got.seconds for got in misses), default=0.0) * 1000:,.0f} ms."
     )
-    wrong = [step for step, got in played if step.expected not in (None, got.served_by)]
-    for step in wrong:
-        console.print(f"NOT AS EXPECTED: {step.title}: {step.question} (expected {step.expected})")
-    return FAILED if wrong else 0
+    failed = [step for step, got in played if _verdict(step, got).startswith("NO")]
+    return FAILED if failed else 0
 
 
 def _verdict(step: Step, got: Outcome) -> str:
+    if got.answer_to != (step.question if got.served_by == "model" else step.answer_to):
+        return f"NO: the answer to {got.answer_to!r}"
     if step.expected is None:
         return "either is right"
-    return "yes" if step.expected == got.served_by else f"NO: {step.expected}"
+    return "yes" if step.expected == got.served_by else f"NO: {step.expected} was"

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -41,8 +42,19 @@ VOLATILE_MESSAGE_FIELDS = frozenset(
 VOLATILE_PART_FIELDS = frozenset({"cache_control", "index"})
 
 
+HOME_DIGITS = 4
+"""How much of a namespace's digest opens its keys and scopes.
+
+A store of many machines places a namespace by it: 65,536 places, and the other 240 bits tell the
+requests apart.
+"""
+
+
 class Address(NamedTuple):
-    """Where a request lives in a store: hex sha256 digests, with the namespace hashed into both."""
+    """Where a request lives in a store: hex sha256 digests, with the namespace hashed into both.
+
+    Both open with the same ``HOME_DIGITS`` of the namespace's own digest.
+    """
 
     key: str
     scope: str
@@ -107,9 +119,15 @@ class Request:
         head = f"{FORMAT}\n{json.dumps(namespace)}\n{self.scope}"
         scope = sha256(head.encode()).hexdigest()
         tail = "none" if self.question is None else "text " + self.question
-        return Address(
-            sha256(f"{scope}\n{tail}".encode("utf-8", "surrogatepass")).hexdigest(), scope
-        )
+        key = sha256(f"{scope}\n{tail}".encode("utf-8", "surrogatepass")).hexdigest()
+        home = namespace_digest(namespace)[:HOME_DIGITS]
+        return Address(home + key[HOME_DIGITS:], home + scope[HOME_DIGITS:])
+
+
+@lru_cache(1024)
+def namespace_digest(namespace: str) -> str:
+    """Return the hex sha256 of a namespace's name, whatever text it is."""
+    return sha256(namespace.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def canonical_json(value: Any) -> str:

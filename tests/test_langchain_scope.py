@@ -405,12 +405,12 @@ def test_two_scopes_share_an_answer_only_if_they_are_equal(
     assert (first.key == second.key) == (one == other)
 
 
-def test_ten_thousand_random_scopes_have_as_many_digests() -> None:
+def test_random_scopes_have_as_many_digests() -> None:
     rng = random.Random(7)
     texts = ["", "a", "b", "a b", "a\nb", "1", "null", '"a"', "user", "[]"]
     choices = (texts, ["", "data:a", "data:b"], ["a", "b"], [None, 0.1, 0.5], [None, 1, 2])
     found: dict[str, str] = {}
-    for _ in range(10_000):
+    for _ in range(10_000 if SOAK else 3_000):
         system, image, model, top_p, seed = map(rng.choice, choices)
         scope = {
             "system": system,

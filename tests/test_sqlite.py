@@ -155,7 +155,7 @@ def test_kill_9_loses_no_acknowledged_write_and_breaks_nothing(path: str) -> Non
 
 
 def endure(path: str, process: int, seconds: float, results: Any) -> None:
-    store = SqliteStore(path)  # with the default time limit
+    store = SqliteStore(path, timeout=1.0)
     errors: list[str] = []
     done = [0] * 4
 
@@ -332,7 +332,7 @@ def test_a_record_that_does_not_decode_is_none_and_deleted(
     store = open_at()
     store.put(record("k", unit(1, 0, 0)))
     with sqlite3.connect(path) as connection:
-        connection.execute(f"UPDATE records SET {column} = ?", (value,))  # noqa: S608 - a constant
+        connection.execute(f"UPDATE records SET {column} = ?", (value,))
     connection.close()
     assert store.get("another" if column == "key" else "k") is None
     assert store.info().entries == 0

@@ -10,7 +10,8 @@ from itertools import pairwise
 from shared_core.guard.alternatives import ALTERNATIVES
 from shared_core.guard.figures import Figure
 from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP, listed
-from shared_core.guard.reading import SYMMETRIC, Operands, Reading
+from shared_core.guard.order import UNSIDED, reversed_operands, swapped, turned
+from shared_core.guard.reading import SYMMETRIC, Reading
 from shared_core.guard.thesaurus import FAILURES, OPPOSITES, canonical
 
 KINDS = frozenset(
@@ -26,9 +27,6 @@ FRAME = 25
 
 _FRONT = 4
 """Letters that two forms of one word have in common at least."""
-
-UNSIDED = frozenset({"compar", "differenc", "differ", "distanc", "between", "similarity", "vs"})
-"""Terms that make the order of two operands of no matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,63 +205,13 @@ def _opposites(asked: Reading, cached: Reading) -> Iterator[Difference]:
 def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if (asked.terms | cached.terms) & UNSIDED:
         return
-    if turned := _turned(asked, cached):
-        yield Difference("direction", *turned)
-        return
-    for one in asked.operands:
-        for other in cached.operands:
-            if _reversed(one, other) and _reversed(other, one):
-                sides = (
-                    tuple(" ".join(sorted(side)) for side in each[1:]) for each in (one, other)
-                )
-                yield Difference("direction", *sides)
-                return
-    swapped = _swapped(asked.line, cached.line)
-    if swapped:
-        yield Difference("direction", swapped, swapped[::-1])
-
-
-def _turned(asked: Reading, cached: Reading) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Find what one side goes to and the other comes from."""
-    to = (asked.targets & cached.origins) - asked.origins - cached.targets
-    since = (asked.origins & cached.targets) - asked.targets - cached.origins
-    if not to and not since:
-        return None
-    mine = *(f"from {word}" for word in sorted(since)), *(f"to {word}" for word in sorted(to))
-    theirs = *(f"to {word}" for word in sorted(since)), *(f"from {word}" for word in sorted(to))
-    return mine, theirs
-
-
-def _reversed(one: Operands, other: Operands) -> bool:
-    """Tell whether what stands left of one connector stands right of the other."""
-    return one[0] == other[0] and bool(
-        (one[1] - other[1]) & other[2] and (one[2] - other[2]) & other[1]
+    sides = (
+        turned(asked, cached)
+        or reversed_operands(asked.operands, cached.operands)
+        or swapped(asked.line, cached.line)
     )
-
-
-def _swapped(mine: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
-    """Return the operands if two have changed places: "do cats eat dogs", "do dogs eat cats".
-
-    All other words must be the same, and those between must not be "and", "or" and the like.
-    """
-    if len(mine) != len(theirs) or mine == theirs:
-        return ()
-    moved = [
-        place for place, pair in enumerate(zip(mine, theirs, strict=True)) if pair[0] != pair[1]
-    ]
-    start, end = moved[0], moved[-1] + 1
-    mine, theirs = mine[start:end], theirs[start:end]
-    for size in range(1, min(4, len(mine))):
-        for other in range(1, min(4, len(mine) - size)):
-            between = mine[size : len(mine) - other]
-            if (
-                mine[:size] == theirs[-size:]
-                and mine[-other:] == theirs[:other]
-                and between == theirs[other : len(theirs) - size]
-                and not set(between) <= SYMMETRIC
-            ):
-                return " ".join(mine[:size]), " ".join(mine[-other:])
-    return ()
+    if sides:
+        yield Difference("direction", *sides)
 
 
 def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:

@@ -104,6 +104,7 @@ UNITS = _firsts("""
     mins | hour hours hr hrs h | day days | week weeks wk wks | month months | year years yr
     yrs yo | decade decades | century centuries | am | pm | px pixel pixels
 """)
+UNIT_NAMES = frozenset(UNITS.values())
 CURRENCIES = frozenset("$€£¥₹")
 _TAILS = UNITS.keys() - {"s"}
 """Units that may stand right after a number, without a space."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 
-from shared_core.guard.figures import SOFT, Figure, read_figures
+from shared_core.guard.figures import SOFT, UNIT_NAMES, Figure, read_figures
 from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP
 from shared_core.guard.thesaurus import UNKNOWING, canonical
 from shared_core.guard.tokens import Token, clean, fold, quoted, tokens
@@ -16,10 +16,13 @@ from shared_core.guard.tokens import Token, clean, fold, quoted, tokens
 LIMIT = 6000
 """Characters read closely; of what follows only a digest of the words is compared."""
 
+MOST_OPERANDS = 40
+"""Operands kept of one text: they are compared pair by pair."""
+
 CONNECTORS = {
     "to": "to", "into": "to", "→": "to", "->": "to", "=>": "to", "than": "than", ">": "than",
     "<": "than", "before": "before", "after": "before", "over": "over", "instead": "instead",
-    "from": "from",
+    "from": "from", "in": "in",
 }  # fmt: skip
 """Words between two operands whose order counts -> the relation they make."""
 
@@ -41,8 +44,8 @@ class Reading:
 
     ``sequence`` is every word, number and sign in order, folded; two readings of one sequence do
     not differ. ``line`` is the same in canonical terms. ``odd`` tells whether the negations are odd
-    in number; ``negatives`` are words such as "unsafe", with their positive. ``rest`` digests what lies
-    beyond LIMIT; ``squashed`` is the sequence without spaces.
+    in number; ``negatives`` are words such as "unsafe", with their positive. ``rest`` digests what
+    lies beyond LIMIT; ``squashed`` is the sequence without spaces.
     """
 
     sequence: tuple[str, ...]
@@ -104,7 +107,7 @@ def _read(text: str) -> Reading:
         names=() if title else tuple(dict.fromkeys(words.names)),
         identifiers=tuple(dict.fromkeys(words.identifiers)),
         quotes=quotes,
-        operands=tuple(operands),
+        operands=tuple(operands[:MOST_OPERANDS]),
         origins=frozenset(origins),
         targets=frozenset(targets),
         rest=rest,
@@ -223,6 +226,8 @@ def _read_operands(terms: Sequence[str]) -> tuple[list[Operands], set[str], set[
         left = _side(terms[max(0, place - reach) : place][::-1], relation)
         if term in ("after", "<"):
             left, right = right, left
+        if relation == "in" and not (left & UNIT_NAMES and right & UNIT_NAMES):
+            continue  # "in" turns one unit into another, or says where and when
         if left and right:
             found.append((relation, left, right))
     return found, origins, targets

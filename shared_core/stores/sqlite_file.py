@@ -20,7 +20,7 @@ OPENING = 5.0
 IDLE_READERS = 8
 CROWDED = 1.0
 """Seconds after it met another writer in which a process makes way."""
-LONGEST_STEP = 0.002
+LONGEST_STEP = 0.001
 """Seconds between two attempts to get the write lock."""
 FORK_WAIT = 2.0
 """Seconds that a fork waits for calls in other threads, so that it inherits no open handle."""
@@ -115,8 +115,8 @@ class DatabaseFile:
     def write(self, statement: str, values: Sequence[object]) -> int:
         """Run one statement as a transaction of its own and return how many rows it changed.
 
-        A transaction of many statements holds the file's lock while it waits for the interpreter's
-        before each of them: with busy threads 5 ms each. One statement never does. Raises StoreError.
+        One statement never holds the file's lock while its thread waits for the interpreter's, for
+        which many statements wait 5 ms each where other threads are busy. Raises StoreError.
         """
         with self._sole_writer() as (writer, deadline):
             return self._run(writer, deadline, statement, values).rowcount
@@ -158,10 +158,10 @@ class DatabaseFile:
         statement: str,
         values: Sequence[object] = (),
     ) -> sqlite3.Cursor:
-        """Run what needs the write lock; wait for it in random steps that shrink with the time left.
+        """Run what needs the write lock; wait for it in random steps.
 
-        SQLite's own steps grow to 100 ms: who has waited longest asks least often, and with 8
-        processes writing some wait for seconds.
+        They shrink with the time left, whereas SQLite's own steps grow to 100 ms, so that who has
+        waited longest would ask least often.
         """
         while True:
             try:

@@ -2,12 +2,12 @@
 
 Not run by the tests, which read the file. To make it anew, in an environment of its own:
 
-    pip install numpy langchain-openai langchain-anthropic langchain-google-genai langchain-mistralai \
-        langchain-ollama langchain-groq langchain-aws
+    pip install numpy langchain-openai langchain-anthropic langchain-google-genai \
+        langchain-mistralai langchain-ollama langchain-groq langchain-aws
     python tests/data/make_llm_strings.py
 
-No network is used and no key is real. Each entry holds what was called, the string, and the canonical
-parameters read from it: review these in the diff, they are part of every stored key.
+No network is used and no key is real. Each entry holds what was called, the string, and the
+canonical parameters read from it: review these in the diff, they are part of every stored key.
 """
 
 from __future__ import annotations
@@ -65,41 +65,113 @@ THINKING = {"type": "enabled", "budget_tokens": 2000}
 MODELS: list[tuple[str, Any]] = [
     ("langchain-openai", ChatOpenAI(model="gpt-4o-mini")),
     ("langchain-openai", ChatOpenAI(model="gpt-4o-mini", temperature=0)),
-    ("langchain-openai", ChatOpenAI(model="gpt-4o-mini", temperature=0, base_url="http://localhost:8000/v1/")),
-    ("langchain-openai", ChatOpenAI(
-        model="gpt-4o-mini", temperature=0.7, max_tokens=5, seed=3, top_p=0.4, stop=["x"], logprobs=True,
-        timeout=3, max_retries=4, default_headers={"a": "b"}, model_kwargs={"user": "u"}, name="a name",
-        tags=["t"], metadata={"a": 1}, streaming=True)),
+    (
+        "langchain-openai",
+        ChatOpenAI(model="gpt-4o-mini", temperature=0, base_url="http://localhost:8000/v1/"),
+    ),
+    (
+        "langchain-openai",
+        ChatOpenAI(
+            model="gpt-4o-mini",
+            temperature=0.7,
+            max_tokens=5,
+            seed=3,
+            top_p=0.4,
+            stop=["x"],
+            logprobs=True,
+            timeout=3,
+            max_retries=4,
+            default_headers={"a": "b"},
+            model_kwargs={"user": "u"},
+            name="a name",
+            tags=["t"],
+            metadata={"a": 1},
+            streaming=True,
+        ),
+    ),
     ("langchain-openai", ChatOpenAI(model="gpt-5", reasoning_effort="low")),
-    ("langchain-openai", ChatOpenAI(
-        model="gpt-5", use_responses_api=True, output_version="v1", reasoning={"effort": "low"})),
-    ("langchain-openai", AzureChatOpenAI(
-        azure_deployment="mine", azure_endpoint="https://e.openai.azure.com", model="gpt-4o", temperature=0)),
+    (
+        "langchain-openai",
+        ChatOpenAI(
+            model="gpt-5", use_responses_api=True, output_version="v1", reasoning={"effort": "low"}
+        ),
+    ),
+    (
+        "langchain-openai",
+        AzureChatOpenAI(
+            azure_deployment="mine",
+            azure_endpoint="https://e.openai.azure.com",
+            model="gpt-4o",
+            temperature=0,
+        ),
+    ),
     ("langchain-openai", OpenAI(model="gpt-3.5-turbo-instruct", temperature=0)),
     ("langchain-anthropic", ChatAnthropic(model="claude-sonnet-4-5")),
-    ("langchain-anthropic", ChatAnthropic(
-        model="claude-sonnet-4-5", temperature=0, max_tokens=500, top_k=4, stop=["x"], timeout=3)),
-    ("langchain-anthropic", ChatAnthropic(
-        model="claude-sonnet-4-5", max_tokens=5000, thinking=THINKING, base_url="http://localhost:1")),
+    (
+        "langchain-anthropic",
+        ChatAnthropic(
+            model="claude-sonnet-4-5", temperature=0, max_tokens=500, top_k=4, stop=["x"], timeout=3
+        ),
+    ),
+    (
+        "langchain-anthropic",
+        ChatAnthropic(
+            model="claude-sonnet-4-5",
+            max_tokens=5000,
+            thinking=THINKING,
+            base_url="http://localhost:1",
+        ),
+    ),
     ("langchain-google-genai", ChatGoogleGenerativeAI(model="gemini-2.5-flash")),
-    ("langchain-google-genai", ChatGoogleGenerativeAI(
-        model="gemini-2.5-flash", temperature=0, max_output_tokens=7, top_k=3, thinking_budget=100)),
+    (
+        "langchain-google-genai",
+        ChatGoogleGenerativeAI(
+            model="gemini-2.5-flash",
+            temperature=0,
+            max_output_tokens=7,
+            top_k=3,
+            thinking_budget=100,
+        ),
+    ),
     ("langchain-mistralai", ChatMistralAI(model="mistral-small-latest")),
-    ("langchain-mistralai", ChatMistralAI(
-        model="mistral-small-latest", temperature=0, max_tokens=5, random_seed=3)),
+    (
+        "langchain-mistralai",
+        ChatMistralAI(model="mistral-small-latest", temperature=0, max_tokens=5, random_seed=3),
+    ),
     ("langchain-groq", ChatGroq(model="llama-3.3-70b-versatile")),
     ("langchain-groq", ChatGroq(model="llama-3.3-70b-versatile", temperature=0, max_tokens=9)),
     ("langchain-ollama", ChatOllama(model="llama3.2")),
-    ("langchain-ollama", ChatOllama(
-        model="llama3.2", temperature=0, num_predict=8, num_ctx=4096, seed=2, format="json",
-        base_url="http://gpu:11434", keep_alive="5m", client_kwargs={"timeout": 3})),
+    (
+        "langchain-ollama",
+        ChatOllama(
+            model="llama3.2",
+            temperature=0,
+            num_predict=8,
+            num_ctx=4096,
+            seed=2,
+            format="json",
+            base_url="http://gpu:11434",
+            keep_alive="5m",
+            client_kwargs={"timeout": 3},
+        ),
+    ),
     ("langchain-ollama", OllamaLLM(model="llama3.2", temperature=0)),
     ("langchain-aws", ChatBedrock(model=CLAUDE, temperature=0, max_tokens=5, region="us-east-1")),
-    ("langchain-aws", ChatBedrockConverse(
-        model=CLAUDE, temperature=0, max_tokens=5, top_p=0.3, stop_sequences=["q"])),
-    ("langchain-aws", ChatBedrockConverse(
-        model=CLAUDE, region_name="eu-west-1", additional_model_request_fields={"thinking": THINKING})),
-]  # fmt: skip
+    (
+        "langchain-aws",
+        ChatBedrockConverse(
+            model=CLAUDE, temperature=0, max_tokens=5, top_p=0.3, stop_sequences=["q"]
+        ),
+    ),
+    (
+        "langchain-aws",
+        ChatBedrockConverse(
+            model=CLAUDE,
+            region_name="eu-west-1",
+            additional_model_request_fields={"thinking": THINKING},
+        ),
+    ),
+]
 
 CALLS: dict[str, Any] = {
     "tools": lambda model: model.bind_tools([weather]),

@@ -1,0 +1,79 @@
+"""Order that matters: from here to there, this bigger than that, who does what to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared_core.guard.lexicon import listed
+from shared_core.guard.reading import SYMMETRIC, Operands, Reading
+from shared_core.guard.thesaurus import canonical
+
+Sides = tuple[tuple[str, ...], tuple[str, ...]]
+
+UNSIDED = frozenset(
+    map(
+        canonical,
+        listed("""
+        compare comparison difference different differ distance between similar similarity vs versus
+        """),
+    )
+)
+"""Terms that make the order of two operands of no matter."""
+
+
+def turned(asked: Reading, cached: Reading) -> Sides | None:
+    """Find what one side goes to and the other comes from."""
+    to = (asked.targets & cached.origins) - asked.origins - cached.targets
+    since = (asked.origins & cached.targets) - asked.targets - cached.origins
+    if not to and not since:
+        return None
+    mine = *(f"from {word}" for word in sorted(since)), *(f"to {word}" for word in sorted(to))
+    theirs = *(f"to {word}" for word in sorted(since)), *(f"from {word}" for word in sorted(to))
+    return mine, theirs
+
+
+def reversed_operands(asked: Sequence[Operands], cached: Sequence[Operands]) -> Sides | None:
+    """Find two operands that have changed sides of one connector."""
+    for one in asked:
+        for other in cached:
+            if _reversed(one, other) and _reversed(other, one):
+                return _spelt(one), _spelt(other)
+    return None
+
+
+def _spelt(operands: Operands) -> tuple[str, str]:
+    _, left, right = operands
+    return " ".join(sorted(left)), " ".join(sorted(right))
+
+
+def _reversed(one: Operands, other: Operands) -> bool:
+    """Tell whether what stands left of one connector stands right of the other."""
+    return one[0] == other[0] and bool(
+        (one[1] - other[1]) & other[2] and (one[2] - other[2]) & other[1]
+    )
+
+
+def swapped(mine: Sequence[str], theirs: Sequence[str]) -> Sides | None:
+    """Return the operands if two have changed places: "do cats eat dogs", "do dogs eat cats".
+
+    All other words must be the same, and those between must not be "and", "or" and the like.
+    """
+    if len(mine) != len(theirs) or mine == theirs:
+        return None
+    moved = [
+        place for place, pair in enumerate(zip(mine, theirs, strict=True)) if pair[0] != pair[1]
+    ]
+    start, end = moved[0], moved[-1] + 1
+    mine, theirs = mine[start:end], theirs[start:end]
+    for size in range(1, min(4, len(mine))):
+        for other in range(1, min(4, len(mine) - size)):
+            between = mine[size : len(mine) - other]
+            if (
+                mine[:size] == theirs[-size:]
+                and mine[-other:] == theirs[:other]
+                and between == theirs[other : len(theirs) - size]
+                and not set(between) <= SYMMETRIC
+            ):
+                one, two = " ".join(mine[:size]), " ".join(mine[-other:])
+                return (one, two), (two, one)
+    return None
