@@ -21,11 +21,12 @@ from shared_core.events import Trace
 from shared_core.flights import Blocking, OnLoop, finish
 from shared_core.hop import Hop, twin
 from shared_core.options import Options, Seconds, seconds
+from shared_core.origin import opened, way_to
 from shared_core.record import Answer, Outcome
 from shared_core.request import Request
 from shared_core.resilience import Unavailable
 from shared_core.stats import Stats, stats_of
-from shared_core.stores import Clock, Selector, Store, epoch_key, open_store
+from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key, open_store
 from shared_core.upkeep import Upkeep, counts_of_all, flush_counters
 
 
@@ -64,14 +65,22 @@ class ResponseCache:
         store = open_store(
             url, max_entries=chosen.max_entries, timeout=chosen.timeout, codec=codec, clock=clock
         )
-        return cls(store, chosen, clock=clock, shared=not url.startswith("memory:"))
+        cache = cls(store, chosen, clock=clock, shared=not url.startswith("memory:"))
+        return opened(cache, cls.open, url, options)
 
     @property
     def options(self) -> Options:
         """Return what the cache was told."""
         return self._options
 
-    # -------------------------------------------------------------------------------- data path
+    @property
+    def values(self) -> KeyValue:
+        """Return the store's small values, for what is no answer; its methods raise StoreError."""
+        return self._store
+
+    def count_error(self, kind: str) -> None:
+        """Count a failure that the app did not see; ``stats().errors`` shows it."""
+        self._path.count_error(kind)
 
     def lookup(self, request: Request) -> Outcome:
         """Find the answer of this request, or of one that asks the same in other words."""
@@ -108,8 +117,6 @@ class ResponseCache:
         self._path.feedback(entry_id, correct)
 
     afeedback = twin(feedback)
-
-    # ----------------------------------------------------------------------- get or compute
 
     def answer(self, request: Request, model: Callable[..., Any], **controls: Any) -> Answer:
         """Return the cached answer, or the model's, which is called once for all who ask at a time.
@@ -151,8 +158,6 @@ class ResponseCache:
     ) -> tuple[Any, bool]:
         """Do as ``get_or_compute`` does; ``fn`` may be a coroutine function."""
         return await self._answers.value(OnLoop(self._hop), key, fn, ttl, tags)
-
-    # ------------------------------------------------------------------------- invalidation
 
     def invalidate(
         self,
@@ -220,8 +225,6 @@ class ResponseCache:
         except Unavailable:
             return 0
 
-    # -------------------------------------------------------------------------------- sight
-
     def control(
         self,
         read: bool = True,
@@ -260,8 +263,6 @@ class ResponseCache:
             policy = semantic.describe(self._path.namespace())
         return stats_of(counts, policy=policy, breakers=breakers, latencies=counters.latencies())
 
-    # ---------------------------------------------------------------------------- life cycle
-
     def preload(self) -> None:
         """Load the embedding model now, instead of at the first question that needs it.
 
@@ -283,6 +284,8 @@ class ResponseCache:
         self._store.close()
 
     aclose = twin(close)
+
+    __reduce__ = way_to
 
     def __enter__(self) -> ResponseCache:
         return self

@@ -14,7 +14,8 @@ class LookupEvent:
 
     ``outcome`` is "hit", "explore" or "miss"; ``reason`` that of a miss; ``similarity`` that of the
     nearest candidate, if there was one; ``latency`` is in seconds. ``usage`` is what the stored
-    answer once cost in tokens, on a hit. ``key`` is a digest: no event holds a prompt or an answer.
+    answer once cost in tokens, and ``age`` how many seconds ago it was stored, on a hit. ``key`` is
+    a digest: no event holds a prompt or an answer.
     """
 
     outcome: str
@@ -27,6 +28,7 @@ class LookupEvent:
     similarity: float | None = None
     entry_id: str | None = None
     usage: Mapping[str, int] | None = None
+    age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def lookup_event(
 ) -> LookupEvent:
     """Describe how a lookup ended."""
     match outcome:
-        case Hit(answer=answer, tier=tier, similarity=similarity, entry_id=entry_id):
+        case Hit(answer=answer, tier=tier, similarity=similarity, entry_id=entry_id, age=age):
             return LookupEvent(
                 "hit",
                 key,
@@ -64,6 +66,7 @@ def lookup_event(
                 similarity,
                 entry_id,
                 answer.usage,
+                age,
             )
         case Explore(similarity=similarity):
             return LookupEvent("explore", key, namespace, model, latency, similarity=similarity)

@@ -53,6 +53,7 @@ def test_groq_writes_temperature_zero_as_a_tiny_number() -> None:
         {"streaming": True},
         {"stream_usage": None},
         {"openai_api_key": {"id": ["OTHER_KEY"], "lc": 1, "type": "secret"}},
+        {"some_token": {"id": ["TOKEN"], "lc": 1, "type": "secret"}},
         {"name": "mine"},
         {"openai_api_base": "https://api.openai.com/v1/"},
         {"tags": ["a"], "metadata": {"b": 1}, "verbose": True},
@@ -128,6 +129,12 @@ def test_a_structured_output_class_is_read_as_its_schema() -> None:
     run = Run(1, {"model": "gpt-4o-mini", **call}, {}, {})
     params = params_of(openai_string(str(sorted(call.items()))), run)
     assert params["response_schema"] == out.model_json_schema()
+
+
+def test_texts_beside_a_class_stay_as_they_are() -> None:
+    call = {"response_format": schema_class(x=int), "stop": ["<class 'm.Out'>", "<a at 0x1>"]}
+    params = params_of(openai_string(str(sorted(call.items()))), Run(1, call, {}, {}))
+    assert params["stop"] == call["stop"]
 
 
 def test_a_class_that_no_run_knows_is_no_identity() -> None:

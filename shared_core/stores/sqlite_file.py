@@ -136,6 +136,9 @@ class DatabaseFile:
             yield self._writer, deadline
             self._wrote_at = time.monotonic()
         except sqlite3.Error as error:
+            if self._writer is not None and self._writer.in_transaction:
+                self._writer.close()  # the rollback failed as well
+                self._writer = None
             raise self.failure(error) from error
         finally:
             lock.release()

@@ -11,6 +11,8 @@ from shared_core.stores import Clock, StoreError
 from shared_core.stores.sqlite_file import DatabaseFile
 from shared_core.stores.sqlite_values import sweep_values
 
+SWEEP_EVERY = 1.0
+"""Seconds between two looks for what expired."""
 SWEEP = 64
 """Dead rows that one write removes at most."""
 BATCH = 500
@@ -28,7 +30,7 @@ class Upkeep:
         self._max_entries = max_entries
         self._clock = clock
         self._last_use = 0.0
-        self._next_sweep = -math.inf
+        self._swept = -math.inf
         self.forget()
 
     def forget(self) -> None:
@@ -62,15 +64,18 @@ class Upkeep:
 
     def is_due(self, now: float) -> bool:
         """Say whether the next put has more to do than to put."""
-        return self._max_entries is not None or bool(self._dead) or now >= self._next_sweep
+        return self._max_entries is not None or bool(self._dead) or self._is_sweep_due(now)
 
     def sweep(self, writer: sqlite3.Connection, now: float) -> None:
         """Remove some of what expired or was found dead, and write the last uses."""
         self._write_notes(writer)
-        if now >= self._next_sweep:
+        if self._is_sweep_due(now):
             removed = writer.execute(EXPIRED, (now, SWEEP)).rowcount + sweep_values(writer, now)
             # While there is more, every write helps; else one look per second is enough.
-            self._next_sweep = now if removed >= SWEEP else now + 1.0
+            self._swept = -math.inf if removed >= SWEEP else now
+
+    def _is_sweep_due(self, now: float) -> bool:
+        return abs(now - self._swept) >= SWEEP_EVERY  # in either direction: clocks are set back
 
     def _write_notes(self, writer: sqlite3.Connection) -> None:
         if self._dead:

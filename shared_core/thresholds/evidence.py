@@ -1,6 +1,6 @@
 """What speaks for and against a candidate, as numbers: the features of the verified policy. Pure.
 
-candidates --drop what the guard forbids--> vote of answer groups --> best group's nearest --> values
+candidates --drop what the guard forbids--> answer groups vote --> nearest of the best --> values
 """
 
 from __future__ import annotations
@@ -18,27 +18,127 @@ from shared_core.thresholds.policy import Candidate
 FORBIDDEN = frozenset({"number", "date", "version", "negation", "direction", "quote", "unread"})
 """Kinds of difference that no evidence outweighs."""
 
+NAMES = (
+    *("bias", "cosine", "above .8", "above .9", "closeness"),
+    *("margin", "vote", "group cosine", "members"),
+    *("name", "opposite", "content", "other kind", "reordered", "same words"),
+    *("rare share", "rare sum", "length ratio", "one word", "fewer words", "length"),
+)
+"""The features, in the order of ``Evidence.values``."""
+
 VOTE_WIDTH = 0.05
 """A neighbour this much farther than the nearest has 1/e of its vote."""
 
-ASKING = frozenset("what which who whom whose when where why how".split())
-IDLE = STOP | {canonical(word) for word in STOP}
 WORDS_KEPT = 20_000
+
+_IDLE = STOP | {canonical(word) for word in STOP} | {","}
 
 
 @dataclass(slots=True)
 class Vocabulary:
-    """In how many questions each word was seen by this process; so that rare words weigh more."""
+    """In how many questions each word was seen, so that a rare word weighs more than a common one.
+
+    It belongs to one process: the values of a label are those of the moment of its decision, so
+    processes that saw other words still fold the same labels to the same model.
+    """
 
     questions: int = 0
     seen_in: Counter[str] = field(default_factory=Counter)
 
     def add(self, words: Iterable[str]) -> None:
+        """Count the words of one question; what was seen once is dropped when there are too many."""
         self.questions += 1
         self.seen_in.update(words)
         if len(self.seen_in) > WORDS_KEPT:
-            self.seen_in = Counter({w: n for w, n in self.seen_in.items() if n > 1})
+            self.seen_in = Counter({word: n for word, n in self.seen_in.items() if n > 1})
 
-    def weight(self, words: Iterable[str]) -> float:
+    def rarity(self, words: Iterable[str]) -> float:
+        """Return the summed inverse document frequency, in nats."""
         of, seen = self.questions + 2, self.seen_in
         return sum(math.log(of / (1 + seen[word])) for word in words)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The candidate that has the best case (its index), and the case: one value for each of NAMES."""
+
+    index: int
+    group: str
+    values: tuple[float, ...]
+
+
+def content(question: str) -> frozenset[str]:
+    """Return the words that carry meaning, inflections and synonyms in one form."""
+    return read(question).terms - _IDLE
+
+
+def weigh(
+    question: str, candidates: Sequence[Candidate], vocabulary: Vocabulary
+) -> Evidence | None:
+    """Choose the answer group with the most votes and describe its nearest member.
+
+    ``candidates`` are nearest first. Those with a forbidden difference neither vote nor are chosen,
+    but a rival among them still narrows the margin. None if no candidate may be chosen.
+    """
+    allowed = [
+        place
+        for place, candidate in enumerate(candidates)
+        if not any(each.kind in FORBIDDEN for each in candidate.differences)
+    ]
+    if not allowed:
+        return None
+    groups = [one.group or f"#{place}" for place, one in enumerate(candidates)]
+    nearest = candidates[allowed[0]].similarity
+    votes: dict[str, float] = {}
+    for place in allowed:
+        distance = nearest - candidates[place].similarity
+        votes[groups[place]] = votes.get(groups[place], 0.0) + math.exp(-distance / VOTE_WIDTH)
+    best = max(votes, key=lambda group: votes[group])
+    members = [place for place in allowed if groups[place] == best]
+    chosen = candidates[members[0]]
+    rivals = [one.similarity for one, group in zip(candidates, groups, strict=True) if group != best]
+    rival = rivals[0] if rivals else candidates[-1].similarity - 0.02
+    values = (
+        *_of_similarity(chosen.similarity),
+        5 * (chosen.similarity - rival),
+        2 * votes[best] / sum(votes.values()) - 1,
+        2 * sum(candidates[at].similarity for at in members[:3]) / len(members[:3]) - 1.2,
+        math.log1p(len(members)) - 1,
+        *_of_kinds({each.kind for each in chosen.differences}),
+        *_of_words(read(question), read(chosen.question), vocabulary),
+    )
+    return Evidence(members[0], best, tuple(round(value, 4) for value in values))
+
+
+def _of_similarity(cosine: float) -> tuple[float, ...]:
+    return (
+        1.0,
+        5 * (cosine - 0.75),
+        10 * max(0.0, cosine - 0.8),
+        20 * max(0.0, cosine - 0.9),
+        1 + math.log(max(1e-3, 1.001 - cosine)) / 2,
+    )
+
+
+def _of_kinds(kinds: set[str]) -> tuple[float, ...]:
+    known = ("name", "opposite", "content")
+    return *(float(kind in kinds) for kind in known), float(bool(kinds.difference(known)))
+
+
+def _of_words(asked: Reading, cached: Reading, vocabulary: Vocabulary) -> tuple[float, ...]:
+    mine, theirs = asked.terms - _IDLE, cached.terms - _IDLE
+    only_mine, only_theirs, same = mine - theirs, theirs - mine, mine == theirs
+    apart = vocabulary.rarity(only_mine | only_theirs)
+    shared = vocabulary.rarity(mine & theirs)
+    fewer, more = sorted((len(only_mine), len(only_theirs)))
+    in_order = [[term for term in each.line if term in mine] for each in (asked, cached)]
+    return (
+        float(same and len(mine) > 2 and in_order[0] != in_order[1]),  # noqa: PLR2004
+        float(same),
+        apart / (apart + shared + 1e-6),
+        min(apart, 20.0) / 10,
+        abs(math.log((len(asked.sequence) + 1) / (len(cached.sequence) + 1))),
+        float(more == 1),
+        min(fewer, 4) / 4,
+        math.log1p(len(mine)) - 1.5,
+    )

@@ -1,0 +1,198 @@
+"""Reads LlamaIndex components (LLMs, embedding models, tools) into JSON values for a key.
+
+component --fields, less transport--> canonical names --plain--> JSON values, or Unstable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from llama_index.core.bridge.pydantic import BaseModel
+
+PROVIDERS: Mapping[str, str] = {
+    "anthropic": "anthropic",
+    "azure_openai": "azure",
+    "bedrock": "bedrock",
+    "bedrock_converse": "bedrock",
+    "gemini": "google",
+    "google_genai": "google",
+    "groq": "groq",
+    "mistralai": "mistralai",
+    "ollama": "ollama",
+    "openai": "openai",
+}
+"""Package under ``llama_index.llms`` to provider; any other class stands for itself."""
+
+ALIASES: Mapping[str, str] = {
+    "model": "model",
+    "model_name": "model",
+    "model_id": "model",
+    "api_base": "base_url",
+    "base_url": "base_url",
+    "azure_endpoint": "base_url",
+    "endpoint_url": "base_url",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "num_predict": "max_tokens",
+    "stop": "stop",
+    "stop_sequences": "stop",
+    "seed": "seed",
+    "random_seed": "seed",
+    "n": "n",
+    "tools": "tools",
+    "tool_choice": "tool_choice",
+    "response_format": "response_schema",
+    "response_schema": "response_schema",
+    "reasoning": "reasoning",
+    "reasoning_effort": "reasoning",
+    "thinking": "reasoning",
+}
+"""A field or argument to its canonical name."""
+
+TRANSPORT = frozenset(
+    {
+        # about the call, not about the answer
+        "timeout", "request_timeout", "max_retries", "retries", "reuse_client", "keep_alive",
+        "num_workers", "embed_batch_size", "show_progress", "verbose", "rate_limiter",
+        # connections and credentials
+        "api_key", "auth_token", "token", "password", "credentials", "default_headers", "headers",
+        "additional_headers", "extra_headers", "client", "async_client", "http_client",
+        "async_http_client", "client_kwargs", "async_client_kwargs", "profile_name",
+        "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "botocore_session",
+        "botocore_config", "azure_ad_token", "azure_ad_token_provider", "use_azure_ad",
+        # of the framework: they make the messages, which are in the key themselves
+        "callback_manager", "output_parser", "pydantic_program_mode", "embeddings_cache",
+        "system_prompt", "messages_to_prompt", "completion_to_prompt", "query_wrapper_prompt",
+        "class_name",
+    }
+)  # fmt: skip
+"""Fields that no answer depends on, or that are read elsewhere."""
+
+PROVIDER_TRANSPORT: Mapping[str, frozenset[str]] = {
+    "openai": frozenset({"api_version", "strict"}),  # strict is written into each tool
+}
+
+
+class Unstable(ValueError):
+    """A value without an identity beyond this process: a lambda, a client, an open file."""
+
+
+def kind_of(component: Any) -> str:
+    """Name a component's class: its provider if it is one of LlamaIndex's, else its path."""
+    kind = type(component)
+    parts = kind.__module__.split(".")
+    if parts[:2] == ["llama_index", "llms"] and len(parts) > 2:  # noqa: PLR2004 - the third names it
+        return PROVIDERS.get(parts[2], parts[2])
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def fields_of(component: BaseModel) -> dict[str, Any]:
+    """Return the set fields of a component that an answer may depend on, as they are."""
+    values = component.__dict__
+    found = {
+        name: value
+        for name in _field_names(type(component))
+        if (value := values.get(name)) is not None
+    }
+    if component.__pydantic_extra__:
+        found.update(
+            (name, value)
+            for name, value in component.__pydantic_extra__.items()
+            if value is not None and not is_transport(name)
+        )
+    return found
+
+
+@lru_cache(maxsize=256)
+def _field_names(kind: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(name for name in kind.model_fields if not is_transport(name))
+
+
+def is_transport(name: str) -> bool:
+    """Tell whether no answer depends on a field of this name."""
+    return name in TRANSPORT or name.endswith(("_api_key", "_secret", "_password"))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON values, tools and schemas included.
+
+    Raises Unstable for what has no identity beyond this process, ValueError or TypeError for what
+    does not say its own JSON form.
+    """
+    match value:
+        case None | bool() | int() | float() | str() if not isinstance(value, Enum):
+            return value
+        case Enum():
+            return plain(value.value)
+        case bytes():
+            return {"bytes": value.hex()}
+        case Mapping():
+            return {str(name): plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case set() | frozenset():
+            return sorted(map(plain, value))
+        case type() if issubclass(value, BaseModel):
+            return value.model_json_schema()
+        case _:
+            return _of_object(value)
+
+
+def _of_object(value: Any) -> Any:
+    metadata = getattr(value, "metadata", None)
+    if callable(spec := getattr(metadata, "to_openai_tool", None)):
+        return plain(spec(skip_length_check=True))
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if callable(value):
+        return {"function": function_name(value)}
+    raise Unstable(type(value).__qualname__)
+
+
+def function_name(function: Callable[..., Any], owner: object = None) -> str:
+    """Name a function that any process finds under this name.
+
+    A method counts only if it is ``owner``'s. Raises Unstable for all others: two lambdas share
+    their name.
+    """
+    name = getattr(function, "__qualname__", "<")
+    bound_to = getattr(function, "__self__", None)
+    if "<" in name or (bound_to is not None and bound_to is not owner):
+        raise Unstable(name)
+    return f"{function.__module__}.{name}"
+
+
+def merged(provider: str, sources: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Bring fields under canonical names, from the weakest source to the strongest.
+
+    LLM classes differ in which source wins. So a value that another overrides stays too, under its
+    source's name: whatever the class makes of the two, both are in the key.
+    """
+    dropped = PROVIDER_TRANSPORT.get(provider, frozenset())
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for source, fields in sources:
+        for name, given in fields.items():
+            if given is None or name in dropped or is_transport(name):
+                continue
+            value = plain(given)
+            canonical = ALIASES.get(name)
+            place = extra if canonical is None else known
+            slot = canonical or name
+            if slot == "reasoning" and isinstance(value, str):
+                value = {"effort": value}
+            if slot in place and place[slot] != value:
+                extra[f"{slot} before {source}"] = place[slot]
+            place[slot] = value
+    if not extra.get("logprobs"):
+        extra.pop("logprobs", None)
+        extra.pop("top_logprobs", None)
+    extra = {name: value for name, value in extra.items() if value not in (None, [], {})}
+    return {**known, "extra": extra} if extra else known

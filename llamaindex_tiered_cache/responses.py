@@ -1,0 +1,246 @@
+"""LlamaIndex responses as neutral answers and back: our own versioned JSON, no object loader.
+
+ChatResponse, CompletionResponse --answer_of--> Answer(text, payload) --response_of--> a new one
+chunks of a stream --streamed_answer--> Answer(text, payload) --chunks_of--> new chunks
+
+``raw`` is left out unless it is asked for: it is an object of the provider's package, and the ids
+in it name another user's response.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    LogProb,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+from llama_index.core.bridge.pydantic import BaseModel
+
+from llamaindex_tiered_cache.request import FORMAT
+from llamaindex_tiered_cache.usage import finish_reason_of, usage_of, without_usage
+from shared_core.record import Answer
+
+MARK = "tiered_cache"
+"""Where in ``additional_kwargs`` a response says what the cache did."""
+
+Response = TypeVar("Response", ChatResponse, CompletionResponse)
+Delta = tuple[str | None, dict[str, Any] | None]
+"""What one chunk of a stream adds: its text, and its own ``additional_kwargs``."""
+
+_CUT_OFF = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "content_filter", "safety", "refusal", "error",
+     "recitation", "blocklist", "prohibited_content", "guardrail_intervened", "content_filtered",
+     "model_context_window_exceeded", "model_length", "incomplete"}
+)  # fmt: skip
+
+_FAILURES = (TypeError, ValueError, KeyError, AttributeError, RecursionError, IndexError)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of responses: ``raw`` only if asked for, tool calls unless told otherwise."""
+
+    raw: bool = False
+    tool_calls: bool = True
+
+
+def answer_of(
+    response: ChatResponse | CompletionResponse,
+    kept: Kept,
+    deltas: Sequence[Delta] | None = None,
+) -> Answer | None:
+    """Return the answer that a response gives, or None if it cannot be kept.
+
+    It is kept only if it reads back equal. ``deltas`` are those of the stream whose last chunk the
+    response is.
+    """
+    try:
+        body = _dump(response, kept, deltas)
+        payload = json.dumps(body, separators=(",", ":"), allow_nan=False)
+        if _dump(_load(json.loads(payload)), kept, deltas) != body:
+            return None
+    except _FAILURES:
+        return None
+    calls = isinstance(response, ChatResponse) and _calls(response.message)
+    if calls and not kept.tool_calls:
+        return None
+    return _answer(response, payload, deltas, bool(calls))
+
+
+def response_of(answer: Answer, kind: type[Response]) -> Response:
+    """Build a new response of an answer: from LlamaIndex's own payload, else of its text.
+
+    Raises ValueError if the answer cannot be read as ``kind``, or only as a stream.
+    """
+    body = _body(answer)
+    if body is None:
+        return _of_text(answer, kind)
+    if body.get("deltas") is not None and not body["whole"]:
+        raise ValueError("an answer that only its stream says in full")
+    return _loaded(body, kind)
+
+
+def chunks_of(answer: Answer, kind: type[Response]) -> Iterator[Response]:
+    """Build the chunks of a stream: the deltas as recorded, the last chunk with all there is.
+
+    An answer that did not come as a stream is one chunk. Raises ValueError if it cannot be read.
+    """
+    body = _body(answer)
+    last = _of_text(answer, kind) if body is None else _loaded(body, kind)
+    deltas = None if body is None else body.get("deltas")
+    if deltas is None:
+        deltas = [[answer.text, None]]
+    return _replayed(last, deltas)
+
+
+def _replayed(last: Response, deltas: Sequence[Any]) -> Iterator[Response]:
+    said = ""
+    for delta, more in deltas[:-1]:
+        said += delta or ""
+        yield _partial(last, said, delta, more)
+    last.delta, more = deltas[-1]
+    last.additional_kwargs = dict(more or {})
+    yield last
+
+
+def _partial(last: Response, said: str, delta: str | None, more: Mapping[str, Any]) -> Response:
+    if isinstance(last, ChatResponse):
+        message = ChatMessage(role=last.message.role, content=said)
+        return ChatResponse(message=message, delta=delta, additional_kwargs=dict(more or {}))
+    return CompletionResponse(text=said, delta=delta, additional_kwargs=dict(more or {}))
+
+
+def _body(answer: Answer) -> dict[str, Any] | None:
+    """Return LlamaIndex's own payload, or None for an answer of which the text says all."""
+    if answer.payload is not None and answer.payload.startswith(_HEAD):
+        body: dict[str, Any] = json.loads(answer.payload)
+        return body
+    if answer.format != "text":
+        raise ValueError(f"an answer of format {answer.format} has no payload of {FORMAT}")
+    return None
+
+
+_HEAD = json.dumps({"v": FORMAT}, separators=(",", ":"))[:-1]
+
+
+def _of_text(answer: Answer, kind: type[Response]) -> Response:
+    if issubclass(kind, ChatResponse):
+        message = ChatMessage(role=MessageRole.ASSISTANT, content=answer.text)
+        return kind(message=message)
+    return kind(text=answer.text)
+
+
+def _dump(
+    response: ChatResponse | CompletionResponse, kept: Kept, deltas: Sequence[Delta] | None
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"v": FORMAT}
+    if isinstance(response, ChatResponse):
+        body["message"] = _dump_message(response.message)
+        text = response.message.content or ""
+    else:
+        body["text"] = text = response.text
+    if response.logprobs is not None:
+        body["logprobs"] = [[one.model_dump() for one in row] for row in response.logprobs]
+    if kept.raw:
+        raw = response.raw
+        body["raw"] = raw.model_dump(mode="json") if isinstance(raw, BaseModel) else raw
+    if deltas is None:
+        body["delta"] = response.delta
+        body["more"] = {k: v for k, v in response.additional_kwargs.items() if k != MARK}
+    else:
+        body["deltas"] = [[delta, more or None] for delta, more in deltas]
+        body["whole"] = "".join(delta or "" for delta, _ in deltas) == text
+    return body
+
+
+def _dump_message(message: ChatMessage) -> dict[str, Any]:
+    more = dict(message.additional_kwargs)
+    if _calls(message):
+        more.pop("tool_calls", None)  # the provider's objects for what the blocks say already
+    if type(message) is not ChatMessage:
+        raise TypeError(f"{type(message).__name__} is not LlamaIndex's own message")
+    blocks = [block.model_dump(mode="json", exclude_none=True) for block in message.blocks]
+    return {"role": message.role.value, "blocks": blocks, "more": without_usage(more)}
+
+
+def _load(body: Mapping[str, Any]) -> ChatResponse | CompletionResponse:
+    logprobs = body.get("logprobs")
+    more = {
+        "raw": body.get("raw"),
+        "delta": body.get("delta"),
+        "additional_kwargs": body.get("more") or {},
+        "logprobs": None
+        if logprobs is None
+        else [[LogProb(**one) for one in row] for row in logprobs],
+    }
+    if "text" in body:
+        return CompletionResponse(text=body["text"], **more)
+    dump = body["message"]
+    message = ChatMessage.model_validate(
+        {"role": dump["role"], "blocks": dump["blocks"], "additional_kwargs": dump["more"]}
+    )
+    return ChatResponse(message=message, **more)
+
+
+def _loaded(body: Mapping[str, Any], kind: type[Response]) -> Response:
+    try:
+        response = _load(body)
+    except _FAILURES as error:
+        raise ValueError(f"not a payload of {FORMAT}: {type(error).__name__}") from None
+    if not isinstance(response, kind):
+        raise ValueError(f"a payload of {type(response).__name__}")
+    return response
+
+
+def _calls(message: ChatMessage) -> bool:
+    return any(isinstance(block, ToolCallBlock) for block in message.blocks) or bool(
+        message.additional_kwargs.get("tool_calls")
+        or message.additional_kwargs.get("function_call")
+    )
+
+
+def _answer(
+    response: ChatResponse | CompletionResponse,
+    payload: str,
+    deltas: Sequence[Delta] | None,
+    calls: bool,
+) -> Answer:
+    is_chat = isinstance(response, ChatResponse)
+    text = (response.message.content or "") if is_chat else response.text
+    if deltas is not None and not (whole := text == (said := _said(deltas))):
+        text = said if len(said) > len(text) else text
+    else:
+        whole = True
+    reason = finish_reason_of(response)
+    model = getattr(response.raw, "model", None)
+    blocks = response.message.blocks if is_chat else []
+    rich = is_chat and (
+        len(blocks) > 1
+        or not all(isinstance(block, TextBlock) for block in blocks)
+        or bool(without_usage(response.message.additional_kwargs))
+        or response.message.role is not MessageRole.ASSISTANT
+    )
+    special = any(not isinstance(block, (TextBlock, ThinkingBlock)) for block in blocks)
+    return Answer(
+        text=text,
+        payload=payload,
+        format=FORMAT if rich or not whole else "text",
+        model=model if isinstance(model, str) else None,
+        usage=usage_of(response),
+        finish_reason=reason,
+        exact_only=calls or special or not text or (reason or "").lower() in _CUT_OFF,
+    )
+
+
+def _said(deltas: Sequence[Delta]) -> str:
+    return "".join(delta or "" for delta, _ in deltas)

@@ -1,0 +1,233 @@
+"""Where a Redis is, read from a URL or taken from a client, and clients of our own to it.
+
+    redis://[user:password@]host[:port][/db]                      one server
+    rediss://…                                                    the same with TLS
+    unix:///path/to/socket[?db=0]
+    redis+sentinel://[user:password@]host[:port][,host…]/service[/db]
+    redis+cluster://[user:password@]host[:port][,host…]
+
+Nothing here connects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import parse_qsl, unquote
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+FORMS = (
+    "redis://[user:password@]host[:port][/db], rediss://…, unix:///path/to/socket, "
+    "redis+sentinel://host:port,host:port/service[/db], redis+cluster://host:port,host:port"
+)
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+MOST_CONNECTIONS = 10_000
+"""One for each thread at work; a limit that is felt would make threads wait for each other."""
+
+KEPT = (
+    "host", "port", "db", "path", "username", "password", "credential_provider", "client_name",
+    "socket_keepalive", "socket_keepalive_options",
+)  # fmt: skip
+"""Settings of a connection that are the app's to choose; the others are ours."""
+
+PORTS = {"redis+sentinel": 26379, "redis+cluster": 6379}
+_MANY = re.compile(r"(?:(?P<login>[^/]*)@)?(?P<hosts>[^/@?]+)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?")
+_HOST = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d{1,5}))?")
+
+AnyClient = redis.Redis | RedisCluster
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where a Redis is and how to log in; neither ``repr`` nor ``str`` shows the login.
+
+    ``hosts`` are those of a cluster's or of sentinels', ``service`` the sentinels' name for the
+    primary. ``pool`` makes connections to one server.
+    """
+
+    kind: Literal["server", "sentinel", "cluster"]
+    place: str
+    login: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    pool: Any = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return self.place
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return what must never be told, the longest first."""
+        names = ("password", "sentinel_password", "ssl_password")
+        found = {str(self.login[name]) for name in names if self.login.get(name)}
+        return tuple(sorted(found, key=len, reverse=True))
+
+    def connect(self, timeout: float) -> AnyClient:
+        """Return a client with our limits: ``timeout`` seconds each, no retries, bytes as replies.
+
+        A server's client connects when it is used, a cluster's learns its shards at once. Raises
+        redis.RedisError.
+        """
+        limits: dict[str, Any] = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+            "decode_responses": False,
+            "protocol": 2,  # RedisVL reads no replies of an explicit 3
+        }
+        login = {name: one for name, one in self.login.items() if name != "sentinel_password"}
+        match self.kind:
+            case "server":
+                options = {**login, **limits, "max_connections": MOST_CONNECTIONS}
+                return redis.Redis(connection_pool=redis.ConnectionPool(self.pool, **options))
+            case "sentinel":
+                secret = self.login.get("sentinel_password")
+                tls = {name: one for name, one in login.items() if name.startswith("ssl")}
+                guards = Sentinel(self.hosts, sentinel_kwargs={**limits, **tls, "password": secret})
+                pool = SentinelConnectionPool(self.service, guards, **{**login, **limits})
+                return redis.Redis(connection_pool=pool)
+            case "cluster":
+                nodes = [ClusterNode(host, port) for host, port in self.hosts]
+                return RedisCluster(
+                    startup_nodes=nodes,
+                    require_full_coverage=False,
+                    max_connections=MOST_CONNECTIONS,
+                    **{**login, **limits},
+                )
+
+
+def address_of(url: str, ssl: Mapping[str, Any] | None = None) -> RedisAddress:
+    """Read a URL. ``ssl`` holds redis-py's ``ssl_…`` options without the prefix.
+
+    Raises ValueError for what is no such URL, without telling the login.
+    """
+    scheme, _, rest = url.partition("://")
+    tls = {f"ssl_{name}": value for name, value in (ssl or {}).items()}
+    if ssl is not None and scheme in ("redis", "unix"):
+        raise ValueError(f"ssl is given for {scheme}://: write rediss:// for a server with TLS")
+    try:
+        if scheme in PORTS:
+            return _of_many(scheme, rest, tls, ssl is not None)
+        return _of_one(url, tls)
+    except (ValueError, TypeError) as error:
+        # The text of the error may quote the login.
+        raise ValueError(
+            f"store URL {without_login(url)!r} is not understood ({type(error).__name__}); "
+            f"known forms: {FORMS}"
+        ) from None
+
+
+def without_login(url: str) -> str:
+    """Return the URL as it may be told: no login, no query."""
+    head, at, tail = url.partition("?")[0].rpartition("@")
+    return f"{head.partition('://')[0]}://***@{tail}" if at else tail
+
+
+def _of_one(url: str, tls: Mapping[str, Any]) -> RedisAddress:
+    pool = redis.ConnectionPool.from_url(url)  # parses, does not connect
+    for name, _ in parse_qsl(url.partition("?")[2]):
+        if not _is_kept(name):
+            raise ValueError("an option that is not known")
+    return _of_pool(pool, tls)
+
+
+def _of_pool(pool: Any, tls: Mapping[str, Any]) -> RedisAddress:
+    login = _kept(pool.connection_kwargs) | tls
+    if "path" in pool.connection_kwargs:
+        if not login.get("path"):
+            raise ValueError("no path of a socket")
+        place = f"unix://{login['path']}?db={login.get('db', 0)}"
+    else:
+        scheme = "rediss" if "SSL" in pool.connection_class.__name__ else "redis"
+        host, port = login.get("host", "localhost"), login.get("port", 6379)
+        place = f"{scheme}://{host}:{port}/{login.get('db', 0)}"
+    return RedisAddress("server", place, login, pool=pool.connection_class)
+
+
+def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what says where a server is and who we are; limits and the rest are ours."""
+    return {name: v for name, v in settings.items() if v is not None and _is_kept(name)}
+
+
+def _is_kept(name: str) -> bool:
+    return name in KEPT or name.startswith("ssl")
+
+
+def _of_many(scheme: str, rest: str, tls: Mapping[str, Any], secure: bool) -> RedisAddress:
+    found = _MANY.fullmatch(rest)
+    if found is None:
+        raise ValueError("no host")
+    hosts = tuple(_host(one, PORTS[scheme]) for one in found["hosts"].split(","))
+    login: dict[str, Any] = dict(tls)
+    if secure:
+        login["ssl"] = True
+    if found["login"]:
+        user, colon, password = found["login"].partition(":")
+        login["password"] = unquote(password if colon else user)
+        if colon and user:
+            login["username"] = unquote(user)
+    for name, value in parse_qsl(found["query"] or "", strict_parsing=bool(found["query"])):
+        if name != "sentinel_password":
+            raise ValueError("an option that is not known")
+        login[name] = value
+    path = [unquote(part) for part in (found["path"] or "").split("/") if part]
+    if scheme == "redis+cluster":
+        if path not in ([], ["0"]):
+            raise ValueError("a cluster has database 0 alone")
+        return RedisAddress("cluster", f"{scheme}://{_shown(hosts)}", login, hosts)
+    if len(path) not in (1, 2):
+        raise ValueError("no service")
+    login["db"] = int(path[1]) if path[1:] else 0
+    place = f"{scheme}://{_shown(hosts)}/{path[0]}/{login['db']}"
+    return RedisAddress("sentinel", place, login, hosts, path[0])
+
+
+def _host(words: str, port: int) -> tuple[str, int]:
+    found = _HOST.fullmatch(words)
+    if found is None:
+        raise ValueError("not host:port")
+    return found["host"].strip("[]"), int(found["port"] or port)
+
+
+def address_of_client(client: Any) -> RedisAddress:
+    """Return where a client of the app's leads; that client itself is left as it is.
+
+    Raises ValueError for what is no blocking Redis client.
+    """
+    if isinstance(client, RedisCluster):
+        hosts = tuple((str(node.host), int(node.port)) for node in client.get_nodes())
+        login = _kept(client.get_connection_kwargs())
+        for name in ("host", "port", "db"):
+            login.pop(name, None)
+        return RedisAddress("cluster", f"redis+cluster://{_shown(hosts)}", login, hosts)
+    if not isinstance(client, redis.Redis):
+        raise ValueError(
+            f"client must be a redis.Redis or redis.cluster.RedisCluster, not {type(client)!r}"
+        )
+    pool: Any = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        return _of_sentinels(pool)
+    return _of_pool(pool, {})
+
+
+def _of_sentinels(pool: Any) -> RedisAddress:
+    guards = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    hosts = tuple((str(one["host"]), int(one["port"])) for one in guards)
+    login = _kept(pool.connection_kwargs)
+    if "SSL" in pool.connection_class.__name__:
+        login["ssl"] = True
+    if guards[0].get("password"):
+        login["sentinel_password"] = guards[0]["password"]
+    place = f"redis+sentinel://{_shown(hosts)}/{pool.service_name}/{login.get('db', 0)}"
+    return RedisAddress("sentinel", place, login, hosts, str(pool.service_name))
+
+
+def _shown(hosts: tuple[tuple[str, int], ...]) -> str:
+    return ",".join(f"{host}:{port}" for host, port in hosts)

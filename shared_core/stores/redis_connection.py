@@ -1,0 +1,168 @@
+"""The way to a Redis server or cluster: connected at first use, anew after a fork, never retried.
+
+Every method raises StoreError, and nothing of redis-py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha1
+from typing import Any, TypeVar
+
+import redis
+from redis.cluster import RedisCluster
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,
+    MovedError,
+    NoScriptError,
+    TimeoutError,
+)
+
+from shared_core.forking import renew_after_fork
+from shared_core.stores import StoreError
+from shared_core.stores.redis_address import AnyClient, RedisAddress
+from shared_core.stores.redis_failures import told_as_store_errors
+from shared_core.stores.redis_names import Names
+
+T = TypeVar("T")
+Command = Sequence[Any]
+
+PAGE = 1000
+"""Keys that one step of a scan looks at: about 0.3 ms of the server's time."""
+
+
+class Script:
+    """A Lua script; the server knows it by its digest after its first run."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source.encode()
+        self.digest = sha1(self.source, usedforsecurity=False).hexdigest()
+
+
+class RedisConnection:
+    """Runs commands where their keys lie. Thread-safe; a child of a fork connects anew.
+
+    ``timeout`` in seconds bounds the wait for each reply.
+    """
+
+    def __init__(self, address: RedisAddress, timeout: float) -> None:
+        self._address, self._timeout = address, timeout
+        self.names = Names(sharded=address.kind == "cluster")
+        self._client: AnyClient | None = None
+        self._closed = False
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Leave the parent's connections to the parent."""
+        self._client = None
+
+    @property
+    def place(self) -> str:
+        """Say where the server is, without the login."""
+        return self._address.place
+
+    def run(self, tag: str, *command: Any) -> Any:
+        """Run one command where the keys of a hash tag lie, and return its reply."""
+        return self.at(tag, lambda server: server.execute_command(*command))
+
+    def run_all(
+        self, tag: str, commands: Sequence[Command], *, together: bool = False
+    ) -> list[Any]:
+        """Run commands in one round trip, ``together``: in one transaction. The first error raises."""
+
+        def work(server: redis.Redis) -> list[Any]:
+            with server.pipeline(transaction=together) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                replies: list[Any] = pipeline.execute()
+                return replies
+
+        return self.at(tag, work)
+
+    def run_script(self, tag: str, script: Script, keys: Sequence[bytes], *values: Any) -> Any:
+        """Run a script in one round trip, two when the server does not know it yet."""
+
+        def work(server: redis.Redis) -> Any:
+            try:
+                return server.execute_command("EVALSHA", script.digest, len(keys), *keys, *values)
+            except NoScriptError:
+                return server.execute_command("EVAL", script.source, len(keys), *keys, *values)
+
+        return self.at(tag, work)
+
+    def scan(self, tag: str | None, pattern: bytes, cursor: str = "") -> tuple[list[bytes], str]:
+        """Take one step through the keys that match, on one tag's server or (None) on all.
+
+        Returns some names and the cursor of the next step, "" at the end.
+        """
+        with told_as_store_errors(self._address.secrets):
+            servers = self._servers() if tag is None else [self._server(tag)]
+            at, _, place = (cursor or "0:0").partition(":")
+            if int(at) >= len(servers):  # a shard left meanwhile
+                return [], ""
+            server = servers[int(at)]
+            reply: Any = server.execute_command("SCAN", place, "MATCH", pattern, "COUNT", PAGE)
+        place, found = reply
+        if int(place):
+            return found, f"{at}:{int(place)}"
+        return found, f"{int(at) + 1}:0" if int(at) + 1 < len(servers) else ""
+
+    def scan_all(self, tag: str | None, pattern: bytes) -> Iterator[list[bytes]]:
+        """Go through all keys that match, a page at a time; one may come twice."""
+        cursor = ""
+        while True:
+            found, cursor = self.scan(tag, pattern, cursor)
+            if found:
+                yield found
+            if not cursor:
+                return
+
+    def at(self, tag: str, work: Callable[[redis.Redis], T]) -> T:
+        """Do work on the server where the keys of a hash tag lie.
+
+        On a cluster whose shards have moved it is done once more, where they are now.
+        """
+        with told_as_store_errors(self._address.secrets):
+            try:
+                return work(self._server(tag))
+            except MovedError:
+                if not self.names.sharded:
+                    raise
+                self._client = None
+            except (ConnectionError, TimeoutError, ClusterDownError):
+                if self.names.sharded:  # another may be primary by the next call
+                    self._client = None
+                raise
+            return work(self._server(tag))
+
+    def close(self) -> None:
+        """Close every connection; a second call does nothing."""
+        self._closed = True
+        client, self._client = self._client, None
+        if client is not None:
+            with told_as_store_errors(self._address.secrets):
+                client.close()
+
+    def _connected(self) -> AnyClient:
+        if self._closed:
+            raise StoreError("the store is closed")
+        client = self._client
+        if client is None:
+            # Two threads may make one each; the one that is left over closes itself.
+            client = self._client = self._address.connect(self._timeout)
+        return client
+
+    def _server(self, tag: str) -> redis.Redis:
+        client = self._connected()
+        if not isinstance(client, RedisCluster):
+            return client
+        return client.get_redis_connection(client.get_node_from_key(f"{{{tag}}}"))
+
+    def _servers(self) -> list[redis.Redis]:
+        """Return every primary, in an order that lasts while none comes or goes."""
+        client = self._connected()
+        if not isinstance(client, RedisCluster):
+            return [client]
+        primaries = sorted(client.get_primaries(), key=lambda node: str(node.name))
+        return [client.get_redis_connection(node) for node in primaries]

@@ -1,0 +1,94 @@
+"""What Redis's errors mean to the cache: who is down, who merely refuses; never a password."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from redis import exceptions as redis_errors
+from redisvl.exceptions import RedisVLError
+
+from shared_core.stores import StoreError
+
+LOGIN_REST_S = 30.0
+"""How long a server that refuses the password is left alone: trying may lock the account."""
+
+BUSY = ("BUSY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ")
+ERRORS = (redis_errors.RedisError, RedisVLError)
+
+
+class RedisFailure(StoreError):
+    """Redis failed. ``down`` True: leave it alone for ``rest`` seconds (None: as usual).
+
+    ``down`` False: it works, and refuses this alone, such as a write to a full server.
+    """
+
+    def __init__(self, text: str, *, down: bool | None = None, rest: float | None = None) -> None:
+        super().__init__(text)
+        self.down, self.rest = down, rest
+
+
+class SearchMissing(StoreError):
+    """The server has no search module."""
+
+
+class IndexMissing(StoreError):
+    """The index is not there (any more)."""
+
+
+@contextmanager
+def told_as_store_errors(secrets: Iterable[str] = ()) -> Iterator[None]:
+    """Raise every error of Redis and RedisVL inside the block as a StoreError.
+
+    The secrets are blanked in its text; an error that names one is not even kept as the cause.
+    """
+    try:
+        yield
+    except ERRORS as error:
+        raise store_error(error, secrets) from (None if _names(error, secrets) else error)
+
+
+def store_error(error: BaseException, secrets: Iterable[str] = ()) -> StoreError:
+    """Return what an error of Redis or RedisVL means."""
+    if isinstance(error, RedisVLError) and isinstance(error.__cause__, redis_errors.RedisError):
+        error = error.__cause__
+    words = str(error)
+    for secret in secrets:
+        words = words.replace(secret, "***")
+    words = f"{type(error).__name__}: {words}"
+    match error:
+        case redis_errors.AuthenticationError() | redis_errors.AuthorizationError():
+            return RedisFailure(words, down=True, rest=LOGIN_REST_S)
+        case redis_errors.MaxConnectionsError():
+            return RedisFailure(words)
+        case (
+            redis_errors.ConnectionError()
+            | redis_errors.TimeoutError()
+            | redis_errors.ClusterDownError()
+            | redis_errors.RedisClusterException()
+        ):
+            return RedisFailure(words, down=True)
+        case redis_errors.OutOfMemoryError() | redis_errors.ReadOnlyError():
+            return RedisFailure(words, down=False)
+        case redis_errors.NoPermissionError():
+            return RedisFailure(words, down=False)
+    return _by_words(words, str(error))
+
+
+def _by_words(words: str, said: str) -> StoreError:
+    lower = said.lower()
+    if said.startswith(BUSY):
+        return RedisFailure(words, down=True)
+    if "unknown command" in lower and "ft." in lower:
+        return SearchMissing(words)
+    if "no such index" in lower or "unknown index name" in lower:
+        return IndexMissing(words)
+    if said.startswith(("MOVED ", "ASK ")):
+        return RedisFailure(f"{words}; for a cluster give redis+cluster://host:port", down=False)
+    if said.startswith(("OOM ", "READONLY ")) or "READONLY" in said:
+        return RedisFailure(words, down=False)
+    return RedisFailure(words)
+
+
+def _names(error: BaseException, secrets: Iterable[str]) -> bool:
+    return any(secret in str(error) for secret in secrets)
