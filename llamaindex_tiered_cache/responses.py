@@ -67,7 +67,8 @@ def answer_of(
     try:
         body = _dump(response, kept, deltas)
         payload = json.dumps(body, separators=(",", ":"), allow_nan=False)
-        if _dump(_load(json.loads(payload)), kept, deltas) != body:
+        again = json.loads(payload)
+        if again != body or _dump(_load(again), kept, deltas) != body:
             return None
     except _FAILURES:
         return None
@@ -93,13 +94,15 @@ def response_of(answer: Answer, kind: type[Response]) -> Response:
 def chunks_of(answer: Answer, kind: type[Response]) -> Iterator[Response]:
     """Build the chunks of a stream: the deltas as recorded, the last chunk with all there is.
 
-    An answer that did not come as a stream is one chunk. Raises ValueError if it cannot be read.
+    An answer that did not come as a stream is one chunk. Raises ValueError, at once, if it cannot
+    be read.
     """
     body = _body(answer)
     last = _of_text(answer, kind) if body is None else _loaded(body, kind)
     deltas = None if body is None else body.get("deltas")
     if deltas is None:
-        deltas = [[answer.text, None]]
+        last.delta = answer.text
+        return iter([last])
     return _replayed(last, deltas)
 
 
@@ -107,17 +110,17 @@ def _replayed(last: Response, deltas: Sequence[Any]) -> Iterator[Response]:
     said = ""
     for delta, more in deltas[:-1]:
         said += delta or ""
-        yield _partial(last, said, delta, more)
+        yield _partial(last, said, delta, dict(more or {}))
     last.delta, more = deltas[-1]
     last.additional_kwargs = dict(more or {})
     yield last
 
 
-def _partial(last: Response, said: str, delta: str | None, more: Mapping[str, Any]) -> Response:
+def _partial(last: Response, said: str, delta: str | None, more: dict[str, Any]) -> Response:
     if isinstance(last, ChatResponse):
         message = ChatMessage(role=last.message.role, content=said)
-        return ChatResponse(message=message, delta=delta, additional_kwargs=dict(more or {}))
-    return CompletionResponse(text=said, delta=delta, additional_kwargs=dict(more or {}))
+        return ChatResponse(message=message, delta=delta, additional_kwargs=more)
+    return CompletionResponse(text=said, delta=delta, additional_kwargs=more)
 
 
 def _body(answer: Answer) -> dict[str, Any] | None:
@@ -215,26 +218,17 @@ def _answer(
     deltas: Sequence[Delta] | None,
     calls: bool,
 ) -> Answer:
-    is_chat = isinstance(response, ChatResponse)
-    text = (response.message.content or "") if is_chat else response.text
-    if deltas is not None and not (whole := text == (said := _said(deltas))):
-        text = said if len(said) > len(text) else text
-    else:
-        whole = True
+    message = response.message if isinstance(response, ChatResponse) else None
+    text = message.content or "" if message else response.text
+    said = text if deltas is None else "".join(delta or "" for delta, _ in deltas)
+    blocks = message.blocks if message else []
+    special = any(not isinstance(block, (TextBlock, ThinkingBlock)) for block in blocks)
     reason = finish_reason_of(response)
     model = getattr(response.raw, "model", None)
-    blocks = response.message.blocks if is_chat else []
-    rich = is_chat and (
-        len(blocks) > 1
-        or not all(isinstance(block, TextBlock) for block in blocks)
-        or bool(without_usage(response.message.additional_kwargs))
-        or response.message.role is not MessageRole.ASSISTANT
-    )
-    special = any(not isinstance(block, (TextBlock, ThinkingBlock)) for block in blocks)
     return Answer(
-        text=text,
+        text=max(text, said, key=len),
         payload=payload,
-        format=FORMAT if rich or not whole else "text",
+        format="text" if said == text and (message is None or _is_plain(message)) else FORMAT,
         model=model if isinstance(model, str) else None,
         usage=usage_of(response),
         finish_reason=reason,
@@ -242,5 +236,10 @@ def _answer(
     )
 
 
-def _said(deltas: Sequence[Delta]) -> str:
-    return "".join(delta or "" for delta, _ in deltas)
+def _is_plain(message: ChatMessage) -> bool:
+    """Tell whether a message is its text and nothing else."""
+    return (
+        message.role is MessageRole.ASSISTANT
+        and [type(block) for block in message.blocks] == [TextBlock]
+        and not without_usage(message.additional_kwargs)
+    )

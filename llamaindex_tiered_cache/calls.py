@@ -1,0 +1,163 @@
+"""One call through a cache: look up, else call the model once for all who ask at a time, and keep.
+
+    run(call, compute):  cache.answer(request, compute) -> read | fresh
+    arun:                the same, awaited
+
+Whatever fails in the cache is passed over and counted; what the model raises is raised.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from llamaindex_tiered_cache.serving import Serving
+from shared_core.cache import ResponseCache
+from shared_core.control import controls_of
+from shared_core.events import LookupEvent, StoreEvent, Trace
+from shared_core.record import Answer
+from shared_core.request import Request
+
+T = TypeVar("T")
+
+_log = logging.getLogger("tiered_cache")
+
+
+class Form(Protocol[T]):
+    """How one kind of response is written into answers, read from them and marked."""
+
+    def write(self, response: T) -> Answer | None:
+        """Return the answer that a response gives, None if it cannot be kept."""
+
+    def read(self, answer: Answer, serving: Serving) -> T:
+        """Build a new response. Raises ValueError if the answer cannot be read."""
+
+    def fresh(self, response: T, entry_id: str | None) -> T:
+        """Note under which id the model's own response is kept."""
+
+
+class _UnkeptError(Exception):
+    """The model answered, and the answer cannot be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """What is asked of which cache, and in which form it answers."""
+
+    cache: ResponseCache
+    namespace: str | None
+    request: Request
+    form: Form[T]
+
+    def controls(self) -> dict[str, Any]:
+        """Return the controls in force here; a namespace set for a block wins over the call's."""
+        now = controls_of(self.cache)
+        return {
+            "read": now.read,
+            "write": now.write,
+            "ttl": now.ttl,
+            "tags": now.tags,
+            "namespace": self.namespace if now.namespace is None else now.namespace,
+        }
+
+    def pass_over(self, doing: str, error: Exception) -> None:
+        """Count what failed in the cache and log it; the app does not see it."""
+        self.cache.count_error(f"{doing}:{type(error).__name__}")
+        _log.warning("%s failed, the cache is passed over: %s", doing, type(error).__name__)
+        _log.debug("%s failed", doing, exc_info=error)
+
+
+@dataclass(slots=True)
+class _Attempt(Generic[T]):
+    """What came of one call so far: the model's response, or what it raised."""
+
+    call: Call[T]
+    fresh: list[T] = field(default_factory=list)
+    raised: BaseException | None = None
+
+    def keep(self, response: T) -> Answer:
+        self.fresh.append(response)
+        answer = self.call.form.write(response)
+        if answer is None:
+            self.call.cache.count_error("unstorable")
+            raise _UnkeptError
+        return answer
+
+    def asking(self, compute: Callable[[], T]) -> Callable[[], Answer]:
+        def ask() -> Answer:
+            try:
+                response = compute()
+            except BaseException as error:
+                self.raised = error
+                raise
+            return self.keep(response)
+
+        return ask
+
+    def aasking(self, compute: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Answer]]:
+        async def ask() -> Answer:
+            try:
+                response = await compute()
+            except BaseException as error:
+                self.raised = error
+                raise
+            return self.keep(response)
+
+        return ask
+
+    def response(self, answer: Answer, trace: Trace) -> T:
+        """Return the response: the model's own, or one read from the answer."""
+        if self.fresh:
+            return self.call.form.fresh(self.fresh[0], _entry_id(trace))
+        event = next(event for event in trace.events if isinstance(event, LookupEvent))
+        serving = Serving.of_event(event)
+        response = self.call.form.read(answer, serving)
+        serving.tell(self.call.request.model)
+        return response
+
+    def after(self, error: Exception) -> T | None:
+        """Return the model's response after a failure, None to ask it; raise the model's own."""
+        if error is self.raised:
+            raise error
+        if not isinstance(error, _UnkeptError):
+            self.call.pass_over("lookup", error)
+        return self.call.form.fresh(self.fresh[0], None) if self.fresh else None
+
+
+def run(call: Call[T], compute: Callable[[], T]) -> T:
+    """Answer a call, blocking. Raises what ``compute`` raises, and nothing else."""
+    attempt = _Attempt(call)
+    try:
+        with call.cache.trace() as trace:
+            answer = call.cache.answer(call.request, attempt.asking(compute), **call.controls())
+        return attempt.response(answer, trace)
+    except Exception as error:
+        response = attempt.after(error)
+        if response is not None:
+            return response
+    response = compute()
+    _replace(call, response)
+    return response
+
+
+async def arun(call: Call[T], compute: Callable[[], Awaitable[T]]) -> T:
+    """Do as ``run`` does; the event loop is not blocked."""
+    attempt = _Attempt(call)
+    try:
+        with call.cache.trace() as trace:
+            ask = attempt.aasking(compute)
+            answer = await call.cache.aanswer(call.request, ask, **call.controls())
+        return attempt.response(answer, trace)
+    except Exception as error:
+        response = attempt.after(error)
+        if response is not None:
+            return response
+    return await compute()
+
+
+def _entry_id(trace: Trace) -> str | None:
+    """Return the id of what was stored last: nested calls store before the call around them."""
+    stored = [event.entry_id for event in trace.events if isinstance(event, StoreEvent)]
+    return stored[-1] if stored else None
