@@ -42,10 +42,16 @@ class ResponseCache:
     """
 
     def __init__(
-        self, store: Store, options: Options, *, clock: Clock = time.time, shared: bool = True
+        self,
+        store: Store,
+        options: Options,
+        *,
+        clock: Clock = time.time,
+        shared: bool = True,
+        seal: str = "",
     ) -> None:
         self._store, self._options = store, options
-        self._path = DataPath(store, options, self, clock)
+        self._path = DataPath(store, options, self, clock, seal)
         self._clock = clock
         self._upkeep = Upkeep(self.flush) if shared else None
         self._answers = Answers(self._path, options)
@@ -55,7 +61,9 @@ class ResponseCache:
     def open(
         cls, url: str = "memory://", *, clock: Clock = time.time, **options: Any
     ) -> ResponseCache:
-        """Open a cache on ``memory://`` (one per object) or ``sqlite:///PATH``; see ``Options``.
+        """Open a cache on ``memory://`` (one per object), ``sqlite:///PATH`` or ``redis://…``.
+
+        See ``Options`` for what else it can be told.
 
         Raises ValueError for a wrong URL or option, naming it and the remedy; ImportError for an
         extra that is missing.
@@ -63,9 +71,18 @@ class ResponseCache:
         chosen = Options.of(options)
         codec = Codec(chosen.encryption_key)
         store = open_store(
-            url, max_entries=chosen.max_entries, timeout=chosen.timeout, codec=codec, clock=clock
+            url,
+            max_entries=chosen.max_entries,
+            timeout=chosen.timeout,
+            codec=codec,
+            clock=clock,
+            index=chosen.index,
+            precision=chosen.precision,
+            client=chosen.client,
+            ssl=chosen.ssl,
         )
-        cache = cls(store, chosen, clock=clock, shared=not url.startswith("memory:"))
+        shared = not url.startswith("memory:")
+        cache = cls(store, chosen, clock=clock, shared=shared, seal=codec.seal)
         return opened(cache, cls.open, url, options)
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from shared_core.record import Answer, Record
@@ -26,12 +27,14 @@ class Codec:
 
     ``encryption_key`` is a Fernet key (``cryptography.fernet.Fernet.generate_key()``): question and
     answer are then unreadable at rest; keys, digests, tags and the model's name stay in the clear.
+    ``seal`` is a name for the key, "" without one: caches of other seals must not meet.
 
     Raises ValueError if the key is not a Fernet key, ImportError if ``cryptography`` is missing.
     """
 
     def __init__(self, encryption_key: str | bytes | None = None) -> None:
         self._fernet: Fernet | None = None
+        self.seal = ""
         if encryption_key is not None:
             try:
                 from cryptography.fernet import Fernet
@@ -46,6 +49,8 @@ class Codec:
                     "encryption_key is not a Fernet key; make one with "
                     "cryptography.fernet.Fernet.generate_key()"
                 ) from None
+            key = encryption_key.encode() if isinstance(encryption_key, str) else encryption_key
+            self.seal = sha256(b"tiered-cache seal\n" + key).hexdigest()[:16]
 
     def encode(self, record: Record) -> bytes:
         """Return the record as bytes, without its vector."""

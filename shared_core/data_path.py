@@ -22,6 +22,8 @@ from shared_core.stats import Counters
 from shared_core.stores import Clock, Selector, Store
 from shared_core.thresholds import Label
 
+SEALED = "\0sealed:"
+
 
 class DataPath:
     """Takes requests through the exact and the semantic tier of one store.
@@ -30,8 +32,11 @@ class DataPath:
     counted under ``errors:``. ``owner`` is the object that controls and traces are set for.
     """
 
-    def __init__(self, store: Store, options: Options, owner: object, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, options: Options, owner: object, clock: Clock, seal: str
+    ) -> None:
         self._store, self._options, self._owner, self._clock = store, options, owner, clock
+        self._seal = f"{SEALED}{seal}" if seal else ""
         self._ttl = None if options.ttl is None else seconds("ttl", options.ttl)
         self.counters = Counters()
         self.fuse = Fuse("store", self.count_error)
@@ -40,9 +45,14 @@ class DataPath:
         )
 
     def namespace(self, controls: Controls | None = None) -> str:
-        """Return the namespace in force here."""
-        controls = controls or controls_of(self._owner)
-        return self._options.namespace if controls.namespace is None else controls.namespace
+        """Return the namespace in force here, by which the store is asked.
+
+        With an encryption key it holds the key's seal: records of other keys are never found, and
+        so never taken for corrupt.
+        """
+        named = (controls or controls_of(self._owner)).namespace
+        name = self._options.namespace if named is None else named
+        return name + self._seal if name else ""
 
     def count_error(self, kind: str) -> None:
         """Count a failure that the app did not see."""
@@ -108,7 +118,8 @@ class DataPath:
         self.counters.count_lookup(outcome, request.model, latency)
         traces = traces_of(self._owner)
         if traces or self._options.hooks:
-            event = lookup_event(request.model, namespace, address.key, outcome, latency)
+            name = namespace.removesuffix(self._seal)
+            event = lookup_event(request.model, name, address.key, outcome, latency)
             for trace in traces:
                 trace.events.append(event)
             for hook in self._options.hooks:
@@ -146,10 +157,9 @@ class DataPath:
                 record = self.semantic.completed(record, request)
             entry_id = self.put(record)
         latency = time.perf_counter() - started
+        name = namespace.removesuffix(self._seal)
         for trace in traces_of(self._owner):
-            trace.events.append(
-                StoreEvent(entry_id, address.key, namespace, request.model, latency)
-            )
+            trace.events.append(StoreEvent(entry_id, address.key, name, request.model, latency))
         return entry_id
 
     def record(

@@ -720,5 +720,15 @@ def test_question_and_answer_are_unreadable_at_rest_with_a_key(tmp_path: Path) -
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"password" not in files
     assert b"button" not in files
-    with ResponseCache.open(url, embedder=fake_embed) as without:
-        assert isinstance(without.lookup(request()), Miss)
+    other = Fernet.generate_key()
+    for options in ({}, {"encryption_key": other}):
+        with ResponseCache.open(url, embedder=fake_embed, threshold=0.8, **options) as stranger:
+            assert isinstance(stranger.lookup(request()), Miss)
+            assert isinstance(stranger.lookup(request(REPHRASED)), Miss)
+            stranger.store(request(), Answer("not theirs"))
+            stranger.clear()
+    with ResponseCache.open(url, embedder=fake_embed, encryption_key=secret) as cache:
+        assert hit(Driver(cache, False), request()).answer == ANSWER
+        with cache.trace() as trace:
+            cache.lookup(request())
+        assert trace.events[0].namespace == "default"

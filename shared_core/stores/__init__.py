@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import unquote
 
 from shared_core.record import Neighbour, Record
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], float]
 
-KNOWN_FORMS = "memory://, sqlite:///relative.db, sqlite:////absolute/path.db"
+KNOWN_FORMS = (
+    "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0, "
+    "rediss://…, unix:///path/to/socket, redis+sentinel://host:26379,host:26379/service/0, "
+    "redis+cluster://host:6379,host:6379"
+)
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
 
 class StoreError(Exception):
@@ -166,22 +171,33 @@ def open_store(
     timeout: float = 0.25,
     codec: Codec | None = None,
     clock: Clock = time.time,
+    index: Literal["flat", "hnsw"] | None = None,
+    precision: Literal["float32", "float16"] | None = None,
+    client: Any = None,
+    ssl: Mapping[str, Any] | None = None,
 ) -> Store:
-    """Open the store that a URL names: ``memory://`` or ``sqlite:///PATH``.
+    """Open the store that a URL names: ``memory://``, ``sqlite:///PATH``, or a Redis.
 
     ``sqlite:///answers.db`` is relative to the working directory, ``sqlite:////var/answers.db``
     absolute; "%20" and the like are decoded. ``timeout`` in seconds bounds the wait for other
     writers. ``codec`` writes what lies outside of this process's memory. What keeps a file from
-    being opened is told at once.
+    being opened is told at once. A Redis is connected to when it is first used. ``index``,
+    ``precision``, ``client`` and ``ssl`` are for Redis alone.
 
     Raises ValueError for a URL or an option that can not be, naming it and what can; StoreError
-    for a file that other processes keep locked.
+    for a file that other processes keep locked; ImportError for packages that are missing.
     """
+    if not isinstance(url, str):
+        raise ValueError(f"store URL {url!r} is not a text; known forms: {KNOWN_FORMS}")
     if max_entries is not None and max_entries < 1:
         raise ValueError(f"max_entries={max_entries!r}: give at least 1, or None for no limit")
     if not timeout > 0:
         raise ValueError(f"timeout={timeout!r}: give seconds, more than 0")
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, rest = str(url).partition("://")
+    of_redis = {"index": index, "precision": precision, "client": client, "ssl": ssl}
+    given = [name for name, value in of_redis.items() if value is not None]
+    if given and scheme not in REDIS_SCHEMES:
+        raise ValueError(f"{', '.join(given)}: of Redis alone, not of {scheme}://")
     match scheme if separator else "":
         case "memory" if not rest:
             from shared_core.stores.memory import MemoryStore
@@ -199,5 +215,39 @@ def open_store(
                 codec=codec,
                 clock=clock,
             )
+        case scheme if scheme in REDIS_SCHEMES:
+            return _open_redis(url, max_entries, timeout, codec, clock, of_redis)
         case _:
             raise ValueError(f"store URL {url!r} is not understood; known forms: {KNOWN_FORMS}")
+
+
+def _open_redis(
+    url: str,
+    max_entries: int | None,
+    timeout: float,
+    codec: Codec | None,
+    clock: Clock,
+    options: Mapping[str, Any],
+) -> Store:
+    if max_entries is not None:
+        raise ValueError(
+            f"max_entries={max_entries}: a Redis is shared, and bounded by its own settings: set "
+            "maxmemory and maxmemory-policy (allkeys-lru, say) in the server"
+        )
+    try:
+        from shared_core.stores.redis import RedisStore
+        from shared_core.stores.redis_address import address_of, address_of_client
+    except ImportError as error:
+        raise ImportError(
+            f"{url.partition('://')[0]}:// needs redis and redisvl: "
+            f"pip install 'tiered-llm-cache[redis]' ({error})"
+        ) from None
+    client = options["client"]
+    return RedisStore(
+        address_of(url, options["ssl"]) if client is None else address_of_client(client),
+        timeout=timeout,
+        index=options["index"] or "flat",
+        precision=options["precision"] or "float32",
+        codec=codec,
+        clock=clock,
+    )
