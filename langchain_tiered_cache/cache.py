@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, assert_never
 
@@ -154,7 +155,8 @@ class TieredCache(BaseCache):
     def count(self, kind: str, message: str, error: BaseException | None = None) -> None:
         """Count what went wrong; the first of a kind is a warning, the others debug."""
         self.errors[kind] += 1
-        self.cache.count_error(kind)
+        with suppress(Exception):  # a cache that fails at everything does not count either
+            self.cache.count_error(kind)
         level = logging.WARNING if self.errors[kind] == 1 else logging.DEBUG
         _log.log(level, "%s: %s", kind, message, exc_info=error if level == logging.DEBUG else None)
 
