@@ -9,14 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
-from datetime import timedelta
 from typing import Any
 
-from shared_core.answer import Answers, value_key
+from shared_core.answer import Answers
 from shared_core.codec import Codec
 from shared_core.control import Controls, controlling, controls_of, tag_tuple, tracing
 from shared_core.data_path import DataPath
-from shared_core.entry_id import EntryId
 from shared_core.events import Trace
 from shared_core.flights import Blocking, OnLoop, finish
 from shared_core.hop import Hop, twin
@@ -61,26 +59,14 @@ class ResponseCache:
     def open(
         cls, url: str = "memory://", *, clock: Clock = time.time, **options: Any
     ) -> ResponseCache:
-        """Open a cache on ``memory://`` (one per object), ``sqlite:///PATH`` or ``redis://…``.
-
-        See ``Options`` for what else it can be told.
+        """Open a cache on ``memory://``, ``sqlite:///PATH`` or ``redis://…``; see ``Options``.
 
         Raises ValueError for a wrong URL or option, naming it and the remedy; ImportError for an
         extra that is missing.
         """
         chosen = Options.of(options)
         codec = Codec(chosen.encryption_key)
-        store = open_store(
-            url,
-            max_entries=chosen.max_entries,
-            timeout=chosen.timeout,
-            codec=codec,
-            clock=clock,
-            index=chosen.index,
-            precision=chosen.precision,
-            client=chosen.client,
-            ssl=chosen.ssl,
-        )
+        store = open_store(url, codec=codec, clock=clock, **chosen.of_store())
         shared = not url.startswith("memory:")
         cache = cls(store, chosen, clock=clock, shared=shared, seal=codec.seal)
         return opened(cache, cls.open, url, options)
@@ -176,45 +162,21 @@ class ResponseCache:
         """Do as ``get_or_compute`` does; ``fn`` may be a coroutine function."""
         return await self._answers.value(OnLoop(self._hop), key, fn, ttl, tags)
 
-    def invalidate(
-        self,
-        *,
-        entry_id: str | None = None,
-        model: str | None = None,
-        tag: str | None = None,
-        scope: Request | str | None = None,
-        key_prefix: str | None = None,
-        older_than: float | timedelta | None = None,
-    ) -> int:
+    def invalidate(self, **target: Any) -> int:
         """Delete the entries of this namespace that match all that is given; return how many.
 
-        ``scope`` is a request (all answers given under its scope) or a scope digest; ``key_prefix``
-        is of keys given to ``get_or_compute``; ``older_than`` is an age in seconds. Raises
-        ValueError if nothing is given: ``clear()`` deletes all.
+        ``entry_id`` is that of one; ``model``, ``tag`` are of many; ``scope`` is a request (all
+        answers given under its scope) or a scope digest; ``key_prefix`` is of keys given to
+        ``get_or_compute``; ``older_than`` is an age in seconds; ``similar_to`` is a request: all
+        questions of its scope at a cosine of ``similarity`` (0.9) or above. Raises ValueError if
+        nothing is given (``clear()`` deletes all), TypeError for another name.
         """
-        given = (entry_id, model, tag, scope, key_prefix, older_than)
-        if all(value is None for value in given):
-            raise ValueError("invalidate() needs to be told what; clear() deletes everything")
-        namespace = self._path.namespace()
-        key = None
-        if entry_id is not None:
-            serving = EntryId.parse(entry_id)
-            if serving is None:
-                return 0
-            key = serving.record
-        if isinstance(scope, Request):
-            scope = scope.address(namespace).scope
-        return self._delete(
-            Selector(
-                namespace,
-                key=key,
-                model=model,
-                tag=tag,
-                scope=scope,
-                created_before=None if older_than is None else self._clock() - _age(older_than),
-                key_prefix=None if key_prefix is None else value_key(namespace, key_prefix),
-            )
-        )
+        wanted, namespace = Target(**target), self._path.namespace()
+        try:
+            selectors = list(wanted.selectors(self._path, namespace, self._clock()))
+        except Unavailable:
+            return 0
+        return sum(map(self._delete, selectors))
 
     ainvalidate = twin(invalidate)
 
@@ -309,7 +271,3 @@ class ResponseCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _age(age: float | timedelta) -> float:
-    return age.total_seconds() if isinstance(age, timedelta) else float(age)

@@ -227,6 +227,18 @@ class SemanticTier:
         except Unavailable:
             return
 
+    def similar(self, question: str, scope: str, similarity: float) -> list[str]:
+        """Return the keys of a scope's records whose questions are at or above a cosine."""
+        embedded = self._embed(question)
+        wanted = 16
+        while embedded is not None:
+            near = self._fuse.call(self._store.nearest, scope, *embedded, wanted)
+            found = [one.record.key for one in near if one.similarity >= similarity]
+            if len(found) < wanted:
+                return found
+            wanted *= 4
+        return []
+
     def describe(self, namespace: str) -> dict[str, Any]:
         """Return what a person wants to know of the policy and the embedder, as JSON values."""
         try:

@@ -233,6 +233,9 @@ def test_bump_makes_everything_under_a_tag_old(driver: Driver) -> None:
         ({"older_than": 3600}, {"plain", "other model", "other scope"}),
         ({"older_than": -1}, set()),
         ({"entry_id": "made up"}, {"plain", "other model", "other scope"}),
+        ({"similar_to": request(REPHRASED), "similarity": 0.8}, {"other model", "other scope"}),
+        ({"similar_to": request(OTHER)}, {"plain", "other model", "other scope"}),
+        ({"similar_to": request(), "tag": "b"}, {"plain", "other model", "other scope"}),
     ],
     ids=lambda value: str(value)[:30],
 )
