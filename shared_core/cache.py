@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
+from datetime import timedelta
 from typing import Any
 
 from shared_core.answer import Answers
@@ -18,6 +19,7 @@ from shared_core.data_path import DataPath
 from shared_core.events import Trace
 from shared_core.flights import Blocking, OnLoop, finish
 from shared_core.hop import Hop, twin
+from shared_core.invalidation import SIMILAR, Target
 from shared_core.options import Options, Seconds, seconds
 from shared_core.origin import opened, way_to
 from shared_core.record import Answer, Outcome
@@ -162,18 +164,28 @@ class ResponseCache:
         """Do as ``get_or_compute`` does; ``fn`` may be a coroutine function."""
         return await self._answers.value(OnLoop(self._hop), key, fn, ttl, tags)
 
-    def invalidate(self, **target: Any) -> int:
+    def invalidate(
+        self,
+        *,
+        entry_id: str | None = None,
+        model: str | None = None,
+        tag: str | None = None,
+        scope: Request | str | None = None,
+        key_prefix: str | None = None,
+        older_than: float | timedelta | None = None,
+        similar_to: Request | None = None,
+        similarity: float = SIMILAR,
+    ) -> int:
         """Delete the entries of this namespace that match all that is given; return how many.
 
-        ``entry_id`` is that of one; ``model``, ``tag`` are of many; ``scope`` is a request (all
-        answers given under its scope) or a scope digest; ``key_prefix`` is of keys given to
-        ``get_or_compute``; ``older_than`` is an age in seconds; ``similar_to`` is a request: all
-        questions of its scope at a cosine of ``similarity`` (0.9) or above. Raises ValueError if
-        nothing is given (``clear()`` deletes all), TypeError for another name.
+        ``scope`` is a request (all answers given under its scope) or a scope digest; ``key_prefix``
+        is of keys given to ``get_or_compute``; ``older_than`` is an age in seconds; ``similar_to``
+        is a request: all questions of its scope at a cosine of ``similarity`` or above. Raises
+        ValueError if nothing is given: ``clear()`` deletes all.
         """
-        wanted, namespace = Target(**target), self._path.namespace()
+        target = Target(entry_id, model, tag, scope, key_prefix, older_than, similar_to, similarity)
         try:
-            selectors = list(wanted.selectors(self._path, namespace, self._clock()))
+            selectors = target.selectors(self._path, self._clock())
         except Unavailable:
             return 0
         return sum(map(self._delete, selectors))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -16,7 +15,7 @@ SIMILAR = 0.9
 """The cosine from which a question is similar to another, unless told otherwise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """What ``ResponseCache.invalidate`` was told; entries must match all of it.
 
@@ -37,13 +36,14 @@ class Target:
         if all(one is None for one in (*given, self.older_than, self.similar_to)):
             raise ValueError("invalidate() needs to be told what; clear() deletes everything")
 
-    def selectors(self, path: DataPath, namespace: str, now: float) -> Iterator[Selector]:
-        """Yield the selectors whose entries are to go. Raises Unavailable."""
+    def selectors(self, path: DataPath, now: float) -> list[Selector]:
+        """Return the selectors whose entries are to go. Raises Unavailable."""
+        namespace = path.namespace()
         key = None
         if self.entry_id is not None:
             serving = EntryId.parse(self.entry_id)
             if serving is None:
-                return
+                return []
             key = serving.record
         scope = self.scope
         if isinstance(scope, Request):
@@ -62,12 +62,10 @@ class Target:
             key_prefix=None if prefix is None else value_key(namespace, prefix),
         )
         if self.similar_to is None:
-            yield selector
-            return
+            return [selector]
         if path.semantic is None:
-            return
+            return []
         address = self.similar_to.address(namespace)
         question = self.similar_to.question or ""
-        for found in path.semantic.similar(question, address.scope, self.similarity):
-            if key in (None, found):
-                yield replace(selector, key=found)
+        near = path.semantic.similar(question, address.scope, self.similarity)
+        return [replace(selector, key=one) for one in near if key in (None, one)]
