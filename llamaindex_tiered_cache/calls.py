@@ -9,10 +9,11 @@ Whatever fails in the cache is passed over and counted; what the model raises is
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from llamaindex_tiered_cache.responses import Delta
 from llamaindex_tiered_cache.serving import Serving
 from shared_core.cache import ResponseCache
 from shared_core.control import controls_of
@@ -28,11 +29,17 @@ _log = logging.getLogger("tiered_cache")
 class Form(Protocol[T]):
     """How one kind of response is written into answers, read from them and marked."""
 
-    def write(self, response: T) -> Answer | None:
-        """Return the answer that a response gives, None if it cannot be kept."""
+    def write(self, response: T, deltas: Sequence[Delta] | None = None) -> Answer | None:
+        """Return the answer that a response gives, None if it cannot be kept.
+
+        ``deltas`` are those of the stream that the response ended.
+        """
 
     def read(self, answer: Answer, serving: Serving) -> T:
         """Build a new response. Raises ValueError if the answer cannot be read."""
+
+    def chunks(self, answer: Answer, serving: Serving) -> Iterator[T]:
+        """Build the chunks of a stream. Raises ValueError, at once, if it cannot be read."""
 
     def fresh(self, response: T, entry_id: str | None) -> T:
         """Note under which id the model's own response is kept."""
@@ -138,8 +145,7 @@ def run(call: Call[T], compute: Callable[[], T]) -> T:
         if response is not None:
             return response
     response = compute()
-    _replace(call, response)
-    return response
+    return call.form.fresh(response, keep(call, call.form.write(response)))
 
 
 async def arun(call: Call[T], compute: Callable[[], Awaitable[T]]) -> T:
@@ -154,10 +160,38 @@ async def arun(call: Call[T], compute: Callable[[], Awaitable[T]]) -> T:
         response = attempt.after(error)
         if response is not None:
             return response
-    return await compute()
+    response = await compute()
+    return call.form.fresh(response, await akeep(call, call.form.write(response)))
+
+
+def keep(call: Call[T], answer: Answer | None) -> str | None:
+    """Store the answer of a call that was not looked up here; return its entry id."""
+    if answer is None:
+        call.cache.count_error("unstorable")
+        return None
+    try:
+        with call.cache.control(**call.controls()):
+            return call.cache.store(call.request, answer)
+    except Exception as error:
+        call.pass_over("store", error)
+        return None
+
+
+async def akeep(call: Call[T], answer: Answer | None) -> str | None:
+    """Do as ``keep`` does; the event loop is not blocked."""
+    if answer is None:
+        call.cache.count_error("unstorable")
+        return None
+    try:
+        with call.cache.control(**call.controls()):
+            return await call.cache.astore(call.request, answer)
+    except Exception as error:
+        call.pass_over("store", error)
+        return None
 
 
 def _entry_id(trace: Trace) -> str | None:
-    """Return the id of what was stored last: nested calls store before the call around them."""
-    stored = [event.entry_id for event in trace.events if isinstance(event, StoreEvent)]
-    return stored[-1] if stored else None
+    """Return the id under which this call's answer was stored; calls inside it store others."""
+    keys = [event.key for event in trace.events if isinstance(event, LookupEvent)]
+    stored = [event for event in trace.events if isinstance(event, StoreEvent)]
+    return next((event.entry_id for event in reversed(stored) if event.key == keys[0]), None)

@@ -126,34 +126,35 @@ def plain(value: Any) -> Any:
     Raises Unstable for what has no identity beyond this process, ValueError or TypeError for what
     does not say its own JSON form.
     """
-    match value:
-        case None | bool() | int() | float() | str() if not isinstance(value, Enum):
-            return value
-        case Enum():
-            return plain(value.value)
-        case bytes():
-            return {"bytes": value.hex()}
-        case Mapping():
-            return {str(name): plain(item) for name, item in value.items()}
-        case list() | tuple():
-            return [plain(item) for item in value]
-        case set() | frozenset():
-            return sorted(map(plain, value))
-        case type() if issubclass(value, BaseModel):
-            return value.model_json_schema()
-        case _:
-            return _of_object(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return _of_object(value)
 
 
 def _of_object(value: Any) -> Any:
     metadata = getattr(value, "metadata", None)
-    if callable(spec := getattr(metadata, "to_openai_tool", None)):
-        return plain(spec(skip_length_check=True))
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if callable(value):
-        return {"function": function_name(value)}
-    raise Unstable(type(value).__qualname__)
+    match value:
+        case Enum():
+            found = plain(value.value)
+        case bytes():
+            found = {"bytes": value.hex()}
+        case set() | frozenset():
+            found = sorted(map(plain, value))
+        case type() if issubclass(value, BaseModel):
+            found = value.model_json_schema()
+        case _ if callable(spec := getattr(metadata, "to_openai_tool", None)):
+            found = plain(spec(skip_length_check=True))
+        case BaseModel():
+            found = value.model_dump(mode="json")
+        case _ if callable(value):
+            found = {"function": function_name(value)}
+        case _:
+            raise Unstable(type(value).__qualname__)
+    return found
 
 
 def function_name(function: Callable[..., Any], owner: object = None) -> str:

@@ -54,9 +54,11 @@ def has_default_prompting(llm: LLM) -> bool:
 def _prompting(llm: LLM, system: str | None) -> dict[str, Any]:
     """Return what an LLM object itself may do to messages and prompts, beyond the default."""
     found: dict[str, Any] = {}
-    if llm.messages_to_prompt not in (None, generic_messages_to_prompt):
+    if llm.messages_to_prompt is not None and (
+        llm.messages_to_prompt is not generic_messages_to_prompt
+    ):
         found["messages_to_prompt"] = function_name(llm.messages_to_prompt, llm)
-    if not has_default_prompting(llm):
+    if llm.completion_to_prompt is not None and not has_default_prompting(llm):
         found["completion_to_prompt"] = function_name(llm.completion_to_prompt, llm)
     if llm.system_prompt and llm.system_prompt != system:
         # predict() puts it into the messages; some classes add it in their endpoints

@@ -56,15 +56,16 @@ def split(text: str) -> Split:
     if given is not None and (start := text.rfind(given)) >= 0:
         rest = [text[:start], text[start + len(given) :]]
         if rest == ["", ""]:
-            return Split(given, None, _why_exact_only(given))
+            return Split(given, None, why_exact_only(given))
         if _VERDICT.search("".join(rest)):
             # The prompt of a judge: its "question" is an answer, where every word counts.
             return Split(given, rest, "verdict")
-        return Split(given, rest, _why_exact_only(given))
-    return Split(text, None, _why_exact_only(text))
+        return Split(given, rest, why_exact_only(given))
+    return Split(text, None, why_exact_only(text))
 
 
-def _why_exact_only(text: str) -> str | None:
+def why_exact_only(text: str) -> str | None:
+    """Return why a text is no question alone, as a ``Miss.reason``, or None."""
     if _OBSERVATION.match(text):
         return "not_user_text"  # what a tool said, in the prompt format of ReAct
     text = text.strip()

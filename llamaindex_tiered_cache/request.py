@@ -36,9 +36,7 @@ def chat_request(llm: LLM, messages: Sequence[ChatMessage], call: Mapping[str, A
         return _uncacheable(llm)
 
 
-def completion_request(
-    llm: LLM, prompt: str, formatted: bool, call: Mapping[str, Any]
-) -> Request:
+def completion_request(llm: LLM, prompt: str, formatted: bool, call: Mapping[str, Any]) -> Request:
     """Build the request of a completion endpoint, as ``chat_request`` does."""
     context: dict[str, Any] = {"form": "completion"}
     try:

@@ -117,10 +117,12 @@ def _replayed(last: Response, deltas: Sequence[Any]) -> Iterator[Response]:
 
 
 def _partial(last: Response, said: str, delta: str | None, more: dict[str, Any]) -> Response:
+    update: dict[str, Any] = {"delta": delta, "additional_kwargs": more, "logprobs": None}
     if isinstance(last, ChatResponse):
-        message = ChatMessage(role=last.message.role, content=said)
-        return ChatResponse(message=message, delta=delta, additional_kwargs=more)
-    return CompletionResponse(text=said, delta=delta, additional_kwargs=more)
+        update["message"] = ChatMessage(role=last.message.role, content=said)
+    else:
+        update["text"] = said
+    return last.model_copy(update=update)
 
 
 def _body(answer: Answer) -> dict[str, Any] | None:
@@ -139,8 +141,8 @@ _HEAD = json.dumps({"v": FORMAT}, separators=(",", ":"))[:-1]
 def _of_text(answer: Answer, kind: type[Response]) -> Response:
     if issubclass(kind, ChatResponse):
         message = ChatMessage(role=MessageRole.ASSISTANT, content=answer.text)
-        return kind(message=message)
-    return kind(text=answer.text)
+        return kind.model_validate({"message": message})
+    return kind.model_validate({"text": answer.text})
 
 
 def _dump(
@@ -178,7 +180,7 @@ def _dump_message(message: ChatMessage) -> dict[str, Any]:
 
 def _load(body: Mapping[str, Any]) -> ChatResponse | CompletionResponse:
     logprobs = body.get("logprobs")
-    more = {
+    more: dict[str, Any] = {
         "raw": body.get("raw"),
         "delta": body.get("delta"),
         "additional_kwargs": body.get("more") or {},
@@ -219,7 +221,7 @@ def _answer(
     calls: bool,
 ) -> Answer:
     message = response.message if isinstance(response, ChatResponse) else None
-    text = message.content or "" if message else response.text
+    text = (message.content or "") if message else getattr(response, "text", "")
     said = text if deltas is None else "".join(delta or "" for delta, _ in deltas)
     blocks = message.blocks if message else []
     special = any(not isinstance(block, (TextBlock, ThinkingBlock)) for block in blocks)

@@ -42,7 +42,9 @@ def usage_of(response: ChatResponse | CompletionResponse) -> dict[str, int] | No
 def without_usage(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields without token counts."""
     return {
-        name: value for name, value in fields.items() if name not in _COUNTS and name not in _HOLDERS
+        name: value
+        for name, value in fields.items()
+        if name not in _COUNTS and name not in _HOLDERS
     }
 
 
@@ -62,4 +64,6 @@ def finish_reason_of(response: ChatResponse | CompletionResponse) -> str | None:
 def _get(source: Any, name: str) -> Any:
     if isinstance(source, Mapping):
         return source.get(name)
-    return None if source is None or isinstance(source, (str, type)) else getattr(source, name, None)
+    return (
+        None if source is None or isinstance(source, (str, type)) else getattr(source, name, None)
+    )

@@ -43,6 +43,15 @@ class Options:
     stays in the message ``encryption_key``  Fernet key for question and answer at rest ``hooks``
     callables given each ``LookupEvent``
 
+    On Redis alone:
+
+    ``index``           "flat" (the default): exact search; "hnsw": a graph, for very many entries
+                        in one scope
+    ``precision``       "float32" (the default) or "float16", of the vectors in the server
+    ``client``          a ``redis.Redis`` or ``RedisCluster`` of the app's: says where the server is
+                        and how to log in; the connections are the cache's own
+    ``ssl``             of TLS: redis-py's options without their "ssl_", such as ``ca_certs``
+
     Raises ValueError for a value that makes no sense, naming it and the remedy.
     """
 
@@ -62,6 +71,10 @@ class Options:
     hit_usage: Literal["mark", "keep"] = "mark"
     encryption_key: str | bytes | None = None
     hooks: Iterable[Hook] = ()
+    index: Literal["flat", "hnsw"] | None = None
+    precision: Literal["float32", "float16"] | None = None
+    client: Any = None
+    ssl: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Options:
@@ -79,6 +92,12 @@ class Options:
             raise ValueError(f"namespace must be a text that is not empty, not {self.namespace!r}")
         _choose("load", self.load, ("lazy", "background"))
         _choose("hit_usage", self.hit_usage, ("mark", "keep"))
+        _choose("index", self.index, ("flat", "hnsw", None))
+        _choose("precision", self.precision, ("float32", "float16", None))
+        if self.ssl is not None and not isinstance(self.ssl, Mapping):
+            raise ValueError(
+                "ssl must be a mapping such as {'ca_certs': '/etc/ssl/redis.pem'}, or None"
+            )
         for name in ("semantic", "coalesce", "shadow"):
             _choose(name, getattr(self, name), (True, False))
         for name in ("timeout", "lease"):
@@ -103,6 +122,11 @@ class Options:
     def policy(self) -> Policy:
         """Return the threshold as a policy."""
         return _policy(self.threshold)
+
+    def of_store(self) -> dict[str, Any]:
+        """Return what the store is told."""
+        names = ("max_entries", "timeout", "index", "precision", "client", "ssl")
+        return {name: getattr(self, name) for name in names}
 
     def chosen_guard(self) -> Guard | None:
         """Return the guard to ask, or None. Raises ValueError for what is none."""

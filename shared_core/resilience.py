@@ -9,6 +9,7 @@ tries it again.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,9 @@ FAILURES_TO_OPEN = 5
 REST_S = 1.0
 """How long a part that is down is left alone before one call tries it again."""
 
+QUIET_S = 60.0
+"""How often refusals of a part that works are logged at most."""
+
 
 class Unavailable(Exception):
     """A part failed, or rests after failing; already counted and logged."""
@@ -34,7 +38,9 @@ class Fuse:
     """Lets calls through to one part; opens when it fails, closes when it works again.
 
     ``count`` is given the name of each error. An exception with a true attribute ``down`` opens the
-    fuse at once, others on the fifth in a row.
+    fuse at once, for as many seconds as its attribute ``rest`` says, if it has one. One whose
+    ``down`` is False never does: the part works and refuses this alone, as a full store does.
+    Others open it on the fifth in a row.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Fuse:
         self._part, self._count, self._rest, self._clock = part, count, rest, clock
         self._failures = 0
         self._open_until: float | None = None
+        self._quiet_until = -math.inf
         self._lock = threading.Lock()
         renew_after_fork(self)
 
@@ -88,12 +95,19 @@ class Fuse:
 
     def _failed(self, error: Exception) -> None:
         self._count(self._part)
+        down = getattr(error, "down", None)
         with self._lock:
-            self._failures += 1
-            first = self._failures == 1
-            if getattr(error, "down", False) or self._failures >= FAILURES_TO_OPEN:
-                self._open_until = self._clock() + self._rest
-        log = logger.warning if first else logger.debug
+            now = self._clock()
+            if down is False:
+                new = now >= self._quiet_until
+                self._quiet_until = now + QUIET_S if new else self._quiet_until
+            else:
+                self._failures += 1
+                new = self._failures == 1
+                if down or self._failures >= FAILURES_TO_OPEN:
+                    rest = getattr(error, "rest", None)
+                    self._open_until = now + (self._rest if rest is None else rest)
+        log = logger.warning if new else logger.debug
         log(
             "%s failed, the cache goes on without it: %s: %s",
             self._part,

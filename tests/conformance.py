@@ -45,8 +45,21 @@ def keys_near(store: Store, vector: Any, k: int, scope: str = "scope") -> list[s
     return [neighbour.record.key for neighbour in store.nearest(scope, SPACE, vector, k)]
 
 
+def scanned(store: Store, prefix: str) -> list[str]:
+    found: list[str] = []
+    cursor = ""
+    while True:
+        keys, cursor = store.scan(prefix, cursor)
+        found += keys
+        if not cursor:
+            return found
+
+
 class StoreConformance:
-    """What every store does. ``open_one(max_entries=None)`` opens an empty store on ``clock``."""
+    """What every store does. ``open_one(**options)`` opens an empty store on ``clock``.
+
+    A store whose server has a clock of its own gives a ``clock`` that moves that one along.
+    """
 
     @pytest.fixture
     def clock(self) -> FakeClock:
@@ -241,48 +254,6 @@ class StoreConformance:
                 best = sorted(there, key=lambda key: -float(there[key] @ query))[:4]
                 assert keys_near(store, query, 4) == best
 
-    # Size
-
-    def test_the_limit_holds_right_after_every_put(self, open_one: Callable[..., Store]) -> None:
-        store = open_one(max_entries=3)
-        for i in range(10):
-            store.put(record(f"{i}", unit(1, i, 0)))
-            assert store.info().entries == min(i + 1, 3)
-        assert [key for key in map(str, range(10)) if store.get(key)] == ["7", "8", "9"]
-        assert sorted(keys_near(store, unit(1, 0, 0), 9)) == ["7", "8", "9"]
-
-    def test_a_limit_of_one_keeps_the_newest(self, open_one: Callable[..., Store]) -> None:
-        store = open_one(max_entries=1)
-        for key in "ab":
-            store.put(record(key))
-        assert store.get("a") is None
-        assert store.get("b") is not None
-
-    @pytest.mark.parametrize("use", ["get", "nearest", "put"])
-    def test_the_least_recently_used_goes_first(
-        self, open_one: Callable[..., Store], use: str
-    ) -> None:
-        store = open_one(max_entries=3)
-        vectors = {"a": unit(1, 0, 0), "b": unit(0, 1, 0), "c": unit(0, 0, 1)}
-        for key, vector in vectors.items():
-            store.put(record(key, vector))
-        match use:
-            case "get":
-                store.get("a")
-            case "nearest":
-                assert keys_near(store, unit(1, 0.3, 0.2), 3) == ["a", "b", "c"]
-            case "put":
-                store.put(record("a", vectors["a"]))
-        store.put(record("d"))
-        store.put(record("e"))
-        assert [key for key in "abcde" if store.get(key)] == ["a", "d", "e"]
-
-    def test_a_replacement_evicts_nothing(self, open_one: Callable[..., Store]) -> None:
-        store = open_one(max_entries=2)
-        for key in "abbb":
-            store.put(record(key))
-        assert store.get("a") is not None
-
     # Tags and deletion
 
     def test_a_bump_ends_all_that_was_put_before_and_nothing_after(self, store: Store) -> None:
@@ -400,8 +371,8 @@ class StoreConformance:
 
     def test_counters_start_at_zero_and_read_as_decimal_text(self, store: Store) -> None:
         assert store.increment({"a": 2, "b": -1}) == {"a": 2, "b": -1}
-        assert store.increment({"a": 10**20}) == {"a": 10**20 + 2}
-        assert store.get_many(["a", "b"]) == {"a": b"100000000000000000002", "b": b"-1"}
+        assert store.increment({"a": 10**17}) == {"a": 10**17 + 2}
+        assert store.get_many(["a", "b"]) == {"a": b"100000000000000002", "b": b"-1"}
 
     def test_an_expired_counter_starts_again_and_a_living_one_keeps_its_end(
         self, store: Store, clock: FakeClock
@@ -422,15 +393,8 @@ class StoreConformance:
     def test_a_scan_returns_every_key_with_the_prefix(self, store: Store) -> None:
         expected = {f"p:{i}" for i in range(2_500)} | {"p:", "p:ž", "p:\U0010ffff"}
         store.put_many(dict.fromkeys([*expected, "o", "q", "p", ""], b""))
-        found: list[str] = []
-        cursor = ""
-        while True:
-            keys, cursor = store.scan("p:", cursor)
-            found += keys
-            if not cursor:
-                break
-        assert set(found) == expected
-        assert set(store.scan("", "")[0]) >= {""}
+        assert set(scanned(store, "p:")) == expected
+        assert set(scanned(store, "")) == {*expected, "o", "q", "p", ""}
 
     def test_expired_values_are_removed_by_later_writes(
         self, store: Store, clock: FakeClock
@@ -492,3 +456,47 @@ class StoreConformance:
             store.get("k")
         with pytest.raises(StoreError, match="closed"):
             store.put(record())
+
+
+class BoundedStoreConformance(StoreConformance):
+    """What a store does that keeps ``max_entries`` itself."""
+
+    def test_the_limit_holds_right_after_every_put(self, open_one: Callable[..., Store]) -> None:
+        store = open_one(max_entries=3)
+        for i in range(10):
+            store.put(record(f"{i}", unit(1, i, 0)))
+            assert store.info().entries == min(i + 1, 3)
+        assert [key for key in map(str, range(10)) if store.get(key)] == ["7", "8", "9"]
+        assert sorted(keys_near(store, unit(1, 0, 0), 9)) == ["7", "8", "9"]
+
+    def test_a_limit_of_one_keeps_the_newest(self, open_one: Callable[..., Store]) -> None:
+        store = open_one(max_entries=1)
+        for key in "ab":
+            store.put(record(key))
+        assert store.get("a") is None
+        assert store.get("b") is not None
+
+    @pytest.mark.parametrize("use", ["get", "nearest", "put"])
+    def test_the_least_recently_used_goes_first(
+        self, open_one: Callable[..., Store], use: str
+    ) -> None:
+        store = open_one(max_entries=3)
+        vectors = {"a": unit(1, 0, 0), "b": unit(0, 1, 0), "c": unit(0, 0, 1)}
+        for key, vector in vectors.items():
+            store.put(record(key, vector))
+        match use:
+            case "get":
+                store.get("a")
+            case "nearest":
+                assert keys_near(store, unit(1, 0.3, 0.2), 3) == ["a", "b", "c"]
+            case "put":
+                store.put(record("a", vectors["a"]))
+        store.put(record("d"))
+        store.put(record("e"))
+        assert [key for key in "abcde" if store.get(key)] == ["a", "d", "e"]
+
+    def test_a_replacement_evicts_nothing(self, open_one: Callable[..., Store]) -> None:
+        store = open_one(max_entries=2)
+        for key in "abbb":
+            store.put(record(key))
+        assert store.get("a") is not None

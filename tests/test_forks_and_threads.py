@@ -36,9 +36,11 @@ def in_child(work: Callable[[], bool]) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)])
 def cache(request: pytest.FixtureRequest, tmp_path: Path) -> ResponseCache:
     url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'answers.db'}"
+    if request.param == "redis":
+        url = str(request.getfixturevalue("redis_url"))
     return ResponseCache.open(url, embedder=fake_embed, threshold=0.8)
 
 

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared_core.stores import Selector, Store, epoch_key, open_store
-from tests.conformance import SPACE, FakeClock, StoreConformance, record, unit
+from tests.conformance import SPACE, BoundedStoreConformance, FakeClock, record, unit
 
 
-class TestMemory(StoreConformance):
+class TestMemory(BoundedStoreConformance):
     @pytest.fixture
     def open_one(self, clock: FakeClock) -> Callable[..., Store]:
         return lambda **options: open_store("memory://", clock=clock, **options)
@@ -26,7 +26,7 @@ class TestMemory(StoreConformance):
         assert other.get("k") is None
 
 
-class TestSqlite(StoreConformance):
+class TestSqlite(BoundedStoreConformance):
     @pytest.fixture
     def open_one(self, clock: FakeClock, tmp_path: Path) -> Iterator[Callable[..., Store]]:
         opened: list[Store] = []

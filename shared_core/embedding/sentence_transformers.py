@@ -7,6 +7,7 @@ weights.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -38,10 +39,11 @@ HUB_TIMEOUT_S = 10.0
 _NOT_NEEDED = ("*.bin", "*.h5", "*.msgpack", "*.onnx", "*.ot", "onnx/*", "openvino/*")
 _WEIGHTS_AND_SETTINGS = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 
-# A fork waits until no thread is inside an import or a load: a module that was half imported in the
-# parent stays half imported in the child, for ever.
+# A fork waits until no thread is inside a load or a model: what was half done there in the parent,
+# such as an import, would stay half done in the child, for ever. So does the end of the process,
+# which would tear a daemon thread out of C++ code and abort.
 _gate = threading.RLock()
-_forks_wait = False
+_gate_is_kept = False
 
 
 class SentenceTransformerEmbedder:
@@ -64,13 +66,11 @@ class SentenceTransformerEmbedder:
         self._lock = threading.Lock()
         self._runner: ThreadPoolExecutor | None = None
         self._forked = False
-        _hold_forks_back()  # here: a hook that is registered while another thread forks is half run
+        _keep_gate()  # here: a hook that is registered while another thread forks is half run
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        """Give the child a free lock and threads that are its own."""
-        if self._lock.locked():
-            self._model = None  # a thread that no longer exists was inside it
+        """Give the child a free lock and threads that are its own; it keeps the weights."""
         self._lock = threading.Lock()
         self._runner, self._forked = None, True
 
@@ -111,7 +111,8 @@ class SentenceTransformerEmbedder:
             with self._lock:
                 if self._model is None:
                     self._model = raising(LoadError, _load, self._source, self._device)
-                return raising(EmbedderError, function, self._model, *args)
+                with _gate:
+                    return raising(EmbedderError, function, self._model, *args)
 
         return self._in_own_thread(locked) if self._forked else locked()
 
@@ -191,14 +192,16 @@ def _load(source: str, device: str | None) -> Any:
     return _from_disk(source, device)
 
 
-def _hold_forks_back() -> None:
-    global _forks_wait  # noqa: PLW0603 - one hook per process, registered when first needed
+def _keep_gate() -> None:
+    global _gate_is_kept  # noqa: PLW0603 - one hook per process, registered when first needed
     with _gate:
-        if not _forks_wait and hasattr(os, "register_at_fork"):
+        if not _gate_is_kept:
+            atexit.register(_gate.acquire)
+        if not _gate_is_kept and hasattr(os, "register_at_fork"):
             os.register_at_fork(
                 before=_gate.acquire, after_in_parent=_gate.release, after_in_child=_gate.release
             )
-        _forks_wait = True
+        _gate_is_kept = True
 
 
 def _from_disk(source: str, device: str | None) -> Any:
@@ -210,7 +213,8 @@ def _from_disk(source: str, device: str | None) -> Any:
 
 
 def _download(name: str) -> None:
-    from huggingface_hub import snapshot_download
+    with _gate:
+        from huggingface_hub import snapshot_download
 
     with _no_progress_bars():
         snapshot_download(name, etag_timeout=HUB_TIMEOUT_S, ignore_patterns=list(_NOT_NEEDED))

@@ -147,7 +147,8 @@ class KeyValue(Protocol):
     def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """Add to integer values (absent counts as 0), all or none, and return the new ones.
 
-        They are read back with ``get_many`` as decimal text.
+        They are read back with ``get_many`` as decimal text. Integers of up to 18 digits are sure
+        to fit.
         """
 
 

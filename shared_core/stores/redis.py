@@ -3,38 +3,37 @@
     get      HGETALL                           nearest   FT.SEARCH, records in its reply
     put      one script: HSET, PEXPIRE, and the epochs of the tags, read where they are written
 
-A record is one hash: ``b`` its encoded self, ``i`` what selectors ask, ``e`` the epochs it was
-stored under; with a vector also its bytes, the scope and the end of its life, which are indexed.
+Each is one round trip. ``shared_core.stores.redis_names`` tells what lies where.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shared_core.codec import Codec, UndecodableError
-from shared_core.record import Answer, Neighbour, Record
-from shared_core.stores import Clock, Selector, StoreError, StoreInfo
+from shared_core.codec import Codec
+from shared_core.record import Neighbour, Record
+from shared_core.stores import Clock, Selector, StoreInfo
 from shared_core.stores.redis_address import RedisAddress
 from shared_core.stores.redis_connection import RedisConnection
 from shared_core.stores.redis_epochs import Epochs
 from shared_core.stores.redis_failures import IndexMissing, SearchMissing, WrongType
-from shared_core.stores.redis_index import (
-    EXPIRES,
-    FOR_EVER,
-    Found,
-    IndexKind,
-    Precision,
-    RedisIndex,
-    Space,
-    rows,
+from shared_core.stores.redis_index import Found, IndexKind, Precision, RedisIndex, Space, rows
+from shared_core.stores.redis_names import ALL_RECORDS, encoded, text
+from shared_core.stores.redis_record import (
+    BODY,
+    STAMPS,
+    fields_of,
+    indexed_fields,
+    record_of,
+    scope_text,
+    vector_bytes,
 )
-from shared_core.stores.redis_names import ALL_RECORDS, encoded, key_of, text
-from shared_core.stores.redis_scripts import BURY, PULL, PUSH, PUT
+from shared_core.stores.redis_removal import Death, RedisRemoval
+from shared_core.stores.redis_scripts import PULL, PUSH, PUT
 from shared_core.stores.redis_values import RedisValues, milliseconds
 
 if TYPE_CHECKING:
@@ -49,10 +48,8 @@ SPARE = 4
 LOOK_AGAIN_S = 60.0
 """How long a server without the search module is not asked for neighbours."""
 
-BATCH: Mapping[IndexKind, int] = {"flat": 100, "hnsw": 5}
-"""Records that one command deletes: it holds up other clients for less than some 15 ms."""
-
-DTYPES: Mapping[Precision, str] = {"float32": "<f4", "float16": "<f2"}
+FARTHEST = 2.5
+"""No cosine distance is larger; a NaN is not smaller."""
 
 
 class RedisStore:
@@ -78,7 +75,8 @@ class RedisStore:
         self._values = RedisValues(self._connection, _fresh)
         self._index = RedisIndex(self._connection, index, timeout)
         self._epochs = Epochs(self._connection)
-        self._kind, self._precision = index, precision
+        self._removal = RedisRemoval(self._connection, self._index, self._epochs, index, clock)
+        self._precision = precision
         self._codec = codec or Codec()
         self._clock = clock
         self._no_search_until = 0.0
@@ -96,28 +94,26 @@ class RedisStore:
             return None
         if not fields:
             return None
-        record = self._decode(fields)
+        record = record_of(fields, self._codec)
         if record is None or record.key != key:
-            self._bury(tag, [(name, b"b", fields.get(b"b", b""))])
+            self._removal.bury(tag, [(name, BODY, fields.get(BODY, b""))])
             return None
         if record.expires is not None and record.expires <= self._clock():
             return None
-        if not self._epochs.hold(tag, record, fields.get(b"e"), stands):
-            self._bury(tag, [(name, b"e", fields.get(b"e", b""))])
+        if not self._epochs.hold(tag, record, fields.get(STAMPS), stands):
+            self._removal.bury(tag, [(name, STAMPS, fields.get(STAMPS, b""))])
             return None
         return record
 
     def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
-        if self._searches_rest():
+        """Return the nearest as the protocol says; none while the server has no search module."""
+        if time.monotonic() < self._no_search_until:
             return []
-        import numpy as np
-
         tag, place = self._names.tag_of(scope), Space(space, len(vector), self._precision)
-        data = np.asarray(vector, DTYPES[self._precision]).tobytes()
+        data = vector_bytes(vector, self._precision)
         wanted = k + SPARE
         while True:
             try:
-                self._index.ensure(tag, place)
                 reply, stands = self._search(tag, place, scope, data, wanted)
             except SearchMissing as error:
                 self._rest_searches(error)
@@ -125,7 +121,7 @@ class RedisStore:
             candidates = list(rows(reply))
             found, dead = self._sort_out(tag, scope, space, candidates, stands)
             if dead:
-                self._bury(tag, dead)
+                self._removal.bury(tag, dead)
             if len(found) >= k or len(candidates) < wanted:
                 return found[:k]
             wanted *= 4  # the dead took places: look further
@@ -134,7 +130,9 @@ class RedisStore:
         self, tag: str, place: Space, scope: str, data: bytes, wanted: int
     ) -> tuple[Any, bytes | None]:
         """Search, and once more if somebody dropped the index."""
-        command = self._index.search(tag, place, _tag_text(scope), data, wanted, self._clock())
+        now = self._clock()
+        command = self._index.search(tag, place, scope_text(scope), data, wanted, now)
+        self._index.ensure(tag, place)
         try:
             return self._epochs.read_with(tag, *command)
         except IndexMissing:
@@ -144,109 +142,68 @@ class RedisStore:
 
     def _sort_out(
         self, tag: str, scope: str, space: str, candidates: Sequence[Found], stands: bytes | None
-    ) -> tuple[list[Neighbour], list[tuple[bytes, bytes, bytes]]]:
-        """Return the live neighbours, and of the dead: name, field and value that tell so."""
+    ) -> tuple[list[Neighbour], list[Death]]:
+        """Return the live neighbours, and the dead; scope and life are checked on the record."""
         found: list[Neighbour] = []
-        dead: list[tuple[bytes, bytes, bytes]] = []
+        dead: list[Death] = []
         now = self._clock()
         for one in candidates:
-            if b"b" not in one.fields:
+            if BODY not in one.fields:
                 continue  # expired a moment ago
-            record = self._decode(one.fields)
+            record = record_of(one.fields, self._codec)
             if record is None:
-                dead.append((one.name, b"b", one.fields[b"b"]))
-            elif not self._epochs.hold(tag, record, one.fields.get(b"e"), stands):
-                dead.append((one.name, b"e", one.fields.get(b"e", b"")))
+                dead.append((one.name, BODY, one.fields[BODY]))
+            elif not self._epochs.hold(tag, record, one.fields.get(STAMPS), stands):
+                dead.append((one.name, STAMPS, one.fields.get(STAMPS, b"")))
             elif (
-                record.scope == scope
-                and record.space == space
+                (record.scope, record.space) == (scope, space)
                 and (record.expires is None or record.expires > now)
-                and one.distance <= 3.0  # noqa: PLR2004 - at most 2; not a NaN
+                and one.distance < FARTHEST
             ):
                 # Rounding makes distances of -0.0000002.
                 similarity = min(1.0, max(-1.0, 1.0 - one.distance))
                 found.append(Neighbour(record, similarity))
         return found, dead
 
+    def _rest_searches(self, error: SearchMissing) -> None:
+        self._no_search_until = time.monotonic() + LOOK_AGAIN_S
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s cannot search vectors, only exact hits are served: it needs Redis 8, Redis "
+                "Stack, or the search module, and the right to use it (%s)",
+                self._connection.place,
+                error,
+            )
+
     def put(self, record: Record) -> None:
         tag = self._names.tag_of(record.key)
-        about = (record.namespace, record.model, record.scope, record.created, record.expires)
-        fields: list[Any] = ["b", self._codec.encode(record)]
-        fields += ["i", json.dumps([*about, record.tags], separators=(",", ":"))]
+        fields = fields_of(record, self._codec)
         if record.vector is not None:
-            fields += self._indexed_fields(tag, record, record.vector)
+            place = Space(record.space, len(record.vector), self._precision)
+            fields += indexed_fields(record, record.vector, place)
+            self._ensure_index(tag, place)
         life = "" if record.expires is None else milliseconds(record.expires - self._clock())
         epochs = self._epochs.names_of(record)
         names = [self._names.record(record.key), self._names.bumps(tag), *epochs]
         self._connection.run_script(tag, PUT, names, life, _fresh(), *fields)
         self._epochs.in_use |= bool(epochs)
 
-    def _indexed_fields(self, tag: str, record: Record, vector: Vector) -> list[Any]:
-        import numpy as np
-
-        place = Space(record.space, len(vector), self._precision)
-        if not (np.isfinite(vector).all() and vector.any()):
-            return []  # its distance to anything is no number
-        if not self._searches_rest():
+    def _ensure_index(self, tag: str, place: Space) -> None:
+        if time.monotonic() >= self._no_search_until:
             try:
                 self._index.ensure(tag, place)
-            except SearchMissing as error:
+            except SearchMissing as error:  # the exact tier goes on
                 self._rest_searches(error)
-        data = np.asarray(vector, DTYPES[self._precision]).tobytes()
-        expires = FOR_EVER if record.expires is None else record.expires
-        scope = _tag_text(record.scope)
-        return [place.vector_field, data, place.scope_field, scope, EXPIRES, repr(expires)]
 
     def delete(self, selector: Selector) -> int:
-        """Delete page by page: other clients are served between any two batches."""
-        if selector.key is not None:
-            tag = self._names.tag_of(selector.key)
-            return self._delete(tag, selector, [self._names.record(selector.key)])
-        live = 0
-        for tag in self._names.tags_of_namespace(selector.namespace):
-            pattern = self._names.records_pattern(
-                tag, selector.namespace, selector.key_prefix or ""
-            )
-            if self._kind == "hnsw" and selector == Selector(selector.namespace):
-                self._spare_the_graph(tag, pattern)
-            for names in self._connection.scan_all(tag, pattern):
-                live += self._delete(tag, selector, names)
-        return live
-
-    def _spare_the_graph(self, tag: str, pattern: bytes) -> None:
-        try:
-            records = sum(len(names) for names in self._connection.scan_all(tag, pattern))
-            self._index.drop_if_alone(tag, records)
-        except (SearchMissing, IndexMissing):
-            return
-
-    def _delete(self, tag: str, selector: Selector, names: Sequence[bytes]) -> int:
-        """Delete those of these records that match; return how many of them were alive."""
-        replies = self._connection.run_all(tag, [("HMGET", name, "i", "e") for name in names])
-        matching: list[bytes] = []
-        dead: set[bytes] = set()
-        now = self._clock()
-        for name, (about, stamps) in zip(names, replies, strict=True):
-            record = _outline(name, about)
-            if record is None or not selector.matches(record):
-                continue
-            matching.append(name)
-            expired = record.expires is not None and record.expires <= now
-            if expired or not self._epochs.hold(tag, record, stamps, None):
-                dead.add(name)
-        live = 0
-        batch = BATCH[self._kind]
-        for start in range(0, len(matching), batch):
-            some = matching[start : start + batch]
-            gone = int(self._connection.run(tag, "UNLINK", *some))
-            live += min(gone, sum(name not in dead for name in some))
-        return live
+        return self._removal.delete(selector)
 
     def load_state(self, ids: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
         found: dict[str, list[tuple[int, str]]] = {}
         for id, after in ids.items():
             tag, names = self._names.value_tag(id), self._names.label_keys(id)
-            last, labels = (*self._connection.run_script(tag, PULL, names, after), [])[:2]
+            last, labels = self._connection.run_script(tag, PULL, names, after)
             first = int(last) - len(labels) + 1
             found[id] = [(number, text(label)) for number, label in enumerate(labels, first)]
         return found
@@ -282,4 +239,7 @@ class RedisStore:
     def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         return self._values.increment(amounts)
 
-    def _decode(self, fields: Mapping[bytes, bytes]) -> Record | None: ...
+
+def _fresh() -> int:
+    """Return a number that no other process has: children of a fork would share a seed."""
+    return secrets.randbits(48)

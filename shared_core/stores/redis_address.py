@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -131,6 +131,9 @@ def without_login(url: str) -> str:
 
 
 def _of_one(url: str, tls: Mapping[str, Any]) -> RedisAddress:
+    path = urlsplit(url).path
+    if not (path.strip("/") if url.startswith("unix") else re.fullmatch(r"/?\d*", path)):
+        raise ValueError("no path of a socket, or no number of a database")
     pool = redis.ConnectionPool.from_url(url)  # parses, does not connect
     for name, _ in parse_qsl(url.partition("?")[2]):
         if not _is_kept(name):
@@ -139,10 +142,8 @@ def _of_one(url: str, tls: Mapping[str, Any]) -> RedisAddress:
 
 
 def _of_pool(pool: Any, tls: Mapping[str, Any]) -> RedisAddress:
-    login = _kept(pool.connection_kwargs) | tls
+    login = {**_kept(pool.connection_kwargs), **tls}
     if "path" in pool.connection_kwargs:
-        if not login.get("path"):
-            raise ValueError("no path of a socket")
         place = f"unix://{login['path']}?db={login.get('db', 0)}"
     else:
         scheme = "rediss" if "SSL" in pool.connection_class.__name__ else "redis"

@@ -69,7 +69,7 @@ class RedisConnection:
     def run_all(
         self, tag: str, commands: Sequence[Command], *, together: bool = False
     ) -> list[Any]:
-        """Run commands in one round trip, ``together``: in one transaction. The first error raises."""
+        """Run commands in one round trip (``together``: transaction); the first error raises."""
 
         def work(server: redis.Redis) -> list[Any]:
             with server.pipeline(transaction=together) as pipeline:

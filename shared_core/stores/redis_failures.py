@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,9 @@ LOGIN_REST_S = 30.0
 """How long a server that refuses the password is left alone: trying may lock the account."""
 
 BUSY = ("BUSY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ")
+_PIPELINED = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+"""What redis-py puts before the server's words: the command, with what it was to store."""
+
 ERRORS = (redis_errors.RedisError, RedisVLError)
 
 
@@ -28,8 +32,17 @@ class RedisFailure(StoreError):
         self.down, self.rest = down, rest
 
 
+class _Refusal(RedisFailure):
+    def __init__(self, text: str) -> None:
+        super().__init__(text, down=False)
+
+
 class SearchMissing(StoreError):
     """The server has no search module."""
+
+
+class WrongType(StoreError):
+    """A key holds what none of us put there."""
 
 
 class IndexMissing(StoreError):
@@ -52,7 +65,8 @@ def store_error(error: BaseException, secrets: Iterable[str] = ()) -> StoreError
     """Return what an error of Redis or RedisVL means."""
     if isinstance(error, RedisVLError) and isinstance(error.__cause__, redis_errors.RedisError):
         error = error.__cause__
-    words = str(error)
+    said = _PIPELINED.sub("", str(error))
+    words = said
     for secret in secrets:
         words = words.replace(secret, "***")
     words = f"{type(error).__name__}: {words}"
@@ -69,10 +83,10 @@ def store_error(error: BaseException, secrets: Iterable[str] = ()) -> StoreError
         ):
             return RedisFailure(words, down=True)
         case redis_errors.OutOfMemoryError() | redis_errors.ReadOnlyError():
-            return RedisFailure(words, down=False)
+            return _Refusal(words)
         case redis_errors.NoPermissionError():
-            return RedisFailure(words, down=False)
-    return _by_words(words, str(error))
+            return (SearchMissing if "'ft." in said.lower() else _Refusal)(words)
+    return _by_words(words, said)
 
 
 def _by_words(words: str, said: str) -> StoreError:
@@ -83,10 +97,8 @@ def _by_words(words: str, said: str) -> StoreError:
         return SearchMissing(words)
     if "no such index" in lower or "unknown index name" in lower:
         return IndexMissing(words)
-    if said.startswith(("MOVED ", "ASK ")):
-        return RedisFailure(f"{words}; for a cluster give redis+cluster://host:port", down=False)
-    if said.startswith(("OOM ", "READONLY ")) or "READONLY" in said:
-        return RedisFailure(words, down=False)
+    if said.startswith("WRONGTYPE "):
+        return WrongType(words)
     return RedisFailure(words)
 
 

@@ -1,6 +1,6 @@
 """Vectors in Redis: an index for each embedder, made through RedisVL by whoever needs it first.
 
-    (@scope:{digest} @x:[(now +inf])=>[KNN k @vector $vector]      one FT.SEARCH, records in its reply
+    FT.SEARCH (@scope:{digest} @x:[(now +inf])=>[KNN k @vector $vector]    records in its reply
 
 The scope is filtered inside the index, so that no other scope's neighbour takes a place. RedisVL
 builds schema and query; the query is run by redis-py, because RedisVL's own way decodes what comes
@@ -113,23 +113,28 @@ class RedisIndex:
         """Look again whether indexes are there."""
         self._ready = frozenset()
 
-    def drop_if_alone(self, tag: str, records: int) -> None:
+    def drop_if_alone(self, tag: str, records: int) -> bool:
         """Drop HNSW indexes that hold at most so many records: those that are to be deleted.
 
         To take a record out of an HNSW graph blocks the server for 1 to 3 ms; without the graph it
-        takes 5 us. The next search makes the index again.
+        takes 5 us. The next search makes the index again. Returns whether no such index is left.
         """
 
-        def work(server: redis.Redis) -> None:
+        def work(server: redis.Redis) -> bool:
+            left = False
             names = [str(bytes(name), "utf-8") for name in server.execute_command("FT._LIST")]
             for name in names:
                 if name.startswith(self._connection.names.index(tag, "")) and name.endswith("hnsw"):
                     info = server.execute_command("FT.INFO", name)
                     if int(info[info.index(b"num_docs") + 1]) <= records:
                         server.execute_command("FT.DROPINDEX", name)
+                    else:
+                        left = True
+            return not left
 
-        self._connection.at(tag, work)
+        gone = self._connection.at(tag, work)
         self.forget()
+        return gone
 
     def _name(self, tag: str, space: Space) -> str:
         return self._connection.names.index(tag, f"{space.vector_field}:{self._kind}")

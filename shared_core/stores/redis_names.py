@@ -2,7 +2,8 @@
 
     tlc:{0}:r1:ab12:KEY       a record, a hash       tlc:{0}:i1:SIGNATURE   an index of records
     tlc:{0}:v:KEY             a value                tlc:{0}:l:ID           labels, a list
-    tlc:{0}:bumps             changes with every bump                       tlc:{0}:n:ID  last number
+    tlc:{0}:bumps             a new number           tlc:{0}:n:ID           number of the last label
+                              with every bump
 
 On one server, and with its replicas, the hash tag is the same for all, so that one index serves
 every namespace. On a cluster it is the first digits of the namespace's digest: all that a namespace

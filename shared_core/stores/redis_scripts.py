@@ -70,7 +70,7 @@ PULL = Script("""
 -- KEYS: labels, number of the last. ARGV: the last number known
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')
 local new = last - tonumber(ARGV[1])
-if new <= 0 then return {last} end
+if new <= 0 then return {last, {}} end
 return {last, redis.call('LRANGE', KEYS[1], -new, -1)}
 """)
 """Return the number of the last label, and the labels that are new."""

@@ -6,7 +6,6 @@ Loaded by the first lookup, so that importing the package does not load numpy.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,20 +16,27 @@ from shared_core.thresholds.logistic import Array, Gaussian, fit, scores_left_ou
 from shared_core.thresholds.risk import NOTHING, Pool, Promise, choose
 
 D = len(NAMES)
+NOBODY = (0.0,) * (1 + D)
+GROUPS_KEPT = 10_000
+SURE = 3.0
+ARRIVALS_NEEDED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Figures of the policy that are not a user's business; README of the benchmark has the why."""
+    """Figures of the policy that are no user's business."""
 
-    window: int = 2000  # labels that the model is fitted to
-    arrivals: int = 500  # requests that say how scores are spread
-    pseudo: float = 10.0  # labels that the model's own estimate counts for
+    window: int = 1000  # labels that the model is fitted to
+    arrivals: int = 500  # requests that tell how scores are spread
+    pseudo: float = 40.0  # labels that the model's own estimate counts for in a pool
     least: int = 20  # labels of its own that a pool needs
-    flat: float = 0.01  # error that no score rules out, when labels stand for requests
-    alarm: float = 4.0  # standard deviations of surprise at which the past is dropped
-    surprise: int = 60  # labels that surprise is measured on, and that are kept then
+    flat: float = 0.002  # error that no score rules out
     most_between: int = 25  # labels between two fits, when there are many
+    change: float = 0.25  # how much oftener wrong a change of the world makes what was right
+    alarm: float = 8.0  # log-likelihood ratio at which a change is believed
+    doubt: float = 0.03  # least error that the watch on changes believes in
+    debt: float = 2.0  # right answers that a group owes after one that was surely right and wrong
+    stretch: float = 400.0  # hits after which a group that was never checked is surely checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +58,13 @@ class Model:
 
 
 class Ring:
-    """The newest rows of (size, d), in any order."""
+    """The newest rows of (size, d)."""
 
     def __init__(self, size: int, d: int) -> None:
         self._rows, self.added = np.zeros((size, d)), 0
+
+    def __len__(self) -> int:
+        return min(self.added, len(self._rows))
 
     def add(self, row: Sequence[float]) -> None:
         """Put a row in the place of the oldest."""
@@ -64,16 +73,68 @@ class Ring:
 
     def rows(self) -> Array:
         """Return the rows that are there, oldest first, as a copy."""
-        size = len(self._rows)
-        if self.added <= size:
-            return self._rows[: self.added].copy()
-        return np.roll(self._rows, -(self.added % size), axis=0)
+        size, added = len(self._rows), self.added
+        if added <= size:
+            return self._rows[:added].copy()
+        return np.roll(self._rows, -(added % size), axis=0)
 
     def keep(self, newest: int) -> None:
         """Drop all but the newest rows."""
-        kept = self.rows()[-newest:] if newest else self._rows[:0]
+        kept = self.rows()[len(self) - newest :]
         self._rows[: len(kept)] = kept
         self.added = len(kept)
+
+
+@dataclass(slots=True)
+class Watch:
+    """Notices that the world has changed: what was right is wrong more often than the scores say.
+
+    A one-sided CUSUM (Page 1954) of the likelihood of a change over none. ``since`` is the number of
+    labels since the change began, if there was one.
+    """
+
+    change: float
+    doubt: float
+    sum: float = 0.0
+    since: int = 0
+
+    def add(self, right: bool, score: float) -> None:
+        """Add a label whose candidate had this log-odds."""
+        error = max(self.doubt, 1 / (1 + math.exp(min(score, 30.0))))
+        changed = error + self.change * (1 - error)
+        self.sum += math.log((1 - changed) / (1 - error) if right else changed / error)
+        self.since += 1
+        if self.sum <= 0:
+            self.sum, self.since = 0.0, 0
+
+
+@dataclass(slots=True)
+class Groups:
+    """What is known of single answers: who owes right answers, and who was long not checked.
+
+    One wrong answer among many is no reason to stop serving the rest, but it is one to check that
+    very answer: it is served no more until ``debts`` of it are paid by right labels. ``unchecked``
+    counts hits since the latest label, in this process.
+    """
+
+    debts: dict[float, float] = field(default_factory=dict)
+    unchecked: dict[float, int] = field(default_factory=dict)
+
+    def label(self, group: float, right: bool, score: float, debt: float) -> None:
+        """Pay a part of the debt, or raise it if a likely answer was wrong."""
+        self.unchecked.pop(group, None)
+        owed = self.debts.pop(group, 0.0)
+        owed = owed - 1 if right else owed + debt * (score > SURE)
+        if owed > 0:
+            self.debts[group] = owed
+            if len(self.debts) > GROUPS_KEPT:
+                self.debts.pop(next(iter(self.debts)))
+
+    def serve(self, group: float) -> None:
+        """Count a hit."""
+        if len(self.unchecked) > GROUPS_KEPT:
+            self.unchecked.clear()
+        self.unchecked[group] = self.unchecked.get(group, 0) + 1
 
 
 @dataclass(slots=True)
@@ -83,16 +144,16 @@ class Learned:
     prior: Gaussian
     tuning: Tuning
     model: Model
+    watch: Watch
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    groups: Groups = field(default_factory=Groups)
     right: int = 0
     wrong: int = 0
-    alarms: int = 0
-    requests: int = 0
+    changes: int = 0
     since_fit: int = 0
-    surprises: deque[tuple[float, float]] = field(default_factory=deque)
-    labels: Ring = field(init=False)  # chance of being explored, right, values
+    labels: Ring = field(init=False)  # chance of having been explored, right, values
     feedback: Ring = field(init=False)  # score, right
-    arrivals: Ring = field(init=False)  # 1 if there was a candidate, values
+    arrivals: Ring = field(init=False)  # whether there was a candidate, values
 
     def __post_init__(self) -> None:
         self.labels = Ring(self.tuning.window, 2 + D)
@@ -102,95 +163,88 @@ class Learned:
     @classmethod
     def start(cls, prior: Gaussian, tuning: Tuning) -> Learned:
         """Return the state before any label."""
-        return cls(prior, tuning, Model(tuple(prior.mean.tolist())))
+        watch = Watch(tuning.change, tuning.doubt)
+        return cls(prior, tuning, Model(tuple(prior.mean.tolist())), watch)
 
     def arrive(self, values: Sequence[float] | None) -> None:
         """Count a request, and the evidence for its best candidate if it has one."""
-        self.requests += 1
-        self.arrivals.add([0.0] * (1 + D) if values is None else (1.0, *values))
+        self.arrivals.add(NOBODY if values is None else (1.0, *values))
 
-    def add(self, right: bool, score: float, chance: float, values: Sequence[float]) -> None:
-        """Add a label of a candidate that was explored with this chance."""
-        self.right, self.wrong = self.right + right, self.wrong + (not right)
+    def add(self, right: bool, case: Sequence[float]) -> None:
+        """Add a label with what ``Verified.decide`` gave as evidence."""
+        score, chance, group, *values = case
         self.labels.add((chance, float(right), *values))
-        self.since_fit += 1
-        self._watch(score, right)
+        if group:
+            self.groups.label(group, right, score, self.tuning.debt)
+        self._count(right, score)
 
-    def add_feedback(self, right: bool, score: float | None) -> None:
+    def add_feedback(self, right: bool, score: float) -> None:
         """Add a label of which no more than the score is known."""
-        self.right, self.wrong = self.right + right, self.wrong + (not right)
-        if score is not None:
-            self.feedback.add((score, float(right)))
-            self.since_fit += 1
-            self._watch(score, right)
+        self.feedback.add((score, float(right)))
+        self._count(right, score)
 
-    def _watch(self, score: float, right: bool) -> None:
-        """Drop the past when the latest labels are more often wrong than the model can explain."""
-        self.surprises.append((1 / (1 + math.exp(min(score, 30.0))), 1.0 - right))
-        if len(self.surprises) > self.tuning.surprise:
-            self.surprises.popleft()
-        excess = sum(wrong - expected for expected, wrong in self.surprises)
-        spread = sum(expected * (1 - expected) for expected, _ in self.surprises)
-        if excess > self.tuning.alarm * math.sqrt(spread + 1):
-            self.alarms += 1
-            self.labels.keep(len(self.surprises))
+    def _count(self, right: bool, score: float) -> None:
+        self.right, self.wrong = self.right + right, self.wrong + (not right)
+        self.since_fit += 1
+        self.watch.add(right, score)
+        if self.watch.sum > self.tuning.alarm:
+            self.changes += 1
+            self.labels.keep(min(len(self.labels), self.watch.since))
             self.feedback.keep(0)
-            self.surprises.clear()
+            self.watch.sum, self.watch.since = 0.0, 0
             self.model = Model(self.model.weights)
             self.since_fit = self.tuning.window
 
     @property
     def is_due(self) -> bool:
         """Tell whether enough labels came since the last fit."""
-        known = min(self.labels.added, self.tuning.window)
-        return self.since_fit >= min(self.tuning.most_between, max(5, known // 10))
+        return self.since_fit >= min(self.tuning.most_between, max(5, len(self.labels) // 10))
 
 
 def refit(state: Learned, promise: Promise, noise: float) -> Model:
     """Fit the weights to the labels, and plan what to serve."""
     rows = state.labels.rows()
     right, values = rows[:, 1], rows[:, 2:]
-    start = np.asarray(state.model.weights)
-    fitted = fit(values, right, state.prior, start, steps=3)
+    fitted = fit(values, right, state.prior, np.asarray(state.model.weights), steps=3)
     scores = scores_left_out(fitted, values, right)
-    told = state.feedback.rows()
-    arrived = state.arrivals.rows()
-    there = arrived[:, 0] > 0
-    seen = arrived[there, 1:] @ fitted.weights
-    pools = pool(
-        np.concatenate([scores, told[:, 0]]),
-        np.concatenate([right, told[:, 1]]),
-        seen,
-        max(1, len(arrived)),
-        state.tuning,
-        noise,
-    )
+    arrived, told = state.arrivals.rows(), state.feedback.rows()
+    if len(arrived) >= ARRIVALS_NEEDED:
+        seen, shares = arrived[:, 1:] @ fitted.weights, np.ones(len(arrived))
+        seen[arrived[:, 0] == 0] = -np.inf
+    else:  # a young process: labels stand for requests, each for those that were not explored too
+        seen, shares = scores, 1 / rows[:, 0]
+    known = np.concatenate([scores, told[:, 0]]), np.concatenate([right, told[:, 1]])
+    pools = pool(*known, seen, shares, state.tuning, noise)
     return Model(tuple(fitted.weights.tolist()), choose(pools, promise), tuple(pools))
 
 
 def pool(
-    scores: Array, right: Array, seen: Array, requests: int, tuning: Tuning, noise: float
+    scores: Array, right: Array, seen: Array, shares: Array, tuning: Tuning, noise: float
 ) -> list[Pool]:
-    """Pool labels and arrivals above each of some thirty thresholds, highest first."""
-    order = np.argsort(-scores)
-    scores, right = scores[order], right[order]
+    """Pool labels and arrivals above each of some thirty thresholds, highest first.
+
+    ``scores`` and ``right`` (n,) are those of the labels, ``seen`` (m,) the scores of arrivals, each
+    of which counts ``shares`` (m,). ``noise`` of the labels are expected to say the opposite.
+    """
+    order, arrival = np.argsort(-scores), np.argsort(-seen)
+    scores, right, seen, shares = scores[order], right[order], seen[arrival], shares[arrival]
     expected = np.cumsum(1 - sigmoid(scores) + tuning.flat)
     wrong = np.cumsum(1 - right)
-    seen = np.sort(seen)[::-1]
-    seen_expected = np.concatenate([[0.0], np.cumsum(1 - sigmoid(seen) + tuning.flat)])
+    count = np.concatenate([[0.0], np.cumsum(shares)])
+    seen_expected = np.concatenate([[0.0], np.cumsum(shares * (1 - sigmoid(seen) + tuning.flat))])
     pools, at = [], tuning.least
     while at <= len(scores):
         threshold = float(scores[at - 1])
         above = int(np.searchsorted(-seen, -threshold, side="right"))
         of_labels = float(expected[at - 1]) / at
-        of_seen = float(seen_expected[above]) / above if above else of_labels
-        known = max(0.0, (float(wrong[at - 1]) - noise * at) / (1 - 2 * noise))
+        of_seen = float(seen_expected[above] / count[above]) if above else of_labels
+        known = max(0.0, float(wrong[at - 1]) - noise * at) / (1 - 2 * noise)
         pools.append(
             Pool(
                 threshold,
                 at + tuning.pseudo,
-                known + tuning.pseudo * (of_labels - tuning.flat),
-                (above + 1) / (requests + 1),
+                known + tuning.pseudo * of_labels,
+                float((count[above] + 1) / (count[-1] + 1)),
                 of_seen / of_labels,
             )
         )

@@ -16,7 +16,8 @@ from shared_core.thresholds.risk import NOTHING, Per, Promise, interval
 if TYPE_CHECKING:
     from shared_core.thresholds.learned import Learned
 
-FLOOR = 0.5
+FLOOR = 0.4
+ALERT = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class Verified:
     per: Per = "hit"
     prior: Prior | None = None
     label_noise: float = 0.0
-    audit: float = 0.02
-    confidence: float = 0.9
+    audit: float = 0.01
+    confidence: float = 0.75
     tuning: Any = None
     k = 10
     learns = True
@@ -43,24 +44,31 @@ class Verified:
         state.arrive(None if best is None else best.values)
         if best is None:
             return Skip("guard" if near else "threshold" if candidates else "absent")
-        model = state.model
+        model, group = state.model, mark(best.group)
         score = model.score(best.values)
-        served = score >= model.threshold
-        chance = self.audit if served else 1.0
-        evidence = (round(score, 4), chance, *best.values)
-        if served and rng.random() >= self.audit:
+        served = score >= model.threshold and group not in state.groups.debts
+        chance = 1.0
+        if served:
+            chance = min(1.0, self.audit + ALERT * (state.watch.sum / state.tuning.alarm) ** 2 + state.groups.unchecked.get(group, 0) / state.tuning.stretch)
+        evidence = (round(score, 4), chance, group, *best.values)
+        if served and rng.random() >= chance:
+            if group: state.groups.serve(group)
             return Serve(best.index, evidence, round(score, 4))
         return Explore(best.index, evidence)
 
     def learn(self, state: Learned, label: Label) -> Learned:
         from shared_core.thresholds.learned import refit
 
-        if len(label.evidence) == 2 + len(NAMES):
-            score, chance, *values = label.evidence
-            state.add(label.right, score, chance, values)
+        if len(label.evidence) == 3 + len(NAMES):
+            state.add(label.right, label.evidence)
         else:
             state.add_feedback(label.right, label.score)
         if state.is_due:
             state.since_fit = 0
             state.model = refit(state, Promise(self.max_error, self.per, self.confidence), self.label_noise)
         return state
+
+from hashlib import blake2b
+def mark(group):
+    if not group or group[0]=="#": return 0.0
+    return float(int.from_bytes(blake2b(group.encode("utf-8", "surrogatepass"), digest_size=6).digest(), "big"))

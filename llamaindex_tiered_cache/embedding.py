@@ -1,0 +1,206 @@
+"""``CachedEmbedding``: an embedding model that embeds each text once."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, SerializeAsAny
+
+from llamaindex_tiered_cache.components import fields_of, plain
+from llamaindex_tiered_cache.opening import open_values
+from shared_core.cache import ResponseCache
+from shared_core.hop import Hop
+from shared_core.options import seconds
+from shared_core.request import canonical_json
+from shared_core.resilience import Fuse, Unavailable
+
+QUERY, TEXT = "query", "text"
+"""The two roles of a text; many models embed them differently."""
+
+
+class CachedEmbedding(BaseEmbedding):
+    """An embedding model whose vectors are kept, by model, role and text.
+
+        Settings.embed_model = CachedEmbedding(OpenAIEmbedding(), "sqlite:///embeddings.db")
+
+    Of a batch, each text that is not known is embedded once, in batches of the inner model's size.
+    Only what is embedded emits events. Vectors live as long as the cache's entries do (``ttl``).
+    Two models are one if their class and public fields are equal: give models of your own a
+    ``model_name``. A store that fails is passed over. ``cache`` is a ``ResponseCache`` or a URL.
+    """
+
+    embed_model: SerializeAsAny[BaseEmbedding] = Field(description="The model that embeds.")
+
+    _cache: ResponseCache = PrivateAttr()
+    _namespace: str = PrivateAttr()
+    _fuse: Fuse = PrivateAttr()
+    _hop: Hop = PrivateAttr()
+
+    def __init__(
+        self,
+        embed_model: BaseEmbedding,
+        cache: ResponseCache | str = "memory://",
+        *,
+        namespace: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(embed_model, BaseEmbedding):
+            raise ValueError(
+                "embed_model must be an embedding model of LlamaIndex, "
+                f"not {type(embed_model).__name__}"
+            )
+        of_inner = ("model_name", "embed_batch_size", "callback_manager", "num_workers")
+        fields: dict[str, Any] = {name: getattr(embed_model, name) for name in of_inner}
+        super().__init__(**{**fields, "embed_model": embed_model, **kwargs})
+        self._cache = open_values(cache)
+        self._namespace = namespace or self._cache.options.namespace
+        self._fuse = Fuse("embeddings", self._cache.count_error)
+        self._hop = Hop()
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name of the class in serialised form."""
+        return "CachedEmbedding"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "callback_manager":
+            self.embed_model.callback_manager = value  # the inner model is the one that reports
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.embed_model, self._cache, self._namespace)
+
+    def get_query_embedding(self, query: str) -> Embedding:
+        """Return the vector of a query."""
+        inner = self.embed_model
+        return self._embedded(QUERY, [query], lambda new: [inner.get_query_embedding(new[0])])[0]
+
+    async def aget_query_embedding(self, query: str) -> Embedding:
+        """Return the vector of a query."""
+
+        async def embed(new: list[str]) -> list[Embedding]:
+            return [await self.embed_model.aget_query_embedding(new[0])]
+
+        return (await self._aembedded(QUERY, [query], embed))[0]
+
+    def get_text_embedding(self, text: str) -> Embedding:
+        """Return the vector of a text."""
+        inner = self.embed_model
+        return self._embedded(TEXT, [text], lambda new: [inner.get_text_embedding(new[0])])[0]
+
+    async def aget_text_embedding(self, text: str) -> Embedding:
+        """Return the vector of a text."""
+
+        async def embed(new: list[str]) -> list[Embedding]:
+            return [await self.embed_model.aget_text_embedding(new[0])]
+
+        return (await self._aembedded(TEXT, [text], embed))[0]
+
+    def get_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[Embedding]:
+        """Return the vectors of texts, in their order."""
+        inner = self.embed_model
+        return self._embedded(
+            TEXT, texts, lambda new: inner.get_text_embedding_batch(new, show_progress, **kwargs)
+        )
+
+    async def aget_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[Embedding]:
+        """Return the vectors of texts, in their order."""
+        inner = self.embed_model
+        return await self._aembedded(
+            TEXT, texts, lambda new: inner.aget_text_embedding_batch(new, show_progress, **kwargs)
+        )
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return self.get_query_embedding(query)
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return await self.aget_query_embedding(query)
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return self.get_text_embedding(text)
+
+    def _embedded(
+        self, role: str, texts: Sequence[str], embed: Callable[[list[str]], list[Embedding]]
+    ) -> list[Embedding]:
+        keys = self._keys(role, texts)
+        known = self._read(keys)
+        new = [text for text in keys if text not in known]
+        if new:
+            fresh = dict(zip(new, embed(new), strict=True))
+            self._write(keys, fresh)
+            known |= fresh
+        return [list(known[text]) for text in texts]
+
+    async def _aembedded(
+        self,
+        role: str,
+        texts: Sequence[str],
+        embed: Callable[[list[str]], Awaitable[list[Embedding]]],
+    ) -> list[Embedding]:
+        keys = self._keys(role, texts)
+        known = await self._hop.run(self._read, keys)
+        new = [text for text in keys if text not in known]
+        if new:
+            fresh = dict(zip(new, await embed(new), strict=True))
+            await self._hop.run(self._write, keys, fresh)
+            known |= fresh
+        return [list(known[text]) for text in texts]
+
+    def _keys(self, role: str, texts: Sequence[str]) -> dict[str, str | None]:
+        """Return each text's key, None where the model has no identity beyond this process."""
+        try:
+            model = self._identity()
+        except (TypeError, ValueError):
+            return dict.fromkeys(texts)
+        head = canonical_json([self._namespace, model, role])
+        return {text: _key(head, text) for text in texts}
+
+    def _identity(self) -> Any:
+        kind = type(self.embed_model)
+        return [f"{kind.__module__}.{kind.__qualname__}", plain(fields_of(self.embed_model))]
+
+    def _read(self, keys: dict[str, str | None]) -> dict[str, Embedding]:
+        named = {key: text for text, key in keys.items() if key is not None}
+        if not named:
+            return {}
+        try:
+            values = self._fuse.call(self._cache.values.get_many, list(named))
+        except Unavailable:
+            return {}
+        return {named[key]: _vector(value) for key, value in values.items()}
+
+    def _write(self, keys: dict[str, str | None], fresh: dict[str, Embedding]) -> None:
+        items = {
+            key: array("d", vector).tobytes()  # float64: they come back equal
+            for text, vector in fresh.items()
+            if (key := keys[text]) is not None
+        }
+        ttl = self._cache.options.ttl
+        lifetime = None if ttl is None else seconds("ttl", ttl)
+        try:
+            if items:
+                forever = lifetime is None or lifetime == float("inf")
+                self._fuse.call(self._cache.values.put_many, items, None if forever else lifetime)
+        except Unavailable:
+            return
+
+
+def _key(head: str, text: str) -> str:
+    return "embedding:" + sha256(f"{head}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _vector(value: bytes) -> Embedding:
+    numbers: array[float] = array("d", value)
+    return numbers.tolist()
+
+
+def _restored(embed_model: BaseEmbedding, cache: ResponseCache, namespace: str) -> CachedEmbedding:
+    return CachedEmbedding(embed_model, cache, namespace=namespace)
