@@ -68,7 +68,7 @@ def answer_of(
         body = _dump(response, kept, deltas)
         payload = json.dumps(body, separators=(",", ":"), allow_nan=False)
         again = json.loads(payload)
-        if again != body or _dump(_load(again), kept, deltas) != body:
+        if again != body or not _is_equal(_load(again), response, kept, deltas):
             return None
     except _FAILURES:
         return None
@@ -168,9 +168,22 @@ def _dump(
     return body
 
 
+def _is_equal(
+    loaded: ChatResponse | CompletionResponse,
+    response: ChatResponse | CompletionResponse,
+    kept: Kept,
+    deltas: Sequence[Delta] | None,
+) -> bool:
+    if isinstance(loaded, ChatResponse) and isinstance(response, ChatResponse):
+        # JSON has no NaN, and its absence would be equal to itself
+        if loaded.message.blocks != response.message.blocks:
+            return False
+    return _dump(loaded, kept, deltas) == _dump(response, kept, deltas)
+
+
 def _dump_message(message: ChatMessage) -> dict[str, Any]:
     more = dict(message.additional_kwargs)
-    if _calls(message):
+    if _has_call_blocks(message):
         more.pop("tool_calls", None)  # the provider's objects for what the blocks say already
     if type(message) is not ChatMessage:
         raise TypeError(f"{type(message).__name__} is not LlamaIndex's own message")
@@ -207,8 +220,12 @@ def _loaded(body: Mapping[str, Any], kind: type[Response]) -> Response:
     return response
 
 
+def _has_call_blocks(message: ChatMessage) -> bool:
+    return any(isinstance(block, ToolCallBlock) for block in message.blocks)
+
+
 def _calls(message: ChatMessage) -> bool:
-    return any(isinstance(block, ToolCallBlock) for block in message.blocks) or bool(
+    return _has_call_blocks(message) or bool(
         message.additional_kwargs.get("tool_calls")
         or message.additional_kwargs.get("function_call")
     )

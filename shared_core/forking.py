@@ -1,32 +1,65 @@
-"""What a child process must renew after a fork: locks, handles, threads."""
+"""Locks, handles and threads across ``os.fork``: let go before it, and made anew in the child."""
 
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from functools import cache
+from typing import Protocol, runtime_checkable
 from weakref import WeakSet
 
 
 class Renewable(Protocol):
-    """Something that holds what a fork breaks."""
+    """What holds things that a child process must not use as they are."""
 
     def renew_after_fork(self) -> None:
-        """Replace it, in the child, without touching what the parent still uses."""
+        """Replace them, in the child, without touching what the parent still uses."""
 
 
-_living: WeakSet[Renewable] | None = None
+@runtime_checkable
+class Quiescent(Renewable, Protocol):
+    """What must be still while the process forks, so that the child finds it whole."""
+
+    def before_fork(self) -> None:
+        """Wait, for a bounded time, until no other thread is inside; keep them out."""
+
+    def after_fork_in_parent(self) -> None:
+        """Let the other threads in again."""
+
+
+_alive: WeakSet[Renewable] = WeakSet()
 
 
 def renew_after_fork(owner: Renewable) -> None:
-    """Have ``owner.renew_after_fork()`` called in every child that is forked while it lives."""
-    global _living  # noqa: PLW0603 - one hook per process, registered when first needed
-    if _living is None:
-        _living = WeakSet()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_renew_all)
-    _living.add(owner)
+    """Call ``owner.renew_after_fork()`` in every child forked while it lives.
+
+    If it is ``Quiescent``, its other methods are called around the fork.
+    """
+    _register()
+    _alive.add(owner)
 
 
-def _renew_all() -> None:
-    for owner in list(_living or ()):
-        owner.renew_after_fork()
+@cache
+def _register() -> None:
+    """Register once, at first use: what is registered cannot be taken back."""
+    if not hasattr(os, "register_at_fork"):
+        return  # no fork on this system
+    held: list[Renewable] = []  # the same objects before and after, whatever is made meanwhile
+
+    def before() -> None:
+        held[:] = list(_alive)
+        for owner in held:
+            if isinstance(owner, Quiescent):
+                owner.before_fork()
+
+    def in_parent() -> None:
+        for owner in held:
+            if isinstance(owner, Quiescent):
+                owner.after_fork_in_parent()
+        held.clear()
+
+    def in_child() -> None:
+        for owner in held:
+            owner.renew_after_fork()
+        held.clear()
+
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)

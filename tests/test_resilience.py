@@ -95,3 +95,36 @@ def test_keyboard_interrupts_are_not_swallowed(fuse: Fuse, counted: list[str]) -
 def test_a_hook_that_raises_is_counted_and_dropped(counted: list[str]) -> None:
     quietly(counted.append, "hook", fails, RuntimeError("x"))
     assert counted == ["hook"]
+
+
+class RefusalError(Exception):
+    down = False
+
+
+class LockedOutError(Exception):
+    down, rest = True, 30.0
+
+
+def test_refusals_of_a_part_that_works_never_open_the_fuse_and_are_said_once_a_minute(
+    fuse: Fuse, clock: Clock, counted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3 * FAILURES_TO_OPEN):
+        with pytest.raises(Unavailable):
+            fuse.call(fails, RefusalError("full"))
+        fuse.call(int)
+    assert fuse.state == "closed"
+    assert len(counted) == 3 * FAILURES_TO_OPEN
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    clock.now += 60
+    with pytest.raises(Unavailable):
+        fuse.call(fails, RefusalError("full"))
+    assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
+
+
+def test_an_error_may_say_how_long_its_part_is_left_alone(fuse: Fuse, clock: Clock) -> None:
+    with pytest.raises(Unavailable):
+        fuse.call(fails, LockedOutError())
+    clock.now += 29
+    assert fuse.state == "open"
+    clock.now += 1
+    assert fuse.state == "half-open"

@@ -10,9 +10,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import pytest
 from shared_core.stores import Selector, StoreError, epoch_key
 from shared_core.stores.sqlite import SqliteStore
 from shared_core.stores.sqlite_index import ScopeIndexes
+from shared_core.stores.sqlite_upkeep import BATCH
 from tests.conformance import SPACE, FakeClock, keys_near, record, unit
 from tests.soak import KILLS, SECONDS
 
@@ -433,19 +436,25 @@ def test_a_failed_put_changes_nothing(path: str, open_at: Callable[..., SqliteSt
     store.put(record("untagged"))
 
 
-def test_a_long_deletion_lets_others_write_meanwhile(open_at: Callable[..., SqliteStore]) -> None:
+def test_a_long_deletion_lets_others_write_meanwhile(
+    open_at: Callable[..., SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, other = open_at(), open_at()
-    for i in range(3000):
+    for i in range(2 * BATCH + 1):
         store.put(record(f"{i}"))
-    deleting = threading.Thread(target=store.delete, args=(Selector("n"),))
-    written = 0
-    deleting.start()
-    while deleting.is_alive():
-        other.put(record(f"meanwhile {written}", namespace="other"))
-        written += 1
-    deleting.join()
-    assert written > 3
-    assert store.info().entries == written
+    writing, batches = store._file.writing, []
+
+    @contextmanager
+    def then_let_another_write() -> Iterator[sqlite3.Connection]:
+        with writing() as writer:
+            yield writer
+        batches.append(1)
+        other.put(record(f"meanwhile {len(batches)}", namespace="other"))
+
+    monkeypatch.setattr(store._file, "writing", then_let_another_write)
+    assert store.delete(Selector("n")) == 2 * BATCH + 1
+    assert len(batches) == 3
+    assert store.info().entries == 3
 
 
 def test_indexes_stay_within_their_bytes_and_still_find_everything(
@@ -489,14 +498,26 @@ def test_a_place_where_no_file_can_be_made_is_a_wrong_path() -> None:
         SqliteStore("/proc/answers.db")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
-def test_a_file_that_may_not_be_written_is_a_wrong_path(
-    path: str, open_at: Callable[..., SqliteStore]
-) -> None:
-    open_at().close()
-    os.chmod(path, 0o400)
-    with pytest.raises(ValueError, match="make it writable"):
-        SqliteStore(path)
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_file_that_may_not_be_written_is_a_wrong_path() -> None:
+    nobody = 65534
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "answers.db")
+        SqliteStore(path).close()
+        for place, mode in ((folder, 0o755), (path, 0o444)):
+            os.chmod(place, mode)
+        child = os.fork()
+        if child == 0:  # root may write anything, so ask as somebody else
+            told = ""
+            try:
+                if os.geteuid() == 0:
+                    os.setuid(nobody)
+                SqliteStore(path)
+            except ValueError as error:
+                told = str(error)
+            finally:
+                os._exit(0 if "make it writable" in told else 1)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_unknown_schema_version_is_named(path: str, open_at: Callable[..., SqliteStore]) -> None:

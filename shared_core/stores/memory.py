@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from shared_core.forking import renew_after_fork
 from shared_core.record import Neighbour, Record
 from shared_core.stores import Clock, Selector, StoreError, StoreInfo, epoch_key
-from shared_core.stores.forks import follow_forks
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
@@ -53,7 +53,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._closed = False
         self._empty()
-        follow_forks(self)
+        renew_after_fork(self)
 
     def _empty(self) -> None:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
@@ -209,7 +209,7 @@ class MemoryStore:
     def after_fork_in_parent(self) -> None:
         self._lock.release()
 
-    def after_fork_in_child(self) -> None:
+    def renew_after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def _check_open(self) -> None:

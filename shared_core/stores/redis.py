@@ -119,11 +119,11 @@ class RedisStore:
                 self._rest_searches(error)
                 return []
             candidates = list(rows(reply))
-            found, dead = self._sort_out(tag, scope, space, candidates, stands)
+            found, dead = self._sort_out(tag, scope, space, k, candidates, stands)
             if dead:
                 self._removal.bury(tag, dead)
             if len(found) >= k or len(candidates) < wanted:
-                return found[:k]
+                return found
             wanted *= 4  # the dead took places: look further
 
     def _search(
@@ -141,13 +141,21 @@ class RedisStore:
             return self._epochs.read_with(tag, *command)
 
     def _sort_out(
-        self, tag: str, scope: str, space: str, candidates: Sequence[Found], stands: bytes | None
+        self,
+        tag: str,
+        scope: str,
+        space: str,
+        k: int,
+        candidates: Sequence[Found],
+        stands: bytes | None,
     ) -> tuple[list[Neighbour], list[Death]]:
-        """Return the live neighbours, and the dead; scope and life are checked on the record."""
+        """Return the first k that live, and the dead; scope and life are checked on the record."""
         found: list[Neighbour] = []
         dead: list[Death] = []
         now = self._clock()
         for one in candidates:
+            if len(found) == k:
+                break
             if BODY not in one.fields:
                 continue  # expired a moment ago
             record = record_of(one.fields, self._codec)

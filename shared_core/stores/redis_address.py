@@ -86,13 +86,13 @@ class RedisAddress:
         match self.kind:
             case "server":
                 options = {**login, **limits, "max_connections": MOST_CONNECTIONS}
-                return redis.Redis(connection_pool=redis.ConnectionPool(self.pool, **options))
+                return redis.Redis.from_pool(redis.ConnectionPool(self.pool, **options))
             case "sentinel":
                 secret = self.login.get("sentinel_password")
                 tls = {name: one for name, one in login.items() if name.startswith("ssl")}
                 guards = Sentinel(self.hosts, sentinel_kwargs={**limits, **tls, "password": secret})
                 pool = SentinelConnectionPool(self.service, guards, **{**login, **limits})
-                return redis.Redis(connection_pool=pool)
+                return redis.Redis.from_pool(pool)  # which closes it, too
             case "cluster":
                 nodes = [ClusterNode(host, port) for host, port in self.hosts]
                 return RedisCluster(

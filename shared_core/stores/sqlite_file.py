@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from shared_core.forking import renew_after_fork
 from shared_core.stores import StoreError
-from shared_core.stores.forks import follow_forks
 from shared_core.stores.sqlite_schema import prepare
 
 OPENING = 5.0
@@ -52,7 +52,7 @@ class DatabaseFile:
         self._abandoned: list[object] = []
         self._start_fresh()
         self._open()
-        follow_forks(self)
+        renew_after_fork(self)
 
     def _start_fresh(self) -> None:
         self._closed = False
@@ -207,7 +207,7 @@ class DatabaseFile:
         if self._has_writing:
             self._writing.release()
 
-    def after_fork_in_child(self) -> None:
+    def renew_after_fork(self) -> None:
         # What another thread did not give back in time is kept and never closed: closing it could
         # write.
         self._abandoned += [self._writer, *self._lent]
