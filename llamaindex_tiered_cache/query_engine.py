@@ -73,13 +73,14 @@ class CachedQueryEngine(BaseQueryEngine):
         return await self._engine.asynthesize(*args, **kwargs)
 
     def _get_prompts(self) -> PromptDictType:
-        return {}
+        prompts: PromptDictType = self._engine._get_prompts()
+        return prompts
 
     def _get_prompt_modules(self) -> PromptMixinType:
-        return {"engine": self._engine}
+        return self._engine._get_prompt_modules()
 
     def _update_prompts(self, prompts: PromptDictType) -> None:
-        """Do nothing: the engine's prompts are its own modules'."""
+        self._engine._update_prompts(prompts)
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         nodes = None if self._version is not None else self._engine.retrieve(query_bundle)

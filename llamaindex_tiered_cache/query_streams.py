@@ -33,7 +33,7 @@ def stream_query(call: Call[RESPONSE_TYPE], compute: Callable[[], RESPONSE_TYPE]
         return found
     response = compute()
     if isinstance(response, StreamingResponse):
-        response.response_gen = _recorded(call, response, context)
+        response.response_gen = _recorded(call, response, response.response_gen, context)
     return response
 
 
@@ -53,7 +53,7 @@ async def astream_query(
         return found
     response = await compute()
     if isinstance(response, AsyncStreamingResponse):
-        response.response_gen = _arecorded(call, response, context)
+        response.response_gen = _arecorded(call, response, response.response_gen, context)
     return response
 
 
@@ -63,9 +63,8 @@ async def _replayed(tokens: list[str]) -> AsyncGenerator[str, None]:
 
 
 def _recorded(
-    call: Call[Any], response: StreamingResponse, context: Context
+    call: Call[Any], response: StreamingResponse, tokens: Iterator[str], context: Context
 ) -> Generator[str, None, None]:
-    tokens: Iterator[str] = response.response_gen
     seen: list[str] = []
     for token in tokens:
         seen.append(token)
@@ -74,9 +73,8 @@ def _recorded(
 
 
 async def _arecorded(
-    call: Call[Any], response: AsyncStreamingResponse, context: Context
+    call: Call[Any], response: AsyncStreamingResponse, tokens: AsyncIterator[str], context: Context
 ) -> AsyncGenerator[str, None]:
-    tokens: AsyncIterator[str] = response.response_gen
     seen: list[str] = []
     async for token in tokens:
         seen.append(token)

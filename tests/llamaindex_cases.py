@@ -18,6 +18,7 @@ from llama_index.core.chat_engine import (
 )
 from llama_index.core.evaluation import CorrectnessEvaluator, FaithfulnessEvaluator
 from llama_index.core.llms.llm import LLM
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import TextNode
 from llama_index.core.tools import FunctionTool
@@ -92,14 +93,19 @@ def aquery(mode: str, **options: Any) -> Callable[[LLM], str]:
     return ask
 
 
+def memory() -> ChatMemoryBuffer:
+    """Return a memory without a database, whose threads would outlive the test."""
+    return ChatMemoryBuffer.from_defaults(token_limit=3000)
+
+
 def _chat_engine(kind: Any, llm: LLM) -> Any:
     if kind is SimpleChatEngine:
-        return SimpleChatEngine.from_defaults(llm=llm)
+        return SimpleChatEngine.from_defaults(llm=llm, memory=memory())
     if kind is CondenseQuestionChatEngine:
         engine = index().as_query_engine(llm=llm)
-        return CondenseQuestionChatEngine.from_defaults(query_engine=engine, llm=llm)
+        return kind.from_defaults(query_engine=engine, llm=llm, memory=memory())
     retriever = index().as_retriever()
-    return kind.from_defaults(retriever=retriever, llm=llm)
+    return kind.from_defaults(retriever=retriever, llm=llm, memory=memory())
 
 
 def chat(kind: Any) -> Callable[[LLM], str]:
@@ -133,7 +139,7 @@ def agent(kind: Any, streaming: bool = True) -> Callable[[LLM], str]:
         async def answer() -> str:
             tool = FunctionTool.from_defaults(weather)
             made = kind(name="a", description="d", tools=[tool], llm=llm, streaming=streaming)
-            return str(await made.run("Is it warm in Rome?"))
+            return str(await made.run("Is it warm in Rome?", memory=memory()))
 
         return asyncio.run(answer())
 
@@ -144,7 +150,7 @@ def workflow(llm: LLM) -> str:
     async def answer() -> str:
         tool = FunctionTool.from_defaults(weather)
         made = AgentWorkflow.from_tools_or_functions([tool], llm=llm, system_prompt="Help.")
-        return str(await made.run("Is it warm in Rome?"))
+        return str(await made.run("Is it warm in Rome?", memory=memory()))
 
     return asyncio.run(answer())
 

@@ -28,6 +28,9 @@ from shared_core import LookupEvent, ResponseCache, StoreError
 from tests.fakes import fake_embed
 from tests.llamaindex_cases import City, oracle
 from tests.llamaindex_fakes import FakeLLM, calling, said
+from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+
+pytestmark = MARKS
 
 ASKED = [ChatMessage("How do I reset my password?")]
 REPHRASED = [ChatMessage("How do I reset my password please?")]

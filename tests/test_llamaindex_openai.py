@@ -26,13 +26,10 @@ from llamaindex_tiered_cache import cached_llm
 from llamaindex_tiered_cache.request import chat_request
 from shared_core import Hit, ResponseCache
 from tests.fakes import fake_embed
-from tests.llamaindex_cases import PROMPT, City, weather
+from tests.llamaindex_cases import PROMPT, City, memory, weather
+from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
 
-pytestmark = [
-    # Its workflows look at every attribute of an agent, deprecated ones of pydantic included.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = MARKS
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_keys.json").read_text())
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -135,7 +132,8 @@ def with_tools(llm: Any) -> Any:
 def agent(llm: LLM) -> Any:
     async def answer() -> str:
         tool = FunctionTool.from_defaults(weather)
-        return str(await FunctionAgent(tools=[tool], llm=llm).run("Is it warm in Rome?"))
+        made = FunctionAgent(tools=[tool], llm=llm)
+        return str(await made.run("Is it warm in Rome?", memory=memory()))
 
     return asyncio.run(answer())
 

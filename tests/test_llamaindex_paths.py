@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
-from collections.abc import Iterator
-
 import pytest
 
 from llamaindex_tiered_cache import cached_llm
 from shared_core import ResponseCache
 from tests.llamaindex_cases import CASES, oracle
 from tests.llamaindex_fakes import FakeLLM
+from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
 
-pytestmark = [
-    # LlamaIndex leaves event loops and databases of its own for the garbage collector to close.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    # Its workflows look at every attribute of an agent, deprecated ones of pydantic included.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def collected() -> Iterator[None]:
-    """Collect what is left before the tests of other modules run, which turn warnings to errors."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize("chat_model", [True, False], ids=["chat", "completion"])

@@ -33,6 +33,9 @@ from shared_core import LookupEvent, Request, ResponseCache
 from tests.fakes import fake_embed
 from tests.llamaindex_cases import QUESTION, TEXTS
 from tests.llamaindex_fakes import FakeEmbedding, FakeLLM, calling, said
+from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+
+pytestmark = MARKS
 
 
 def user(text: str) -> ChatMessage:
@@ -386,7 +389,7 @@ def test_what_a_judge_is_shown_is_matched_only_exactly() -> None:
     llm = cached_llm(inner, cache := by_meaning())
     evaluator = FaithfulnessEvaluator(llm=llm)
     for response in ("Descale it once a month.", "Descale it once a month please."):
-        evaluator.evaluate(response=response, contexts=TEXTS[:1])
+        asyncio.run(evaluator.aevaluate(response=response, contexts=TEXTS[:1]))
     assert len(inner.calls) == 2
     assert cache.stats().misses == {"verdict": 2}
 

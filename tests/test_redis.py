@@ -25,6 +25,7 @@ from shared_core import Answer, Hit, Miss, Request, ResponseCache, StoreError
 from shared_core.answer import value_key
 from shared_core.stores import Selector, Store, epoch_key, open_store
 from shared_core.stores.redis_address import address_of
+from shared_core.stores.redis_failures import store_error, told_as_store_errors
 from shared_core.stores.redis_names import Names, key_of
 from shared_core.stores.redis_removal import RedisRemoval
 from tests.conformance import (
@@ -592,6 +593,20 @@ def test_a_refused_password_is_never_told_and_not_tried_again_for_long(
     told = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "AuthenticationError" in told
     assert "hush" not in told
+
+
+def test_what_a_server_says_is_told_without_passwords_and_without_what_was_stored() -> None:
+    said = "unknown command `HELLO`, with args beginning with: `2` `AUTH` `me` `hu.sh`"
+    with (
+        pytest.raises(StoreError, match="HELLO") as caught,
+        told_as_store_errors(("hu.sh",)),
+    ):
+        raise redis.ResponseError(said)
+    assert "hu.sh" not in "".join(traceback.format_exception(caught.value))
+    stored = "Command # 1 (SET tlc:{0}:v:k my secret\nquestion) of pipeline caused error: BUSY now"
+    error = store_error(redis.ResponseError(stored))
+    assert str(error) == "ResponseError: BUSY now"
+    assert error.down is True  # type: ignore[attr-defined]  # the breaker asks
 
 
 @pytest.fixture

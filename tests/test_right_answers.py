@@ -22,11 +22,10 @@ UNRELATED = [
     "Tell me one joke about cats.",
     "At which temperature does nitrogen boil?",
 ]
-SYSTEM = " ".join(
-    """You are the assistant of a public library. Answer visitors politely and in plain words, in
-    three sentences at most. Name the desk that helps in person, and the page of the website where
-    the rules stand. Never guess opening hours of partner libraries.""".split()
-    * 9
+SYSTEM = 9 * (
+    "You are the assistant of a public library. Answer visitors politely and in plain words, in "
+    "three sentences at most. Name the desk that helps in person, and the page of the website "
+    "where the rules stand. Never guess opening hours of partner libraries. "
 )
 
 NEAR_MISSES = [

@@ -45,7 +45,7 @@ class Memo:
     """Vectors of questions, by one embedder. Safe for threads and forks.
 
     ``embedder`` is anything that ``resolve`` takes. ``load`` "lazy": the first vector loads the
-    model; "background": a daemon thread does, and ``ready`` is False until it is there. ``clock``
+    model; "background": a thread does, and ``ready`` is False until it is there. ``clock``
     is in seconds.
 
     Raises ValueError at construction if there is no way to make an embedder of ``embedder``.
@@ -188,9 +188,8 @@ class Memo:
             if self._state in (_State.LOADING, _State.LOADED):
                 return
             self._state = _State.LOADING
-        threading.Thread(
-            target=self._load_in_background, name="tiered-cache-loader", daemon=True
-        ).start()
+        # No daemon: one that is torn out of C++ code when the process ends may abort it.
+        threading.Thread(target=self._load_in_background, name="tiered-cache-loader").start()
 
     def _load_in_background(self) -> None:
         try:

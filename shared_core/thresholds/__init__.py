@@ -3,6 +3,7 @@
 from shared_core.thresholds.feedback import Feedback
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Policy, Serve, Skip
 from shared_core.thresholds.static import Static
+from shared_core.thresholds.verified import Verified
 
 __all__ = [
     "Candidate",
@@ -14,4 +15,5 @@ __all__ = [
     "Serve",
     "Skip",
     "Static",
+    "Verified",
 ]

@@ -46,7 +46,7 @@ class Vocabulary:
     seen_in: Counter[str] = field(default_factory=Counter)
 
     def add(self, words: Iterable[str]) -> None:
-        """Count the words of one question; what was seen once is dropped when there are too many."""
+        """Count the words of a question; drop what was seen once when there are too many."""
         self.questions += 1
         self.seen_in.update(words)
         if len(self.seen_in) > WORDS_KEPT:
@@ -60,7 +60,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The candidate that has the best case (its index), and the case: one value for each of NAMES."""
+    """The case for one candidate: its index, its answer group, and one value for each of NAMES."""
 
     index: int
     group: str
@@ -87,7 +87,7 @@ def weigh(
     ]
     if not allowed:
         return None
-    groups = [one.group or f"#{place}" for place, one in enumerate(candidates)]
+    groups = [one.group or str(place) for place, one in enumerate(candidates)]
     nearest = candidates[allowed[0]].similarity
     votes: dict[str, float] = {}
     for place in allowed:
@@ -96,7 +96,9 @@ def weigh(
     best = max(votes, key=lambda group: votes[group])
     members = [place for place in allowed if groups[place] == best]
     chosen = candidates[members[0]]
-    rivals = [one.similarity for one, group in zip(candidates, groups, strict=True) if group != best]
+    rivals = [
+        one.similarity for one, group in zip(candidates, groups, strict=True) if group != best
+    ]
     rival = rivals[0] if rivals else candidates[-1].similarity - 0.02
     values = (
         *_of_similarity(chosen.similarity),
@@ -107,7 +109,7 @@ def weigh(
         *_of_kinds({each.kind for each in chosen.differences}),
         *_of_words(read(question), read(chosen.question), vocabulary),
     )
-    return Evidence(members[0], best, tuple(round(value, 4) for value in values))
+    return Evidence(members[0], chosen.group, tuple(round(value, 4) for value in values))
 
 
 def _of_similarity(cosine: float) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""What the verified policy believes before its first label: the prior on the weights of evidence."""
+"""What the verified policy believes before its first label: a prior on the weights."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ class Prior:
 
 def _square(upper: Sequence[float], d: int) -> tuple[tuple[float, ...], ...]:
     starts = [row * d - row * (row - 1) // 2 for row in range(d)]
-    return tuple(
-        tuple(upper[starts[min(i, j)] + abs(i - j)] for j in range(d)) for i in range(d)
-    )
+    return tuple(tuple(upper[starts[min(i, j)] + abs(i - j)] for j in range(d)) for i in range(d))
 
 
 def cold() -> Prior:

@@ -1,6 +1,6 @@
 """The risk plan: the lowest score from which on serving is known to keep the promise. Pure.
 
-labels and arrivals, scored --pool above each threshold--> exact binomial test --> lowest that passes
+labels, arrivals --pool above each threshold--> exact binomial test --> the lowest that passes
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ NOTHING = math.inf
 """The threshold above which there is no score: serve nothing."""
 
 FRACTION_STEPS = 200
+MOST_LABELS = 1e5
 TINY = 1e-300
 EPSILON = 1e-10
 
@@ -55,7 +56,7 @@ def chance_of_so_few(wrong: float, of: float, rate: float) -> float:
     """Return P(at most ``wrong`` of ``of`` are wrong) when each is with probability ``rate``.
 
     The binomial tail as a beta integral, so that counts may be fractions. A rate is refuted with
-    confidence 1 - a when this is at most a: the test whose inversion is Clopper and Pearson's bound.
+    confidence 1 - a when this is at most a: the test that Clopper and Pearson's bound inverts.
     """
     if of <= wrong:
         return 1.0
@@ -84,9 +85,10 @@ def _quantile(share: float, a: float, b: float) -> float:
 class Pool:
     """What is known of all that scores at or above ``threshold``.
 
-    ``labels`` of it are known and ``wrong`` of these were wrong. ``share`` of all requests fall into
-    it. ``shift`` is how much oftener than the labels the requests are expected to be wrong: labels
-    come from what was not yet served, which scores lower, so it is below 1 as a rule.
+    ``labels`` of it are known, ``wrong`` of these were wrong; what the model believes counts like
+    ``believed`` labels more, of which ``believed_wrong`` were wrong. ``share`` of all requests fall
+    into the pool. ``shift`` is how much oftener than the labels the requests are expected to be
+    wrong: labels come from what was not yet served, which scores lower, so it is mostly below 1.
     """
 
     threshold: float
@@ -94,11 +96,24 @@ class Pool:
     wrong: float
     share: float
     shift: float = 1.0
+    believed: float = 0.0
+    believed_wrong: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Return the share of wrong ones among what is known and believed."""
+        of = self.labels + self.believed
+        return (self.wrong + self.believed_wrong) / of if of else 1.0
 
     @property
     def error(self) -> float:
         """Return the estimated share of wrong answers, were all of it served."""
-        return min(1.0, self.shift * self.wrong / self.labels) if self.labels else 1.0
+        return min(1.0, self.shift * self.rate)
+
+    def error_between(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the interval of that share by the labels alone, two-sided."""
+        low, high = interval(self.wrong, self.labels, confidence)
+        return min(1.0, self.shift * low), min(1.0, self.shift * high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +125,29 @@ class Promise:
     confidence: float
 
     def allowed(self, pool: Pool) -> float:
-        """Return the rate of wrong labels in the pool at which serving it would break the promise."""
-        per_hit = self.max_error if self.per == "hit" else self.max_error / max(pool.share, 1e-9)
-        return min(1.0, per_hit / max(pool.shift, 1e-9))
+        """Return the rate of wrong labels at which serving the pool would break the promise."""
+        of = 1.0 if self.per == "hit" else pool.share
+        return min(1.0, self.max_error / max(of * pool.shift, 1e-9))
 
     def is_kept_by(self, pool: Pool) -> bool:
         """Tell whether the labels refute that serving the pool would break the promise."""
-        rate = self.allowed(pool)
-        return chance_of_so_few(pool.wrong, pool.labels, rate) <= 1 - self.confidence
+        return self._refutes(pool, pool.labels + pool.believed)
+
+    def labels_needed(self, pool: Pool) -> float:
+        """Return how many labels would do if they go on as they were; infinite if none would."""
+        if pool.rate >= self.allowed(pool):
+            return math.inf
+        low = high = max(1.0, pool.labels + pool.believed)
+        while not self._refutes(pool, high) and high < MOST_LABELS:
+            low, high = high, 2 * high
+        for _ in range(10):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._refutes(pool, middle) else (middle, high)
+        return high - pool.believed if high < MOST_LABELS else math.inf
+
+    def _refutes(self, pool: Pool, of: float) -> bool:
+        chance = chance_of_so_few(pool.rate * of, of, self.allowed(pool))
+        return chance <= 1 - self.confidence
 
 
 def choose(pools: Sequence[Pool], promise: Promise) -> Pool | None:

@@ -1,74 +1,200 @@
-"""The verified policy: serve what the labels prove, ask the model about the rest."""
+"""The verified policy: serve what the labels prove, ask the model about the rest.
+
+candidates --weigh--> evidence --model--> score --plan--> Serve | Explore
+labels --fit--> model --pool--> plan
+"""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shared_core.thresholds.evidence import NAMES, content, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
 from shared_core.thresholds.prior import Prior, cold, shipped
-from shared_core.thresholds.risk import NOTHING, Per, Promise, interval
+from shared_core.thresholds.risk import Per, Promise
+from shared_core.thresholds.watch import mark
 
 if TYPE_CHECKING:
-    from shared_core.thresholds.learned import Learned
+    from shared_core.thresholds.learned import Learned, Model
 
 FLOOR = 0.4
+"""Cosine below which no candidate is looked at, whatever speaks for it."""
+
 ALERT = 0.25
+"""Share of hits that is checked more when a change of the world is all but believed."""
+
+TINY = 1e-9
+FORMAT = 1.0
+"""First number of the evidence; labels of another format only count."""
+
+FRONT = 4
+"""Numbers before the values: format, score, chance of being explored, group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
+    """Serve a neighbour only if labels show that at most ``max_error`` of what is served is wrong.
+
+    ``per`` "hit": of the answers served; "request": of all requests, as the literature counts.
+    ``prior`` is what is believed before the first label; by default what was fitted for
+    all-MiniLM-L6-v2. ``label_noise`` is the share of labels known to say the opposite of the truth,
+    0 to below 0.5. ``confidence`` is that of the test which lets a pool of candidates be served,
+    ``audit`` the least share of hits that is asked for real all the same.
+
+    The promise is on the average over the traffic, not on a single question or user, and holds as
+    far as the latest labels speak for the next requests.
+
+    >>> Verified(max_error=0.02).per
+    'hit'
+
+    Raises ValueError for a value outside its range.
+    """
+
     max_error: float = 0.02
     per: Per = "hit"
     prior: Prior | None = None
     label_noise: float = 0.0
-    audit: float = 0.01
     confidence: float = 0.75
-    tuning: Any = None
+    audit: float = 0.015
     k = 10
     learns = True
+    explores = True
+
+    def __post_init__(self) -> None:
+        _check("max_error", self.max_error, 0, 1, "above 0 and below 1")
+        _check("label_noise", self.label_noise, -TINY, 0.5, "from 0 to below 0.5")
+        _check("confidence", self.confidence, 0.5 - TINY, 1, "from 0.5 to below 1")
+        _check("audit", self.audit, 0, 1, "above 0 and below 1")
+        if self.per not in ("hit", "request"):
+            raise ValueError(f'Verified(per) must be "hit" or "request", not {self.per!r}')
+
+    def suited_to(self, embedder: str) -> Verified:
+        """Return the policy for an embedder of this name.
+
+        Cosines of another embedder mean other things: a policy that was given no ``prior`` then
+        begins with hardly any.
+        """
+        known = self.prior is not None or embedder.partition(":")[0] == shipped().embedder
+        return self if known else replace(self, prior=cold())
 
     def start(self) -> Learned:
-        from shared_core.thresholds.learned import Learned, Tuning
+        """Return the state before any label."""
+        from shared_core.thresholds.learned import Learned
 
-        return Learned.start((self.prior or cold()).gaussian(), self.tuning or Tuning())
+        return Learned.start((self.prior or shipped()).gaussian())
 
-    def decide(self, question: str, candidates: Sequence[Candidate], state: Learned, rng: random.Random) -> Decision:
-        near = [c for c in candidates if c.similarity >= FLOOR]
+    def decide(
+        self,
+        question: str,
+        candidates: Sequence[Candidate],
+        state: Learned,
+        rng: random.Random,
+    ) -> Decision:
+        """Serve the candidate with the best case if such cases are proven, else explore it."""
+        self.settle(state)
+        near = [one for one in candidates if one.similarity >= FLOOR]
         best = weigh(question, near, state.vocabulary)
         state.vocabulary.add(content(question))
-        state.arrive(None if best is None else best.values)
+        state.arrive(best.values if best else None)
         if best is None:
             return Skip("guard" if near else "threshold" if candidates else "absent")
         model, group = state.model, mark(best.group)
-        score = model.score(best.values)
-        served = score >= model.threshold and group not in state.groups.debts
+        score = round(model.score(best.values), 4)
         chance = 1.0
-        if served:
-            chance = min(1.0, self.audit + ALERT * (state.watch.sum / state.tuning.alarm) ** 2 + state.groups.unchecked.get(group, 0) / state.tuning.stretch)
-        evidence = (round(score, 4), chance, group, *best.values)
-        if served and rng.random() >= chance:
-            if group: state.groups.serve(group)
-            return Serve(best.index, evidence, round(score, 4))
-        return Explore(best.index, evidence)
+        if score >= model.threshold and group not in state.groups.debts:
+            alert = ALERT * state.watch.suspicion**2
+            chance = min(1.0, self.audit + alert + state.groups.urgency(group))
+        evidence = (FORMAT, score, round(chance, 4), group, *best.values)
+        if rng.random() < chance:
+            return Explore(best.index, evidence)
+        if group:
+            state.groups.serve(group)
+        return Serve(best.index, evidence, score)
 
     def learn(self, state: Learned, label: Label) -> Learned:
-        from shared_core.thresholds.learned import refit
-
-        if len(label.evidence) == 3 + len(NAMES):
-            state.add(label.right, label.evidence)
+        """Add a label to the state, in place, and return it; the fit waits for ``settle``."""
+        evidence = label.evidence
+        if (
+            len(evidence) == FRONT + len(NAMES)
+            and evidence[0] == FORMAT
+            and all(map(math.isfinite, evidence))
+        ):
+            _, score, chance, group, *values = evidence
+            state.add(label.right, score, chance, group, values)
+        elif label.score is not None and math.isfinite(label.score):
+            state.add_scored(label.right, label.score)
         else:
-            state.add_feedback(label.right, label.score)
-        if state.is_due:
-            state.since_fit = 0
-            state.model = refit(state, Promise(self.max_error, self.per, self.confidence), self.label_noise)
+            state.count(label.right)
         return state
 
-from hashlib import blake2b
-def mark(group):
-    if not group or group[0]=="#": return 0.0
-    return float(int.from_bytes(blake2b(group.encode("utf-8", "surrogatepass"), digest_size=6).digest(), "big"))
+    def settle(self, state: Learned) -> None:
+        """Fit the model and the plan if enough labels came; else do nothing.
+
+        Every decision does this first. Whoever folded many labels may do it before, so that no
+        lookup waits for the fit.
+        """
+        if state.is_due:
+            from shared_core.thresholds.learned import refit
+
+            state.since_fit = 0
+            promise = Promise(self.max_error, self.per, self.confidence)
+            state.model = refit(state, promise, self.label_noise)
+
+    def describe(self, state: Learned) -> Mapping[str, Any]:
+        """Return labels, errors with their 95 % intervals and the plan of now, as JSON values.
+
+        The interval is of the labels alone, the estimate also of what the model believes.
+        """
+        self.settle(state)
+        model = state.model
+        serving = model.serving
+        told: dict[str, Any] = {
+            "policy": "verified",
+            "max_error": self.max_error,
+            "per": self.per,
+            "labels": state.right + state.wrong,
+            "right": state.right,
+            "wrong": state.wrong,
+            "changes_noticed": state.changes,
+            "learning": None if serving else self._progress(state, model),
+            "serves_from": None,
+            "share_served": 0.0,
+            "error_per_hit": None,
+            "error_per_hit_95": None,
+            "error_per_request": None,
+            "error_per_request_95": None,
+        }
+        if serving is not None:
+            low, high = serving.error_between()
+            share = serving.share
+            told |= {
+                "serves_from": round(1 / (1 + math.exp(-serving.threshold)), 4),
+                "share_served": round(share, 4),
+                "error_per_hit": round(serving.error, 5),
+                "error_per_hit_95": [round(low, 5), round(high, 5)],
+                "error_per_request": round(serving.error * share, 5),
+                "error_per_request_95": [round(low * share, 5), round(high * share, 5)],
+            }
+        return told
+
+    def _progress(self, state: Learned, model: Model) -> str:
+        """Say how many labels there are and, if it can be told, how many will do."""
+        known = len(state.labels)
+        promise = Promise(self.max_error, self.per, self.confidence)
+        needed = [known * promise.labels_needed(pool) / pool.labels for pool in model.pools]
+        about = min(needed, default=math.inf)
+        if math.isfinite(about):
+            return f"{known} of about {max(known + 1, round(about))} labels"
+        if model.pools:
+            return f"{known} labels, and too many of them wrong"
+        return f"{known} labels, too few to tell how many it takes"
+
+
+def _check(name: str, value: object, above: float, below: float, expected: str) -> None:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (known and above < value < below):  # type: ignore[operator]  # a number is compared
+        raise ValueError(f"Verified({name}) must be a number {expected}, not {value!r}")

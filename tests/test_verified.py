@@ -1,0 +1,408 @@
+"""The verified policy as a pure function: what it serves on streams whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared_core.guard import KINDS, Difference
+from shared_core.thresholds.evidence import FORBIDDEN, NAMES, Vocabulary, weigh
+from shared_core.thresholds.learned import Learned
+from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
+from shared_core.thresholds.prior import Prior, cold, shipped
+from shared_core.thresholds.verified import FRONT, Verified
+
+Truth = Callable[[float, int], float]
+"""Similarity and number of the request -> probability that the candidate is right."""
+
+
+@dataclass
+class Stream:
+    """Requests with one candidate each; it keeps what was served, and whether it was right."""
+
+    policy: Verified
+    truth: Truth
+    seed: int
+    lowest: float = 0.5
+    answers: int = 0  # 0: every candidate has an answer of its own
+    served: list[bool | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng, self.state = random.Random(self.seed), self.policy.start()
+
+    def run(self, requests: int) -> Stream:
+        for _ in range(requests):
+            self.ask(self.rng.uniform(self.lowest, 1.0))
+        return self
+
+    def ask(self, similarity: float) -> Decision:
+        number = len(self.served)
+        right = self.rng.random() < self.truth(similarity, number)
+        group = str(number % self.answers if self.answers else number)
+        candidate = Candidate(similarity, (), f"how does thing{number} work", group)
+        question = f"in what way does thing{number} work"
+        decision = self.policy.decide(question, [candidate], self.state, self.rng)
+        match decision:
+            case Explore(_, evidence):
+                self.state = self.policy.learn(self.state, Label(right, similarity, evidence))
+                self.served.append(None)
+            case Serve():
+                self.served.append(right)
+            case Skip():
+                self.served.append(None)
+        return decision
+
+    @property
+    def hits(self) -> int:
+        return sum(right is not None for right in self.served)
+
+    @property
+    def wrong(self) -> int:
+        return sum(right is False for right in self.served)
+
+
+def steep(similarity: float, number: int) -> float:
+    """Right above 0.8, wrong below, with a narrow passage between."""
+    return 1 / (1 + math.exp(-60 * (similarity - 0.8)))
+
+
+def flat(similarity: float, number: int) -> float:
+    """What similarity says nothing about."""
+    return 0.7
+
+
+def hard(similarity: float, number: int) -> float:
+    """Never more than nine in ten right."""
+    return 0.9 * steep(similarity, number)
+
+
+def within(wrong: int, of: int, target: float) -> bool:
+    return wrong <= target * of + 2 * math.sqrt(target * (1 - target) * of) + 1
+
+
+TRIALS = 20
+REQUESTS = 1200
+
+
+@pytest.mark.parametrize(
+    ("per", "target", "truth", "least"),
+    [("hit", 0.05, steep, 0.1), ("hit", 0.02, steep, 0.02), ("request", 0.02, steep, 0.1),
+     ("hit", 0.05, hard, 0.0), ("request", 0.02, hard, 0.02)],
+)  # fmt: skip
+@pytest.mark.parametrize("prior", [shipped(), cold()], ids=["shipped", "cold"])
+def test_the_promise_is_kept_in_nine_of_ten_streams_and_hits_are_made(
+    per: Any, target: float, truth: Truth, least: float, prior: Prior
+) -> None:
+    """20 streams of 1,200 requests each; on average the error is under the target itself."""
+    policy = Verified(target, per, prior)
+    streams = [Stream(policy, truth, seed).run(REQUESTS) for seed in range(TRIALS)]
+    of = [REQUESTS if per == "request" else stream.hits for stream in streams]
+    kept = [within(stream.wrong, n, target) for stream, n in zip(streams, of, strict=True)]
+    assert sum(kept) >= 0.9 * TRIALS
+    assert sum(stream.wrong for stream in streams) <= target * sum(of) + 5
+    assert sum(stream.hits for stream in streams) >= least * TRIALS * REQUESTS
+
+
+@pytest.mark.parametrize("prior", [shipped(), cold()], ids=["shipped", "cold"])
+@pytest.mark.parametrize("target", [0.02, 0.05])
+def test_where_similarity_means_nothing_nothing_is_served(prior: Prior, target: float) -> None:
+    """20 streams of 300 requests, the answers right in 70 % whatever the similarity."""
+    for seed in range(TRIALS):
+        stream = Stream(Verified(target, "hit", prior), flat, seed, answers=2).run(300)
+        assert stream.hits == 0
+
+
+def test_nothing_is_served_before_twenty_labels_whatever_the_prior_believes() -> None:
+    sure = replace(shipped(), mean=(20.0, *shipped().mean[1:]))
+    stream = Stream(Verified(0.5, "hit", sure), lambda *_: 1.0, 0).run(19)
+    assert stream.hits == 0
+    assert stream.run(30).hits > 0
+
+
+def test_a_change_of_the_world_is_noticed_and_the_error_falls_back() -> None:
+    """Half of the answers change at request 1,500; 1,500 later all windows of 500 are right again."""
+
+    def changed(similarity: float, number: int) -> float:
+        return steep(similarity, number) * (0.5 if number >= 1500 and number % 2 else 1.0)
+
+    for seed in range(5):
+        stream = Stream(Verified(0.05, "hit"), changed, seed, answers=40).run(4000)
+        before, late = stream.served[1000:1500], stream.served[3000:]
+        assert sum(right is not None for right in before) > 100
+        assert stream.state.changes >= 1
+        for start in range(0, len(late) - 500 + 1, 50):
+            window = [right for right in late[start : start + 500] if right is not None]
+            assert within(sum(not right for right in window), len(window), 0.05)
+
+
+def test_a_world_that_stays_gives_no_false_alarm() -> None:
+    assert (
+        sum(Stream(Verified(0.05), steep, seed).run(1500).state.changes for seed in range(5)) <= 1
+    )
+
+
+def test_a_thousand_near_duplicates_of_one_entry_are_found_out() -> None:
+    stream = Stream(Verified(0.02, "hit"), lambda *_: 1.0, 3, lowest=0.9, answers=100).run(2000)
+    assert stream.hits > 1000
+    stream.truth, stream.answers = (lambda *_: 0.0), 1
+    stream.run(1000)
+    assert stream.wrong <= 0.02 * stream.hits + 2 * math.sqrt(0.02 * 0.98 * stream.hits)
+
+
+def test_a_surely_right_answer_that_was_wrong_is_explored_until_two_labels_say_right() -> None:
+    stream = Stream(Verified(0.05), lambda *_: 1.0, 0, lowest=0.9, answers=1).run(400)
+    audited = next(
+        decision
+        for decision in iter(lambda: stream.ask(0.97), None)
+        if isinstance(decision, Explore)
+    )
+    policy, state = stream.policy, stream.state
+    policy.learn(state, Label(False, 0.97, audited.evidence))
+    for _ in range(2):
+        decision = stream.ask(0.97)
+        assert isinstance(decision, Explore)
+        assert decision.evidence[2] == 1.0
+    assert not state.groups.debts
+
+
+def learnt(policy: Verified, labels: list[Label]) -> Learned:
+    state = policy.start()
+    for label in labels:
+        state = policy.learn(state, label)
+    policy.settle(state)
+    return state
+
+
+def labels_of(policy: Verified, requests: int, seed: int = 0) -> list[Label]:
+    """Every candidate labelled, as if nothing was ever served."""
+    rng, found = random.Random(seed), []
+    state = policy.start()
+    for number in range(requests):
+        similarity = rng.uniform(0.5, 1.0)
+        candidate = Candidate(similarity, (), f"what is thing{number}", str(number))
+        decision = policy.decide(f"what may thing{number} be", [candidate], state, rng)
+        assert isinstance(decision, Explore)
+        right = rng.random() < steep(similarity, 0)
+        found.append(Label(right, similarity, decision.evidence))
+    return found
+
+
+def test_the_same_labels_give_the_same_state_in_every_process() -> None:
+    policy = Verified(0.05)
+    labels = labels_of(policy, 700)
+    one, other = learnt(policy, labels), learnt(policy, labels)
+    assert one.model == other.model
+    assert one.model.serving is not None
+    step_by_step = policy.start()
+    for label in labels:
+        policy.learn(step_by_step, label)
+        policy.settle(step_by_step)
+    step_by_step.since_fit = 25
+    policy.settle(step_by_step)
+    assert np.allclose(step_by_step.model.weights, one.model.weights, atol=5e-3)
+
+
+def test_labels_survive_the_store() -> None:
+    policy = Verified(0.05)
+    labels = labels_of(policy, 120)
+    read = [Label.from_json(label.to_json()) for label in labels]
+    assert read == labels
+    assert learnt(policy, [label for label in read if label]).model == learnt(policy, labels).model
+
+
+def test_a_young_process_plans_with_what_the_labels_say_of_the_traffic() -> None:
+    policy = Verified(0.02, "request")
+    state = learnt(policy, labels_of(policy, 600))
+    assert len(state.arrivals) == 0
+    assert state.model.serving is not None
+    assert 0.2 < state.model.serving.share < 0.6
+    audits = [
+        replace(label, evidence=(*label.evidence[:2], 0.02, *label.evidence[3:]))
+        if label.similarity > 0.9
+        else label
+        for label in labels_of(policy, 600)
+    ]
+    rare = learnt(policy, audits).model.serving
+    assert rare is not None
+    assert rare.share > 0.85
+
+
+def test_evidence_that_is_broken_or_of_another_format_only_counts() -> None:
+    policy = Verified()
+    good = labels_of(policy, 1)[0]
+    state = policy.start()
+    for evidence in ((), (1.0,), (2.0, *good.evidence[1:]), (*good.evidence[:-1], math.nan)):
+        policy.learn(state, Label(True, 0.9, evidence))
+    policy.learn(state, Label(False, 0.9, (), math.inf))
+    assert (state.right, state.wrong, len(state.labels)) == (4, 1, 0)
+    assert state.since_fit == 0
+
+
+def test_feedback_on_a_serving_is_a_label_even_without_its_evidence() -> None:
+    policy = Verified(0.05)
+    state = learnt(policy, labels_of(policy, 700))
+    serving = state.model.serving
+    assert serving is not None
+    for _ in range(60):
+        policy.learn(state, Label(False, 0.97, (), serving.threshold + 1))
+    policy.settle(state)
+    after = state.model.serving
+    assert after is None or after.threshold > serving.threshold + 1
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_what_the_guard_forbids_is_never_served(kind: str) -> None:
+    stream = Stream(Verified(0.5, "request"), lambda *_: 1.0, 0, lowest=0.9).run(300)
+    assert stream.hits > 0
+    differing = Candidate(0.99, (Difference(kind, ("a",), ("b",)),), "how does it work", "g")
+    decision = stream.policy.decide("how does it work then", [differing], stream.state, stream.rng)
+    assert (decision == Skip("guard")) is (kind in FORBIDDEN)
+
+
+def test_numbers_negation_direction_and_quotes_are_forbidden() -> None:
+    assert {"number", "date", "version", "negation", "direction", "quote"} <= FORBIDDEN <= KINDS
+
+
+def test_nothing_below_the_floor_is_looked_at() -> None:
+    policy, rng = Verified(), random.Random(0)
+    state = policy.start()
+    far = Candidate(0.39, (), "what is it", "g")
+    assert policy.decide("what is that", [far], state, rng) == Skip("threshold")
+    assert policy.decide("what is that", [], state, rng) == Skip("absent")
+    assert len(state.arrivals) == 2
+
+
+def test_some_of_what_is_served_is_asked_for_real() -> None:
+    stream = Stream(Verified(0.05, audit=0.1), lambda *_: 1.0, 0, lowest=0.9).run(3000)
+    late = stream.served[1000:]
+    assert 0.07 < sum(right is None for right in late) / len(late) < 0.2
+
+
+def test_the_group_with_most_votes_is_chosen_and_its_nearest_member() -> None:
+    near = [
+        Candidate(0.90, (), "a", "lonely"),
+        Candidate(0.89, (Difference("number", ("1",), ("2",)),), "b 1", "many"),
+        Candidate(0.88, (), "c", "many"),
+        Candidate(0.87, (), "d", "many"),
+    ]
+    best = weigh("q", near, Vocabulary())
+    assert best is not None
+    assert (best.index, best.group) == (2, "many")
+    values = dict(zip(NAMES, best.values, strict=True))
+    assert values["margin"] == pytest.approx(5 * (0.88 - 0.90), abs=1e-4)
+    assert values["members"] == pytest.approx(math.log1p(2) - 1, abs=1e-4)
+
+
+def test_rare_words_weigh_more_than_common_ones() -> None:
+    words = Vocabulary()
+    for _ in range(50):
+        words.add(["card"])
+    assert words.rarity(["zebra"]) > 10 * words.rarity(["card"])
+
+
+def test_the_vocabulary_stays_small() -> None:
+    words = Vocabulary()
+    words.add(["often"])
+    for number in range(30_000):
+        words.add(["often", f"once{number}"])
+    assert len(words.seen_in) <= 20_001
+    assert words.seen_in["often"] == 30_001
+
+
+def test_learning_costs_little_with_five_thousand_labels() -> None:
+    policy = Verified()
+    labels, state = labels_of(policy, 1000) * 6, policy.start()
+    learn_s: list[float] = []
+    fit_s: list[float] = []
+    for number, label in enumerate(labels):
+        start = time.thread_time()
+        policy.learn(state, label)
+        learnt_at = time.thread_time()
+        policy.settle(state)
+        if number >= 5000:
+            learn_s.append(learnt_at - start)
+            fit_s.append(time.thread_time() - learnt_at)
+    assert np.percentile(learn_s, 99) < 0.001
+    assert np.percentile(fit_s, 99) < 0.02  # 1 to 5 ms on a quiet machine
+    assert len(state.labels) == 1000
+
+
+def test_what_is_told_is_json_and_says_how_far_learning_is() -> None:
+    policy = Verified(0.05)
+    fresh = policy.describe(policy.start())
+    assert fresh["learning"] == "0 labels, too few to tell how many it takes"
+    learning = policy.describe(learnt(policy, labels_of(policy, 60)))
+    assert learning["labels"] == 60
+    assert learning["learning"].startswith("60 of about ")
+    told = json.loads(json.dumps(policy.describe(learnt(policy, labels_of(policy, 900)))))
+    assert told["learning"] is None
+    low, high = told["error_per_hit_95"]
+    assert 0 <= low <= high <= 1
+    assert told["right"] + told["wrong"] == 900
+    assert 0 < told["share_served"] < 1
+    assert told["error_per_request"] < told["error_per_hit"] <= 0.05
+    flat_labels = [replace(each, right=each.similarity < 0.9) for each in labels_of(policy, 400)]
+    assert "wrong" in policy.describe(learnt(policy, flat_labels))["learning"]
+
+
+def test_known_label_noise_is_corrected_for() -> None:
+    def noisy(similarity: float, number: int) -> float:
+        return 0.96 * (similarity > 0.7) + 0.04 * (similarity <= 0.7)
+
+    told = Stream(Verified(0.03, label_noise=0.04), noisy, 1).run(2500)
+    untold = Stream(Verified(0.03), noisy, 1).run(2500)
+    assert told.hits > 600 > 2 * untold.hits
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_error": 0}, {"max_error": 1}, {"max_error": -0.1}, {"max_error": "0.02"},
+     {"max_error": True}, {"max_error": math.nan}, {"per": "user"}, {"label_noise": 0.5},
+     {"label_noise": -0.1}, {"confidence": 1.0}, {"confidence": 0.4}, {"audit": 0}, {"audit": 1.5}],
+)  # fmt: skip
+def test_wrong_options_raise_at_construction(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"Verified\\({next(iter(options))}\\)"):
+        Verified(**options)
+
+
+def test_the_shipped_prior_is_for_the_default_embedder_alone() -> None:
+    policy = Verified()
+    assert policy.suited_to("all-MiniLM-L6-v2:384") == policy
+    assert policy.suited_to("other:768").prior == cold()
+    own = Verified(prior=shipped())
+    assert own.suited_to("other:768") is own
+    assert all("MIT" in s or "CC BY" in s or "this project" in s for s in shipped().sources)
+
+
+def test_a_prior_survives_its_file_and_refuses_another() -> None:
+    prior = shipped()
+    assert Prior.from_json(prior.to_json()) == prior
+    body = json.loads(prior.to_json())
+    for broken in ({**body, "features": ["bias"]}, {**body, "information": [1.0]}, {"features": 1}):
+        with pytest.raises(ValueError, match="prior"):
+            Prior.from_json(json.dumps(broken))
+    with pytest.raises(ValueError, match="weights"):
+        Prior((1.0,), ((1.0,),))
+
+
+def test_evidence_has_a_value_for_every_feature_and_the_shipped_prior_a_weight() -> None:
+    (label,) = labels_of(Verified(), 1)
+    assert len(label.evidence) == FRONT + len(NAMES) == FRONT + len(shipped().mean)
+
+
+def test_importing_the_policy_loads_no_numpy() -> None:
+    code = (
+        "import sys; from shared_core.thresholds import Verified; Verified();"
+        "sys.exit('numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
