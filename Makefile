@@ -13,7 +13,7 @@ demo: $(VENV)/.demo-installed
 	$(BIN)/tiered-cache demo
 
 test: $(VENV)/.test-installed
-	$(PYTEST) -m "not soak"
+	$(PYTEST) -m ""
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
@@ -21,7 +21,7 @@ lint: $(VENV)/.test-installed
 	$(BIN)/mypy
 
 soak: $(VENV)/.test-installed
-	$(PYTEST) -m soak
+	TIERED_CACHE_SOAK=full $(PYTEST) -m ""
 
 bench: $(VENV)/.test-installed
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

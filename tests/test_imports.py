@@ -53,6 +53,7 @@ def test_building_a_semantic_cache_loads_no_model() -> None:
     assert loaded(code, HEAVY) == []
 
 
+@pytest.mark.slow
 def test_importing_the_adapter_costs_little_beyond_langchain() -> None:
     pytest.importorskip("langchain_core")
     code = "import time\nimport {0}\nprint(time.process_time())"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from langchain_tiered_cache import TieredCache, parse
 from shared_core import Request
 from tests.chat_models import openai_string, prompt_of
 from tests.fakes import fake_embed
+from tests.soak import SCOPE_MUTATIONS
 
 Asked = tuple[str, str]
 DATA = Path(__file__).parent / "data"
@@ -368,7 +368,6 @@ def test_any_two_strings_are_a_request(prompt: str, llm_string: str) -> None:
     assert request.address("default").key == parse(prompt, llm_string).address("default").key
 
 
-SOAK = os.environ.get("TIERED_CACHE_SOAK") == "full"
 plain = st.text(alphabet="ab \n", max_size=3)
 MUTATIONS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("system", plain),
@@ -395,7 +394,7 @@ def spelt(scope: dict[str, Any]) -> Asked:
     return prompt_of(SystemMessage(scope["system"]), *earlier, last), llm_string
 
 
-@settings(max_examples=10_000 if SOAK else 150, deadline=None)
+@settings(max_examples=SCOPE_MUTATIONS, deadline=None)
 @given(scopes, scopes)
 def test_two_scopes_share_an_answer_only_if_they_are_equal(
     one: dict[str, Any], other: dict[str, Any]
@@ -410,7 +409,7 @@ def test_random_scopes_have_as_many_digests() -> None:
     texts = ["", "a", "b", "a b", "a\nb", "1", "null", '"a"', "user", "[]"]
     choices = (texts, ["", "data:a", "data:b"], ["a", "b"], [None, 0.1, 0.5], [None, 1, 2])
     found: dict[str, str] = {}
-    for _ in range(10_000 if SOAK else 3_000):
+    for _ in range(20 * SCOPE_MUTATIONS):
         system, image, model, top_p, seed = map(rng.choice, choices)
         scope = {
             "system": system,
@@ -429,7 +428,7 @@ def test_random_scopes_have_as_many_digests() -> None:
         assert found.setdefault(digest, repr(scope)) == repr(scope)
 
 
-@settings(max_examples=10_000 if SOAK else 150, deadline=None)
+@settings(max_examples=SCOPE_MUTATIONS, deadline=None)
 @given(scopes, st.data())
 def test_one_mutation_of_a_scope_is_enough(scope: dict[str, Any], data: st.DataObject) -> None:
     name, values = data.draw(st.sampled_from(MUTATIONS))

@@ -129,6 +129,7 @@ for i in range(10**9):
 """
 
 
+@pytest.mark.slow
 def test_kill_9_loses_no_acknowledged_write_and_breaks_nothing(path: str) -> None:
     rng = random.Random(os.urandom(8))
     acknowledged: list[str] = []
@@ -191,6 +192,7 @@ def endure(path: str, process: int, seconds: float, results: Any) -> None:
     results.put((process, done, errors))
 
 
+@pytest.mark.slow
 def test_eight_processes_of_four_threads_lose_nothing_and_meet_no_error(
     path: str, open_at: Callable[..., SqliteStore]
 ) -> None:

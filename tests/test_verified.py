@@ -130,7 +130,7 @@ def test_nothing_is_served_before_twenty_labels_whatever_the_prior_believes() ->
 
 
 def test_a_change_of_the_world_is_noticed_and_the_error_falls_back() -> None:
-    """Half of the answers change at request 1,500; 1,500 later all windows of 500 are right again."""
+    """Half of the answers change at request 1,500; 1,500 later all windows of 500 are well."""
 
     def changed(similarity: float, number: int) -> float:
         return steep(similarity, number) * (0.5 if number >= 1500 and number % 2 else 1.0)
@@ -184,8 +184,9 @@ def learnt(policy: Verified, labels: list[Label]) -> Learned:
 
 
 def labels_of(policy: Verified, requests: int, seed: int = 0) -> list[Label]:
-    """Every candidate labelled, as if nothing was ever served."""
+    """Every candidate labelled while nothing is served."""
     rng, found = random.Random(seed), []
+    policy = replace(policy, max_error=1e-9, per="hit")
     state = policy.start()
     for number in range(requests):
         similarity = rng.uniform(0.5, 1.0)
@@ -194,6 +195,7 @@ def labels_of(policy: Verified, requests: int, seed: int = 0) -> list[Label]:
         assert isinstance(decision, Explore)
         right = rng.random() < steep(similarity, 0)
         found.append(Label(right, similarity, decision.evidence))
+        policy.learn(state, found[-1])
     return found
 
 
