@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+BENCHMARKS := lookups stores rag
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := test
@@ -23,8 +24,13 @@ lint: $(VENV)/.test-installed
 soak: $(VENV)/.test-installed
 	TIERED_CACHE_SOAK=full $(PYTEST) -m ""
 
+# DATA=folder of labelled questions (<name>.jsonl.gz, rows {"t": question, "c": class}) adds matching.
 bench: $(VENV)/.test-installed
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$name.py || exit 1; done
+ifdef DATA
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/matching.py --data "$(DATA)"
+endif
 
 notebooks: $(VENV)/.notebooks-installed
 	@for file in $(wildcard notebooks/*.ipynb); do \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 import time
@@ -122,9 +123,9 @@ def test_where_similarity_means_nothing_nothing_is_served(prior: Prior, target: 
         assert stream.hits == 0
 
 
-def test_nothing_is_served_before_twenty_labels_whatever_the_prior_believes() -> None:
+def test_nothing_is_served_before_ten_labels_whatever_the_prior_believes() -> None:
     sure = replace(shipped(), mean=(20.0, *shipped().mean[1:]))
-    stream = Stream(Verified(0.5, "hit", sure), lambda *_: 1.0, 0).run(19)
+    stream = Stream(Verified(0.5, "hit", sure), lambda *_: 1.0, 0).run(9)
     assert stream.hits == 0
     assert stream.run(30).hits > 0
 
@@ -343,9 +344,9 @@ def test_what_is_told_is_json_and_says_how_far_learning_is() -> None:
     policy = Verified(0.05)
     fresh = policy.describe(policy.start())
     assert fresh["learning"] == "0 labels, too few to tell how many it takes"
-    learning = policy.describe(learnt(policy, labels_of(policy, 60)))
-    assert learning["labels"] == 60
-    assert learning["learning"].startswith("60 of about ")
+    learning = policy.describe(learnt(policy, labels_of(policy, 100)))
+    assert learning["labels"] == 100
+    assert re.fullmatch("100 of about [1-9][0-9]{2} labels", learning["learning"])
     told = json.loads(json.dumps(policy.describe(learnt(policy, labels_of(policy, 900)))))
     assert told["learning"] is None
     low, high = told["error_per_hit_95"]

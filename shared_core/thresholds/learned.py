@@ -34,17 +34,17 @@ STEPS = 8
 BETWEEN_FITS = 25
 """Labels from one fit to the next at most; fewer while there are few."""
 
-BELIEVED = 40.0
-"""Labels that the model's own estimate counts for in a pool."""
-
-LEAST = 20
+LEAST = 10
 """Labels of its own that a pool needs, whatever the model believes."""
 
 FLAT = 0.002
 """Share of wrong answers that no score rules out."""
 
-FINENESS = 6
-"""The next threshold is tried a sixth of the labels farther down."""
+LABELS_OF_A_WORLD = 100
+"""Labels that must be known of a world before a change of it can be noticed."""
+
+FINENESS = 4
+"""The next threshold is tried a quarter of the labels farther down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,7 @@ class Learned:
     """
 
     prior: Gaussian
+    believed: float  # labels that the model's own estimate counts for in a pool
     model: Model
     watch: Watch = field(default_factory=Watch)
     groups: Groups = field(default_factory=Groups)
@@ -115,9 +116,9 @@ class Learned:
     arrivals: Ring = field(default_factory=lambda: Ring(ARRIVALS, 1 + D))  # candidate?, values
 
     @classmethod
-    def start(cls, prior: Gaussian) -> Learned:
+    def start(cls, prior: Gaussian, believed: float) -> Learned:
         """Return the state before any label."""
-        return cls(prior, Model(tuple(prior.mean.tolist())))
+        return cls(prior, believed, Model(tuple(prior.mean.tolist())))
 
     def arrive(self, values: Sequence[float] | None) -> None:
         """Count a request, and the evidence for its best candidate if it has one."""
@@ -144,7 +145,9 @@ class Learned:
     def _count(self, right: bool, score: float) -> None:
         self.count(right)
         self.since_fit += 1
-        if self.watch.notices(right, score):
+        if len(self.labels) < LABELS_OF_A_WORLD:
+            self.watch = Watch()  # what surprises so early is that the prior does not fit
+        elif self.watch.notices(right, score):
             self.changes += 1
             self.labels.keep(self.watch.since)
             self.feedback.keep(0)
@@ -172,15 +175,23 @@ def refit(state: Learned, promise: Promise, noise: float) -> Model:
         seen, shares = scores, 1 / rows[:, 0]
     scores = np.concatenate([scores, told[:, 0]])
     right = np.concatenate([right, told[:, 1]])
-    pools = pool(scores, right, seen, shares, noise)
+    pools = pool(scores, right, seen, shares, state.believed, noise)
     return Model(tuple(fitted.weights.tolist()), choose(pools, promise), tuple(pools))
 
 
-def pool(scores: Array, right: Array, seen: Array, shares: Array, noise: float = 0.0) -> list[Pool]:
+def pool(
+    scores: Array,
+    right: Array,
+    seen: Array,
+    shares: Array,
+    believed: float = 0.0,
+    noise: float = 0.0,
+) -> list[Pool]:
     """Pool labels and arrivals above each of some thirty thresholds, highest first.
 
     ``scores`` and ``right`` (n,) are of the labels, ``seen`` (m,) the scores of arrivals, each of
-    which counts ``shares`` (m,). ``noise`` of the labels are expected to say the opposite:
+    which counts ``shares`` (m,). What the scores say themselves counts like ``believed`` labels.
+    ``noise`` of the labels are expected to say the opposite of the truth:
     wrong = (told wrong - noise n) / (1 - 2 noise).
     """
     order, arrival = np.argsort(-scores), np.argsort(-seen)
@@ -202,8 +213,8 @@ def pool(scores: Array, right: Array, seen: Array, shares: Array, noise: float =
                 wrong=max(0.0, float(wrong[at - 1]) - noise * at) / (1 - 2 * noise),
                 share=float((count[above] + 1) / (count[-1] + 1)),
                 shift=of_seen / of_labels,
-                believed=BELIEVED,
-                believed_wrong=BELIEVED * of_labels,
+                believed=believed,
+                believed_wrong=believed * of_labels,
             )
         )
         at += math.ceil(at / FINENESS)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
+BELIEF = 2.0
+"""Labels of a pool that the model's own estimate counts for, for each that the prior counts for."""
+
 ALERT = 0.25
 """Share of hits that is checked more when a change of the world is all but believed."""
 
@@ -85,7 +88,8 @@ class Verified:
         """Return the state before any label."""
         from shared_core.thresholds.learned import Learned
 
-        return Learned.start((self.prior or shipped()).gaussian())
+        prior = self.prior or shipped()
+        return Learned.start(prior.gaussian(), BELIEF * prior.labels)
 
     def decide(
         self,
