@@ -83,7 +83,9 @@ class TieredKVStore(BaseKVStore):
         for batch in _batches(keys, BATCH):
             named = {self._key(key, collection): key for key in batch}
             values = self._cache.values.get_many(list(named))
-            found.update((named[name], json.loads(value)) for name, value in values.items())
+            found.update(
+                (named[name], json.loads(value.decode())) for name, value in values.items()
+            )
         return found
 
     def get_all(self, collection: str = DEFAULT_COLLECTION) -> dict[str, dict[str, Any]]:
@@ -130,7 +132,10 @@ def _restored(cache: ResponseCache, namespace: str, ttl: float | None) -> Tiered
 
 
 def _encoded(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # made once: ``dumps`` makes one per call
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -74,7 +74,7 @@ class Options:
     index: Literal["flat", "hnsw"] | None = None
     precision: Literal["float32", "float16"] | None = None
     client: Any = None
-    ssl: Mapping[str, Any] | None = None
+    ssl: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Options:

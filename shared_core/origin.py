@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -23,8 +23,8 @@ class Origin:
 
     token: str
     open: Callable[..., Any]
-    url: str
-    options: Mapping[str, Any]
+    url: str = field(repr=False)  # it may hold a password
+    options: Mapping[str, Any] = field(repr=False)
 
 
 class _Living:

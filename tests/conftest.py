@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +70,15 @@ def redis_server() -> Iterator[str]:
         pytest.skip(reason)
     with RedisStack() as server:
         yield server.url
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty store, of each kind in turn."""
+    if request.param == "redis":
+        found: str = request.getfixturevalue("redis_url")
+        return found
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'store.db'}"
 
 
 @pytest.fixture

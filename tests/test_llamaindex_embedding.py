@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,10 +22,9 @@ pytestmark = MARKS
 Batch = Callable[[CachedEmbedding, list[str]], list[list[float]]]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResponseCache]:
-    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'vectors.db'}"
-    with ResponseCache.open(url, semantic=False) as opened:
+@pytest.fixture
+def cache(store_url: str) -> Iterator[ResponseCache]:
+    with ResponseCache.open(store_url, semantic=False) as opened:
         yield opened
 
 

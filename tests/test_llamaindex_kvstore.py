@@ -28,14 +28,9 @@ pytestmark = MARKS
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'values.db'}"
-
-
 @pytest.fixture
-def cache(url: str) -> Iterator[ResponseCache]:
-    with ResponseCache.open(url, semantic=False) as opened:
+def cache(store_url: str) -> Iterator[ResponseCache]:
+    with ResponseCache.open(store_url, semantic=False) as opened:
         yield opened
 
 
@@ -131,8 +126,9 @@ def test_values_live_for_their_ttl(tmp_path: Path) -> None:
             assert set(TieredKVStore(cache).get_all()) == {"b", "c"}
 
 
-def test_answers_that_are_evicted_or_cleared_leave_values_alone(url: str) -> None:
-    with ResponseCache.open(url, semantic=False, max_entries=1) as cache:
+def test_answers_that_are_evicted_or_cleared_leave_values_alone(store_url: str) -> None:
+    bound: dict[str, Any] = {} if store_url.startswith("redis") else {"max_entries": 1}
+    with ResponseCache.open(store_url, semantic=False, **bound) as cache:
         store = TieredKVStore(cache)
         store.put_all([(f"k{i}", {"i": i}) for i in range(20)])
         for text in "abc":

@@ -7,7 +7,6 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import llama_index_instrumentation as instrument
@@ -36,14 +35,9 @@ ASKED = [ChatMessage("How do I reset my password?")]
 REPHRASED = [ChatMessage("How do I reset my password please?")]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'answers.db'}"
-
-
 @pytest.fixture
-def cache(url: str) -> Iterator[ResponseCache]:
-    with ResponseCache.open(url, embedder=fake_embed, threshold=0.8) as opened:
+def cache(store_url: str) -> Iterator[ResponseCache]:
+    with ResponseCache.open(store_url, embedder=fake_embed, threshold=0.8) as opened:
         yield opened
 
 
@@ -191,7 +185,7 @@ def test_a_cache_that_fails_is_passed_over(
 
 
 def test_equal_calls_in_flight_make_one_model_call() -> None:
-    started, go = threading.Event(), threading.Event()
+    started, go, looked_up = threading.Event(), threading.Event(), threading.Semaphore(0)
 
     def slow(messages: Any, kwargs: Any) -> ChatMessage:
         started.set()
@@ -199,15 +193,15 @@ def test_equal_calls_in_flight_make_one_model_call() -> None:
         return said("once")
 
     inner = FakeLLM(slow)
-    llm = cached_llm(inner, cache := exact())
+    llm = cached_llm(inner, exact(hooks=[lambda event: looked_up.release()]))
     found: list[ChatResponse] = []
     leader = threading.Thread(target=lambda: found.append(llm.chat(ASKED)))
     leader.start()
     assert started.wait(10)
     follower = threading.Thread(target=lambda: found.append(llm.chat(ASKED)))
     follower.start()
-    while cache.stats().lookups < 2:
-        pass
+    for _ in range(2):
+        assert looked_up.acquire(timeout=10)
     go.set()
     leader.join(10)
     follower.join(10)
@@ -255,6 +249,15 @@ def test_a_stream_that_is_left_early_is_not_kept() -> None:
     asyncio.run(leave())
     assert cache.stats().stores == 0
     assert len(inner.calls) == 2
+
+
+def test_a_stream_of_nothing_is_neither_kept_nor_counted() -> None:
+    def nothing(messages: Any, **kwargs: Any) -> Any:
+        return iter(())
+
+    llm = cached_llm(MockFunctionCallingLLM(response_generator=nothing), cache := exact())
+    assert list(llm.stream_chat(ASKED)) == []
+    assert (cache.stats().stores, cache.stats().errors) == (0, {})
 
 
 def test_a_stream_is_kept_for_the_namespace_it_was_asked_in() -> None:
@@ -444,12 +447,18 @@ def test_controls_of_a_block_are_heeded(endpoint: Endpoint) -> None:
     with cache.control(write=False):
         endpoint(llm, ASKED)
     assert cache.stats().stores == 0
+    for _ in range(2):
+        with cache.control(read=False):
+            endpoint(llm, ASKED)
+    assert len(inner.calls) == 3
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: one.__name__)
+def test_answers_are_kept_under_the_tags_of_a_block(endpoint: Endpoint) -> None:
+    llm = cached_llm(FakeLLM(), cache := exact())
     with cache.control(tags=["t"]):
         endpoint(llm, ASKED)
-    with cache.control(read=False):
-        endpoint(llm, ASKED)
-    assert len(inner.calls) == 3
-    assert cache.invalidate(tag="t") in (0, 1)  # the third call stored anew, without the tag
+    assert cache.invalidate(tag="t") == 1
 
 
 def test_without_meaning_only_repeats_hit(cache: ResponseCache) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +215,10 @@ ASKED = [ChatMessage("You help.", role="system"), ChatMessage("What is a fuse?")
 REPHRASED = [ChatMessage("You help.", role="system"), ChatMessage("What is a fuse please?")]
 
 
-def shared_cache() -> ResponseCache:
-    return ResponseCache.open(embedder=fake_embed, threshold=0.8)
+@pytest.fixture
+def cache(store_url: str) -> Iterator[ResponseCache]:
+    with ResponseCache.open(store_url, embedder=fake_embed, threshold=0.8, timeout=5.0) as opened:
+        yield opened
 
 
 def same_model(server: Server, cache: ResponseCache) -> LLM:
@@ -226,9 +228,9 @@ def same_model(server: Server, cache: ResponseCache) -> LLM:
 
 @pytest.mark.parametrize(("messages", "tier"), [(ASKED, "exact"), (REPHRASED, "semantic")])
 def test_an_answer_stored_through_langchain_is_served(
-    messages: list[ChatMessage], tier: str
+    messages: list[ChatMessage], tier: str, cache: ResponseCache
 ) -> None:
-    cache, server = shared_cache(), Server()
+    server = Server()
     generation = ChatGeneration(message=AIMessage("It melts."))
     TieredCache(cache=cache).update(PLAIN["prompt"], PLAIN["llm_string"], [generation])
     response = same_model(server, cache).chat(messages)
@@ -239,9 +241,8 @@ def test_an_answer_stored_through_langchain_is_served(
 
 @pytest.mark.parametrize(("messages", "tier"), [(ASKED, "exact"), (REPHRASED, "semantic")])
 def test_an_answer_stored_here_is_served_to_langchain(
-    messages: list[ChatMessage], tier: str
+    messages: list[ChatMessage], tier: str, cache: ResponseCache
 ) -> None:
-    cache = shared_cache()
     answer = same_model(Server(), cache).chat(messages).message.content
     found = TieredCache(cache=cache).lookup(PLAIN["prompt"], PLAIN["llm_string"])
     assert found is not None
@@ -250,9 +251,9 @@ def test_an_answer_stored_here_is_served_to_langchain(
     assert message.response_metadata["tiered_cache"]["tier"] == tier
 
 
-def test_answers_that_call_tools_are_not_shared() -> None:
+def test_answers_that_call_tools_are_not_shared(cache: ResponseCache) -> None:
     golden = next(one for one in GOLDEN if one["name"] == "tools")
-    cache, server = shared_cache(), Server()
+    server = Server()
     call = {"name": "weather", "args": {"city": "Rome"}, "id": "1"}
     message = AIMessage("", tool_calls=[call])
     tiered = TieredCache(cache=cache)

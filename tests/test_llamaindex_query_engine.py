@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.response.schema import Response, StreamingResponse
 from llama_index.core.evaluation import EvaluationResult, FaithfulnessEvaluator
 from llama_index.core.postprocessor import SimilarityPostprocessor
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import QueryBundle, TextNode
@@ -29,10 +29,9 @@ pytestmark = MARKS
 PARAPHRASE = "How often should I descale the kettle please?"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResponseCache]:
-    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'answers.db'}"
-    with ResponseCache.open(url, embedder=fake_embed, threshold=0.8) as opened:
+@pytest.fixture
+def cache(store_url: str) -> Iterator[ResponseCache]:
+    with ResponseCache.open(store_url, embedder=fake_embed, threshold=0.8) as opened:
         yield opened
 
 
@@ -40,6 +39,13 @@ def engine(llm: Any, texts: Sequence[str] = TEXTS, **options: Any) -> Any:
     nodes = [TextNode(text=text, metadata={"n": len(text)}) for text in texts]
     index = VectorStoreIndex(nodes, embed_model=FakeEmbedding())
     return index.as_query_engine(llm=llm, **{"similarity_top_k": len(texts), **options})
+
+
+class Reversed(BaseNodePostprocessor):
+    """Turns the order around."""
+
+    def _postprocess_nodes(self, nodes: Any, query_bundle: Any = None) -> Any:
+        return nodes[::-1]
 
 
 def contents(response: Any) -> list[str]:
@@ -102,10 +108,22 @@ def test_without_a_version_changed_documents_never_get_an_old_answer(
 def test_without_a_version_the_order_of_nodes_is_no_matter(cache: ResponseCache) -> None:
     llm = FakeLLM()
     first = CachedQueryEngine(engine(llm), cache).query(QUESTION)
-    hit = CachedQueryEngine(engine(llm, TEXTS[::-1]), cache).query(
-        "kettle the descale I should often How?"
-    )
+    other = engine(llm, node_postprocessors=[Reversed()])
+    hit = CachedQueryEngine(other, cache).query(QUESTION)
     assert str(hit) == str(first)
+    assert contents(hit) == contents(first)[::-1]
+    assert len(llm.calls) == 1
+
+
+def test_without_a_version_the_sources_are_the_nodes_of_this_very_query(
+    cache: ResponseCache,
+) -> None:
+    llm = FakeLLM()
+    CachedQueryEngine(engine(llm), cache).query(QUESTION)
+    again = engine(llm)  # another index, whose nodes have other ids
+    hit = CachedQueryEngine(again, cache).query(QUESTION)
+    found = again.retrieve(QueryBundle(QUESTION))
+    assert [one.node_id for one in hit.source_nodes] == [one.node_id for one in found]
     assert len(llm.calls) == 1
 
 

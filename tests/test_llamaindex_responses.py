@@ -53,6 +53,8 @@ EQUAL = {
     "signed thought": assistant(ThinkingBlock(additional_information={"signature": "s"}), TEXT),
     "tool call": assistant(ToolCallBlock(tool_call_id="1", tool_name="t", tool_kwargs={"a": [1]})),
     "tool call in text": assistant(ToolCallBlock(tool_name="t", tool_kwargs='{"a": 1}')),
+    "words and a call": assistant(TEXT, ToolCallBlock(tool_call_id="1", tool_name="t")),
+    "words and an image": assistant(TEXT, ImageBlock(image=PNG)),
     "image": assistant(ImageBlock(image=PNG)),
     "image url": assistant(ImageBlock(url="https://example.com/a.png")),
     "audio": assistant(AudioBlock(audio=base64.b64encode(b"wave"), format="wav")),
@@ -159,7 +161,18 @@ def test_a_text_that_was_cut_off_is_for_the_very_request(
     assert (answer.finish_reason, answer.exact_only) == (reason, exact_only)
 
 
-@pytest.mark.parametrize("name", ["tool call", "image", "empty text", "no blocks"])
+def test_a_stream_that_said_more_than_its_message_is_not_for_all_frameworks() -> None:
+    whole = answer_of(assistant(TEXT), KEPT, [("a", None)])
+    more = answer_of(assistant(TEXT), KEPT, [("b", None), ("a", None)])
+    assert whole is not None
+    assert more is not None
+    assert (whole.format, whole.text) == ("text", "a")
+    assert (more.format, more.text) == ("llamaindex/1", "ba")
+
+
+@pytest.mark.parametrize(
+    "name", ["tool call", "words and a call", "words and an image", "empty text", "no blocks"]
+)
 def test_what_fits_no_other_wording_is_for_the_very_request(name: str) -> None:
     assert kept(EQUAL[name]).exact_only
 

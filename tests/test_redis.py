@@ -11,6 +11,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.connection import AbstractConnection
+from redisvl.index import SearchIndex
 
 from shared_core import Answer, Hit, Miss, Request, ResponseCache, StoreError
 from shared_core.answer import value_key
@@ -226,13 +229,23 @@ def test_an_index_of_another_schema_is_replaced_and_its_records_stay(
 
 
 def test_many_threads_that_need_the_index_at_once_make_one(
-    server: redis.Redis, redis_url: str, open_at: Callable[..., Store]
+    server: redis.Redis,
+    redis_url: str,
+    open_at: Callable[..., Store],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stores = [open_at(redis_url) for _ in range(8)]
-    ready = threading.Barrier(8)
+    none_is_there = threading.Barrier(8)
+    create = SearchIndex.create
+
+    def all_at_once(self: Any) -> None:
+        none_is_there.wait(PATIENCE_S)
+        create(self)
+
+    monkeypatch.setattr(SearchIndex, "create", all_at_once)
+    monkeypatch.setattr(SearchIndex, "exists", lambda _: False)
 
     def work(number: int) -> list[str]:
-        ready.wait()
         stores[number].put(record(f"{number}", unit(1, number, 0)))
         return keys_near(stores[number], unit(1, number, 0), 1)
 
@@ -264,6 +277,20 @@ def test_expired_records_that_are_still_indexed_hide_no_live_one(
         assert keys_near(store, unit(1, 0, 0), 1) == ["live"]
     finally:
         server.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 1)
+
+
+def test_records_known_to_be_expired_cost_a_search_nothing(
+    redis_url: str, open_at: Callable[..., Store], trips: list[bytes]
+) -> None:
+    clock = FakeClock()
+    store = open_at(redis_url, clock=clock)
+    for i in range(50):
+        store.put(record(f"{i}", unit(1, 0, i / 400), expires=clock.now + 100))
+    store.put(record("live", unit(1, 1, 0)))
+    clock.now += 100  # the server's clock stands
+    trips.clear()
+    assert keys_near(store, unit(1, 0, 0), 1) == ["live"]
+    assert len(trips) == 1
 
 
 def test_float16_finds_what_float32_finds_and_halves_the_vector(
@@ -571,6 +598,8 @@ def test_an_address_shows_its_place_and_never_its_password(
     assert place in repr(store)
     assert secret not in repr(store)
     store.close()
+    with ResponseCache.open(url, semantic=False) as cache:
+        assert secret not in f"{cache!r} {cache.options!r} {cache.__reduce__()!r}"
 
 
 def test_a_refused_password_is_never_told_and_not_tried_again_for_long(
@@ -655,6 +684,8 @@ def test_without_the_search_module_exact_hits_are_served_with_one_warning(
         RedisStack(modules=()) as server,
         ResponseCache.open(server.url, embedder=fake_embed, threshold=0.5, timeout=5) as cache,
     ):
+        first = Request.of("What is the first fuse?", model="m")
+        assert cache.store(first, Answer("melts")) is not None
         for n in range(5):
             asked = Request.of(f"What is fuse number {n}?", model="m")
             found = cache.lookup(asked)
@@ -708,3 +739,49 @@ def test_a_prefix_with_glob_characters_matches_only_itself(store: Store) -> None
     store.put(record("aXXkey"))
     assert store.delete(Selector("n", key_prefix="a*")) == 1
     assert store.delete(Selector("n", key_prefix="a")) == 6
+
+
+def test_tls_checks_the_server_against_the_authority_that_is_given(
+    tmp_path: Path, open_at: Callable[..., Store]
+) -> None:
+    from tests.redis_server import RedisStack, free_port
+
+    port, authority = free_port(), self_signed(tmp_path)
+    files = ("--tls-cert-file", f"{authority}", "--tls-key-file", f"{tmp_path}/key.pem")
+    more = ("--tls-port", f"{port}", "--tls-auth-clients", "no")
+    with RedisStack(*files, *more):
+        store = open_at(f"rediss://127.0.0.1:{port}/0", ssl={"ca_certs": str(authority)})
+        store.put(record("a", unit(1, 0, 0)))
+        assert keys_near(store, unit(1, 0, 0), 1) == ["a"]
+        with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+            open_at(f"rediss://127.0.0.1:{port}/0").get("a")
+
+
+def self_signed(folder: Path) -> Path:
+    """Write ``key.pem`` and the certificate of 127.0.0.1 that it signs, and return the latter."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    start = datetime.now(UTC) - timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=9))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    (folder / "key.pem").write_bytes(private)
+    path = folder / "certificate.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return path

@@ -123,9 +123,9 @@ def test_where_similarity_means_nothing_nothing_is_served(prior: Prior, target: 
         assert stream.hits == 0
 
 
-def test_nothing_is_served_before_ten_labels_whatever_the_prior_believes() -> None:
+def test_nothing_is_served_before_twenty_labels_whatever_the_prior_believes() -> None:
     sure = replace(shipped(), mean=(20.0, *shipped().mean[1:]))
-    stream = Stream(Verified(0.5, "hit", sure), lambda *_: 1.0, 0).run(9)
+    stream = Stream(Verified(0.5, "hit", sure), lambda *_: 1.0, 0).run(19)
     assert stream.hits == 0
     assert stream.run(30).hits > 0
 
@@ -256,11 +256,12 @@ def test_feedback_on_a_serving_is_a_label_even_without_its_evidence() -> None:
     state = learnt(policy, labels_of(policy, 700))
     serving = state.model.serving
     assert serving is not None
-    for _ in range(60):
-        policy.learn(state, Label(False, 0.97, (), serving.threshold + 1))
+    for number in range(240):
+        policy.learn(state, Label(number % 9 > 0, 0.97, (), 6.0))
     policy.settle(state)
     after = state.model.serving
-    assert after is None or after.threshold > serving.threshold + 1
+    assert state.changes == 0
+    assert after is None or after.threshold > 6.0
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -336,7 +337,7 @@ def test_learning_costs_little_with_five_thousand_labels() -> None:
             learn_s.append(learnt_at - start)
             fit_s.append(time.thread_time() - learnt_at)
     assert np.percentile(learn_s, 99) < 0.001
-    assert np.percentile(fit_s, 99) < 0.02  # 1 to 5 ms on a quiet machine
+    assert np.percentile(fit_s, 99) < 0.005
     assert len(state.labels) == 1000
 
 
@@ -346,7 +347,9 @@ def test_what_is_told_is_json_and_says_how_far_learning_is() -> None:
     assert fresh["learning"] == "0 labels, too few to tell how many it takes"
     learning = policy.describe(learnt(policy, labels_of(policy, 100)))
     assert learning["labels"] == 100
-    assert re.fullmatch("100 of about [1-9][0-9]{2} labels", learning["learning"])
+    about = re.fullmatch("100 of about ([0-9]+) labels", learning["learning"])
+    assert about is not None
+    assert int(about[1]) > 100
     told = json.loads(json.dumps(policy.describe(learnt(policy, labels_of(policy, 900)))))
     assert told["learning"] is None
     low, high = told["error_per_hit_95"]
@@ -354,8 +357,8 @@ def test_what_is_told_is_json_and_says_how_far_learning_is() -> None:
     assert told["right"] + told["wrong"] == 900
     assert 0 < told["share_served"] < 1
     assert told["error_per_request"] < told["error_per_hit"] <= 0.05
-    flat_labels = [replace(each, right=each.similarity < 0.9) for each in labels_of(policy, 400)]
-    assert "wrong" in policy.describe(learnt(policy, flat_labels))["learning"]
+    hopeless = [replace(label, right=n % 2 == 0) for n, label in enumerate(labels_of(policy, 400))]
+    assert "wrong" in policy.describe(learnt(policy, hopeless))["learning"]
 
 
 def test_known_label_noise_is_corrected_for() -> None:

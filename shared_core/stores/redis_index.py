@@ -3,8 +3,8 @@
     FT.SEARCH (@scope:{digest} @x:[(now +inf])=>[KNN k @vector $vector]    records in its reply
 
 The scope is filtered inside the index, so that no other scope's neighbour takes a place. RedisVL
-builds schema and query; the query is run by redis-py, because RedisVL's own way decodes what comes
-back as text: 0.31 ms instead of 0.15, and broken bytes.
+builds schema and query; redis-py runs the query, because RedisVL's own way decodes what comes back
+as text, which breaks bytes that are none, and takes 0.04 ms longer.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ STEPS = 8
 BETWEEN_FITS = 25
 """Labels from one fit to the next at most; fewer while there are few."""
 
-LEAST = 10
+LEAST = 20
 """Labels of its own that a pool needs, whatever the model believes."""
 
 FLAT = 0.002
@@ -43,8 +43,8 @@ FLAT = 0.002
 LABELS_OF_A_WORLD = 100
 """Labels that must be known of a world before a change of it can be noticed."""
 
-FINENESS = 4
-"""The next threshold is tried a quarter of the labels farther down."""
+FINENESS = 6
+"""The next threshold is tried a sixth of the labels farther down."""
 
 
 @dataclass(frozen=True, slots=True)
