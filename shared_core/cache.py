@@ -7,7 +7,7 @@ once, blocking.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from typing import Any
@@ -127,14 +127,15 @@ class ResponseCache:
         """Return the cached answer, or the model's, which is called once for all who ask at a time.
 
         ``model`` is called with no argument, or with the request if it takes one, and returns an
-        ``Answer`` or a text; what it raises is raised here. ``controls`` are those of ``control``.
+        ``Answer`` or a text; what it raises is raised here. ``controls`` are those of ``control``,
+        and change only what they name.
         """
-        with self.control(**controls):
+        with self._controlled(controls):
             return finish(self._answers.answer(Blocking(), request, model, controls_of(self)))
 
     async def aanswer(self, request: Request, model: Callable[..., Any], **controls: Any) -> Answer:
         """Do as ``answer`` does; ``model`` may be a coroutine function."""
-        with self.control(**controls):
+        with self._controlled(controls):
             runtime = OnLoop(self._hop)
             return await self._answers.answer(runtime, request, model, controls_of(self))
 
@@ -231,6 +232,12 @@ class ResponseCache:
         """
         lifetime = None if ttl is None else seconds("ttl", ttl)
         return controlling(self, Controls(read, write, lifetime, tag_tuple(tags), namespace))
+
+    def _controlled(self, controls: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Put controls in force over those that are, which stay where none is given."""
+        outer = controls_of(self)
+        now = {name: getattr(outer, name) for name in ("read", "write", "ttl", "tags", "namespace")}
+        return self.control(**{**now, **controls})
 
     def trace(self) -> AbstractContextManager[Trace]:
         """Collect the events of a block: ``with cache.trace() as trace: … trace.events``."""

@@ -28,6 +28,7 @@ class Learner:
         self, policy: Policy, store: Store, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._policy, self._store, self._clock = policy, store, clock
+        self._topic = ""
         self._known: dict[str, tuple[int, int, float, Any]] = {}  # era, label number, when, state
         self._lock = threading.Lock()
         renew_after_fork(self)
@@ -35,6 +36,12 @@ class Learner:
     def renew_after_fork(self) -> None:
         """Give the child a lock of its own."""
         self._lock = threading.Lock()
+
+    def suit(self, policy: Policy, space: str) -> None:
+        """Go on with a policy for this space; evidence of other spaces is not its."""
+        with self._lock:
+            self._policy, self._topic = policy, f"{space}:"
+            self._known.clear()
 
     def state(self, namespace: str) -> Any:
         """Return the state, read from the store if what is known is older than ``REFRESH_S``."""
@@ -53,12 +60,13 @@ class Learner:
             seen, state = (
                 (known[1], known[3]) if known and known[0] == era else (0, self._policy.start())
             )
-            name = _log(namespace, era)
+            name = self._log(namespace, era)
             for number, text in self._store.load_state({name: seen}).get(name, ()):
                 seen = number
                 label = Label.from_json(text)
                 if label is not None:
                     state = self._policy.learn(state, label)
+            self._policy.settle(state)
             if len(self._known) >= NAMESPACES_KEPT:
                 self._known.clear()
             self._known[namespace] = (era, seen, self._clock(), state)
@@ -67,13 +75,16 @@ class Learner:
     def learn(self, namespace: str, label: Label) -> None:
         """Add a label for all processes; here it is in effect at once."""
         if self._policy.learns:
-            self._store.add_labels(_log(namespace, self._era(namespace)), [label.to_json()])
+            self._store.add_labels(self._log(namespace, self._era(namespace)), [label.to_json()])
             self.refresh(namespace)
 
     def forget(self, namespace: str) -> None:
         """Start anew, in every process."""
         self._store.increment({_era_key(namespace): 1})
         self._known.pop(namespace, None)
+
+    def _log(self, namespace: str, era: int) -> str:
+        return f"labels:{era}:{self._topic}{namespace}"
 
     def _era(self, namespace: str) -> int:
         key = _era_key(namespace)
@@ -82,7 +93,3 @@ class Learner:
 
 def _era_key(namespace: str) -> str:
     return f"era:{namespace}"
-
-
-def _log(namespace: str, era: int) -> str:
-    return f"labels:{era}:{namespace}"

@@ -6,6 +6,7 @@ Methods that touch the store or the embedder raise ``Unavailable`` when it fails
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from shared_core.embedding.memo import Memo
 from shared_core.entry_id import EntryId
 from shared_core.exploring import Exploration, Explorations
+from shared_core.forking import renew_after_fork
 from shared_core.judge import Judge, same_answer
 from shared_core.learning import Learner
 from shared_core.options import Options
@@ -56,10 +58,17 @@ class SemanticTier:
         self._judge_fuse = Fuse("judge", count_error)
         self._shadow = options.shadow
         self._explorations = Explorations()
+        self._deciding = threading.Lock()  # a policy's state may note what it decided
+        self._suited_to = ""
+        renew_after_fork(self)
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self._memo = Memo(options.embedder, load=options.load)
         self.embedder_fuse = Fuse("embedder", count_error, rest=EMBEDDER_REST_S)
         self.learner = Learner(self._policy, store)
+
+    def renew_after_fork(self) -> None:
+        """Give the child a lock of its own."""
+        self._deciding = threading.Lock()
 
     def find(self, request: Request, namespace: str, address: Address, now: float) -> Outcome:
         """Return a Hit, an Explore, or a Miss with its reason."""
@@ -74,6 +83,8 @@ class SemanticTier:
             return Miss("embedder")
         if embedded is None:
             return Miss("truncated")
+        if embedded[0] != self._suited_to:
+            self._suit(embedded[0])
         near = [
             one
             for one in self._fuse.call(
@@ -93,7 +104,8 @@ class SemanticTier:
         state = self._fuse.call(self.learner.state, namespace)
         candidates = [self._candidate(question, one) for one in near]
         while True:
-            decision = self._policy.decide(question, candidates, state, self._rng)
+            with self._deciding:
+                decision = self._policy.decide(question, candidates, state, self._rng)
             match decision:
                 case Skip(reason):
                     self._remember(address, Exploration(tuple(near)))
@@ -110,6 +122,14 @@ class SemanticTier:
                     del near[index], candidates[index]
                 case _:
                     assert_never(decision)
+
+    def _suit(self, space: str) -> None:
+        """Let a policy that explores go by what is known of this embedder."""
+        with self._deciding:
+            if self._policy.explores and space != self._suited_to:
+                self._policy = self._policy.suited_to(space)
+                self.learner.suit(self._policy, space)
+            self._suited_to = space
 
     def _hit(self, one: Neighbour, address: Address, score: float | None, now: float) -> Hit:
         record = one.record

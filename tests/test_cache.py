@@ -464,6 +464,16 @@ def test_answer_asks_the_model_once_and_then_never(driver: Driver) -> None:
     assert len(calls) == 2
 
 
+def test_controls_of_an_answer_change_only_what_they_name(driver: Driver) -> None:
+    with driver.cache.control(namespace="tenant"):
+        driver.answer(request(), lambda: "theirs")
+        driver.answer(request(OTHER), lambda: "kept for all", write=False)
+    assert reason(driver, request()) == "absent"
+    with driver.cache.control(namespace="tenant"):
+        assert hit(driver, request()).answer.text == "theirs"
+        assert isinstance(driver.lookup(request(OTHER)), Miss)
+
+
 def test_answer_takes_a_model_that_wants_the_request_and_returns_text(driver: Driver) -> None:
     assert driver.answer(request(), lambda asked: asked.question.upper()).text == ASKED.upper()
 

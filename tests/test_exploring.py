@@ -37,6 +37,9 @@ class Probing:
     explores: bool = True
     seen: list[Label] = field(default_factory=list)
 
+    def suited_to(self, embedder: str) -> Probing:
+        return self
+
     def start(self) -> int:
         return 0
 
@@ -52,6 +55,9 @@ class Probing:
     def learn(self, state: int, label: Label) -> int:
         self.seen.append(label)
         return state + label.right
+
+    def settle(self, state: int) -> None:
+        pass
 
     def describe(self, state: int) -> dict[str, Any]:
         return {"right": state}

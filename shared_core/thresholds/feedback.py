@@ -59,6 +59,10 @@ class Feedback:
         if self.window < 1:
             raise ValueError(f"Feedback(window) must be at least 1 label, not {self.window!r}")
 
+    def suited_to(self, embedder: str) -> Feedback:
+        """Return itself: its user chose the numbers for the embedder."""
+        return self
+
     def start(self) -> FeedbackState:
         """Return the initial threshold and an empty window."""
         return FeedbackState(self.initial)
@@ -89,6 +93,9 @@ class Feedback:
             state.right + label.right,
             state.wrong + (not label.right),
         )
+
+    def settle(self, state: FeedbackState) -> None:
+        """Do nothing: nothing is ever due."""
 
     def describe(self, state: FeedbackState) -> Mapping[str, Any]:
         """Return the threshold, and the accuracy in the window."""

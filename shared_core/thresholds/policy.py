@@ -106,6 +106,9 @@ class Policy(Protocol):
     def explores(self) -> bool:
         """Whether it has the model asked to label candidates, and wants answers grouped."""
 
+    def suited_to(self, embedder: str) -> Policy:
+        """Return the policy for the cosines of an embedder of this name."""
+
     def start(self) -> Any:
         """Return the state before any label."""
 
@@ -116,6 +119,9 @@ class Policy(Protocol):
 
     def learn(self, state: Any, label: Label) -> Any:
         """Return the state after one more label."""
+
+    def settle(self, state: Any) -> None:
+        """Do now what the labels make due, so that no decision has to."""
 
     def describe(self, state: Any) -> Mapping[str, Any]:
         """Return what a person wants to know of it, as JSON values."""

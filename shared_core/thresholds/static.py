@@ -28,6 +28,10 @@ class Static:
     def __post_init__(self) -> None:
         check_unit("Static(similarity)", self.similarity)
 
+    def suited_to(self, embedder: str) -> Static:
+        """Return itself: its user chose the numbers for the embedder."""
+        return self
+
     def start(self) -> None:
         """Return None: there is nothing to learn."""
 
@@ -39,6 +43,9 @@ class Static:
 
     def learn(self, state: Any, label: Label) -> None:
         """Ignore the label."""
+
+    def settle(self, state: Any) -> None:
+        """Do nothing: nothing is ever due."""
 
     def describe(self, state: Any) -> Mapping[str, Any]:
         """Return the threshold."""
