@@ -10,7 +10,7 @@ from shared_core.record import Answer, Explore, Hit, Miss, Outcome, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.stats import Stats
 from shared_core.stores import KeyValue, RecordStore, StoreError, open_store
-from shared_core.thresholds import Feedback, Policy, Static
+from shared_core.thresholds import Feedback, Policy, Static, Verified
 
 __version__ = "0.1.0"
 
@@ -41,5 +41,6 @@ __all__ = [
     "Tier",
     "Trace",
     "UndecodableError",
+    "Verified",
     "open_store",
 ]
