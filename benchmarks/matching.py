@@ -16,7 +16,6 @@ import argparse
 import gzip
 import hashlib
 import json
-import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared_core.guard import Difference, Guard
+from shared_core.stats import wilson
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -64,16 +64,6 @@ class Result:
             f"{self.hits:5d} hits ({100 * self.hits / self.requests:4.1f} %) {self.wrong:5d} wrong"
             f" {share} [{100 * low:4.1f}, {100 * high:5.1f}]"
         )
-
-
-def wilson(wrong: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Compute the Wilson score interval of a proportion, 95 % at z = 1.96."""
-    if of == 0:
-        return 0.0, 1.0
-    p, zz = wrong / of, z * z
-    centre = p + zz / (2 * of)
-    half = z * math.sqrt(p * (1 - p) / of + zz / (4 * of * of))
-    return max(0.0, (centre - half) / (1 + zz / of)), min(1.0, (centre + half) / (1 + zz / of))
 
 
 def read(folder: Path, name: str) -> tuple[list[str], list[str]]:

@@ -15,7 +15,6 @@ from typing import Any
 
 from langchain_tiered_cache.literal import ClassMark, marks_in, read_call, read_repr
 from langchain_tiered_cache.providers import (
-    ALIASES,
     PROVIDER_ALIASES,
     PROVIDER_TRANSPORT,
     PROVIDERS,
@@ -25,6 +24,7 @@ from langchain_tiered_cache.providers import (
 )
 from langchain_tiered_cache.runs import Run
 from langchain_tiered_cache.schema import with_schemas
+from shared_core.parameter_names import PARAMETER_NAMES
 from shared_core.request import canonical_json, canonical_parameters
 
 _SEPARATOR = "---"
@@ -63,7 +63,7 @@ class _Spelt:
     @property
     def is_nameless(self) -> bool:
         """Tell whether no field names the model."""
-        return not any(ALIASES.get(name) == "model" for name in (*self.own, *self.called))
+        return not any(PARAMETER_NAMES.get(name) == "model" for name in (*self.own, *self.called))
 
 
 def read_model(llm_string: str, runs: Sequence[Run] = ()) -> Model:
@@ -157,7 +157,7 @@ def _canonical(spelt: _Spelt) -> Model | None:
     """Return the model, or None if its parameters have no JSON form."""
     if marks_in([spelt.own, spelt.called]) or _has_unknown([spelt.own, spelt.called]):
         return _unstable(spelt)
-    aliases = {**ALIASES, **PROVIDER_ALIASES.get(spelt.provider, {})}
+    aliases = {**PARAMETER_NAMES, **PROVIDER_ALIASES.get(spelt.provider, {})}
     params: dict[str, Any] = {"provider": spelt.provider}
     extra: dict[str, Any] = {}
     for fields in (spelt.own, spelt.called):

@@ -24,41 +24,6 @@ PROVIDERS: Mapping[str, str] = {
 """Class path, or ``_type`` of models that LangChain does not serialise, to provider.
 
 Others stand for themselves."""
-
-ALIASES: Mapping[str, str] = {
-    "model": "model",
-    "model_name": "model",
-    "model_id": "model",
-    "base_url": "base_url",
-    "openai_api_base": "base_url",
-    "anthropic_api_url": "base_url",
-    "groq_api_base": "base_url",
-    "api_base": "base_url",
-    "azure_endpoint": "base_url",
-    "endpoint": "base_url",
-    "endpoint_url": "base_url",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",
-    "max_output_tokens": "max_tokens",
-    "num_predict": "max_tokens",
-    "stop": "stop",
-    "stop_sequences": "stop",
-    "seed": "seed",
-    "random_seed": "seed",
-    "n": "n",
-    "tools": "tools",
-    "tool_choice": "tool_choice",
-    "response_format": "response_schema",
-    "response_schema": "response_schema",
-    "response_json_schema": "response_schema",
-    "reasoning": "reasoning",
-    "reasoning_effort": "reasoning",
-    "thinking": "reasoning",
-}
-"""A provider's field to its canonical name."""
-
 PROVIDER_ALIASES: Mapping[str, Mapping[str, str]] = {"ollama": {"format": "response_schema"}}
 
 TRANSPORT = frozenset(

@@ -12,6 +12,8 @@ from typing import Any
 
 from llama_index.core.bridge.pydantic import BaseModel
 
+from shared_core.parameter_names import PARAMETER_NAMES
+
 PROVIDERS: Mapping[str, str] = {
     "anthropic": "anthropic",
     "azure_openai": "azure",
@@ -25,36 +27,6 @@ PROVIDERS: Mapping[str, str] = {
     "openai": "openai",
 }
 """Package under ``llama_index.llms`` to provider; any other class stands for itself."""
-
-ALIASES: Mapping[str, str] = {
-    "model": "model",
-    "model_name": "model",
-    "model_id": "model",
-    "api_base": "base_url",
-    "base_url": "base_url",
-    "azure_endpoint": "base_url",
-    "endpoint_url": "base_url",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",
-    "max_output_tokens": "max_tokens",
-    "max_new_tokens": "max_tokens",
-    "num_predict": "max_tokens",
-    "stop": "stop",
-    "stop_sequences": "stop",
-    "seed": "seed",
-    "random_seed": "seed",
-    "n": "n",
-    "tools": "tools",
-    "tool_choice": "tool_choice",
-    "response_format": "response_schema",
-    "response_schema": "response_schema",
-    "reasoning": "reasoning",
-    "reasoning_effort": "reasoning",
-    "thinking": "reasoning",
-}
-"""A field or argument to its canonical name."""
 
 TRANSPORT = frozenset(
     {
@@ -184,7 +156,7 @@ def merged(provider: str, sources: Sequence[tuple[str, Mapping[str, Any]]]) -> d
             if given is None or name in dropped or is_transport(name):
                 continue
             value = plain(given)
-            canonical = ALIASES.get(name)
+            canonical = PARAMETER_NAMES.get(name)
             place = extra if canonical is None else known
             slot = canonical or name
             if slot == "reasoning" and isinstance(value, str):
