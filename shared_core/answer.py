@@ -65,25 +65,31 @@ class Answers:
         """Return the value under a user's key, and whether it was computed just now."""
         if not isinstance(key, str) or not key:
             raise ValueError(f"key must be a text that is not empty, not {key!r}")
-        namespace = self._path.namespace()
+        controls = self._path.controls()
+        namespace = self._path.namespace(controls)
         request = Request(None, "value", format=VALUE_FORMAT)
         address = Address(value_key(namespace, key), value_key(namespace, ""))
-        lifetime = None if ttl is None else seconds("ttl", ttl)
-        all_tags = tag_tuple(tags)
+        lifetime = controls.ttl if ttl is None else seconds("ttl", ttl)
+        all_tags = tag_tuple((*controls.tags, *tag_tuple(tags)))
 
         def look() -> Found[Any]:
+            if self._path.why_not(request, namespace, controls) is not None:
+                return None
             found = self._path.exact(request, namespace, address)
-            return (json.loads(found.answer.text),) if isinstance(found, Hit) else None
+            return _value(found.answer.text) if isinstance(found, Hit) else None
 
         def keep(value: Any) -> None:
+            if not namespace or not controls.write:
+                return
             answer = Answer(json.dumps(value), format=VALUE_FORMAT, exact_only=True)
             self._path.put(
                 self._path.record(address, namespace, None, answer, "", all_tags, lifetime)
             )
 
+        together = controls.read and namespace
         return await once(
             runtime,
-            self._flights,
+            self._flights if together else None,
             address.key,
             look=look,
             look_again=look,
@@ -92,6 +98,14 @@ class Answers:
             keep=keep,
             lease=self._lease,
         )
+
+
+def _value(text: str) -> Found[Any]:
+    """Read a stored value; None if it is not JSON."""
+    try:
+        return (json.loads(text),)
+    except ValueError:
+        return None
 
 
 def value_key(namespace: str, key: str) -> str:

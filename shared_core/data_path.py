@@ -1,7 +1,7 @@
 """The data path: look up, store, label. All of it blocks.
 
-lookup:  store.get(key) -> Hit(exact), else SemanticTier.find -> Hit(semantic) | Explore |
-Miss(reason) store:   record(key, scope, question, answer, vector) -> store.put
+- lookup: store.get(key) -> Hit(exact), else SemanticTier.find -> Hit | Explore | Miss(reason)
+- store: record(key, scope, question, answer, vector) -> store.put
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ class DataPath:
             SemanticTier(options, store, self.fuse, self.counters.add) if options.semantic else None
         )
 
+    def controls(self) -> Controls:
+        """Return the controls in force here."""
+        return controls_of(self._owner)
+
     def namespace(self, controls: Controls | None = None) -> str:
         """Return the namespace in force here, by which the store is asked.
 
@@ -66,7 +70,7 @@ class DataPath:
         controls = controls_of(self._owner)
         namespace = self.namespace(controls)
         address = request.address(namespace)
-        outcome = self._why_not(request, namespace, controls) or self.exact(
+        outcome = self.why_not(request, namespace, controls) or self.exact(
             request, namespace, address
         )
         if outcome is None:
@@ -75,7 +79,8 @@ class DataPath:
         return outcome
 
     @staticmethod
-    def _why_not(request: Request, namespace: str, controls: Controls) -> Miss | None:
+    def why_not(request: Request, namespace: str, controls: Controls) -> Miss | None:
+        """Return the miss of a request that must not be looked up, else None."""
         if not namespace:
             return Miss("namespace")
         if not controls.read:
@@ -86,7 +91,7 @@ class DataPath:
         """Return the exact answer if it is there, uncounted."""
         controls = controls_of(self._owner)
         namespace = self.namespace(controls)
-        if self._why_not(request, namespace, controls) is not None:
+        if self.why_not(request, namespace, controls) is not None:
             return None
         found = self.exact(request, namespace, request.address(namespace))
         return found.answer if isinstance(found, Hit) else None
@@ -109,8 +114,8 @@ class DataPath:
             return Miss("absent")
         try:
             return self.semantic.find(request, namespace, address, self._clock())
-        except Unavailable:
-            return Miss("store")
+        except Unavailable as failed:
+            return Miss(failed.part)
 
     def _report(
         self, request: Request, namespace: str, address: Address, outcome: Outcome, latency: float
@@ -210,7 +215,7 @@ class DataPath:
             else:
                 self.counters.add("labels:right" if correct else "labels:wrong")
                 if not correct:
-                    self.semantic.refuse(record, serving.asked)
+                    self.semantic.refusals.add(record, serving.asked)
                 label = Label(correct, serving.similarity, score=serving.score)
                 self.fuse.call(self.semantic.learner.learn, record.namespace, label)
         except Unavailable:

@@ -14,6 +14,7 @@ import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 from shared_core.forking import renew_after_fork
@@ -22,6 +23,10 @@ from shared_core.hop import Hop
 T = TypeVar("T")
 Found = tuple[T] | None
 """A value in a tuple, because the value itself may be None."""
+
+
+_led: ContextVar[frozenset[tuple[int, str]]] = ContextVar("tiered_cache_led", default=frozenset())
+"""Flights that this thread or task, or one that called it, leads."""
 
 
 class Runtime(Protocol):
@@ -143,7 +148,8 @@ async def once(
     found = await runtime.run(look)
     if found is not None:
         return found[0], False
-    if flights is None:
+    led = _led.get()
+    if flights is None or (id(flights), key) in led:  # who leads must not wait for itself
         return await _compute(runtime, ask, shape, keep, None), True
     flight, leading = flights.board(key)
     if not leading:
@@ -151,6 +157,7 @@ async def once(
         if found is not None:
             return found[0], False
         return await _compute(runtime, ask, shape, keep, None), True
+    token = _led.set(led | {(id(flights), key)})
     try:
         # an earlier flight may have landed between the first look and this one's start
         found = await runtime.run(look_again)
@@ -159,6 +166,7 @@ async def once(
             return found[0], False
         return await _compute(runtime, ask, shape, keep, flight), True
     finally:
+        _led.reset(token)
         flights.land(key, flight)
 
 

@@ -22,35 +22,34 @@ Hook = Callable[[LookupEvent], object]
 class Options:
     """The options of ``ResponseCache.open``.
 
-    ``namespace``       tenant; hashed into every key and scope, never crossed
-    ``semantic``        False: exact tier alone, no embedder is ever loaded
-    ``threshold``       a policy, or a similarity 0..1, which means ``Static(similarity)``
-    ``embedder``        None for the local all-MiniLM-L6-v2; a name, a path, an ``Embedder``,
-    LangChain or
-                        LlamaIndex embeddings, or a callable: list of n texts -> (n, d) array
-    ``load``            "lazy": the first lookup that needs the model loads it; "background": no
-    answer is
-                        ever delayed by its loading, the semantic tier is silent until it is there
-    ``guard``           True, False, or a ``Guard``
-    ``judge``           (fresh Answer, cached Answer) -> True, False or None: do they say the same?
-                        None: by their figures, negations and words
-    ``shadow``          True: learn and report, serve nothing by meaning
-    ``ttl``             seconds or timedelta that an entry lives, None for ever; a hit does not
-    extend it ``max_entries``     most entries in the store; the least recently used goes first
-    ``timeout``         seconds that a lookup or a store may wait for the store ``coalesce``
-    equal requests of ``answer`` in flight wait for one model call ``lease``           at most this
-    many seconds ``hit_usage``       "mark": usage of a hit stands in the mark alone; "keep": it
-    stays in the message ``encryption_key``  Fernet key for question and answer at rest ``hooks``
-    callables given each ``LookupEvent``
+    - ``namespace``: tenant; hashed into every key and scope, never crossed
+    - ``semantic``: False for the exact tier alone; no embedder is ever loaded
+    - ``threshold``: a policy, or a similarity 0..1, which means ``Static(similarity)``
+    - ``embedder``: None for the local all-MiniLM-L6-v2; a name, a path, an ``Embedder``, LangChain
+      or LlamaIndex embeddings, or a callable: list of n texts -> (n, d) array
+    - ``load``: "lazy": the first lookup that needs the model loads it; "background": no answer is
+      ever delayed by its loading, the semantic tier is silent until it is there
+    - ``guard``: True, False, or a ``Guard``
+    - ``judge``: (fresh Answer, cached Answer) -> True, False or None: do they say the same? None:
+      by their figures, negations and words
+    - ``shadow``: True: learn and report, serve nothing by meaning
+    - ``ttl``: seconds or timedelta that an entry lives, None for ever; a hit does not extend it
+    - ``max_entries``: most entries in the store; the least recently used goes first
+    - ``timeout``: seconds that a lookup or a store may wait for the store
+    - ``coalesce``: equal requests of ``answer`` in flight wait for one model call
+    - ``lease``: seconds that they wait at most
+    - ``hit_usage``: "mark": usage of a hit is in the mark alone; "keep": it stays in the message
+    - ``encryption_key``: Fernet key for question and answer at rest
+    - ``hooks``: callables given each ``LookupEvent``
 
     On Redis alone:
 
-    ``index``           "flat" (the default): exact search; "hnsw": a graph, for very many entries
-                        in one scope
-    ``precision``       "float32" (the default) or "float16", of the vectors in the server
-    ``client``          a ``redis.Redis`` or ``RedisCluster`` of the app's: says where the server is
-                        and how to log in; the connections are the cache's own
-    ``ssl``             of TLS: redis-py's options without their "ssl_", such as ``ca_certs``
+    - ``index``: "flat" (the default): exact search; "hnsw": a graph, for very many entries in one
+      scope
+    - ``precision``: "float32" (the default) or "float16", of the vectors in the server
+    - ``client``: a ``redis.Redis`` or ``RedisCluster`` of the app's: says where the server is and
+      how to log in; the connections are the cache's own
+    - ``ssl``: of TLS: redis-py's options without their "ssl_", such as ``ca_certs``
 
     Raises ValueError for a value that makes no sense, naming it and the remedy.
     """
@@ -101,7 +100,10 @@ class Options:
         for name in ("semantic", "coalesce", "shadow"):
             _choose(name, getattr(self, name), (True, False))
         for name in ("timeout", "lease"):
-            seconds(name, getattr(self, name))
+            limit = seconds(name, getattr(self, name))
+            if limit == math.inf:
+                raise ValueError(f"{name} must be a limit: give a number of seconds, not {limit!r}")
+            object.__setattr__(self, name, limit)
         if self.ttl is not None:
             seconds("ttl", self.ttl)
         most = self.max_entries
@@ -112,6 +114,8 @@ class Options:
         object.__setattr__(self, "threshold", _policy(self.threshold))
         if self.judge is not None and not callable(self.judge):
             raise ValueError(f"judge must be a callable of two answers or None, not {self.judge!r}")
+        if not isinstance(self.hooks, Iterable):
+            raise ValueError(f"hooks must be a list of callables, not {self.hooks!r}")
         hooks = tuple(self.hooks)
         for hook in hooks:
             if not callable(hook):
@@ -132,10 +136,12 @@ class Options:
         """Return the guard to ask, or None. Raises ValueError for what is none."""
         if self.guard is False:
             return None
-        guard = Guard() if self.guard is True else self.guard
-        if not callable(getattr(guard, "differences", None)):
+        guard: Any = Guard() if self.guard is True else self.guard
+        methods = ("differences", "timeless")
+        if isinstance(guard, type) or not all(callable(getattr(guard, m, None)) for m in methods):
             raise ValueError(f"guard must be True, False or a Guard, not {self.guard!r}")
-        return guard
+        chosen: Guard = guard
+        return chosen
 
 
 def seconds(name: str, value: Seconds) -> float:
@@ -154,7 +160,10 @@ def _choose(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 def _policy(threshold: Any) -> Policy:
     if isinstance(threshold, (int, float)) and not isinstance(threshold, bool):
         return Static(threshold)
-    if all(callable(getattr(threshold, name, None)) for name in ("decide", "learn", "start")):
+    methods = ("decide", "learn", "start", "settle", "suited_to", "describe")
+    if not isinstance(threshold, type) and all(
+        callable(getattr(threshold, name, None)) for name in methods
+    ):
         policy: Policy = threshold
         return policy
     raise ValueError(

@@ -195,6 +195,8 @@ def canonical_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, 
 
 
 def _message(message: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
+    if not isinstance(message, Mapping) or not message.get("role"):
+        raise ValueError('a message must be a mapping with a "role", such as "user" or "assistant"')
     kept = {
         name: value
         for name, value in message.items()
@@ -250,6 +252,8 @@ def _part(part: Any, of_assistant: bool) -> Any:
 
 
 def _is_volatile_id(part: Mapping[str, Any], value: Any, of_assistant: bool) -> bool:
+    if part.keys() <= {"type", "id"}:
+        return False  # the id is all there is of the part
     if part.get("type") in ("tool_use", "tool_call"):
         return False  # renumbered instead
     return of_assistant or str(value).startswith("lc_")

@@ -31,7 +31,11 @@ QUIET_S = 60.0
 
 
 class Unavailable(Exception):
-    """A part failed, or rests after failing; already counted and logged."""
+    """A part failed, or rests after failing; already counted and logged. ``part`` names it."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__(part)
+        self.part = part
 
 
 class Fuse:
@@ -108,17 +112,23 @@ class Fuse:
                     rest = getattr(error, "rest", None)
                     self._open_until = now + (self._rest if rest is None else rest)
         log = logger.warning if new else logger.debug
-        log(
-            "%s failed, the cache goes on without it: %s: %s",
-            self._part,
-            type(error).__name__,
-            error,
-        )
+        log("%s failed, the cache goes on without it: %s", self._part, told(error))
+        logger.debug("%s failed", self._part, exc_info=error)
 
     def _worked(self) -> None:
         with self._lock:
             self._failures, self._open_until = 0, None
         logger.info("%s works again", self._part)
+
+
+def told(error: Exception) -> str:
+    """Return what may be logged of an error: its message only if it is of this library.
+
+    The messages of others may hold a prompt.
+    """
+    kind = type(error)
+    own = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return f"{kind.__name__}: {error}" if own else kind.__name__
 
 
 def quietly(
@@ -127,9 +137,10 @@ def quietly(
     """Call a hook of the user's; log and count what it raises, and drop it."""
     try:
         function(*args)
-    except Exception:
+    except Exception as error:
         count(part)
-        logger.exception("a %s raised; the answer is not affected", part)
+        logger.warning("a %s raised %s; the answer is not affected", part, told(error))
+        logger.debug("a %s raised", part, exc_info=error)
 
 
 E = TypeVar("E", bound=Exception)
@@ -142,4 +153,4 @@ def raising(kind: type[E], function: Callable[P, T], *args: P.args, **kwargs: P.
     except kind:
         raise
     except Exception as error:
-        raise kind(f"{type(error).__name__}: {error}") from error
+        raise kind(told(error)) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -16,14 +15,15 @@ from shared_core.embedding.memo import Memo
 from shared_core.entry_id import EntryId
 from shared_core.exploring import Exploration, Explorations
 from shared_core.forking import renew_after_fork
-from shared_core.judge import Judge, same_answer
+from shared_core.judge import same_answer
+from shared_core.labelling import Labeller, Refusals
 from shared_core.learning import Learner
 from shared_core.options import Options
-from shared_core.record import Answer, Explore, Hit, Miss, Neighbour, Outcome, Record, Tier
+from shared_core.record import Explore, Hit, Miss, Neighbour, Outcome, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Candidate, Label, Serve, Skip
+from shared_core.thresholds import Candidate, Serve, Skip
 from shared_core.thresholds import Explore as Try
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ CUT_OFF = frozenset(
 """Finish reasons, in lower case, of answers that are only served to the very same request."""
 
 EMBEDDER_REST_S = 30.0
+
+WIDEST = 64
+"""How many neighbours are looked at when the guard objects to the nearest ones."""
 
 SERVINGS = 2
 """How often a question is served by meaning before it is asked for real."""
@@ -52,10 +55,10 @@ class SemanticTier:
         def count_error(kind: str) -> None:
             count(f"errors:{kind}")
 
-        self._store, self._fuse, self._count = store, fuse, count
+        self._store, self._fuse = store, fuse
         self._guard, self._policy = options.chosen_guard(), options.policy
-        self._judge: Judge = options.judge or same_answer
-        self._judge_fuse = Fuse("judge", count_error)
+        self._guard_fuse = Fuse("guard", count_error)
+        self._policy_fuse = Fuse("policy", count_error)
         self._shadow = options.shadow
         self._explorations = Explorations()
         self._deciding = threading.Lock()  # a policy's state may note what it decided
@@ -65,6 +68,8 @@ class SemanticTier:
         self._memo = Memo(options.embedder, load=options.load)
         self.embedder_fuse = Fuse("embedder", count_error, rest=EMBEDDER_REST_S)
         self.learner = Learner(self._policy, store)
+        self.refusals = Refusals(store, fuse)
+        self._labeller = Labeller(options.judge or same_answer, self.learner, fuse, count)
 
     def renew_after_fork(self) -> None:
         """Give the child a lock of its own."""
@@ -85,27 +90,47 @@ class SemanticTier:
             return Miss("truncated")
         if embedded[0] != self._suited_to:
             self._suit(embedded[0])
-        near = [
-            one
-            for one in self._fuse.call(
-                self._store.nearest, address.scope, *embedded, self._policy.k
-            )
-            if one.record.scope == address.scope
-            and one.record.namespace == namespace
-            and is_readable(one.record, request)
-            and not one.record.answer.exact_only
-        ]
-        return self._choose(request.question, near, namespace, address, now)
+        state = self._fuse.call(self.learner.state, namespace)
+        near, candidates = self._neighbours(request, namespace, address, embedded)
+        return self._choose(request.question, near, candidates, state, address, now)
+
+    def _neighbours(
+        self, request: Request, namespace: str, address: Address, embedded: tuple[str, Vector]
+    ) -> tuple[list[Neighbour], list[Candidate]]:
+        """Return the neighbours that the asker may be given, and what the policy is told of them.
+
+        If the guard objects to all of the k nearest, the one that is right may stand behind them.
+        """
+        k = self._policy.k
+        while True:
+            found = self._fuse.call(self._store.nearest, address.scope, *embedded, k)
+            near = [
+                one
+                for one in found
+                if one.record.scope == address.scope
+                and one.record.namespace == namespace
+                and is_readable(one.record, request)
+                and not one.record.answer.exact_only
+            ]
+            candidates = [self._candidate(request.question or "", one) for one in near]
+            if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):
+                return near, candidates
+            k = WIDEST
 
     def _choose(
-        self, question: str, near: list[Neighbour], namespace: str, address: Address, now: float
+        self,
+        question: str,
+        near: list[Neighbour],
+        candidates: list[Candidate],
+        state: Any,
+        address: Address,
+        now: float,
     ) -> Outcome:
         best = near[0].similarity if near else None
-        state = self._fuse.call(self.learner.state, namespace)
-        candidates = [self._candidate(question, one) for one in near]
+        decide = self._policy_fuse.call
         while True:
             with self._deciding:
-                decision = self._policy.decide(question, candidates, state, self._rng)
+                decision = decide(self._policy.decide, question, candidates, state, self._rng)
             match decision:
                 case Skip(reason):
                     self._remember(address, Exploration(tuple(near)))
@@ -116,10 +141,13 @@ class SemanticTier:
                     seen = Exploration(tuple(near), index, evidence, score, self._shadow)
                     if self._shadow or self._is_due(address):
                         return self._explore(address, seen)
-                    if not self._is_refused(near[index].record, address.key):
+                    if not self.refusals.has(near[index].record, address.key):
                         self._explorations.count_serving(address.key)
                         return self._hit(near[index], address, score, now)
-                    del near[index], candidates[index]
+                    refused = near[index].record.answer.text
+                    for i in reversed(range(len(near))):  # that answer, whoever was given it first
+                        if near[i].record.answer.text == refused:
+                            del near[i], candidates[i]
                 case _:
                     assert_never(decision)
 
@@ -157,7 +185,10 @@ class SemanticTier:
 
     def _candidate(self, question: str, one: Neighbour) -> Candidate:
         cached = one.record.question or ""
-        differences = self._guard.differences(question, cached) if self._guard else ()
+        guard = self._guard
+        differences = (
+            self._guard_fuse.call(guard.differences, question, cached) if guard is not None else ()
+        )
         return Candidate(one.similarity, differences, cached, one.record.group or one.record.key)
 
     def _why_exact_only(self, request: Request) -> str | None:
@@ -165,7 +196,8 @@ class SemanticTier:
             return request.exact_only or "not_user_text"
         if not request.question.strip():
             return "not_user_text"
-        if self._guard is not None and not self._guard.timeless(request.question):
+        guard = self._guard
+        if guard is not None and not self._guard_fuse.call(guard.timeless, request.question):
             return "time"
         return None
 
@@ -188,10 +220,13 @@ class SemanticTier:
         If the lookup of its request explored, its answer labels the candidate.
         """
         exploration = self._explorations.take(record.key)
-        if record.answer.exact_only or self._why_exact_only(request) is not None:
+        try:
+            if record.answer.exact_only or self._why_exact_only(request) is not None:
+                return record
+        except Unavailable:
             return record
         if exploration is not None:
-            record = self._settle(record, exploration)
+            record = self._labeller.settle(record, exploration)
         if not self._memo.ready:
             self._memo.when_ready(lambda: self._add_vector_later(record))
             return record
@@ -203,38 +238,6 @@ class SemanticTier:
             return record
         space, vector = embedded
         return replace(record, vector=vector, space=space)
-
-    def _settle(self, record: Record, exploration: Exploration) -> Record:
-        """Group the fresh answer with the neighbour it equals, and label what was explored."""
-        verdicts: dict[str, bool | None] = {}
-        for one in exploration.near:
-            group = one.record.group or one.record.key
-            if verdicts.get(group) is None:
-                verdicts[group] = self._judged(record.answer, one.record.answer)
-        equal = [group for group, same in verdicts.items() if same]
-        if exploration.candidate is not None:
-            one = exploration.near[exploration.candidate]
-            right = verdicts[one.record.group or one.record.key]
-            self._label(record.namespace, one.similarity, exploration, right)
-        return replace(record, group=equal[0]) if equal else record
-
-    def _label(
-        self, namespace: str, similarity: float, exploration: Exploration, right: bool | None
-    ) -> None:
-        kind = "shadow" if exploration.in_shadow else "explored"
-        verdict = {True: "right", False: "wrong", None: "unknown"}[right]
-        self._count(f"{kind}:{verdict}")
-        if right is None:
-            return
-        label = Label(right, similarity, exploration.evidence, exploration.score)
-        with suppress(Unavailable):  # counted
-            self._fuse.call(self.learner.learn, namespace, label)
-
-    def _judged(self, fresh: Answer, cached: Answer) -> bool | None:
-        try:
-            return self._judge_fuse.call(self._judge, fresh, cached)
-        except Unavailable:
-            return None
 
     def _add_vector_later(self, record: Record) -> None:
         """Complete a record that was stored while the model was loading, if it is still there."""
@@ -271,24 +274,7 @@ class SemanticTier:
         """Load the embedding model now. Raises EmbedderError."""
         self._memo.preload()
 
-    # ------------------------------------------------------------------------------- feedback
-
-    def refuse(self, record: Record, asked: str) -> None:
-        """Serve this answer to this question no more, in any process, until it is stored anew."""
-        ttl = None if record.expires is None else max(1.0, record.expires - record.created)
-        item = {_refusal(record.key, asked): repr(record.created).encode()}
-        self._fuse.call(self._store.put_many, item, ttl)
-
-    def _is_refused(self, record: Record, asked: str) -> bool:
-        key = _refusal(record.key, asked)
-        found = self._fuse.call(self._store.get_many, [key])
-        return found.get(key) == repr(record.created).encode()
-
 
 def is_readable(record: Record, request: Request) -> bool:
     """Say whether the asker's framework can read the record's answer."""
     return record.answer.format in ("text", request.format)
-
-
-def _refusal(key: str, asked: str) -> str:
-    return f"refused:{key}:{asked}"

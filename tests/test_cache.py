@@ -6,12 +6,25 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared_core import Answer, Feedback, Hit, Miss, Request, ResponseCache, Static, StoreError
+from shared_core import (
+    Answer,
+    Difference,
+    Feedback,
+    Guard,
+    Hit,
+    Miss,
+    Request,
+    ResponseCache,
+    Static,
+    StoreError,
+)
 from shared_core.events import LookupEvent, StoreEvent
 from tests.fakes import Clock, fake_embed
 
@@ -520,6 +533,34 @@ def test_get_or_compute_keeps_any_json_value(driver: Driver) -> None:
         assert driver.get_or_compute("report:1", compute)[1]
 
 
+def test_get_or_compute_heeds_what_control_says(driver: Driver) -> None:
+    control = driver.cache.control
+    driver.get_or_compute("k", lambda: 1)
+    with control(read=False):
+        assert driver.get_or_compute("k", lambda: 2) == (2, True)
+    with control(write=False):
+        driver.get_or_compute("unkept", lambda: 1)
+    assert driver.get_or_compute("unkept", lambda: 2) == (2, True)
+    with control(tags=["t"]):
+        driver.get_or_compute("tagged", lambda: 1)
+    driver.cache.bump("t")
+    assert driver.get_or_compute("tagged", lambda: 2) == (2, True)
+    with control(namespace=""):
+        driver.get_or_compute("nobody's", lambda: 1)
+        assert driver.get_or_compute("nobody's", lambda: 2) == (2, True)
+
+
+def test_who_asks_for_its_own_key_while_computing_it_does_not_wait_for_itself(
+    driver: Driver,
+) -> None:
+    inner = driver.cache
+
+    def nested() -> Any:
+        return inner.get_or_compute("k", lambda: "inner")[0]
+
+    assert driver.get_or_compute("k", nested) == ("inner", True)
+
+
 def test_get_or_compute_refuses_what_it_cannot_keep(driver: Driver) -> None:
     with pytest.raises(TypeError, match="object"):
         driver.get_or_compute("x", object)
@@ -673,9 +714,60 @@ def test_an_embedder_that_fails_leaves_the_exact_tier(
     assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
 
 
+def test_no_log_above_debug_holds_what_an_error_of_others_says(
+    make: Callable[..., Driver], caplog: pytest.LogCaptureFixture
+) -> None:
+    def knows_no_text(texts: list[str]) -> Any:
+        raise KeyError(texts[0])
+
+    with caplog.at_level("INFO"):
+        assert reason(make(embedder=knows_no_text), request()) == "embedder"
+    assert "KeyError" in caplog.text
+    assert "password" not in caplog.text
+
+
+class BrokenGuard(Guard):
+    def differences(self, asked: str, cached: str) -> tuple[Difference, ...]:
+        raise RuntimeError("a guard of the user's")
+
+
+@dataclass(frozen=True)
+class BrokenPolicy(Static):
+    def decide(self, *_: Any) -> Any:
+        raise RuntimeError("a policy of the user's")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"guard": BrokenGuard()}, "guard"), ({"threshold": BrokenPolicy()}, "policy")],
+    ids=str,
+)
+def test_a_guard_or_policy_that_raises_is_a_miss(
+    make: Callable[..., Driver], options: dict[str, Any], why: str
+) -> None:
+    driver = make(**options)
+    driver.store(request(), ANSWER)
+    assert reason(driver, request(REPHRASED)) == why
+    assert driver.cache.stats().errors == {why: 1}
+    assert hit(driver, request())
+
+
+def test_the_right_neighbour_is_found_behind_many_that_differ(make: Callable[..., Driver]) -> None:
+    driver = make(threshold=0.5)
+    driver.store(request("What did the firm earn in the year 2024?"), ANSWER)
+    for year in range(2001, 2021):
+        driver.store(request(f"What did the firm earn in {year} ?"), Answer(str(year)))
+    assert hit(driver, request("What did the firm earn in 2024?")).answer == ANSWER
+
+
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
+        ({"lease": math.inf}, "lease"),
+        ({"timeout": math.inf}, "timeout"),
+        ({"threshold": Static}, "threshold"),
+        ({"guard": Guard}, "guard"),
+        ({"hooks": 3}, "hooks"),
         ({"threshold": 1.5}, "1.5"),
         ({"threshold": -0.1}, "-0.1"),
         ({"threshold": "high"}, "high"),
@@ -718,6 +810,11 @@ def test_a_wrong_url_is_named_with_its_remedy(url: str) -> None:
 def test_a_wrong_tag_is_refused(driver: Driver, tags: Any) -> None:
     with pytest.raises(ValueError, match="tag"):
         driver.store(request(), ANSWER, tags=tags)
+
+
+def test_durations_may_be_timedeltas() -> None:
+    options = ResponseCache.open(lease=timedelta(seconds=5), timeout=timedelta(seconds=1)).options
+    assert (options.lease, options.timeout) == (5.0, 1.0)
 
 
 def test_a_float_means_static_and_a_policy_is_itself() -> None:

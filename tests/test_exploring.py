@@ -163,9 +163,7 @@ def test_what_was_learnt_is_in_effect_and_feedback_carries_the_score(
     assert isinstance(served, Hit)
     cache.feedback(served.entry_id, False)
     assert policy.seen[-1] == Label(False, pytest.approx(served.similarity, abs=1e-4), (), 0.75)
-    refused = cache.lookup(request(ASKED + " Please?"))
-    assert isinstance(refused, Hit)
-    assert refused.entry_id.split(".")[0] != served.entry_id.split(".")[0]
+    assert not isinstance(cache.lookup(request(ASKED + " Please?")), Hit), "others say the same"
 
 
 def test_a_question_served_by_meaning_is_asked_for_real_at_its_third_appearance(

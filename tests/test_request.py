@@ -166,6 +166,19 @@ def test_what_must_not_be_matched_by_meaning_says_why(
     assert Request.of(**{**BASE, **changes}).exact_only == reason
 
 
+@pytest.mark.parametrize("history", ["hello", [{"type": "human", "content": "a"}], [("user", "a")]])
+def test_a_message_without_a_role_is_refused(history: Any) -> None:
+    with pytest.raises(ValueError, match="role"):
+        key(history=history)
+
+
+def test_an_id_that_is_all_a_content_part_has_counts() -> None:
+    def said(id: str) -> list[dict[str, Any]]:
+        return [{"role": "assistant", "content": [{"type": "image", "id": id}]}]
+
+    assert key(history=said("file-1")) != key(history=said("file-2"))
+
+
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"x", print])
 def test_a_value_without_json_form_is_refused_by_its_type(value: object) -> None:
     with pytest.raises(TypeError, match=type(value).__name__):

@@ -70,9 +70,9 @@ def test_feedback_forgets_labels_that_left_the_window() -> None:
     assert after(policy, [False] * 10 + [True] * 10) < after(policy, [False] * 10 + [True] * 9)
 
 
-def test_a_window_below_ten_labels_is_enough_when_it_is_full() -> None:
-    assert after(Feedback(window=3), [True] * 2) == 0.95
-    assert after(Feedback(window=3), [True] * 3) == 0.94
+def test_a_short_window_waits_for_the_tenth_label_too() -> None:
+    assert after(Feedback(window=3), [True] * 9) == 0.95
+    assert after(Feedback(window=3), [False] * 7 + [True] * 3) == 0.94
 
 
 @given(
@@ -103,6 +103,8 @@ def test_feedback_never_leaves_its_limits_nor_moves_more_than_a_step(
         {"minimum": 0.99, "maximum": 0.9},
         {"step": 0},
         {"step": -0.1},
+        {"step": "a"},
+        {"window": 2.5},
         {"window": 0},
         {"low": 0.99, "high": 0.9},
         {"high": 1.1},

@@ -54,10 +54,14 @@ class Feedback:
             )
         if self.low > self.high:
             raise ValueError(f"Feedback needs low <= high, not {self.low!r} and {self.high!r}")
+        if isinstance(self.step, bool) or not isinstance(self.step, (int, float)):
+            raise ValueError(f"Feedback(step) must be a number, not {self.step!r}")
         if not self.step > 0:
             raise ValueError(f"Feedback(step) must be above 0, not {self.step!r}")
-        if self.window < 1:
-            raise ValueError(f"Feedback(window) must be at least 1 label, not {self.window!r}")
+        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
+            raise ValueError(
+                f"Feedback(window) must be a whole number of at least 1 label, not {self.window!r}"
+            )
 
     def suited_to(self, embedder: str) -> Feedback:
         """Return itself: its user chose the numbers for the embedder."""
@@ -81,7 +85,7 @@ class Feedback:
         """Add the label to the window and move the threshold by at most one step."""
         window = (*state.window, label.right)[-self.window :]
         threshold = state.threshold
-        if len(window) >= min(LABELS_NEEDED, self.window):
+        if state.right + state.wrong + 1 >= LABELS_NEEDED:
             accuracy = sum(window) / len(window)
             if accuracy < self.low:
                 threshold = min(self.maximum, threshold + self.step)

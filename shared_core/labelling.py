@@ -1,0 +1,86 @@
+"""What fresh answers and people say of candidates: groups, labels, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from shared_core.exploring import Exploration
+from shared_core.judge import Judge
+from shared_core.learning import Learner
+from shared_core.record import Answer, Record
+from shared_core.resilience import Fuse, Unavailable
+from shared_core.stores import Store
+from shared_core.thresholds import Label
+
+
+class Labeller:
+    """Holds a fresh answer against those of the neighbours that its lookup saw.
+
+    ``count`` adds to the cache's counters; ``fuse`` guards the store.
+    """
+
+    def __init__(
+        self, judge: Judge, learner: Learner, fuse: Fuse, count: Callable[[str], None]
+    ) -> None:
+        self._judge, self._learner, self._fuse, self._count = judge, learner, fuse, count
+        self._judge_fuse = Fuse("judge", lambda kind: count(f"errors:{kind}"))
+
+    def settle(self, record: Record, exploration: Exploration) -> Record:
+        """Group the fresh answer with the neighbour it equals, and label what was explored."""
+        verdicts: dict[str, bool | None] = {}
+        for one in exploration.near:
+            group = one.record.group or one.record.key
+            if verdicts.get(group) is None:
+                verdicts[group] = self._judged(record.answer, one.record.answer)
+        equal = [group for group, same in verdicts.items() if same]
+        if exploration.candidate is not None:
+            one = exploration.near[exploration.candidate]
+            right = verdicts[one.record.group or one.record.key]
+            self._label(record.namespace, one.similarity, exploration, right)
+        return replace(record, group=equal[0]) if equal else record
+
+    def _label(
+        self, namespace: str, similarity: float, exploration: Exploration, right: bool | None
+    ) -> None:
+        kind = "shadow" if exploration.in_shadow else "explored"
+        verdict = {True: "right", False: "wrong", None: "unknown"}[right]
+        self._count(f"{kind}:{verdict}")
+        if right is None:
+            return
+        label = Label(right, similarity, exploration.evidence, exploration.score)
+        with suppress(Unavailable):  # counted
+            self._fuse.call(self._learner.learn, namespace, label)
+
+    def _judged(self, fresh: Answer, cached: Answer) -> bool | None:
+        try:
+            return self._judge_fuse.call(self._judge, fresh, cached)
+        except Unavailable:
+            return None
+
+
+class Refusals:
+    """Answers that must not be served to one question again, known to all processes.
+
+    Methods raise Unavailable when the store fails.
+    """
+
+    def __init__(self, store: Store, fuse: Fuse) -> None:
+        self._store, self._fuse = store, fuse
+
+    def add(self, record: Record, asked: str) -> None:
+        """Serve this answer to this question no more, until it is stored anew."""
+        ttl = None if record.expires is None else max(1.0, record.expires - record.created)
+        item = {_name(record.key, asked): repr(record.created).encode()}
+        self._fuse.call(self._store.put_many, item, ttl)
+
+    def has(self, record: Record, asked: str) -> bool:
+        """Say whether this answer was refused to this question."""
+        key = _name(record.key, asked)
+        found = self._fuse.call(self._store.get_many, [key])
+        return found.get(key) == repr(record.created).encode()
+
+
+def _name(key: str, asked: str) -> str:
+    return f"refused:{key}:{asked}"
