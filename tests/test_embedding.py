@@ -366,7 +366,7 @@ def test_a_call_that_failed_is_tried_again_at_once() -> None:
         return reply
 
     memo = Memo(flaky)
-    with pytest.raises(EmbedderError, match="TimeoutError: slow"):
+    with pytest.raises(EmbedderError, match="TimeoutError"):
         memo.vector(QUESTION)
     assert memo.vector(QUESTION).shape == (DIMENSION,)
 
@@ -504,7 +504,7 @@ def test_a_model_that_is_not_on_disk_is_asked_for_once(monkeypatch: pytest.Monke
     monkeypatch.setattr(hub, "snapshot_download", download)
     memo = Memo("no-such-organisation/no-such-model", clock=Clock())
     for _ in range(3):
-        with pytest.raises(LoadError, match="no network"):
+        with pytest.raises(LoadError, match="cannot be downloaded"):
             memo.vector(QUESTION)
     assert asked == [("no-such-organisation/no-such-model", 10.0)]
 
