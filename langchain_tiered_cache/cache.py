@@ -40,6 +40,9 @@ class TieredCache(BaseCache):
     An answer says where it is from: ``message.response_metadata["tiered_cache"]``. Nothing that
     fails in here reaches the caller; it is a miss, logged once per kind and counted in ``errors``.
     Wrong arguments raise ValueError at construction.
+
+    LangChain tells a cache nothing of the arguments that one call of a ``BaseLLM`` (a completion
+    model) is given, ``llm.invoke(text, temperature=1)``: set them on the model, or ``bind`` them.
     """
 
     def __init__(
@@ -98,15 +101,18 @@ class TieredCache(BaseCache):
             entry_id = None if answer is None else await self.cache.astore(request, answer)
             mark_as_fresh(return_val, entry_id)
 
-    def clear(self, **kwargs: Any) -> None:
-        """Delete every entry of the cache's namespace."""
-        with _FailingOpen(self, "clear"):
-            self.cache.clear(**kwargs)
+    def clear(self, learned: bool = False, **kwargs: Any) -> None:
+        """Delete every entry of the cache's namespace, and on demand what was learnt.
 
-    async def aclear(self, **kwargs: Any) -> None:
+        Other arguments are those of other caches, and change nothing here.
+        """
+        with _FailingOpen(self, "clear"):
+            self.cache.clear(learned)
+
+    async def aclear(self, learned: bool = False, **kwargs: Any) -> None:
         """Do as ``clear`` does; the event loop is not blocked."""
         with _FailingOpen(self, "clear"):
-            await self.cache.aclear(**kwargs)
+            await self.cache.aclear(learned)
 
     def feedback(self, entry_id: str, correct: bool) -> None:
         """Say whether an answer was right, by the entry id in its message's mark."""
@@ -126,6 +132,11 @@ class TieredCache(BaseCache):
 
     def __copy__(self) -> TieredCache:
         return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Come back from a pickle, in a process that may not have watched runs so far."""
+        self.__dict__.update(state)
+        watch_runs()
 
     async def _parse(self, prompt: str, llm_string: str) -> Request:
         if len(prompt) > _LONG:

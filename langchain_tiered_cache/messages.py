@@ -59,6 +59,28 @@ _CUT_OFF = frozenset(
 )  # fmt: skip
 
 
+_COST_OF_A_HIT = {"total_cost": 0}
+
+
+class ServedGeneration(ChatGeneration):
+    """A chat generation out of the cache, whose message has no usage.
+
+    On every hit langchain-core replaces the message by a copy with ``usage_metadata["total_cost"] =
+    0``. Of a message without usage that makes a usage without its required fields, which does not
+    validate when the message is sent or stored again; here it stays None.
+    """
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """Return the id of the class that this one stands for."""
+        return [*cls.get_lc_namespace(), "ChatGeneration"]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "message" and getattr(value, "usage_metadata", None) == _COST_OF_A_HIT:
+            value.usage_metadata = None
+        super().__setattr__(name, value)
+
+
 def answer_of(generations: Sequence[Generation]) -> Answer | None:
     """Return the answer that these generations give, or None if it cannot be kept.
 
@@ -99,8 +121,11 @@ _HEAD = json.dumps({"v": FORMAT}, separators=(",", ":"))[:-1]
 
 
 def _dump(generation: Generation) -> dict[str, Any]:
-    kind = type(generation).__name__
-    if (_CHAT_GENERATIONS.get(kind) or _GENERATIONS.get(kind)) is not type(generation):
+    own = type(generation)
+    if own is ServedGeneration:  # out of a cache in front of the model
+        own = ChatGeneration
+    kind = own.__name__
+    if (_CHAT_GENERATIONS.get(kind) or _GENERATIONS.get(kind)) is not own:
         raise TypeError(f"{kind} is not a generation of LangChain's own")
     dump: dict[str, Any] = {"kind": kind}
     if generation.generation_info is not None:
@@ -125,8 +150,8 @@ def _dump_message(message: Any) -> dict[str, Any]:
     if message.model_extra:
         dump["extra"] = dict(message.model_extra)
     for name, clean in (("additional_kwargs", _additional), ("response_metadata", _metadata)):
-        if name in dump:
-            dump[name] = clean(dump[name])
+        if name in dump and (kept := clean(dump.pop(name))):
+            dump[name] = kept
     return dump
 
 

@@ -66,7 +66,17 @@ def rag_question(
     if context == "exact" and version is not None:
         raise ValueError('version= is of use with context="version" alone')
 
-    def question(text: str) -> tuple[str, Any] | None:
+    return RagQuestion(version if context == "version" else None)
+
+
+@dataclass(frozen=True, slots=True)
+class RagQuestion:
+    """Finds the question in a text; ``version`` stands in for the context unless it is None."""
+
+    version: str | int | None = None
+
+    def __call__(self, text: str) -> tuple[str, Any] | None:
+        """Return the question and what stands in the scope for the rest, or None."""
         parts = _labelled(text) if _BLOCK.search(text) is None else _tagged(text)
         if parts is None:
             return None
@@ -78,11 +88,9 @@ def rag_question(
             return None
         frame = [text[: spans[0].start], text[spans[0].end : spans[1].start], text[spans[1].end :]]
         block = text[parts.context.start : parts.context.end]
-        stands_in = {"version": version} if context == "version" else {"text": block}
+        stands_in = {"text": block} if self.version is None else {"version": self.version}
         is_first = parts.context.start < asked.start
         return text[asked.start : asked.end], [frame, stands_in, is_first]
-
-    return question
 
 
 def _stripped(text: str, span: _Span) -> _Span:

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.utils.utils import LC_ID_PREFIX
 
-from langchain_tiered_cache.messages import MARK, generations_of
+from langchain_tiered_cache.messages import MARK, ServedGeneration, generations_of
 from shared_core.record import Hit
-
-_COST_OF_A_HIT = {"total_cost": 0}
-
-
-class ServedGeneration(ChatGeneration):
-    """A chat generation out of the cache, whose message has no usage.
-
-    On every hit langchain-core replaces the message by a copy with ``usage_metadata["total_cost"] =
-    0``. Of a message without usage that makes a usage without its required fields, which does not
-    validate when the message is sent or stored again; here it stays None.
-    """
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return the id of the class that this one stands for."""
-        return [*cls.get_lc_namespace(), "ChatGeneration"]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "message" and getattr(value, "usage_metadata", None) == _COST_OF_A_HIT:
-            value.usage_metadata = None
-        super().__setattr__(name, value)
 
 
 def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
@@ -46,6 +27,7 @@ def _marked(generation: Generation, hit: Hit, hit_usage: Literal["mark", "keep"]
     message = generation.message if isinstance(generation, ChatGeneration) else None
     if not isinstance(message, AIMessage):
         return generation
+    message.id = f"{LC_ID_PREFIX}-{uuid4()}"  # a graph's state replaces messages of equal ids
     message.response_metadata[MARK] = {
         "hit": True,
         "tier": str(hit.tier),

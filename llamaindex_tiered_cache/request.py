@@ -7,7 +7,6 @@ LLM object, arguments -> canonical parameters (scope)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -87,7 +86,7 @@ def _request(
     context: Mapping[str, Any] | None = None,
     exact_only: str | None = None,
 ) -> Request:
-    request = Request.of(
+    return Request.of(
         question,
         history=history,
         params=params,
@@ -95,14 +94,6 @@ def _request(
         exact_only=exact_only,
         format=FORMAT,
     )
-    overridden = [
-        value
-        for name, value in (params.get("extra") or {}).items()
-        if name.startswith("temperature before ")
-    ]
-    if request.exact_only is None and any(overridden):
-        return replace(request, exact_only="temperature")  # either of the two may be in force
-    return request
 
 
 def _uncacheable(llm: LLM) -> Request:

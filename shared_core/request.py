@@ -108,7 +108,7 @@ class Request:
             scope["context"] = context
         if question is None:
             exact_only = exact_only or "not_user_text"
-        elif (parameters.get("temperature") or 0) > 0:
+        elif (parameters.get("temperature") or 0) > 0 or _holds_sampling(parameters.get("extra")):
             exact_only = exact_only or "temperature"
         return cls(
             question, canonical_json(scope), str(parameters.get("model", "")), exact_only, format
@@ -122,6 +122,21 @@ class Request:
         key = sha256(f"{scope}\n{tail}".encode("utf-8", "surrogatepass")).hexdigest()
         home = namespace_digest(namespace)[:HOME_DIGITS]
         return Address(home + key[HOME_DIGITS:], home + scope[HOME_DIGITS:])
+
+
+def _holds_sampling(settings: Any) -> bool:
+    """Say whether settings hold a temperature above 0 at any depth.
+
+    Some providers take it inside of others, as in ``options`` or ``inferenceConfig``.
+    """
+    if isinstance(settings, dict):
+        return any(
+            value > 0
+            if isinstance(value, (int, float)) and "temperature" in str(name).lower()
+            else _holds_sampling(value)
+            for name, value in settings.items()
+        )
+    return isinstance(settings, (list, tuple)) and any(map(_holds_sampling, settings))
 
 
 @lru_cache(1024)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import pickle
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from langchain_tiered_cache import TieredCache, parse
+from langchain_tiered_cache import TieredCache, parse, rag_question
 from shared_core import Answer, Miss, Request, ResponseCache
 from tests.chat_models import Chat, openai_string, prompt_of
 from tests.fakes import fake_embed
@@ -171,6 +175,29 @@ def test_a_long_prompt_is_parsed_beside_the_event_loop() -> None:
         assert await tiered.alookup(*asked) is not None
 
     asyncio.run(run())
+
+
+def test_clear_ignores_the_arguments_of_other_caches() -> None:
+    cache = TieredCache(semantic=False)
+    cache.update("q", "m", [Generation(text="a")])
+    cache.clear(asynchronous=True)
+    assert cache.lookup("q", "m") is None
+    assert cache.errors == {}
+
+
+@pytest.mark.slow
+def test_a_cache_unpickled_in_another_process_sees_what_a_call_is_made_of(tmp_path: Path) -> None:
+    cache = TieredCache(f"sqlite:///{tmp_path}/a.db", semantic=False, question=rag_question())
+    code = """
+import pickle, sys
+cache = pickle.loads(sys.stdin.buffer.read())
+from langchain_tiered_cache.runs import _registered
+print(len(_registered), cache._question("Context: a\\nQuestion: b")[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(cache), capture_output=True, check=True
+    )
+    assert done.stdout.split() == [b"1", b"b"]
 
 
 def test_two_caches_register_one_watcher() -> None:

@@ -82,10 +82,39 @@ def test_the_rule_of_adding_by_id_does_lose_messages_with_another_cache(ask: Ask
     assert len(thread_of(Chat(cache=InMemoryCache()), ask)) == 5
 
 
-def test_a_hit_has_no_message_id(ask: Ask, cache: TieredCache) -> None:
+def test_each_serving_has_a_message_id_of_its_own(ask: Ask, cache: TieredCache) -> None:
     model = Chat(cache=cache)
-    assert ask(model, "hi").id is not None
-    assert ask(model, "hi").id is None
+    ids = [ask(model, "hi").id for _ in range(4)]
+    assert model.calls == 1
+    assert None not in ids
+    assert len(set(ids)) == 4
+
+
+@pytest.mark.parametrize("inside", ["options", "generation_config", "inferenceConfig"])
+def test_a_temperature_inside_of_other_settings_is_not_overlooked(
+    inside: str, ask: Ask, cache: TieredCache
+) -> None:
+    model = Chat(cache=cache, settings={"temperature": None, inside: {"temperature": 0.9}})
+    ask(model, "How do I close my account?")
+    ask(model, "how do I close my account")
+    assert model.calls == 2
+    cold = Chat(cache=cache, settings={"temperature": None, inside: {"temperature": 0.0}})
+    ask(cold, "How do I close my account?")
+    ask(cold, "how do I close my account")
+    assert cold.calls == 1
+
+
+def test_a_cache_can_stand_before_another(ask: Ask, cache: TieredCache) -> None:
+    prompt, llm_string = prompt_of(HumanMessage("hi")), "[('_type', 'chat-of-tests')]"
+    ask(Chat(cache=cache), "hi")
+    served = cache.lookup(prompt_of(HumanMessage("hi")), Chat()._get_llm_string())
+    assert served is not None
+    outer = TieredCache(semantic=False)
+    outer.update(prompt, llm_string, served)
+    again = outer.lookup(prompt, llm_string)
+    assert again is not None
+    assert again[0].text == served[0].text
+    assert outer.errors == {}
 
 
 def test_keys_do_not_break_after_a_hit(ask: Ask, cache: TieredCache) -> None:
