@@ -16,6 +16,8 @@ import pytest
 
 from shared_core.embedding import Embedder, EmbedderError, LoadError
 from shared_core.embedding.memo import (
+    CHARACTERS_PER_TOKEN,
+    MOST_CHARACTERS,
     RETRY_S,
     UNKNOWN_LIMIT,
     VECTORS_KEPT,
@@ -52,6 +54,14 @@ class IndexEmbedding:
     def get_text_embedding_batch(self, texts: list[str]) -> list[list[float]]:
         rows: list[list[float]] = fake_embed(texts).tolist()
         return rows
+
+
+class Wrapped(Embeddings):
+    """LangChain's embeddings around a sentence-transformers model."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__("all-MiniLM-L6-v2")
+        self._client = model
 
 
 class Failing(FakeEmbedder):
@@ -317,6 +327,67 @@ def test_the_model_counts_its_own_tokens(
     model_embedder: Embedder, words: int, truncated: bool
 ) -> None:
     assert Memo(model_embedder).truncates("word " * words) is truncated
+
+
+UNSEEN = {
+    "thai": ("สวัสดี", "ขอบคุณ"),
+    "khmer": ("សួស្តី", "លាហើយ"),
+    "amharic": ("ሰላም", "ቻው"),
+    "emoji": ("What does 🙏 mean?", "What does 💩 mean?"),
+    "check marks": ("Is it ✓?", "Is it ✗?"),
+    "mathematics": ("Compute ∫ x", "Compute ∑ x"),
+    "long words": ("decode " + "a" * 101, "decode " + "b" * 101),
+    "voicing marks": ("かぎ", "がき"),
+    "vowel signs": ("कुल", "कूल"),
+    "private use": ("What is \ue001?", "What is \ue002?"),
+    "nothing decoded": ("What is \ufffd?", "What is \ufffd\ufffd?"),
+}
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("texts", UNSEEN.values(), ids=UNSEEN.keys())
+def test_what_the_model_takes_for_equal_it_does_not_read(
+    model_embedder: Embedder, texts: tuple[str, str]
+) -> None:
+    rows = model_embedder.embed(texts)
+    assert float(rows[0] @ rows[1]) > 0.9999
+    model = model_embedder._model  # type: ignore[attr-defined]  # that of the local model
+    for embedder in (model_embedder, model, Wrapped(model)):
+        assert all(Memo(embedder).truncates(text) for text in texts)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("".join(map(chr, range(32, 127))), QUESTION, "decode " + "a" * 100, "tab\tand\nline"),
+        *("Wie lautet die Übersetzung von Straße?", "日本語", "мой привет", "5 € → “ok”…"),
+    ],
+)
+def test_what_the_model_knows_it_reads(model_embedder: Embedder, text: str) -> None:
+    assert not Memo(model_embedder).truncates(text)
+
+
+def test_an_embedder_is_asked_once_what_it_reads() -> None:
+    class Picky(FakeEmbedder):
+        asked: list[str] = []  # noqa: RUF012 - of this test alone
+
+        def reads(self, text: str) -> bool:
+            self.asked.append(text)
+            return "x" not in text
+
+    memo = Memo(Picky())
+    assert [memo.truncates(text) for text in ("a", "x", "a", "x")] == [False, True, False, True]
+    assert Picky.asked == ["a", "x"]
+
+
+def test_tokens_of_very_long_texts_are_not_counted() -> None:
+    class Counted(FakeEmbedder):
+        def count_tokens(self, text: str) -> int:
+            raise AssertionError(len(text))
+
+    assert Memo(Counted(max_tokens=32)).truncates(" " * (32 * CHARACTERS_PER_TOKEN + 1))
+    assert Memo(Counted(max_tokens=10**6)).truncates(" " * (MOST_CHARACTERS + 1))
 
 
 def test_an_embedder_that_does_not_say_is_taken_to_read_512_estimated_tokens() -> None:

@@ -26,6 +26,9 @@ class Embedder(Protocol):
 
     ``name`` and ``dimension`` say in which space they lie: vectors of two embedders are compared
     only if both are equal. ``max_tokens`` is how much of a text is read (None: not known).
+
+    Two methods are optional: ``count_tokens(text) -> int``, and ``reads(text) -> bool``, False for
+    a text that is too long or has parts that the model does not know, and takes for equal.
     """
 
     @property

@@ -30,6 +30,10 @@ UNKNOWN_LIMIT = 512
 ADDED_TOKENS = 8
 """More than any tokenizer puts around a text."""
 
+CHARACTERS_PER_TOKEN = 20
+MOST_CHARACTERS = 50_000
+"""What is longer, by either, is not read whole; nobody waits for its tokens to be counted."""
+
 _WORD = re.compile(r"[A-Za-z]+|\S")
 LETTERS_PER_TOKEN = 3
 
@@ -62,6 +66,7 @@ class Memo:
         self._background = load == "background"
         self._clock = clock
         self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._truncated: OrderedDict[str, bool] = OrderedDict()
         self._space: str | None = None
         self._limit: int | None = None
         self._state = _State.WAITING
@@ -128,28 +133,46 @@ class Memo:
                 return known
         vector: Vector = self._ask(lambda one: one.embed([text])[0])
         vector.flags.writeable = False
-        with self._lock:
-            self._vectors[text] = vector
-            if len(self._vectors) > VECTORS_KEPT:
-                self._vectors.popitem(last=False)
+        self._keep(self._vectors, text, vector)
         return vector
 
     def truncates(self, text: str) -> bool:
-        """Say whether the embedder reads only the front of the text; never fails.
+        """Say whether the embedder reads less than the whole text; never fails.
 
-        Counted in the embedder's tokens if it can count, else estimated, rather too high than too
-        low.
+        The embedder's ``reads`` says so, if it has it: signs that it does not know are not read,
+        either. Else its tokens are counted, or estimated, rather too high than too low.
         """
+        if len(text) > MOST_CHARACTERS:
+            return True
+        with self._lock:
+            known = self._truncated.get(text)
+        if known is not None:
+            return known
         try:
             if self._limit is None:
                 self._limit = self._ask(lambda one: one.max_tokens) or UNKNOWN_LIMIT
-            limit = self._limit
-            if text.isascii() and len(text) + ADDED_TOKENS <= limit:
-                return False  # no token is shorter than a character
-            count = getattr(self._embedder, "count_tokens", None) or estimated_tokens
-            return self._ask(lambda _: int(count(text))) > limit
+            truncated = self._is_truncated(text, self._limit)
         except EmbedderError:
             return estimated_tokens(text) > UNKNOWN_LIMIT
+        self._keep(self._truncated, text, truncated)
+        return truncated
+
+    def _is_truncated(self, text: str, limit: int) -> bool:
+        if len(text) > CHARACTERS_PER_TOKEN * limit:
+            return True
+        reads: Callable[[str], bool] | None = getattr(self._embedder, "reads", None)
+        if reads is not None:
+            return self._ask(lambda _: not reads(text))
+        if text.isascii() and len(text) + ADDED_TOKENS <= limit:
+            return False  # no token is shorter than a character
+        count = getattr(self._embedder, "count_tokens", None) or estimated_tokens
+        return self._ask(lambda _: int(count(text))) > limit
+
+    def _keep(self, newest: OrderedDict[str, T], text: str, value: T) -> None:
+        with self._lock:
+            newest[text] = value
+            if len(newest) > VECTORS_KEPT:
+                newest.popitem(last=False)
 
     def when_ready(self, callback: Callable[[], object]) -> None:
         """Call back once the model is there: now, or in the thread that loads it.

