@@ -6,6 +6,8 @@ The vector is not part of it: stores keep it beside, as float32 bytes.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -83,8 +85,12 @@ class Codec:
             if "sealed" in body:
                 body.update(json.loads(self._unseal(body.pop("sealed"))))
             body["answer"] = Answer(**body["answer"])
+            if not isinstance(body["tags"], list):
+                raise UndecodableError("tags that are no list")
             body["tags"] = tuple(body["tags"])
             record = Record(**body)
+            if not _is_whole(record):
+                raise UndecodableError("a field of another type")
         except UndecodableError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -103,6 +109,37 @@ class Codec:
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    if answer.usage is not None and not isinstance(answer.usage, dict):
-        answer = replace(answer, usage=dict(answer.usage))
+    usage = answer.usage
+    if usage is not None:  # an answer is not lost for a count that JSON does not have
+        answer = replace(answer, usage={str(name): n for name, n in usage.items() if _is_number(n)})
     return {name: value for name, value in asdict(answer).items() if value is not None}
+
+
+def _is_whole(record: Record) -> bool:
+    """Say whether every field is of its type: what is read may be anybody's."""
+    answer = record.answer
+    return (
+        all(
+            isinstance(text, str)
+            for text in (
+                *(record.key, record.scope, record.namespace, record.model, record.space),
+                *(record.group, answer.text, answer.format, *record.tags),
+            )
+        )
+        and all(
+            text is None or isinstance(text, str)
+            for text in (record.question, answer.payload, answer.model, answer.finish_reason)
+        )
+        and _is_number(record.created)
+        and (record.expires is None or _is_number(record.expires))
+        and isinstance(answer.exact_only, bool)
+        and (answer.usage is None or _counts(answer.usage))
+    )
+
+
+def _counts(usage: object) -> bool:
+    return isinstance(usage, Mapping) and all(map(_is_number, usage.values()))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

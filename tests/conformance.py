@@ -142,6 +142,16 @@ class StoreConformance:
 
     # Time
 
+    def test_changing_what_was_read_changes_nothing_stored(self, store: Store) -> None:
+        kept = record(vector=unit(1, 0, 0), answer=Answer("a", usage={"input_tokens": 3}))
+        store.put(kept)
+        (near,) = store.nearest("scope", SPACE, unit(1, 0, 0), 1)
+        for read in (store.get("k"), near.record):
+            usage: Any = read and read.answer.usage
+            usage["input_tokens"] = 99
+        assert store.get("k") == kept
+        assert store.nearest("scope", SPACE, unit(1, 0, 0), 1)[0].record == kept
+
     def test_a_record_lives_until_it_expires_and_no_longer(
         self, store: Store, clock: FakeClock
     ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -81,3 +83,34 @@ def test_an_encrypted_record_is_unreadable_without_its_key() -> None:
 def test_a_key_that_is_none_is_refused_with_the_remedy(key: object) -> None:
     with pytest.raises(ValueError, match="generate_key"):
         Codec(key)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("question", 5),
+        ("created", "x"),
+        ("created", None),
+        ("created", float("nan")),
+        ("expires", "soon"),
+        ("tags", "abc"),
+        ("tags", [1]),
+        ("namespace", None),
+        ("answer", {"text": 5}),
+        ("answer", {"text": None}),
+        ("answer", {"text": "a", "usage": [1]}),
+        ("answer", {"text": "a", "usage": {"input_tokens": "3"}}),
+        ("answer", {"text": "a", "exact_only": "no"}),
+        ("answer", {"text": "a", "finish_reason": 1}),
+    ],
+)
+def test_a_field_of_another_type_is_refused(name: str, value: object) -> None:
+    body = {**json.loads(Codec().encode(RECORD)), name: value}
+    with pytest.raises(UndecodableError):
+        Codec().decode(json.dumps(body).encode())
+
+
+def test_counts_that_json_does_not_have_lose_no_answer() -> None:
+    usage: Any = {"input_tokens": 3, "price": Decimal("0.1"), "odd": float("inf")}
+    record = replace(RECORD, answer=Answer("a", usage=usage))
+    assert Codec().decode(Codec().encode(record)).answer == Answer("a", usage={"input_tokens": 3})

@@ -587,3 +587,79 @@ def test_a_bump_costs_the_same_for_any_number_of_records(
     assert store.get("0") is None
     assert len(statements) <= 6
     assert not any("records" in statement for statement in statements)
+
+
+@pytest.mark.parametrize("there_is_another", [False, True])
+def test_a_file_that_was_deleted_or_replaced_is_left(
+    path: str,
+    open_at: Callable[..., SqliteStore],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    there_is_another: bool,
+) -> None:
+    store = open_at()
+    store.put(record("old", unit(1, 0, 0)))
+    assert keys_near(store, unit(1, 0, 0), 1) == ["old"]
+    for name in (path, path + "-wal", path + "-shm"):
+        os.unlink(name)
+    if there_is_another:
+        other = SqliteStore(str(tmp_path / "other.db"))
+        other.put(record("theirs", unit(1, 0, 0)))
+        other.close()
+        os.rename(tmp_path / "other.db", path)
+    store.put(record("new", unit(0, 1, 0)))
+    assert store.get("old") is None
+    assert keys_near(store, unit(0, 1, 0), 1) == ["new"]
+    assert keys_near(store, unit(1, 0, 0), 2) == (
+        ["theirs", "new"] if there_is_another else ["new"]
+    )
+    elsewhere = open_at()
+    assert elsewhere.get("new") is not None
+    told = [one for one in caplog.records if "deleted or replaced" in one.message]
+    assert len(told) == 1
+
+
+def test_a_foreign_file_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="another application's tables"):
+        SqliteStore(str(path))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["theirs.db"]
+
+
+def test_a_file_that_is_locked_when_it_is_opened_is_ready_later(
+    path: str, open_at: Callable[..., SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared_core.stores.sqlite_file.OPENING", 0.05)
+    open(path, "w").close()
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("PRAGMA journal_mode = WAL")
+    blocker.execute("BEGIN IMMEDIATE")
+    store = open_at(timeout=0.05)
+    with pytest.raises(StoreError, match="locked"):
+        store.get("a")
+    blocker.execute("ROLLBACK")
+    store.put(record("a"))
+    assert store.get("a") is not None
+    blocker.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+    assert open_at(timeout=0.05).get("a") is not None
+    assert time.monotonic() - started < 1.0
+    blocker.close()
+
+
+def test_rows_that_were_replaced_leave_the_index(open_at: Callable[..., SqliteStore]) -> None:
+    store = open_at()
+    for _ in range(20):
+        for number in range(20):
+            store.put(record(f"k{number}", unit(1, number, 0)))
+        keys_near(store, unit(1, 0, 0), 1)
+    indexes = store._indexes
+    assert indexes is not None
+    (index,) = indexes._shelf._kept.values()
+    assert len(index.vectors) < 150
+    assert keys_near(store, unit(1, 0, 0), 20) == [f"k{number}" for number in range(20)]

@@ -43,7 +43,7 @@ class _Value:
 class MemoryStore:
     """Records and values in dicts of this object; they go with it. Thread-safe; a fork copies it.
 
-    Records are kept as they are and never encoded: what ``get`` returns is shared by all readers.
+    Records are kept as they are and never encoded.
     Times come from ``clock`` in seconds. With ``max_entries`` the least recently used goes first.
     """
 
@@ -69,7 +69,7 @@ class MemoryStore:
             if entry is None or not self._is_live(entry, self._clock()):
                 return None
             self._entries.move_to_end(key)
-            return entry.record
+            return _lent(entry.record)
 
     def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
         with self._lock:
@@ -91,7 +91,7 @@ class MemoryStore:
             if entries:
                 self._entries.move_to_end(entries[0].record.key)
             return [
-                Neighbour(entry.record, similarity)
+                Neighbour(_lent(entry.record), similarity)
                 for entry, (_, similarity) in zip(entries[:k], candidates, strict=False)
             ]
 
@@ -285,6 +285,14 @@ class MemoryStore:
                 del self._values[key]
 
 
+def _lent(record: Record) -> Record:
+    """Copy what a reader could change for all others: the token counts."""
+    usage = record.answer.usage
+    return (
+        record if usage is None else replace(record, answer=replace(record.answer, usage={**usage}))
+    )
+
+
 def _own(record: Record) -> Record:
     """Copy what the caller could still change: the vector and the token counts."""
     if record.vector is not None:
@@ -293,7 +301,4 @@ def _own(record: Record) -> Record:
         vector = np.array(record.vector, np.float32)
         vector.setflags(write=False)
         record = replace(record, vector=vector)
-    if record.answer.usage is not None:
-        answer = replace(record.answer, usage=dict(record.answer.usage))
-        record = replace(record, answer=answer)
-    return record
+    return _lent(record)

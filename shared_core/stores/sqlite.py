@@ -58,7 +58,7 @@ class SqliteStore:
         clock: Clock = time.time,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._file = DatabaseFile(path, timeout=timeout, rng=rng, after_fork=self._start_fresh)
+        self._file = DatabaseFile(path, timeout=timeout, rng=rng, start_fresh=self._start_fresh)
         self._values = SqliteValues(self._file, clock)
         self._upkeep = Upkeep(self._file, max_entries, clock)
         self._codec = codec or Codec()
@@ -92,11 +92,13 @@ class SqliteStore:
         return record
 
     def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
-        indexes = self._indexes or self._make_indexes()
         wanted = k
         while True:
+            indexes = self._indexes or self._make_indexes()
             candidates = indexes.search(scope, space, vector, wanted)
             found, dead = self._read_back(candidates, scope, k)
+            if indexes is not self._indexes:
+                continue  # another file was put in the place of this one
             if not dead:
                 if found:
                     self._upkeep.touch(found[0][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
@@ -13,10 +14,14 @@ from contextlib import contextmanager
 
 from shared_core.forking import renew_after_fork
 from shared_core.stores import StoreError
-from shared_core.stores.sqlite_schema import prepare
+from shared_core.stores.sqlite_schema import identity_of, is_busy, make_file, prepare
 
-OPENING = 5.0
+logger = logging.getLogger("tiered_cache")
+
+OPENING = 2.0
 """Seconds that opening waits for processes that are creating or recovering the same file."""
+LOOK = 1.0
+"""Seconds between two looks whether the path still names the file that is open."""
 IDLE_READERS = 8
 CROWDED = 1.0
 """Seconds after it met another writer in which a process makes way."""
@@ -32,9 +37,11 @@ class DatabaseFile:
     A reader is lent to one thread at a time. There is one writer, under a lock: the threads of a
     process queue there, and only processes compete for the file's lock. No connection is open
     across a fork, because SQLite keeps locks and mutexes per process that a child must not
-    inherit; ``after_fork`` is called in the child.
+    inherit; ``start_fresh`` is called in the child, and when the path came to name another file:
+    one that was deleted or replaced under us is left, and what is there now is opened instead.
 
-    Raises ValueError if the path can not be such a file, StoreError if it stays locked by others.
+    Raises ValueError if the path can not be such a file. One that others keep locked while it has
+    no tables yet is made ready at its first use.
     """
 
     def __init__(
@@ -43,15 +50,17 @@ class DatabaseFile:
         *,
         timeout: float,
         rng: Callable[[], float] = random.random,
-        after_fork: Callable[[], None] = lambda: None,
+        start_fresh: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = os.path.abspath(path)
         self._timeout = timeout
         self._rng = rng
-        self._after_fork = after_fork
+        self._tell_fresh = start_fresh
         self._abandoned: list[object] = []
+        self._ready = False
         self._start_fresh()
-        self._open()
+        self._open(OPENING)
+        self._identity = identity_of(self.path)
         renew_after_fork(self)
 
     def _start_fresh(self) -> None:
@@ -62,6 +71,8 @@ class DatabaseFile:
         self._gate = threading.Condition()
         self._idle: list[sqlite3.Connection] = []
         self._lent: set[sqlite3.Connection] = set()
+        self._stale: set[sqlite3.Connection] = set()
+        self._looked_at = time.monotonic()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -79,6 +90,8 @@ class DatabaseFile:
         with self._gate:
             if self._closed:
                 raise StoreError(f"{self.path} is closed")
+            if not self._ready or time.monotonic() - self._looked_at > LOOK:
+                self._look()
             try:
                 connection = self._idle.pop() if self._idle else self._connect(self._timeout)
             except sqlite3.Error as error:
@@ -90,7 +103,8 @@ class DatabaseFile:
         """Give a reader back."""
         with self._gate:
             self._lent.discard(connection)
-            if self._closed or len(self._idle) >= IDLE_READERS:
+            if self._closed or connection in self._stale or len(self._idle) >= IDLE_READERS:
+                self._stale.discard(connection)
                 connection.close()
             else:
                 self._idle.append(connection)
@@ -130,6 +144,12 @@ class DatabaseFile:
         try:
             if self._closed:
                 raise StoreError(f"{self.path} is closed")
+            with self._gate:
+                self._look()
+            if self._writer is not None and self._writer in self._stale:
+                self._stale.discard(self._writer)
+                self._writer.close()
+                self._writer = None
             if self._writer is None:
                 self._writer = self._connect(0)
             self._let_others_first()
@@ -171,10 +191,36 @@ class DatabaseFile:
                 return writer.execute(statement, values)
             except sqlite3.OperationalError as error:
                 left = deadline - time.monotonic()
-                if not _is_busy(error) or left <= 0:
+                if not is_busy(error) or left <= 0:
                     raise
                 self._crowded_until = time.monotonic() + CROWDED
             time.sleep(LONGEST_STEP * self._rng() * min(1.0, 2 * left / self._timeout))
+
+    def _look(self) -> None:
+        """Go over to the file that is there now, if it is another; the gate is held.
+
+        Writing on would be into a file without a name, which nobody would ever read.
+        """
+        self._looked_at = time.monotonic()
+        now = identity_of(self.path)
+        if self._ready and now == self._identity:
+            return
+        if self._ready:
+            logger.warning("%s was deleted or replaced: opening what is there now", self.path)
+            while self._idle:
+                self._idle.pop().close()
+            self._stale |= self._lent
+            if self._writer is not None:
+                self._stale.add(self._writer)
+            self._ready = False
+        try:
+            self._open(self._timeout)
+        except ValueError as error:
+            raise StoreError(str(error)) from None
+        if not self._ready:
+            raise StoreError(f"{self.path}: others keep it locked")
+        self._identity = identity_of(self.path)
+        self._tell_fresh()
 
     def failure(self, error: sqlite3.Error) -> StoreError:
         """Say what went wrong and with which file."""
@@ -214,7 +260,7 @@ class DatabaseFile:
         was_closed = self._closed
         self._start_fresh()
         self._closed = was_closed
-        self._after_fork()
+        self._tell_fresh()
 
     def _connect(self, patience: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -228,38 +274,26 @@ class DatabaseFile:
             raise
         return connection
 
-    def _open(self) -> None:
-        if os.path.isdir(self.path):
-            raise ValueError(f"{self.path!r} is a folder; name a file in it")
-        if not os.path.isdir(os.path.dirname(self.path)):
-            raise ValueError(f"the folder of {self.path!r} does not exist; create it first")
-        try:
-            # Only ever created here: to open and close an existing file would drop the locks that
-            # other connections of this process hold on it.
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise ValueError(f"{self.path!r} can not be created: {error.strerror}") from None
-        deadline = time.monotonic() + OPENING
+    def _open(self, patience: float) -> None:
+        """Find or make the file and its tables; ``_ready`` says whether others let us."""
+        make_file(self.path)
+        deadline = time.monotonic() + patience
         while True:
             try:
-                connection = self._connect(OPENING)
+                connection = self._connect(patience)
                 try:
                     prepare(connection, self.path)
                 finally:
                     connection.close()
+                self._ready = True
                 return
             except sqlite3.Error as error:
-                if not _is_busy(error):
+                if not is_busy(error):
                     raise ValueError(
                         f"{self.path!r} can not be used as a database ({error}); make it "
                         "writable, or name another file"
                     ) from None
                 if time.monotonic() >= deadline:
-                    raise self.failure(error) from error
+                    self._ready = False
+                    return
             time.sleep(0.01)
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

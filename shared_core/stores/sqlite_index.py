@@ -22,6 +22,8 @@ ROWS_AT_ONCE = 2000
 # Vectors of another length in this space come as NULL: they are skipped, and not asked for again.
 NEWER = """SELECT id, CASE WHEN length(vector) = ? THEN vector END
     FROM records WHERE scope = ? AND space = ? AND id > ? ORDER BY id"""
+ALL = "SELECT id FROM records WHERE scope = ? AND space = ?"
+SPARE = 64
 
 Place = tuple[str, str, int]
 """Scope, space and dimension: vectors are compared only within one."""
@@ -34,6 +36,8 @@ class _ScopeIndex:
         self.lock = threading.Lock()
         self.vectors = VectorIndex[int](dimension)
         self.last = 0
+        self.sure = 0
+        """How many rows there were when the dead ones were last dropped."""
 
 
 class ScopeIndexes:
@@ -71,7 +75,9 @@ class ScopeIndexes:
                 index.vectors.discard(id)
 
     def _catch_up(self, index: _ScopeIndex, place: Place) -> None:
+        """Add what is new; when as much came again as there was, drop what is gone by now."""
         scope, space, dimension = place
+        first = index.last == 0
         with self._file.reading() as reader:
             rows = reader.execute(NEWER, (4 * dimension, blob(scope), blob(space), index.last))
             while some := rows.fetchmany(ROWS_AT_ONCE):
@@ -79,3 +85,10 @@ class ScopeIndexes:
                 data = b"".join(vector for _, vector in some if vector is not None)
                 index.vectors.extend(ids, np.frombuffer(data, "<f4").reshape(-1, dimension))
                 index.last = some[-1][0]
+            if not first and len(index.vectors) > 2 * index.sure + SPARE:
+                there = {id for (id,) in reader.execute(ALL, (blob(scope), blob(space)))}
+                for id in [id for id in index.vectors.ids if id not in there]:
+                    index.vectors.discard(id)
+                first = True
+        if first:
+            index.sure = len(index.vectors)

@@ -1,7 +1,8 @@
-"""The tables of an SQLite file, and the check that a file has them."""
+"""An SQLite file: how it is made, its tables, and the check that a file has them."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
@@ -56,34 +57,79 @@ CREATE TABLE labels (
 """
 
 
+def make_file(path: str) -> None:
+    """Create an empty file if there is none. Raises ValueError if none can be at this path."""
+    if os.path.isdir(path):
+        raise ValueError(f"{path!r} is a folder; name a file in it")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise ValueError(f"the folder of {path!r} does not exist; create it first")
+    try:
+        # Only ever created here: to open and close an existing file would drop the locks that
+        # other connections of this process hold on it.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ValueError(f"{path!r} can not be created: {error.strerror}") from None
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Return what tells the file at a path from others, None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Say whether others hold the file, so that it may work in a moment."""
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def prepare(connection: sqlite3.Connection, path: str) -> None:
     """Check what is in the file, or create the tables in an empty one.
 
-    Raises ValueError if it is not ours or not of this version, sqlite3.Error if it is no database.
+    Raises ValueError if it is not ours or not of this version, before anything is written to it;
+    sqlite3.Error if it is no database, or is locked by another that creates it.
     """
-    connection.execute("SELECT count(*) FROM sqlite_master")  # before anything is written to it
+    if _has_tables(connection, path):
+        try:
+            connection.execute("BEGIN IMMEDIATE")  # finds out whether it can be written
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+        return
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise ValueError(f"{path!r} is on a file system without WAL; use a local disk")
-    connection.execute("BEGIN IMMEDIATE")  # also finds out whether it can be written
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if not names:
+        if not _has_tables(connection, path):
             for statement in _statements(SCHEMA):
                 connection.execute(statement)
-        elif not {"meta", "records", "kv", "labels"} <= names:
-            raise ValueError(f"{path!r} holds another application's tables; name another file")
-        row = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
-        if row is None or row[0] != VERSION:
-            raise ValueError(
-                f"{path!r} has schema version {row and row[0]}, known is "
-                f"{VERSION}; name another file, or delete this one"
-            )
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
+
+
+def _has_tables(connection: sqlite3.Connection, path: str) -> bool:
+    """Say whether our tables are there; False for an empty file. Raises ValueError for others."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if not names:
+        return False
+    if not {"meta", "records", "kv", "labels"} <= names:
+        raise ValueError(f"{path!r} holds another application's tables; name another file")
+    row = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+    if row is None or row[0] != VERSION:
+        raise ValueError(
+            f"{path!r} has schema version {row and row[0]}, known is "
+            f"{VERSION}; name another file, or delete this one"
+        )
+    return True
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -56,6 +56,11 @@ class VectorIndex(Generic[Id]):
         """Say about how many bytes the index takes, its spare rows and the ids included."""
         return self._rows.nbytes + 150 * len(self._ids)
 
+    @property
+    def ids(self) -> Sequence[Id]:
+        """Return the ids, in no order."""
+        return self._ids
+
     def extend(self, ids: Sequence[Id], vectors: NDArray[float32]) -> None:
         """Add vectors, shape (n, d), under new ids; rows that are not finite are left out.
 
