@@ -111,7 +111,8 @@ class Codec:
 def _answer(answer: Answer) -> dict[str, Any]:
     usage = answer.usage
     if usage is not None:  # an answer is not lost for a count that JSON does not have
-        answer = replace(answer, usage={str(name): n for name, n in usage.items() if _is_number(n)})
+        counts = usage.items() if isinstance(usage, Mapping) else ()
+        answer = replace(answer, usage={str(name): n for name, n in counts if _is_number(n)})
     return {name: value for name, value in asdict(answer).items() if value is not None}
 
 
@@ -142,4 +143,7 @@ def _counts(usage: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False

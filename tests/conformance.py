@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -140,8 +141,6 @@ class StoreConformance:
         assert got.answer.usage == {"input_tokens": 1}
         assert np.array_equal(got.vector, unit(1, 0, 0))  # type: ignore[arg-type]  # it has one
 
-    # Time
-
     def test_changing_what_was_read_changes_nothing_stored(self, store: Store) -> None:
         kept = record(vector=unit(1, 0, 0), answer=Answer("a", usage={"input_tokens": 3}))
         store.put(kept)
@@ -151,6 +150,30 @@ class StoreConformance:
             usage["input_tokens"] = 99
         assert store.get("k") == kept
         assert store.nearest("scope", SPACE, unit(1, 0, 0), 1)[0].record == kept
+
+    @pytest.mark.parametrize(
+        "odd",
+        [Decimal("0.1"), float("inf"), 10**400, "3", None, [1], {}],
+        ids=lambda odd: str(odd)[:9],
+    )
+    def test_an_odd_count_loses_neither_the_answer_nor_the_other_counts(
+        self, store: Store, odd: Any
+    ) -> None:
+        store.put(record(answer=Answer("a", usage={"input_tokens": 3, "odd": odd})))
+        got = store.get("k")
+        assert got is not None
+        assert got.answer.text == "a"
+        assert got.answer.usage is not None
+        assert got.answer.usage["input_tokens"] == 3
+
+    def test_counts_that_are_no_mapping_lose_no_answer(self, store: Store) -> None:
+        usage: Any = [1]
+        store.put(record(answer=Answer("a", usage=usage)))
+        got = store.get("k")
+        assert got is not None
+        assert got.answer.text == "a"
+
+    # Time
 
     def test_a_record_lives_until_it_expires_and_no_longer(
         self, store: Store, clock: FakeClock

@@ -92,6 +92,7 @@ def test_a_key_that_is_none_is_refused_with_the_remedy(key: object) -> None:
         ("created", "x"),
         ("created", None),
         ("created", float("nan")),
+        pytest.param("created", 10**400, id="created-huge"),
         ("expires", "soon"),
         ("tags", "abc"),
         ("tags", [1]),

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared_core.codec import Codec
 from shared_core.stores import Selector, StoreError, epoch_key
 from shared_core.stores.sqlite import SqliteStore
 from shared_core.stores.sqlite_index import ScopeIndexes
@@ -29,6 +30,7 @@ from tests.conformance import SPACE, FakeClock, keys_near, record, unit
 from tests.soak import KILLS, SECONDS
 
 ROOT = Path(__file__).parent.parent
+BODY = json.loads(Codec().encode(record("k")))
 spawn = multiprocessing.get_context("spawn")
 
 
@@ -329,6 +331,11 @@ def test_everything_is_there_when_the_file_is_opened_again(
         ("body", b'{"v":99}'),
         ("key", b"another"),
         ("vector", b"123"),
+        ("vector", "text of 12 b"),
+        ("body", json.dumps({**BODY, "question": 5}).encode()),
+        ("body", json.dumps({**BODY, "created": None}).encode()),
+        ("body", json.dumps({**BODY, "answer": {"text": None}}).encode()),
+        ("body", json.dumps({**BODY, "answer": {"text": "a", "usage": [1]}}).encode()),
     ],
 )
 def test_a_record_that_does_not_decode_is_none_and_deleted(
@@ -339,6 +346,7 @@ def test_a_record_that_does_not_decode_is_none_and_deleted(
     with sqlite3.connect(path) as connection:
         connection.execute(f"UPDATE records SET {column} = ?", (value,))
     connection.close()
+    assert keys_near(store, unit(1, 0, 0), 1) == (["k"] if column == "key" else [])
     assert store.get("another" if column == "key" else "k") is None
     assert store.info().entries == 0
 
@@ -619,6 +627,45 @@ def test_a_file_that_was_deleted_or_replaced_is_left(
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("left", [(), ("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_a_file_that_was_deleted_alone_is_made_anew_by_all_its_processes(
+    path: str, open_at: Callable[..., SqliteStore], left: tuple[str, ...]
+) -> None:
+    store = open_at()
+    with python(ECHO, path) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        for number in range(20):
+            store.put(record(f"{number}", unit(1, number, 0)))
+        print("near", file=other.stdin, flush=True)
+        assert len(other.stdout.readline().split(",")) == 9
+        for rest in {"", "-wal", "-shm"} - set(left):
+            os.unlink(path + rest)
+        store.put(record("ours", unit(1, 0, 0)))
+        print("put theirs", file=other.stdin, flush=True)
+        assert other.stdout.readline() == "done\n"
+        assert sorted(keys_near(store, unit(1, 0, 0), 9)) == ["ours", "theirs"]
+        other.stdin.close()
+    store.close()
+    assert open_at().info().entries == 2
+
+
+def test_a_limit_is_kept_as_fast_in_a_file_that_came_later(
+    path: str, open_at: Callable[..., SqliteStore]
+) -> None:
+    store = open_at(max_entries=2)
+    for name in (path, path + "-wal", path + "-shm"):
+        os.unlink(name)
+    for key in "abc":
+        store.put(record(key))
+    with sqlite3.connect(path) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    connection.close()
+    assert "records_by_use" in names
+    assert [key for key in "abc" if store.get(key)] == ["b", "c"]
+
+
 def test_a_foreign_file_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "theirs.db"
     with sqlite3.connect(path) as connection:
@@ -646,6 +693,7 @@ def test_a_file_that_is_locked_when_it_is_opened_is_ready_later(
     store.put(record("a"))
     assert store.get("a") is not None
     blocker.execute("BEGIN IMMEDIATE")
+    monkeypatch.undo()
     started = time.monotonic()
     assert open_at(timeout=0.05).get("a") is not None
     assert time.monotonic() - started < 1.0

@@ -185,8 +185,9 @@ def open_store(
     being opened is told at once. A Redis is connected to when it is first used. ``index``,
     ``precision``, ``client`` and ``ssl`` are for Redis alone.
 
-    Raises ValueError for a URL or an option that can not be, naming it and what can; StoreError
-    for a file that other processes keep locked; ImportError for packages that are missing.
+    Raises ValueError for a URL or an option that can not be, naming it and what can; ImportError
+    for packages that are missing. A file that other processes keep locked is no error before it is
+    used.
     """
     if not isinstance(url, str):
         raise ValueError(f"store URL {url!r} is not a text; known forms: {KNOWN_FORMS}")

@@ -115,11 +115,9 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             now = self._clock()
-            if selector.key is None:
-                matching = [e for e in self._entries.values() if selector.matches(e.record)]
-            else:
-                one = self._entries.get(selector.key)
-                matching = [one] if one is not None and selector.matches(one.record) else []
+            one = self._entries.get(selector.key or "")
+            some = self._entries.values() if selector.key is None else [one] if one else []
+            matching = [entry for entry in some if selector.matches(entry.record)]
             for entry in matching:
                 self._remove(entry.record.key)
             return sum(self._is_live(entry, now) for entry in matching)
@@ -287,18 +285,15 @@ class MemoryStore:
 
 def _lent(record: Record) -> Record:
     """Copy what a reader could change for all others: the token counts."""
-    usage = record.answer.usage
-    return (
-        record if usage is None else replace(record, answer=replace(record.answer, usage={**usage}))
-    )
+    if not isinstance(usage := record.answer.usage, Mapping):
+        return record
+    return replace(record, answer=replace(record.answer, usage={**usage}))
 
 
 def _own(record: Record) -> Record:
     """Copy what the caller could still change: the vector and the token counts."""
     if record.vector is not None:
-        import numpy as np
-
-        vector = np.array(record.vector, np.float32)
+        vector = record.vector.astype("f4")
         vector.setflags(write=False)
         record = replace(record, vector=vector)
     return _lent(record)

@@ -241,7 +241,7 @@ class SqliteStore:
             import numpy as np
 
             return self._codec.decode(body, np.frombuffer(vector, "<f4"))
-        except (UndecodableError, ValueError):  # ValueError: a vector cut off
+        except (UndecodableError, ValueError, TypeError):  # a vector cut off, or of another type
             return None
 
 

@@ -20,7 +20,7 @@ CAPACITY = 512 * 2**20
 ROWS_AT_ONCE = 2000
 
 # Vectors of another length in this space come as NULL: they are skipped, and not asked for again.
-NEWER = """SELECT id, CASE WHEN length(vector) = ? THEN vector END
+NEWER = """SELECT id, CASE WHEN length(vector) = ? AND typeof(vector) = 'blob' THEN vector END
     FROM records WHERE scope = ? AND space = ? AND id > ? ORDER BY id"""
 ALL = "SELECT id FROM records WHERE scope = ? AND space = ?"
 SPARE = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 # A replaced record gets a new id, larger than all before: an index in memory asks for what is
 # above the last id it knows. Text is stored as UTF-8 bytes, because SQLite's text can not hold
@@ -63,14 +63,43 @@ def make_file(path: str) -> None:
         raise ValueError(f"{path!r} is a folder; name a file in it")
     if not os.path.isdir(os.path.dirname(path)):
         raise ValueError(f"the folder of {path!r} does not exist; create it first")
+    if os.path.exists(path):
+        return
     try:
         # Only ever created here: to open and close an existing file would drop the locks that
         # other connections of this process hold on it.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with _sole_maker(os.path.dirname(path)):
+            if not os.path.lexists(path):
+                # What a deleted file left is of no use to anybody, and while a process has that
+                # file open, it would be taken for the new one's ("disk I/O error").
+                for rest in ("-wal", "-shm"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(path + rest)
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
         pass
     except OSError as error:
         raise ValueError(f"{path!r} can not be created: {error.strerror}") from None
+
+
+@contextmanager
+def _sole_maker(folder: str) -> Iterator[None]:
+    """Keep other processes from making a file in this folder, where the system can."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows, which deletes no open file; an unreadable folder
+        yield
+        return
+    try:
+        with suppress(OSError):  # a file system without such locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        with suppress(OSError):  # also for a child that inherited the handle
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
 
 
 def identity_of(path: str) -> tuple[int, int] | None:
@@ -95,7 +124,8 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     """
     if _has_tables(connection, path):
         try:
-            connection.execute("BEGIN IMMEDIATE")  # finds out whether it can be written
+            connection.execute("PRAGMA busy_timeout = 0")  # who is busy writing shows that one can
+            connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
             if not is_busy(error):

@@ -18,6 +18,7 @@ SWEEP = 64
 BATCH = 500
 """Rows that a long deletion removes while it holds the write lock."""
 EXPIRED = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE expires <= ? LIMIT ?)"
+BY_USE = "CREATE INDEX IF NOT EXISTS records_by_use ON records (used)"
 KEPT_NOTES = 1000
 """Uses and dead rows that are noted at most, until a write."""
 
@@ -34,7 +35,8 @@ class Upkeep:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the notes: in the child of a fork they are its parent's to write."""
+        """Drop the notes: they are a parent's to write, or of a file that is no longer there."""
+        self._has_index = False
         self._touched: dict[int, float] = {}
         self._dead: set[int] = set()
 
@@ -90,6 +92,9 @@ class Upkeep:
         """Bring the file down to ``max_entries``, sparing the newest row."""
         excess = self._excess(writer)
         if excess:
+            if not self._has_index:
+                writer.execute(BY_USE)
+                self._has_index = True
             self._drop_oldest(writer, newest, excess)
 
     def tidy(self) -> None:
@@ -97,7 +102,7 @@ class Upkeep:
         with self._file.writing() as writer:
             self.sweep(writer, self._clock())
             if self._max_entries is not None:
-                writer.execute("CREATE INDEX IF NOT EXISTS records_by_use ON records (used)")
+                writer.execute(BY_USE)
         excess = BATCH + 1
         while excess > BATCH:
             with self._file.writing() as writer:
