@@ -16,23 +16,16 @@ import random
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matching import embed, read
 
 from shared_core.guard import Guard
 from shared_core.thresholds.evidence import NAMES
-from shared_core.thresholds.logistic import Gaussian, fit
 from shared_core.thresholds.policy import Candidate, Explore
 from shared_core.thresholds.prior import Prior, cold
 from shared_core.thresholds.verified import FRONT, Verified
-
-if TYPE_CHECKING:
-    from numpy import float64
-    from numpy.typing import NDArray
-
-    Log = tuple[NDArray[float64], NDArray[float64]]
+from shared_core.tuning_prior import Log, prior_of_logs
 
 SOURCES = {
     "banking77": "BANKING77, PolyAI (github.com/PolyAI-LDN/task-specific-datasets), CC BY 4.0",
@@ -41,9 +34,6 @@ SOURCES = {
     "swaps": "questions from templates, of this project",
 }
 EMBEDDER = "all-MiniLM-L6-v2"
-COUNTS_FOR = 20.0
-"""Labels that the prior counts for: more of them made streams unlike the sets learn too slowly."""
-STEPS = 100
 SHIPPED = Path(__file__).parent.parent / "shared_core" / "thresholds" / "prior.json"
 
 
@@ -78,19 +68,7 @@ def fit_prior(data: Path, names: Iterable[str], vectors: Path) -> Prior:
     """Fit one prior to some sets, each of the same weight."""
     names = sorted(names)
     logs = [explore_log(data, name, vectors) for name in names]
-    values = np.concatenate([log[0] for log in logs])
-    right = np.concatenate([log[1] for log in logs])
-    shares = np.concatenate([np.full(len(log[1]), 1000 / len(log[1])) for log in logs])
-    start = Gaussian(np.asarray(cold().mean), np.eye(len(NAMES)))
-    fitted = fit(values, right, start, start.mean, STEPS, shares)
-    information = (fitted.precision - start.precision) / shares.sum()
-    return Prior(
-        tuple(fitted.weights.tolist()),
-        tuple(tuple(row) for row in information.tolist()),
-        COUNTS_FOR,
-        EMBEDDER,
-        tuple(SOURCES[name] for name in names),
-    )
+    return prior_of_logs(logs, EMBEDDER, [SOURCES[name] for name in names])
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from shared_core.request import Request
 from shared_core.resilience import Unavailable
 from shared_core.stats import Stats, stats_of
 from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key, open_store
-from shared_core.upkeep import Upkeep, counts_of_all, flush_counters
+from shared_core.upkeep import Upkeep, counts_of_all, flush
 
 
 class ResponseCache:
@@ -255,10 +255,9 @@ class ResponseCache:
             with suppress(Unavailable):  # counted; this object's own are better than none
                 counts = self._path.fuse.call(counts_of_all, self._store, self._options.namespace)
         breakers = {"store": self._path.fuse.state}
-        policy: dict[str, Any] = {"policy": "exact"}
         if semantic is not None:
             breakers["embedder"] = semantic.embedder_fuse.state
-            policy = semantic.describe(self._path.namespace())
+        policy = self._path.described(self._path.namespace())
         return stats_of(counts, policy=policy, breakers=breakers, latencies=counters.latencies())
 
     def preload(self) -> None:
@@ -271,10 +270,11 @@ class ResponseCache:
 
     def flush(self) -> None:
         """Write the counters to the store now; a thread does it about once a second."""
-        flush_counters(self._path.counters, self._store, self._path.fuse, self._options.namespace)
+        flush(self._path, self._store, self._options.namespace)
 
     def close(self) -> None:
         """Write the counters and release everything; a second call does nothing."""
+        self._path.close()
         if self._upkeep is not None:
             self._upkeep.stop()
             self.flush()

@@ -1,14 +1,19 @@
-"""The command line: ``tiered-cache demo`` and ``tiered-cache doctor``."""
+"""The command line: ``tiered-cache demo``, ``doctor``, ``stats`` and ``tune``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 try:
     import typer
     from rich.console import Console
 except ImportError:
     raise SystemExit("tiered-cache needs: pip install 'tiered-llm-cache[cli]'") from None
+
+if TYPE_CHECKING:
+    from shared_core.tuning import Tuning
 
 WIDTH_OF_A_PIPE = 160
 
@@ -42,7 +47,7 @@ def demo() -> None:
 @app.command()
 def doctor(
     url: Annotated[
-        str, typer.Argument(help="The store: memory:// or sqlite:///PATH.")
+        str, typer.Argument(help="The store: memory://, sqlite:///PATH or redis://HOST.")
     ] = "memory://",
 ) -> None:
     """Say what is installed, what will be used, what is missing, and the command that mends it."""
@@ -55,6 +60,88 @@ def doctor(
         if finding.remedy:
             console.print(f"{'':7} -> {finding.remedy}", markup=False)
     raise typer.Exit(1 if any(finding.level == "missing" for finding in findings) else 0)
+
+
+def _fail(error: Exception) -> NoReturn:
+    typer.echo(f"tiered-cache: {error}", err=True)
+    raise typer.Exit(1) from None
+
+
+@app.command()
+def stats(
+    url: Annotated[str, typer.Argument(help="The store: sqlite:///PATH or redis://HOST.")],
+    namespace: Annotated[str, typer.Option(help="The tenant.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what the caches on a store did: hits, misses and why, errors with intervals, savings."""
+    from shared_core import report
+    from shared_core.stores import StoreError
+
+    try:
+        found = report.read_stats(url, namespace)
+    except (ValueError, StoreError, ImportError) as error:
+        _fail(error)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(found), indent=1))
+        return
+    console = _console()
+    for name, text in report.lines(found):
+        console.print(f"{name:18} {text}", markup=False)
+
+
+@app.command()
+def tune(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON lines, or CSV, with question, cached and same, or similarity and same."
+        ),
+    ],
+    max_error: Annotated[float, typer.Option(help="Share of wrong answers to allow.")] = 0.02,
+    per: Annotated[str, typer.Option(help='Of what: "hit" or "request".')] = "hit",
+    embedder: Annotated[
+        str | None, typer.Option(help="Name or path of a sentence-transformers model.")
+    ] = None,
+    guard: Annotated[bool, typer.Option(help="Whether the cache has its guard.")] = True,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the policy to this file, as JSON.")
+    ] = None,
+    prior: Annotated[
+        bool, typer.Option("--prior", help="Export Verified with a prior, not a threshold.")
+    ] = False,
+) -> None:
+    """Find the threshold that keeps wrong answers under a bound, by labelled questions."""
+    from shared_core import tuning
+    from shared_core.embedding import EmbedderError
+    from shared_core.tuning_rows import read_rows
+
+    if prior and export is None:
+        _fail(ValueError("--prior is for --export: name a file to write"))
+    try:
+        rows = read_rows(file)
+        if texts := {
+            text for row in rows if row.similarity is None for text in (row.question, row.cached)
+        }:
+            typer.echo(f"embedding {len(texts):,} questions", err=True)
+        found = tuning.tune(rows, max_error, per, embedder, guard=guard)  # type: ignore[arg-type]  # tune says what per may be
+        console = _console()
+        for line in tuning.lines(found):
+            console.print(line, markup=False)
+        if export is not None:
+            export.write_text(_exported(found, prior), encoding="utf-8")
+            console.print(f"written to {export}", markup=False)
+    except (ValueError, OSError, EmbedderError) as error:
+        _fail(error)
+    raise typer.Exit(0 if prior or found.threshold is not None else 1)
+
+
+def _exported(found: Tuning, prior: bool) -> str:
+    from shared_core.policy_file import policy_to_json
+    from shared_core.thresholds import Verified
+
+    policy = Verified(found.max_error, found.per, found.prior()) if prior else found.policy()
+    about = {"embedder": found.embedder, "rows": len(found.rows), "verdict": found.verdict}
+    return policy_to_json(policy, **about)
 
 
 if __name__ == "__main__":

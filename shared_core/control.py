@@ -22,6 +22,9 @@ class Controls:
 
 
 DEFAULT = Controls()
+BYPASS = Controls(read=False, write=False)
+EVERY = 0
+"""Stands for every cache: no object has this id."""
 
 # One variable for all caches, keyed by the cache: variables made per object would never be freed.
 _controls: ContextVar[dict[int, Controls] | None] = ContextVar(
@@ -35,7 +38,9 @@ _traces: ContextVar[dict[int, tuple[Trace, ...]] | None] = ContextVar(
 def controls_of(cache: object) -> Controls:
     """Return the controls in force for this cache here."""
     current = _controls.get()
-    return DEFAULT if current is None else current.get(id(cache), DEFAULT)
+    if current is None:
+        return DEFAULT
+    return BYPASS if EVERY in current else current.get(id(cache), DEFAULT)
 
 
 def traces_of(cache: object) -> tuple[Trace, ...]:
@@ -48,6 +53,16 @@ def traces_of(cache: object) -> tuple[Trace, ...]:
 def controlling(cache: object, controls: Controls) -> Iterator[None]:
     """Put controls in force for a block; the innermost block wins."""
     token = _controls.set({**(_controls.get() or {}), id(cache): controls})
+    try:
+        yield
+    finally:
+        _controls.reset(token)
+
+
+@contextmanager
+def bypassing() -> Iterator[None]:
+    """Keep every cache out of a block: nothing is looked up, kept or counted, whatever it says."""
+    token = _controls.set({**(_controls.get() or {}), EVERY: BYPASS})
     try:
         yield
     finally:

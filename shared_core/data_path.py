@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
-from shared_core.control import Controls, controls_of, tag_tuple, traces_of
+from shared_core.control import BYPASS, Controls, controls_of, tag_tuple, traces_of
 from shared_core.entry_id import EntryId
 from shared_core.events import StoreEvent, lookup_event
 from shared_core.options import Options, Seconds, seconds
@@ -19,7 +20,8 @@ from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable, quietly
 from shared_core.semantic import CUT_OFF, SemanticTier, is_readable
 from shared_core.stats import Counters
-from shared_core.stores import Clock, Selector, Store
+from shared_core.stores import Clock, Selector, Store, epoch_key
+from shared_core.stores.time_limit import allowance
 from shared_core.thresholds import Label
 
 SEALED = "\0sealed:"
@@ -39,7 +41,9 @@ class DataPath:
         self._seal = f"{SEALED}{seal}" if seal else ""
         self._ttl = None if options.ttl is None else seconds("ttl", options.ttl)
         self.counters = Counters()
-        self.fuse = Fuse("store", self.count_error)
+        # An epoch lies where the namespace's records lie, on a cluster too.
+        probed = [epoch_key(self._options.namespace, "")]
+        self.fuse = Fuse("store", self.count_error, probe=lambda: store.get_many(probed))
         self.semantic = (
             SemanticTier(options, store, self.fuse, self.counters.add) if options.semantic else None
         )
@@ -62,19 +66,32 @@ class DataPath:
         """Count a failure that the app did not see."""
         self.counters.add(f"errors:{kind}")
 
+    def described(self, namespace: str) -> dict[str, Any]:
+        """Return what a person wants to know of the policy, as JSON values."""
+        return {"policy": "exact"} if self.semantic is None else self.semantic.describe(namespace)
+
+    def close(self) -> None:
+        """Wait, for a bounded time, for what is judged in the background, and probe no more."""
+        if self.semantic is not None:
+            self.semantic.close()
+        self.fuse.close()
+
     # --------------------------------------------------------------------------------- lookup
 
     def lookup(self, request: Request) -> Outcome:
         """Find the answer of this request, or of one that asks the same in other words."""
         started = time.perf_counter()
         controls = controls_of(self._owner)
+        if controls is BYPASS:
+            return Miss("bypassed")
         namespace = self.namespace(controls)
         address = request.address(namespace)
-        outcome = self.why_not(request, namespace, controls) or self.exact(
-            request, namespace, address
-        )
-        if outcome is None:
-            outcome = self._by_meaning(request, namespace, address)
+        with allowance(self._options.timeout):
+            outcome = self.why_not(request, namespace, controls) or self.exact(
+                request, namespace, address
+            )
+            if outcome is None:
+                outcome = self._by_meaning(request, namespace, address)
         self._report(request, namespace, address, outcome, time.perf_counter() - started)
         return outcome
 
@@ -158,9 +175,10 @@ class DataPath:
             record = self.record(
                 address, namespace, request.question, answer, request.model, all_tags, lifetime
             )
-            if self.semantic is not None:
-                record = self.semantic.completed(record, request)
-            entry_id = self.put(record)
+            with allowance(self._options.timeout):
+                if self.semantic is not None:
+                    record = self.semantic.completed(record, request)
+                entry_id = self.put(record)
         latency = time.perf_counter() - started
         name = namespace.removesuffix(self._seal)
         for trace in traces_of(self._owner):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
+from shared_core.docket import Docket, LateJudge
 from shared_core.exploring import Exploration
-from shared_core.judge import Judge
+from shared_core.judge import Judge, same_answer
 from shared_core.learning import Learner
 from shared_core.record import Answer, Record
 from shared_core.resilience import Fuse, Unavailable
@@ -18,14 +20,19 @@ from shared_core.thresholds import Label
 class Labeller:
     """Holds a fresh answer against those of the neighbours that its lookup saw.
 
-    ``count`` adds to the cache's counters; ``fuse`` guards the store.
+    A judge whose attribute ``background`` is true labels what was explored later, in a thread, and
+    only what its ``wants()`` chooses; answers are then grouped by ``same_answer``. ``count`` adds
+    to the cache's counters; ``fuse`` guards the store.
     """
 
     def __init__(
         self, judge: Judge, learner: Learner, fuse: Fuse, count: Callable[[str], None]
     ) -> None:
-        self._judge, self._learner, self._fuse, self._count = judge, learner, fuse, count
-        self._judge_fuse = Fuse("judge", lambda kind: count(f"errors:{kind}"))
+        self._learner, self._fuse, self._count = learner, fuse, count
+        asked = partial(_judged, Fuse("judge", lambda kind: count(f"errors:{kind}")), judge)
+        self._late = judge if isinstance(judge, LateJudge) and judge.background else None
+        self._judge = asked if self._late is None else same_answer
+        self._docket = Docket(asked)
 
     def settle(self, record: Record, exploration: Exploration) -> Record:
         """Group the fresh answer with the neighbour it equals, and label what was explored."""
@@ -33,12 +40,17 @@ class Labeller:
         for one in exploration.near:
             group = one.record.group or one.record.key
             if verdicts.get(group) is None:
-                verdicts[group] = self._judged(record.answer, one.record.answer)
+                verdicts[group] = self._judge(record.answer, one.record.answer)
         equal = [group for group, same in verdicts.items() if same]
         if exploration.candidate is not None:
             one = exploration.near[exploration.candidate]
-            right = verdicts[one.record.group or one.record.key]
-            self._label(record.namespace, one.similarity, exploration, right)
+            label = partial(self._label, record.namespace, one.similarity, exploration)
+            if self._late is None:
+                label(verdicts[one.record.group or one.record.key])
+            elif self._late.wants() and not self._docket.add(
+                record.answer, one.record.answer, label
+            ):
+                self._count("errors:judge_busy")
         return replace(record, group=equal[0]) if equal else record
 
     def _label(
@@ -53,11 +65,16 @@ class Labeller:
         with suppress(Unavailable):  # counted
             self._fuse.call(self._learner.learn, namespace, label)
 
-    def _judged(self, fresh: Answer, cached: Answer) -> bool | None:
-        try:
-            return self._judge_fuse.call(self._judge, fresh, cached)
-        except Unavailable:
-            return None
+    def close(self) -> None:
+        """Wait, for a bounded time, for what is judged in the background."""
+        self._docket.drain()
+
+
+def _judged(fuse: Fuse, judge: Judge, fresh: Answer, cached: Answer) -> bool | None:
+    try:
+        return fuse.call(judge, fresh, cached)
+    except Unavailable:
+        return None
 
 
 class Refusals:

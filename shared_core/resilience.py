@@ -2,8 +2,8 @@
 
 ``Fuse`` stands between the cache and a part that can fail (store, embedder). A failure is counted,
 logged when the state changes, and raised again as ``Unavailable``, which the cache turns into a
-miss. A part that is down, or fails several times in a row, is left alone for a while: then one call
-tries it again.
+miss. A part that is down, or fails several times in a row, is left alone for a while: then it is
+tried again, by a thread if there is a way to try it that serves nobody, else by one call.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -45,6 +46,9 @@ class Fuse:
     fuse at once, for as many seconds as its attribute ``rest`` says, if it has one. One whose
     ``down`` is False never does: the part works and refuses this alone, as a full store does.
     Others open it on the fifth in a row.
+
+    ``probe`` is called, by a thread of its own, to see whether an open fuse can be closed, so that
+    no request waits for a part that is still down. Without one, a request tries the part.
     """
 
     def __init__(
@@ -54,8 +58,11 @@ class Fuse:
         *,
         rest: float = REST_S,
         clock: Callable[[], float] = time.monotonic,
+        probe: Callable[[], object] | None = None,
     ) -> None:
         self._part, self._count, self._rest, self._clock = part, count, rest, clock
+        self._probe, self._closed = probe, threading.Event()
+        self._watched = False  # a thread probes
         self._failures = 0
         self._open_until: float | None = None
         self._quiet_until = -math.inf
@@ -64,8 +71,12 @@ class Fuse:
 
     def renew_after_fork(self) -> None:
         """Start the child with a closed fuse."""
-        self._lock = threading.Lock()
-        self._failures, self._open_until = 0, None
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._failures, self._open_until, self._watched = 0, None, False
+
+    def close(self) -> None:
+        """Probe no more."""
+        self._closed.set()
 
     @property
     def state(self) -> str:
@@ -93,7 +104,7 @@ class Fuse:
             now = self._clock()
             if self._open_until is None:
                 return
-            if now < self._open_until:
+            if self._watched or now < self._open_until:
                 raise Unavailable(self._part)
             self._open_until = now + self._rest  # others rest on while this call tries
 
@@ -109,16 +120,69 @@ class Fuse:
                 self._failures += 1
                 new = self._failures == 1
                 if down or self._failures >= FAILURES_TO_OPEN:
-                    rest = getattr(error, "rest", None)
-                    self._open_until = now + (self._rest if rest is None else rest)
+                    self._open_until = now + self._rest_after(error)
+                    self._watch()
         log = logger.warning if new else logger.debug
         log("%s failed, the cache goes on without it: %s", self._part, told(error))
         logger.debug("%s failed", self._part, exc_info=error)
 
+    def _rest_after(self, error: Exception) -> float:
+        rest = getattr(error, "rest", None)
+        return self._rest if rest is None else float(rest)
+
     def _worked(self) -> None:
         with self._lock:
+            if not self._failures:
+                return
             self._failures, self._open_until = 0, None
         logger.info("%s works again", self._part)
+
+    def _watch(self) -> None:
+        """Start the thread that probes, unless it runs. Without threads, requests try the part."""
+        if self._probe is None or self._watched or self._closed.is_set():
+            return
+        thread = threading.Thread(
+            target=_probe_until_closed,
+            args=(weakref.ref(self), self._closed),
+            name=f"tiered-cache {self._part}",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads can be had, or the interpreter ends
+            return
+        self._watched = True
+
+    def _seconds_to_wait(self) -> float | None:
+        """Return how long the next probe is off, None if none is needed: the watch ends."""
+        with self._lock:
+            if self._open_until is None:
+                self._watched = False
+                return None
+            return max(0.0, self._open_until - self._clock())
+
+    def _try_probe(self) -> None:
+        assert self._probe is not None  # noqa: S101 - else nobody watches
+        try:
+            self._probe()
+        except Exception as error:
+            with self._lock:
+                if self._open_until is not None:
+                    self._open_until = self._clock() + self._rest_after(error)
+            logger.debug("%s is still down: %s", self._part, told(error))
+        else:
+            self._worked()
+
+
+def _probe_until_closed(fuse: weakref.ref[Fuse], closed: threading.Event) -> None:
+    """Probe until the part works, or nobody uses the fuse any more."""
+    while (one := fuse()) is not None and (wait := one._seconds_to_wait()) is not None:
+        del one
+        if closed.wait(wait):
+            return
+        if (one := fuse()) is not None:
+            one._try_probe()
+            del one
 
 
 def told(error: Exception) -> str:

@@ -55,7 +55,7 @@ class SemanticTier:
         def count_error(kind: str) -> None:
             count(f"errors:{kind}")
 
-        self._store, self._fuse = store, fuse
+        self._store, self._fuse, self._count = store, fuse, count
         self._guard, self._policy = options.chosen_guard(), options.policy
         self._guard_fuse = Fuse("guard", count_error)
         self._policy_fuse = Fuse("policy", count_error)
@@ -74,6 +74,11 @@ class SemanticTier:
     def renew_after_fork(self) -> None:
         """Give the child a lock of its own."""
         self._deciding = threading.Lock()
+
+    @property
+    def is_suited(self) -> bool:
+        """Say whether the policy knows the embedder, and so which labels are its own."""
+        return bool(self._suited_to)
 
     def find(self, request: Request, namespace: str, address: Address, now: float) -> Outcome:
         """Return a Hit, an Explore, or a Miss with its reason."""
@@ -139,6 +144,8 @@ class SemanticTier:
                     return self._explore(address, Exploration(tuple(near), index, evidence))
                 case Serve(index, evidence, score):
                     seen = Exploration(tuple(near), index, evidence, score, self._shadow)
+                    if self._shadow:
+                        self._count("shadow:served")
                     if self._shadow or self._is_due(address):
                         return self._explore(address, seen)
                     if not self.refusals.has(near[index].record, address.key):
@@ -273,6 +280,10 @@ class SemanticTier:
     def preload(self) -> None:
         """Load the embedding model now. Raises EmbedderError."""
         self._memo.preload()
+
+    def close(self) -> None:
+        """Wait, for a bounded time, for what is judged in the background."""
+        self._labeller.close()
 
 
 def is_readable(record: Record, request: Request) -> bool:

@@ -87,13 +87,32 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """What a cache in shadow mode would have served by meaning, and what the judge said of it.
+
+    ``judged`` of the ``served`` have a verdict, ``wrong`` of them a bad one; ``error`` is their
+    share, None before the first, ``interval`` its 95 % Wilson score interval.
+    """
+
+    served: int
+    judged: int
+    wrong: int
+    error: float | None
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """What a cache did. Rates are shares of lookups; explores are not hits.
 
-    ``policy`` describes the threshold policy. ``error_per_hit`` is the share of wrong answers among
-    semantic hits that were labelled, None before the first label; ``error_interval`` its 95 %
-    Wilson score interval. ``latency`` holds seconds: p50, p90, p99 by tier ("miss" included).
-    ``money_saved`` is in US dollars, None when no price of the models is known.
+    ``policy`` describes the threshold policy, ``progress`` says how far it is while it learns too
+    little to serve ("34 of about 80 labels"). ``error_per_hit`` is the estimated share of wrong
+    answers among semantic hits, ``error_per_request`` among the lookups that the exact tier left,
+    each with its 95 % interval; None before there is an estimate. ``labels`` are those behind it: a
+    policy's own if it estimates its errors, else what ``feedback`` said of hits, with a Wilson
+    score interval. ``shadow`` is None unless the cache ran in shadow mode. ``latency`` holds
+    seconds: p50, p90, p99 by tier ("miss" included). ``money_saved`` is in US dollars, None when no
+    price of the models is known.
     """
 
     lookups: int
@@ -105,9 +124,13 @@ class Stats:
     misses: Mapping[str, int]
     stores: int
     policy: Mapping[str, Any]
+    progress: str | None
     labels: int
     error_per_hit: float | None
     error_interval: tuple[float, float]
+    error_per_request: float | None
+    error_per_request_interval: tuple[float, float]
+    shadow: Shadow | None
     errors: Mapping[str, int]
     breakers: Mapping[str, str]
     tokens_saved: Mapping[str, int]
@@ -125,7 +148,7 @@ def stats_of(
     """Make ``Stats`` of flat counters."""
     hits = _under(counts, "hits:")
     lookups = counts.get("lookups", 0)
-    right, wrong = counts.get("labels:right", 0), counts.get("labels:wrong", 0)
+    errors = _errors(policy) or _errors_by_feedback(counts)
     saved = _under(counts, "saved:")
     tokens: Counter[str] = Counter()
     for name, amount in saved.items():
@@ -140,15 +163,71 @@ def stats_of(
         misses=_under(counts, "misses:"),
         stores=counts.get("stores", 0),
         policy=policy,
-        labels=right + wrong,
-        error_per_hit=wrong / (right + wrong) if right + wrong else None,
-        error_interval=wilson(wrong, right + wrong),
+        progress=policy.get("learning"),
+        labels=errors.labels,
+        error_per_hit=errors.per_hit,
+        error_interval=errors.hit_interval,
+        error_per_request=errors.per_request,
+        error_per_request_interval=errors.request_interval,
+        shadow=_shadow(counts),
         errors=_under(counts, "errors:"),
         breakers=breakers,
         tokens_saved=dict(tokens),
         money_saved=_money(saved),
         latency={tier: _percentiles(values) for tier, values in latencies.items()},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """An estimate of the share of wrong answers, per hit and per request, with 95 % intervals."""
+
+    labels: int
+    per_hit: float | None
+    hit_interval: tuple[float, float]
+    per_request: float | None
+    request_interval: tuple[float, float]
+
+
+def _errors(policy: Mapping[str, Any]) -> _Errors | None:
+    """Return what the policy estimates itself; None if it is of a kind that does not."""
+    if "error_per_hit" not in policy:
+        return None
+
+    def interval(name: str) -> tuple[float, float]:
+        low, high = policy.get(name) or (0.0, 1.0)
+        return float(low), float(high)
+
+    return _Errors(
+        int(policy.get("labels") or 0),
+        policy["error_per_hit"],
+        interval("error_per_hit_95"),
+        policy.get("error_per_request"),
+        interval("error_per_request_95"),
+    )
+
+
+def _errors_by_feedback(counts: Mapping[str, int]) -> _Errors:
+    """Estimate from feedback on semantic hits; their share of the requests is taken as known."""
+    right, wrong = counts.get("labels:right", 0), counts.get("labels:wrong", 0)
+    labels = right + wrong
+    low, high = wilson(wrong, labels)
+    if not labels:
+        return _Errors(0, None, (low, high), None, (low, high))
+    left = counts.get("lookups", 0) - counts.get("hits:exact", 0)
+    share = min(1.0, counts.get("hits:semantic", 0) / left) if left > 0 else 1.0
+    error = wrong / labels
+    return _Errors(labels, error, (low, high), error * share, (low * share, high * share))
+
+
+def _shadow(counts: Mapping[str, int]) -> Shadow | None:
+    of = _under(counts, "shadow:")
+    if not of:
+        return None
+    wrong = of.get("wrong", 0)
+    judged = of.get("right", 0) + wrong
+    error = wrong / judged if judged else None
+    return Shadow(of.get("served", 0), judged, wrong, error, wilson(wrong, judged))
 
 
 def _under(counts: Mapping[str, int], prefix: str) -> dict[str, int]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
+from shared_core.control import DEFAULT
 from shared_core.forking import renew_after_fork
-from shared_core.resilience import Fuse, Unavailable
-from shared_core.stats import Counters
-from shared_core.stores import Store
+from shared_core.resilience import Unavailable, quietly
+from shared_core.stores import KeyValue
+
+if TYPE_CHECKING:
+    from shared_core.data_path import DataPath
 
 PERIOD_S = 1.0
 COUNTERS_PREFIX = "stats:"
+POLICY_PREFIX = "policy:"
+
+TEACHING = ("stores", "explored:", "shadow:", "labels:")
+"""Counters after which the policy may have other things to tell."""
 
 
 class Upkeep:
@@ -59,26 +69,49 @@ def _run(flush: weakref.WeakMethod[Callable[[], None]], stop: threading.Event) -
         del call
 
 
-def flush_counters(counters: Counters, store: Store, fuse: Fuse, namespace: str) -> None:
-    """Add what was counted since the last time to the store's counters; keep it if that fails."""
-    amounts = counters.take_unflushed()
+def flush(path: DataPath, store: KeyValue, namespace: str) -> None:
+    """Add what was counted since the last time to the store's counters; keep it if that fails.
+
+    What the policy has learnt is described beside them, for whoever has the store but not the app.
+    """
+    amounts = path.counters.take_unflushed()
     if not amounts:
         return
     named = {f"{COUNTERS_PREFIX}{namespace}:{name}": n for name, n in amounts.items()}
     try:
-        fuse.call(store.increment, named)
+        path.fuse.call(store.increment, named)
     except Unavailable:
-        counters.give_back(amounts)
+        path.counters.give_back(amounts)
+        return
+    suited = path.semantic is not None and path.semantic.is_suited
+    if suited and any(name.startswith(TEACHING) for name in amounts):
+        quietly(path.count_error, "policy", _write_policy, path, store, namespace)
 
 
-def counts_of_all(store: Store, namespace: str) -> dict[str, int]:
+def _write_policy(path: DataPath, store: KeyValue, namespace: str) -> None:
+    told = json.dumps(path.described(path.namespace(DEFAULT)), default=str).encode()
+    with suppress(Unavailable):  # counted
+        path.fuse.call(store.put_many, {f"{POLICY_PREFIX}{namespace}": told})
+
+
+def policy_of_all(values: KeyValue, namespace: str) -> Mapping[str, Any] | None:
+    """Return what some process told last of its policy, None if none did. Raises StoreError."""
+    key = f"{POLICY_PREFIX}{namespace}"
+    try:
+        told = json.loads(values.get_many([key]).get(key, b"null"))
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def counts_of_all(values: KeyValue, namespace: str) -> dict[str, int]:
     """Return the counters that every process flushed for a namespace. Raises StoreError."""
     prefix = f"{COUNTERS_PREFIX}{namespace}:"
     found: dict[str, int] = {}
     cursor = ""
     while True:
-        keys, cursor = store.scan(prefix, cursor)
-        for key, value in store.get_many(keys).items():
+        keys, cursor = values.scan(prefix, cursor)
+        for key, value in values.get_many(keys).items():
             found[key.removeprefix(prefix)] = int(value)
         if not cursor:
             return found

@@ -202,6 +202,19 @@ class RedisStack:
         except OSError:
             return b""
 
+    def freeze(self) -> None:
+        """Let the server hang: it takes connections and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let the server go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the server at once, without a word; with port and folder given it starts again."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._end()
+
     def stop(self) -> None:
         """Stop the server, also a frozen one, and remove its folder; a second call does nothing."""
         atexit.unregister(self.stop)

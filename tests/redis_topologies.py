@@ -84,7 +84,7 @@ class SentinelStack:
         self._stack = ExitStack()
         self._folder = Path()
         self.ports: list[int] = []
-        self.primary = RedisStack()
+        self.primary = RedisStack("--repl-diskless-sync-delay", "0")
         self.replica = RedisStack()
 
     @property
@@ -95,7 +95,7 @@ class SentinelStack:
 
     def __enter__(self) -> SentinelStack:
         self._stack.enter_context(self.primary)
-        of = ("--replicaof", f"127.0.0.1 {self.primary.port}", "--repl-diskless-sync-delay", "0")
+        of = ("--replicaof", f"127.0.0.1 {self.primary.port}")
         self.replica = self._stack.enter_context(RedisStack(*of))
         replica = self._stack.enter_context(talk(self.replica))
         until(lambda: replica.info("replication")["master_link_status"] == "up", "replica")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -128,3 +133,71 @@ def test_an_error_may_say_how_long_its_part_is_left_alone(fuse: Fuse, clock: Clo
     assert fuse.state == "open"
     clock.now += 1
     assert fuse.state == "half-open"
+
+
+def seconds_pass_until(come_true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not come_true():
+        assert time.monotonic() < end, "it never came true"
+        threading.Event().wait(0.002)
+
+
+def probing() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "tiered-cache probed"]
+
+
+def test_an_open_fuse_with_a_probe_lets_no_call_through_until_the_probe_works(
+    counted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    probes: list[int] = []
+    works = threading.Event()
+
+    def probe() -> None:
+        probes.append(1)
+        if not works.is_set():
+            raise DownError
+
+    fuse = Fuse("probed", counted.append, rest=0.01, probe=probe)
+    for _ in range(2):  # it opens and closes more than once
+        with pytest.raises(Unavailable):
+            fuse.call(fails, DownError())
+        seconds_pass_until(lambda: len(probes) >= 3)
+        with pytest.raises(Unavailable):
+            fuse.call(pytest.fail, "a request tried the part")
+        works.set()
+        seconds_pass_until(lambda: fuse.state == "closed")
+        assert fuse.call(int) == 0
+        seconds_pass_until(lambda: not probing())
+        works.clear()
+        probes.clear()
+    assert counted == ["probed"] * 2  # what no request saw is not counted
+    assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"] * 2
+
+
+@pytest.mark.parametrize("drop", [False, True], ids=["closed", "dropped"])
+def test_a_fuse_that_is_no_longer_used_probes_no_more(counted: list[str], drop: bool) -> None:
+    fuse = Fuse("probed", counted.append, rest=0.01, probe=lambda: fails(DownError()))
+    with suppress(Unavailable):
+        fuse.call(fails, DownError())
+    assert len(probing()) == 1
+    if drop:
+        del fuse
+    else:
+        fuse.close()
+    seconds_pass_until(lambda: gc.collect() >= 0 and not probing())
+
+
+def test_without_a_thread_to_probe_a_request_tries_the_part(
+    clock: Clock, counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    fuse = Fuse("probed", counted.append, rest=10, clock=clock, probe=int)
+    with pytest.raises(Unavailable):
+        fuse.call(fails, DownError())
+    clock.now += 10
+    assert fuse.call(max, 1, 2) == 2
+    assert fuse.state == "closed"

@@ -23,6 +23,8 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from shared_core.stores.redis_sockets import in_time, timed
+
 FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://…, unix:///path/to/socket, "
     "redis+sentinel://host:port,host:port/service[/db], redis+cluster://host:port,host:port"
@@ -86,21 +88,28 @@ class RedisAddress:
         match self.kind:
             case "server":
                 options = {**login, **limits, "max_connections": MOST_CONNECTIONS}
-                return redis.Redis.from_pool(redis.ConnectionPool(self.pool, **options))
+                return redis.Redis.from_pool(redis.ConnectionPool(timed(self.pool), **options))
             case "sentinel":
-                secret = self.login.get("sentinel_password")
-                tls = {name: one for name, one in login.items() if name.startswith("ssl")}
-                guards = Sentinel(self.hosts, sentinel_kwargs={**limits, **tls, "password": secret})
-                pool = SentinelConnectionPool(self.service, guards, **{**login, **limits})
-                return redis.Redis.from_pool(pool)  # which closes it, too
+                return self._behind_sentinels(login, limits)
             case "cluster":
                 nodes = [ClusterNode(host, port) for host, port in self.hosts]
-                return RedisCluster(
-                    startup_nodes=nodes,
-                    require_full_coverage=False,
-                    max_connections=MOST_CONNECTIONS,
-                    **{**login, **limits},
+                options = {**login, **limits, "max_connections": MOST_CONNECTIONS}
+                return in_time(
+                    lambda: RedisCluster(
+                        startup_nodes=nodes, require_full_coverage=False, **options
+                    ),
+                    RedisCluster.close,
                 )
+
+    def _behind_sentinels(self, login: Mapping[str, Any], limits: Mapping[str, Any]) -> redis.Redis:
+        secret = self.login.get("sentinel_password")
+        tls = {name: one for name, one in login.items() if name.startswith("ssl")}
+        guards = Sentinel(self.hosts, sentinel_kwargs={**limits, **tls, "password": secret})
+        for guard in guards.sentinels:
+            guard.connection_pool.connection_class = timed(guard.connection_pool.connection_class)
+        pool = SentinelConnectionPool(self.service, guards, **{**login, **limits})
+        pool.connection_class = timed(pool.connection_class)
+        return redis.Redis.from_pool(pool)  # which closes it, too
 
 
 def address_of(url: str, ssl: Mapping[str, Any] | None = None) -> RedisAddress:

@@ -11,14 +11,22 @@ from redisvl.exceptions import RedisVLError
 
 from shared_core.stores import StoreError
 
-LOGIN_REST_S = 30.0
-"""How long a server that refuses the password is left alone: trying may lock the account."""
+LOGIN_REST_S = 2.0
+"""How long a server that refuses the password is left alone: each attempt is a line of its log."""
 
 BUSY = ("BUSY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ")
+REFUSED = ("MISCONF ", "NOREPLICAS ")
+"""Of writes alone: the disk or the replicas are gone."""
+
 _PIPELINED = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 """What redis-py puts before the server's words: the command, with what it was to store."""
 
-ERRORS = (redis_errors.RedisError, RedisVLError)
+ERRORS = (
+    redis_errors.RedisError,
+    redis_errors.RedisClusterException,
+    RedisVLError,
+    TimeoutError,
+)
 
 
 class RedisFailure(StoreError):
@@ -30,11 +38,6 @@ class RedisFailure(StoreError):
     def __init__(self, text: str, *, down: bool | None = None, rest: float | None = None) -> None:
         super().__init__(text)
         self.down, self.rest = down, rest
-
-
-class _Refusal(RedisFailure):
-    def __init__(self, text: str) -> None:
-        super().__init__(text, down=False)
 
 
 class SearchMissing(StoreError):
@@ -58,7 +61,15 @@ def told_as_store_errors(secrets: Iterable[str] = ()) -> Iterator[None]:
     try:
         yield
     except ERRORS as error:
-        raise store_error(error, secrets) from (None if _names(error, secrets) else error)
+        raise retold(error, secrets)  # noqa: B904 - it has its cause
+
+
+def retold(error: BaseException, secrets: Iterable[str] = ()) -> StoreError:
+    """Return what an error means, with the error as the cause unless that names a secret."""
+    found = store_error(error, secrets)
+    found.__cause__ = None if _names(error, secrets) else error
+    found.__suppress_context__ = True
+    return found
 
 
 def store_error(error: BaseException, secrets: Iterable[str] = ()) -> StoreError:
@@ -78,14 +89,19 @@ def store_error(error: BaseException, secrets: Iterable[str] = ()) -> StoreError
         case (
             redis_errors.ConnectionError()
             | redis_errors.TimeoutError()
+            | TimeoutError()
             | redis_errors.ClusterDownError()
             | redis_errors.RedisClusterException()
         ):
             return RedisFailure(words, down=True)
-        case redis_errors.OutOfMemoryError() | redis_errors.ReadOnlyError():
-            return _Refusal(words)
-        case redis_errors.NoPermissionError():
-            return (SearchMissing if "'ft." in said.lower() else _Refusal)(words)
+        case redis_errors.NoPermissionError() if "'ft." in said.lower():
+            return SearchMissing(words)
+        case (
+            redis_errors.OutOfMemoryError()
+            | redis_errors.ReadOnlyError()
+            | redis_errors.NoPermissionError()
+        ):
+            return RedisFailure(words, down=False)
     return _by_words(words, said)
 
 
@@ -93,6 +109,8 @@ def _by_words(words: str, said: str) -> StoreError:
     lower = said.lower()
     if said.startswith(BUSY):
         return RedisFailure(words, down=True)
+    if said.startswith(REFUSED):
+        return RedisFailure(words, down=False)
     if "unknown command" in lower and "ft." in lower:
         return SearchMissing(words)
     if "no such index" in lower or "unknown index name" in lower:

@@ -23,6 +23,7 @@ NOWHERE = "_" * HOME_DIGITS
 
 _DIGEST = re.compile(rf"(?:value:)?([0-9a-f]{{{HOME_DIGITS}}})[0-9a-f]{{12}}")
 _EPOCH = re.compile(r"epoch:(\d+):")
+_RECORD = re.compile(rb"tlc:\{[0-9a-f_]+\}:r1:")
 _SPECIAL = re.compile(rb"([*?\[\]^\\-])")
 
 
@@ -92,7 +93,9 @@ class Names:
         return encoded(f"tlc:{{{'*' if self.sharded else '0'}}}:v:") + literally(prefix) + b"*"
 
 
-ALL_RECORDS = b"tlc:{*}:r1:*"
+def is_record(name: bytes) -> bool:
+    """Say whether a key of the server is the name of a record."""
+    return _RECORD.match(name) is not None
 
 
 def home_of(digest: str) -> str:

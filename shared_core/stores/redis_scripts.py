@@ -34,6 +34,15 @@ else redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 """)
 """Store a record stamped with the epochs of its tags, replacing the one that is there."""
 
+SET_ALL = Script("""
+-- KEYS: values. ARGV: life in ms or '', contents...
+for i, key in ipairs(KEYS) do
+    if ARGV[1] == '' then redis.call('SET', key, ARGV[i + 1])
+    else redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1]) end
+end
+""")
+"""Store all or, where a full server refuses, none: the server decides when a script starts."""
+
 INCREMENT = Script("""
 -- KEYS: counters..., bumps. ARGV: amount and start ('' for 0) of each..., a new number or ''
 local n = #KEYS - 1

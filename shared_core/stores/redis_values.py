@@ -13,7 +13,7 @@ from math import ceil
 from shared_core.stores import StoreError
 from shared_core.stores.redis_connection import RedisConnection
 from shared_core.stores.redis_names import key_of
-from shared_core.stores.redis_scripts import INCREMENT
+from shared_core.stores.redis_scripts import INCREMENT, SET_ALL
 
 LARGEST = 10**18
 """Sums stay below twice this, far inside of Redis's 64 bits."""
@@ -40,11 +40,13 @@ class RedisValues:
     def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
         life = () if ttl is None else ("PX", milliseconds(ttl))
         for tag, group in self._by_tag(items):
-            commands = [("SET", self._names.value(key), items[key], *life) for key in group]
-            if len(commands) == 1:
-                self._connection.run(tag, *commands[0])
-            else:
-                self._connection.run_all(tag, commands, together=True)
+            if len(group) == 1:
+                self._connection.run(
+                    tag, "SET", self._names.value(group[0]), items[group[0]], *life
+                )
+            else:  # one command and one reply: a pipeline of as many takes twice as long
+                names, values = map(self._names.value, group), (items[key] for key in group)
+                self._connection.run_script(tag, SET_ALL, list(names), *life[1:] or [""], *values)
 
     def delete_many(self, keys: Sequence[str]) -> int:
         return sum(
