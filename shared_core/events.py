@@ -12,7 +12,7 @@ from shared_core.record import Explore, Hit, Miss, Outcome, Tier
 class LookupEvent:
     """One lookup: how it ended, and why.
 
-    ``outcome`` is "hit", "explore" or "miss"; ``reason`` that of a miss; ``similarity`` that of the
+    ``outcome`` is "hit", "explore" or "miss"; ``reason`` why it did not hit; ``similarity`` that of the
     nearest candidate, if there was one; ``latency`` is in seconds. ``usage`` is what the stored
     answer once cost in tokens, and ``age`` how many seconds ago it was stored, on a hit. ``key`` is
     a digest: no event holds a prompt or an answer.
@@ -68,8 +68,10 @@ def lookup_event(
                 answer.usage,
                 age,
             )
-        case Explore(similarity=similarity):
-            return LookupEvent("explore", key, namespace, model, latency, similarity=similarity)
+        case Explore(reason=reason, similarity=similarity):
+            return LookupEvent(
+                "explore", key, namespace, model, latency, reason=reason, similarity=similarity
+            )
         case Miss(reason=reason, similarity=similarity):
             return LookupEvent(
                 "miss", key, namespace, model, latency, reason=reason, similarity=similarity

@@ -85,10 +85,15 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Explore:
-    """A candidate that is not proven: ask the model, its fresh answer labels the candidate."""
+    """A candidate that is not proven: ask the model, its fresh answer labels the candidate.
+
+    ``reason``: "learning" while nothing may be served by meaning yet, "risk" for a candidate that
+    is not sure enough, "audit" for one that is checked although it is, "shadow" in shadow mode.
+    """
 
     candidate: Record
     similarity: float
+    reason: str = "learning"
 
 
 @dataclass(frozen=True, slots=True)

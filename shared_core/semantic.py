@@ -5,13 +5,16 @@ Methods that touch the store or the embedder raise ``Unavailable`` when it fails
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from shared_core.embedding.memo import Memo
+from shared_core.embedding.recognition import known_model
 from shared_core.entry_id import EntryId
 from shared_core.exploring import Exploration, Explorations
 from shared_core.forking import renew_after_fork
@@ -28,6 +31,8 @@ from shared_core.thresholds import Explore as Try
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
+
+logger = logging.getLogger("tiered_cache")
 
 CUT_OFF = frozenset(
     {"length", "max_tokens", "max_output_tokens", "content_filter", "refusal", "error"}
@@ -63,6 +68,7 @@ class SemanticTier:
         self._explorations = Explorations()
         self._deciding = threading.Lock()  # a policy's state may note what it decided
         self._suited_to = ""
+        self._told = False
         renew_after_fork(self)
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self._memo = Memo(options.embedder, load=options.load)
@@ -140,14 +146,17 @@ class SemanticTier:
                 case Skip(reason):
                     self._remember(address, Exploration(tuple(near)))
                     return Miss(reason, best)
-                case Try(index, evidence):
-                    return self._explore(address, Exploration(tuple(near), index, evidence))
+                case Try(index, evidence, reason):
+                    if reason == "learning":
+                        self._tell_of_learning(state)
+                    seen = Exploration(tuple(near), index, evidence)
+                    return self._explore(address, seen, reason)
                 case Serve(index, evidence, score):
                     seen = Exploration(tuple(near), index, evidence, score, self._shadow)
                     if self._shadow:
                         self._count("shadow:served")
                     if self._shadow or self._is_due(address):
-                        return self._explore(address, seen)
+                        return self._explore(address, seen, "shadow" if self._shadow else "audit")
                     if not self.refusals.has(near[index].record, address.key):
                         self._explorations.count_serving(address.key)
                         return self._hit(near[index], address, score, now)
@@ -160,9 +169,13 @@ class SemanticTier:
 
     def _suit(self, space: str) -> None:
         """Let a policy that explores go by what is known of this embedder."""
+        model = space
+        if self._policy.explores:
+            with suppress(Unavailable):  # counted; then it is a model that nobody knows
+                model = self.embedder_fuse.call(known_model, space, self._memo.vector)
         with self._deciding:
             if self._policy.explores and space != self._suited_to:
-                self._policy = self._policy.suited_to(space)
+                self._policy = self._policy.suited_to(model)
                 self.learner.suit(self._policy, space)
             self._suited_to = space
 
@@ -172,11 +185,18 @@ class SemanticTier:
         age = max(0.0, now - record.created)
         return Hit(record.answer, Tier.SEMANTIC, one.similarity, str(serving), age)
 
-    def _explore(self, address: Address, exploration: Exploration) -> Explore:
+    def _explore(self, address: Address, exploration: Exploration, reason: str) -> Explore:
         assert exploration.candidate is not None  # noqa: S101 - what is explored is a candidate
         self._explorations.remember(address.key, exploration)
         one = exploration.near[exploration.candidate]
-        return Explore(one.record, one.similarity)
+        return Explore(one.record, one.similarity, reason)
+
+    def _tell_of_learning(self, state: Any) -> None:
+        """Say once why questions that look alike are not served."""
+        if not self._told:
+            self._told = True
+            progress = self._policy.describe(state).get("learning")
+            logger.info("learning which answers may be served by meaning: %s", progress)
 
     def _remember(self, address: Address, exploration: Exploration) -> None:
         """Keep the neighbours, so that the fresh answer joins the group of those that equal it."""

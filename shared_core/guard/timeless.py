@@ -30,6 +30,53 @@ _RELATIVE = re.compile(
 )
 
 
+_CLAUSE = re.compile(r"[^.,;?!\n]+[.,;?!\n]*")
+
+_PAST = re.compile(
+    r"(?:now|currently|recent(?:ly)?|lately|yesterday|just\s+now|this\s+morning|.*\sago"
+    r"|(?:past|last|previous)\s.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+_ABOUT_ME = re.compile(
+    r"""\W*(?:(?:and|but|so|then|also|hi|hello|hey|well|actually|because|since|although|though|when
+    |a|for|over|during|in|the|about)\W+)*(?:i|we|my|our|i'm|i've|i'd|we've|we're|im|ive)\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+_LEAST_WORDS = 5
+"""Words that it takes to tell what happened: "my balance now" asks."""
+
+_ASKING = re.compile(
+    r"""^\W*(?:wh\w+|how|is|are|am|was|were|do|does|did|can|could|should|shall|will|would|has|have|had
+  | may | might | must | please | tell | show | give | list | find | get | set | send | call
+  | make)\b
+  | \b(?:need|want|like|love|wish|wonder(?:ing)?|know|hope|looking|tell|show|find|find\s+out|help)\b
+  | \?\s*$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
 def is_timeless(question: str) -> bool:
-    """Tell whether a question has no word of relative time in what the guard reads of it."""
-    return _RELATIVE.search(clean(question[:LIMIT])) is None
+    """Tell whether the answer does not depend on when the question is asked.
+
+    It does if there is a word of relative time in it, except where somebody tells what happened to
+    them: "I vomited this morning. …" asks the same on any day, "Who won yesterday?" does not.
+    """
+    text = clean(question[:LIMIT])
+    if _RELATIVE.search(text) is None:
+        return True
+    return all(map(_tells, _CLAUSE.findall(text)))
+
+
+def _tells(clause: str) -> bool:
+    """Say whether a clause has no word of relative time, or tells with it what happened to one."""
+    found = _RELATIVE.findall(clause)
+    if not found:
+        return True
+    return (
+        all(map(_PAST.fullmatch, found))
+        and _ABOUT_ME.match(_RELATIVE.sub("", clause)) is not None
+        and len(clause.split()) >= _LEAST_WORDS
+        and not _ASKING.search(clause)
+    )

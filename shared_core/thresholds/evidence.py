@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from shared_core.guard.compare import Difference
 from shared_core.guard.lexicon import STOP
 from shared_core.guard.reading import Reading, read
 from shared_core.guard.thesaurus import canonical
@@ -18,11 +19,14 @@ from shared_core.thresholds.policy import Candidate
 FORBIDDEN = frozenset({"number", "date", "version", "negation", "direction", "quote", "unread"})
 """Kinds of difference that no evidence outweighs."""
 
+FIGURES = frozenset({"number", "date"})
+
 NAMES = (
     *("bias", "cosine", "above .8", "above .9", "closeness"),
     *("margin", "vote", "group cosine", "members"),
     *("name", "opposite", "content", "other kind", "reordered", "same words"),
     *("rare share", "rare sum", "length ratio", "one word", "fewer words", "length"),
+    "cosine of long",
 )
 """The features, in the order of ``Evidence.values``."""
 
@@ -67,6 +71,17 @@ class Evidence:
     values: tuple[float, ...]
 
 
+def forbids(difference: Difference) -> bool:
+    """Say whether a difference drops a candidate outright.
+
+    Of numbers and dates only those that contradict each other do. One that the other side does not
+    mention ("for 3 days now") is weighed: in a long text it seldom decides the answer.
+    """
+    if difference.kind in FIGURES and not (difference.asked and difference.cached):
+        return False
+    return difference.kind in FORBIDDEN
+
+
 def content(question: str) -> frozenset[str]:
     """Return the words that carry meaning, inflections and synonyms in one form."""
     return read(question).terms - _IDLE
@@ -83,7 +98,7 @@ def weigh(
     allowed = [
         place
         for place, candidate in enumerate(candidates)
-        if not any(each.kind in FORBIDDEN for each in candidate.differences)
+        if not any(map(forbids, candidate.differences))
     ]
     if not allowed:
         return None
@@ -109,6 +124,7 @@ def weigh(
         *_of_kinds({each.kind for each in chosen.differences}),
         *_of_words(read(question), read(chosen.question), vocabulary),
     )
+    values = (*values, values[1] * values[-1])
     return Evidence(members[0], chosen.group, tuple(round(value, 4) for value in values))
 
 

@@ -39,10 +39,11 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Explore:
-    """Ask the model, and let its answer label the candidate at this index."""
+    """Ask the model, and let its answer label the candidate at this index; ``reason`` says why."""
 
     index: int
     evidence: tuple[float, ...] = ()
+    reason: str = "learning"
 
 
 @dataclass(frozen=True, slots=True)

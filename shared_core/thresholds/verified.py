@@ -30,6 +30,10 @@ BELIEF = 2.0
 ALERT = 0.25
 """Share of hits that is checked more when a change of the world is all but believed."""
 
+CONFIDENCE: Mapping[Per, float] = {"hit": 0.75, "request": 0.65}
+"""Of the test that lets a pool be served. Requests that pass while nothing is served yet count for
+the promise per request, so that it is kept with less."""
+
 TINY = 1e-9
 FORMAT = 1.0
 """First number of the evidence; labels of another format only count."""
@@ -45,8 +49,8 @@ class Verified:
     ``per`` "hit": of the answers served; "request": of all requests, as the literature counts.
     ``prior`` is what is believed before the first label; by default what was fitted for
     all-MiniLM-L6-v2. ``label_noise`` is the share of labels known to say the opposite of the truth,
-    0 to below 0.5. ``confidence`` is that of the test which lets a pool of candidates be served,
-    ``audit`` the least share of hits that is asked for real all the same.
+    0 to below 0.5. ``confidence`` is that of the test which lets a pool of candidates be served, by
+    default ``CONFIDENCE``; ``audit`` the least share of hits that is asked for real all the same.
 
     The promise is on the average over the traffic, not on a single question or user, and holds as
     far as the latest labels speak for the next requests.
@@ -61,7 +65,7 @@ class Verified:
     per: Per = "hit"
     prior: Prior | None = None
     label_noise: float = 0.0
-    confidence: float = 0.75
+    confidence: float | None = None
     audit: float = 0.015
     k = 10
     learns = True
@@ -70,9 +74,10 @@ class Verified:
     def __post_init__(self) -> None:
         _check("max_error", self.max_error, 0, 1, "above 0 and below 1")
         _check("label_noise", self.label_noise, -TINY, 0.5, "from 0 to below 0.5")
-        _check("confidence", self.confidence, 0.5 - TINY, 1, "from 0.5 to below 1")
+        if self.confidence is not None:
+            _check("confidence", self.confidence, 0.5 - TINY, 1, "from 0.5 to below 1")
         _check("audit", self.audit, 0, 1, "above 0 and below 1")
-        if self.per not in ("hit", "request"):
+        if self.per not in CONFIDENCE:
             raise ValueError(f'Verified(per) must be "hit" or "request", not {self.per!r}')
 
     def suited_to(self, embedder: str) -> Verified:
@@ -98,23 +103,30 @@ class Verified:
         state: Learned,
         rng: random.Random,
     ) -> Decision:
-        """Serve the candidate with the best case if such cases are proven, else explore it."""
+        """Serve the candidate with the best case if such cases are proven, else explore it.
+
+        The reason is "learning" until something may be served, "risk" for a candidate below that,
+        and "audit" for one above that is asked for real all the same.
+        """
         self.settle(state)
         near = [one for one in candidates if one.similarity >= FLOOR]
         best = weigh(question, near, state.vocabulary)
         state.vocabulary.add(content(question))
         state.arrive(best.values if best else None)
+        model = state.model
+        reason = "learning" if model.serving is None else "risk"
         if best is None:
-            return Skip("guard" if near else "threshold" if candidates else "absent")
-        model, group = state.model, mark(best.group)
+            return Skip("guard" if near else reason if candidates else "absent")
+        group = mark(best.group)
         score = round(model.score(best.values), 4)
         chance = 1.0
         if score >= model.threshold and group not in state.groups.debts:
+            reason = "audit"
             alert = ALERT * state.watch.suspicion**2
             chance = min(1.0, self.audit + alert + state.groups.urgency(group))
         evidence = (FORMAT, score, round(chance, 4), group, *best.values)
         if rng.random() < chance:
-            return Explore(best.index, evidence)
+            return Explore(best.index, evidence, reason)
         if group:
             state.groups.serve(group)
         return Serve(best.index, evidence, score)
@@ -145,8 +157,7 @@ class Verified:
             from shared_core.thresholds.learned import refit
 
             state.since_fit = 0
-            promise = Promise(self.max_error, self.per, self.confidence)
-            state.model = refit(state, promise, self.label_noise)
+            state.model = refit(state, self._promise, self.label_noise)
 
     def describe(self, state: Learned) -> Mapping[str, Any]:
         """Return labels, errors with their 95 % intervals and the plan of now, as JSON values.
@@ -185,10 +196,15 @@ class Verified:
             }
         return told
 
+    @property
+    def _promise(self) -> Promise:
+        confidence = CONFIDENCE[self.per] if self.confidence is None else self.confidence
+        return Promise(self.max_error, self.per, confidence)
+
     def _progress(self, state: Learned, model: Model) -> str:
         """Say how many labels there are and, if it can be told, how many will do."""
         known = len(state.labels)
-        promise = Promise(self.max_error, self.per, self.confidence)
+        promise = self._promise
         needed = [known * promise.labels_needed(pool) / pool.labels for pool in model.pools]
         about = min(needed, default=math.inf)
         if math.isfinite(about):
