@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared_core.thresholds.static import DEFAULT_SIMILARITY
+
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from rich.console import Console
@@ -99,6 +101,11 @@ OTHER_PROCESS = (
     Step("another process", ENABLE.replace("do I", "can I"), "semantic", ENABLE),
 )
 
+BY_DEFAULT = (
+    Step("default policy", RESET, "model", RESET),
+    Step("it learns first", "How can I reset my password?", "model", RESET),
+)
+
 
 def run(console: Console) -> int:
     """Play the session and return the exit code: 0, or 1 if an expectation was not met."""
@@ -109,14 +116,21 @@ def run(console: Console) -> int:
         played = list(zip(FIRST_RUN, _session(url, FIRST_RUN, console), strict=True))
         played += zip(AFTER_RESTART, _session(url, AFTER_RESTART), strict=True)
         played += zip(OTHER_PROCESS, _in_another_process(url, OTHER_PROCESS), strict=True)
+        console.print("Without threshold= the policy is Verified(): it serves nothing unproven.")
+        played += zip(BY_DEFAULT, _session("memory://", BY_DEFAULT, threshold=None), strict=True)
     return _tell(played, console)
 
 
-def _session(url: str, steps: Sequence[Step], console: Console | None = None) -> list[Outcome]:
-    """Open the cache, ask, and close it again."""
+def _session(
+    url: str,
+    steps: Sequence[Step],
+    console: Console | None = None,
+    threshold: float | None = DEFAULT_SIMILARITY,
+) -> list[Outcome]:
+    """Open the cache, ask, and close it again; a fixed threshold has nothing to learn first."""
     from langchain_tiered_cache import TieredCache
 
-    cache = TieredCache(url)
+    cache = TieredCache(url, **({} if threshold is None else {"threshold": threshold}))
     started = time.perf_counter()
     cache.preload()
     if console is not None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from shared_core.events import LookupEvent
 from shared_core.guard import Guard
 from shared_core.judge import Judge
-from shared_core.thresholds import Policy, Static
+from shared_core.thresholds import Policy, Static, Verified
 
 Seconds = float | int | timedelta
 Hook = Callable[[LookupEvent], object]
@@ -24,7 +24,8 @@ class Options:
 
     - ``namespace``: tenant; hashed into every key and scope, never crossed
     - ``semantic``: False for the exact tier alone; no embedder is ever loaded
-    - ``threshold``: a policy, or a similarity 0..1, which means ``Static(similarity)``
+    - ``threshold``: a policy, or a similarity 0..1, which means ``Static(similarity)``; by default
+      ``Verified()``, which first learns what may be served: at most 2 % of its hits are wrong
     - ``embedder``: None for the local all-MiniLM-L6-v2; a name, a path, an ``Embedder``, LangChain
       or LlamaIndex embeddings, or a callable: list of n texts -> (n, d) array
     - ``load``: "lazy": the first lookup that needs the model loads it; "background": no answer is
@@ -56,7 +57,7 @@ class Options:
 
     namespace: str = "default"
     semantic: bool = True
-    threshold: Policy | float = field(default_factory=Static)
+    threshold: Policy | float = field(default_factory=Verified)
     embedder: Any = None
     load: Literal["lazy", "background"] = "lazy"
     guard: bool | Guard = True

@@ -34,7 +34,7 @@ STEPS = 8
 BETWEEN_FITS = 25
 """Labels from one fit to the next at most; fewer while there are few."""
 
-LEAST = 15
+LEAST = 20
 """Labels of its own that a pool needs, whatever the model believes."""
 
 FLAT = 0.002

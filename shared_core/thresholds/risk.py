@@ -6,7 +6,7 @@ labels, arrivals --pool above each threshold--> exact binomial test --> the lowe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,10 @@ Per = Literal["hit", "request"]
 
 NOTHING = math.inf
 """The threshold above which there is no score: serve nothing."""
+
+MARGINS: Mapping[Per, float] = {"hit": 0.85, "request": 1.0}
+"""Share of the allowed rate that an estimate may reach: the largest of many pools that pass looks
+better than it is, however many labels it has. Per request, what is not served makes up for it."""
 
 FRACTION_STEPS = 200
 MOST_LABELS = 1e5
@@ -131,11 +135,13 @@ class Promise:
 
     def is_kept_by(self, pool: Pool) -> bool:
         """Tell whether the labels refute that serving the pool would break the promise."""
+        if pool.rate > MARGINS[self.per] * self.allowed(pool):
+            return False
         return self._refutes(pool, pool.labels + pool.believed)
 
     def labels_needed(self, pool: Pool) -> float:
         """Return how many labels would do if they go on as they were; infinite if none would."""
-        if pool.rate >= self.allowed(pool):
+        if pool.rate > MARGINS[self.per] * self.allowed(pool):
             return math.inf
         low = high = max(1.0, pool.labels + pool.believed)
         while not self._refutes(pool, high) and high < MOST_LABELS:

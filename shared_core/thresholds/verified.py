@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
-BELIEF = 2.0
+BELIEF = 0.5
 """Labels of a pool that the model's own estimate counts for, for each that the prior counts for."""
 
 ALERT = 0.25
 """Share of hits that is checked more when a change of the world is all but believed."""
 
-CONFIDENCE: Mapping[Per, float] = {"hit": 0.75, "request": 0.65}
+CONFIDENCE: Mapping[Per, float] = {"hit": 0.7, "request": 0.65}
 """Of the test that lets a pool be served. Requests that pass while nothing is served yet count for
 the promise per request, so that it is kept with less."""
 
