@@ -256,7 +256,7 @@ class ResponseCache:
                 counts = self._path.fuse.call(counts_of_all, self._store, self._options.namespace)
         breakers = {"store": self._path.fuse.state}
         if semantic is not None:
-            breakers["embedder"] = semantic.embedder_fuse.state
+            breakers["embedder"] = semantic.embedder_state
         policy = self._path.described(self._path.namespace())
         return stats_of(counts, policy=policy, breakers=breakers, latencies=counters.latencies())
 

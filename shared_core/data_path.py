@@ -14,6 +14,7 @@ from typing import Any
 from shared_core.control import BYPASS, Controls, controls_of, tag_tuple, traces_of
 from shared_core.entry_id import EntryId
 from shared_core.events import StoreEvent, lookup_event
+from shared_core.labelling import are_refusals
 from shared_core.options import Options, Seconds, seconds
 from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier
 from shared_core.request import Address, Request
@@ -87,11 +88,12 @@ class DataPath:
         namespace = self.namespace(controls)
         address = request.address(namespace)
         with allowance(self._options.timeout):
-            outcome = self.why_not(request, namespace, controls) or self.exact(
-                request, namespace, address
-            )
+            outcome: Outcome | None = self.why_not(request, namespace, controls)
+            refusals = None
             if outcome is None:
-                outcome = self._by_meaning(request, namespace, address)
+                outcome, refusals = self._exact(request, namespace, address)
+            if outcome is None:
+                outcome = self._by_meaning(request, namespace, address, refusals)
         self._report(request, namespace, address, outcome, time.perf_counter() - started)
         return outcome
 
@@ -115,22 +117,32 @@ class DataPath:
 
     def exact(self, request: Request, namespace: str, address: Address) -> Outcome | None:
         """Return a hit, a miss that ends the lookup, or None to go on to the semantic tier."""
+        return self._exact(request, namespace, address)[0]
+
+    def _exact(
+        self, request: Request, namespace: str, address: Address
+    ) -> tuple[Outcome | None, Record | None]:
+        """Do so, and return what else was found in the place of an answer: refusals."""
         try:
             record = self.fuse.call(self._store.get, address.key)
         except Unavailable:
-            return Miss("store")
+            return Miss("store"), None
         if record is None or record.scope != address.scope or record.namespace != namespace:
-            return None
+            return None, None
+        if are_refusals(record):
+            return None, record
         if not is_readable(record, request):
-            return Miss("format")
+            return Miss("format"), None
         age = max(0.0, self._clock() - record.created)
-        return Hit(record.answer, Tier.EXACT, 1.0, str(EntryId(address.key)), age)
+        return Hit(record.answer, Tier.EXACT, 1.0, str(EntryId(address.key)), age), None
 
-    def _by_meaning(self, request: Request, namespace: str, address: Address) -> Outcome:
+    def _by_meaning(
+        self, request: Request, namespace: str, address: Address, refusals: Record | None
+    ) -> Outcome:
         if self.semantic is None:
             return Miss("absent")
         try:
-            return self.semantic.find(request, namespace, address, self._clock())
+            return self.semantic.find(request, namespace, address, self._clock(), refusals)
         except Unavailable as failed:
             return Miss(failed.part)
 
@@ -234,6 +246,7 @@ class DataPath:
                 self.counters.add("labels:right" if correct else "labels:wrong")
                 if not correct:
                     self.semantic.refusals.add(record, serving.asked)
+                self.semantic.suit(record.space)
                 label = Label(correct, serving.similarity, score=serving.score)
                 self.fuse.call(self.semantic.learner.learn, record.namespace, label)
         except Unavailable:

@@ -130,7 +130,8 @@ def _session(
     """Open the cache, ask, and close it again; a fixed threshold has nothing to learn first."""
     from langchain_tiered_cache import TieredCache
 
-    cache = TieredCache(url, **({} if threshold is None else {"threshold": threshold}))
+    options: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
+    cache = TieredCache(url, **options)
     started = time.perf_counter()
     cache.preload()
     if console is not None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 from urllib.parse import unquote
+from urllib.request import pathname2url
+
+from shared_core.finding import Finding
+from shared_core.stores.sqlite_schema import VERSION
 
 DISTRIBUTION = "tiered-llm-cache"
 
@@ -31,16 +35,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 
 DEMO = ("embeddings", "langchain", "cli")
 
-Level = Literal["ok", "absent", "warning", "missing"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. "missing" means that the cache will not do what it is for."""
-
-    level: Level
-    text: str
-    remedy: str | None = None
+_FILE = re.compile(r"sqlite:///(?!$|/$|:memory:$)([^?]+)")
 
 
 def examine(url: str = "memory://", environment: Mapping[str, str] = os.environ) -> list[Finding]:
@@ -125,31 +120,74 @@ def _is_downloaded(name: str) -> bool:
 
 
 def _store(url: str) -> Iterator[Finding]:
-    if url.startswith("sqlite:///"):
-        path = Path(unquote(url.removeprefix("sqlite:///"))).absolute()
-        if not path.exists():
-            yield _new_file(path)
-            return
-    from shared_core.stores import StoreError, open_store
+    from shared_core.stores import REDIS_SCHEMES, StoreError, open_store
 
+    file = _FILE.fullmatch(url)
+    if file is not None:
+        yield _file(Path(unquote(file[1])).absolute())
+        return
+    if url.partition("://")[0] in REDIS_SCHEMES:
+        try:
+            from shared_core.doctor_redis import examine_redis
+        except ImportError as error:
+            yield Finding(
+                "missing", f"store: redis cannot be imported ({error})", _install("redis")
+            )
+            return
+        yield from examine_redis(url)
+        return
     try:
-        store = open_store(url)
+        store = open_store(url)  # in memory, or a URL that is refused
         info = store.info()
         store.close()
     except (ValueError, StoreError, ImportError) as error:
-        yield Finding("missing", f"store {url}: {error}")
+        shown = re.sub(r"//.*@", "//***@", url)
+        yield Finding("missing", f"store {shown}: {str(error).replace(url, shown)}")
         return
-    size = "" if info.bytes is None else f", {info.bytes / 1e6:,.1f} MB"
-    yield Finding("ok", f"store: {info.kind} at {info.location}, {info.entries} entries{size}")
+    yield Finding("ok", f"store: {info.kind} at {info.location}, {info.entries} entries")
 
 
-def _new_file(path: Path) -> Finding:
+def _file(path: Path) -> Finding:
+    """Look at a file without making or changing one: not even SQLite's files beside it."""
+    obstacle = _obstacle(path)
+    if obstacle is not None:
+        return obstacle
+    if not path.exists() or not path.stat().st_size:
+        return Finding("ok", f"store: sqlite at {path} will be made by the first use")
+    log, shared = Path(f"{path}-wal"), Path(f"{path}-shm")
+    unsaved = log.stat().st_size if log.exists() else 0
+    size = f"{(path.stat().st_size + unsaved) / 1e6:,.1f} MB"
+    if unsaved and not shared.exists():
+        return Finding("ok", f"store: sqlite at {path}, {size}, which the next use will recover")
+    # Without these, SQLite makes the files of its log even for who only reads.
+    how = "mode=ro&readonly_shm=1" if unsaved or shared.exists() else "immutable=1"
+    try:
+        return Finding("ok", f"store: sqlite at {path}, {_entries(path, how)} entries, {size}")
+    except sqlite3.Error as error:
+        text = f"store: {path} is no store of this cache ({error})"
+        return Finding("missing", text, "name another file: the cache would not touch this one")
+
+
+def _obstacle(path: Path) -> Finding | None:
+    """Return what keeps a file from being used, or made."""
     folder = path.parent
+    if path.is_dir():
+        return Finding("missing", f"store: {path} is a folder", "name a file in it")
     if not folder.is_dir():
         return Finding("missing", f"store: there is no folder {folder}", f"mkdir -p '{folder}'")
-    if not os.access(folder, os.W_OK):
-        return Finding("missing", f"store: {folder} cannot be written", f"chmod u+w '{folder}'")
-    return Finding("ok", f"store: sqlite at {path}, which the first use will make")
+    for place, rights in ((folder, "rwx"), (path, "rw")):
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK):
+            remedy = f"chmod u+{rights} '{place}'"
+            return Finding("missing", f"store: {place} cannot be written", remedy)
+    return None
+
+
+def _entries(path: Path, how: str) -> int:
+    with closing(sqlite3.connect(f"file:{pathname2url(str(path))}?{how}", uri=True)) as file:
+        meta = dict(file.execute("SELECT name, value FROM meta"))
+    if meta.get("schema") != VERSION:
+        raise sqlite3.DatabaseError(f"its version is {meta.get('schema')}, not {VERSION}")
+    return int(meta["entries"])
 
 
 def _workers(url: str, environment: Mapping[str, str]) -> Iterator[Finding]:

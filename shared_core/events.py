@@ -12,8 +12,8 @@ from shared_core.record import Explore, Hit, Miss, Outcome, Tier
 class LookupEvent:
     """One lookup: how it ended, and why.
 
-    ``outcome`` is "hit", "explore" or "miss"; ``reason`` why it did not hit; ``similarity`` that of the
-    nearest candidate, if there was one; ``latency`` is in seconds. ``usage`` is what the stored
+    ``outcome`` is "hit", "explore" or "miss"; ``reason`` why it did not hit; ``similarity`` that of
+    the nearest candidate, if there was one; ``latency`` is in seconds. ``usage`` is what the stored
     answer once cost in tokens, and ``age`` how many seconds ago it was stored, on a hit. ``key`` is
     a digest: no event holds a prompt or an answer.
     """

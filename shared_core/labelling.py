@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,9 @@ from shared_core.record import Answer, Record
 from shared_core.resilience import Fuse, Unavailable
 from shared_core.stores import Store
 from shared_core.thresholds import Label
+
+REFUSED = "refused/1"
+"""Format of what is no answer, and so is served to nobody."""
 
 
 class Labeller:
@@ -78,9 +82,10 @@ def _judged(fuse: Fuse, judge: Judge, fresh: Answer, cached: Answer) -> bool | N
 
 
 class Refusals:
-    """Answers that must not be served to one question again, known to all processes.
+    """Answers that must not be served to one question again, known to all processes at once.
 
-    Methods raise Unavailable when the store fails.
+    They are kept where the question's own answer would be, so that the read which finds none brings
+    them along. ``add`` raises Unavailable when the store fails.
     """
 
     def __init__(self, store: Store, fuse: Fuse) -> None:
@@ -88,16 +93,24 @@ class Refusals:
 
     def add(self, record: Record, asked: str) -> None:
         """Serve this answer to this question no more, until it is stored anew."""
-        ttl = None if record.expires is None else max(1.0, record.expires - record.created)
-        item = {_name(record.key, asked): repr(record.created).encode()}
-        self._fuse.call(self._store.put_many, item, ttl)
-
-    def has(self, record: Record, asked: str) -> bool:
-        """Say whether this answer was refused to this question."""
-        key = _name(record.key, asked)
-        found = self._fuse.call(self._store.get_many, [key])
-        return found.get(key) == repr(record.created).encode()
+        there = self._fuse.call(self._store.get, asked)
+        if there is not None and not are_refusals(there):
+            return  # the question has an answer of its own by now
+        refused = {**_refused(there), record.key: record.created}
+        answer = Answer(json.dumps(refused), format=REFUSED, exact_only=True)
+        kept = replace(record, key=asked, question=None, answer=answer, tags=(), vector=None)
+        self._fuse.call(self._store.put, kept)
 
 
-def _name(key: str, asked: str) -> str:
-    return f"refused:{key}:{asked}"
+def are_refusals(record: Record) -> bool:
+    """Say whether this is no answer, but what ``Refusals`` keeps in its place."""
+    return record.answer.format == REFUSED
+
+
+def is_refused(refusals: Record | None, record: Record) -> bool:
+    """Say whether an answer was refused to the question in whose place ``refusals`` were found."""
+    return _refused(refusals).get(record.key) == record.created
+
+
+def _refused(refusals: Record | None) -> dict[str, float]:
+    return {} if refusals is None else dict(json.loads(refusals.answer.text))

@@ -48,6 +48,8 @@ class Options:
     - ``index``: "flat" (the default): exact search; "hnsw": a graph, for very many entries in one
       scope
     - ``precision``: "float32" (the default) or "float16", of the vectors in the server
+    - ``near_cache``: most entries that this process holds too, so that an exact hit takes no round
+      trip; what others change is let go when the server tells it; 0 (the default): none
     - ``client``: a ``redis.Redis`` or ``RedisCluster`` of the app's: says where the server is and
       how to log in; the connections are the cache's own
     - ``ssl``: of TLS: redis-py's options without their "ssl_", such as ``ca_certs``
@@ -73,6 +75,7 @@ class Options:
     hooks: Iterable[Hook] = ()
     index: Literal["flat", "hnsw"] | None = None
     precision: Literal["float32", "float16"] | None = None
+    near_cache: int = 0
     client: Any = None
     ssl: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -112,6 +115,9 @@ class Options:
             raise ValueError(
                 f"max_entries must be a whole number of at least 1, or None, not {most!r}"
             )
+        near = self.near_cache
+        if not isinstance(near, int) or isinstance(near, bool) or near < 0:
+            raise ValueError(f"near_cache must be a number of entries, or 0 for none, not {near!r}")
         object.__setattr__(self, "threshold", _policy(self.threshold))
         if self.judge is not None and not callable(self.judge):
             raise ValueError(f"judge must be a callable of two answers or None, not {self.judge!r}")
@@ -130,7 +136,7 @@ class Options:
 
     def of_store(self) -> dict[str, Any]:
         """Return what the store is told."""
-        names = ("max_entries", "timeout", "index", "precision", "client", "ssl")
+        names = ("max_entries", "timeout", "index", "precision", "near_cache", "client", "ssl")
         return {name: getattr(self, name) for name in names}
 
     def chosen_guard(self) -> Guard | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,13 @@ class Record:
     space: str = ""
     group: str = ""
     vector: Vector | None = field(default=None, compare=False)
+
+
+def lent(record: Record) -> Record:
+    """Copy what a reader could change for all others: the token counts."""
+    if not isinstance(usage := record.answer.usage, Mapping):
+        return record
+    return replace(record, answer=replace(record.answer, usage={**usage}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,12 @@ class LoadError(EmbedderError):
     down = True
 
 
+class Unresponsive(EmbedderError):
+    """An embedder did not answer in time; another attempt is not worth it for a while."""
+
+    down = True
+
+
 @runtime_checkable
 class Embedder(Protocol):
     """Turns texts into vectors of length 1.

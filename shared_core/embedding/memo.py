@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from shared_core.embedding import Embedder, EmbedderError, LoadError
 from shared_core.embedding.resolve import PROBE, resolve
+from shared_core.embedding.turns import Turns
+from shared_core.embedding.worker import Worker
 from shared_core.forking import renew_after_fork
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ VECTORS_KEPT = 1024
 WAITING_KEPT = 1000
 RETRY_S = 30.0
 """How long a model that did not load is left alone."""
+
+PATIENCE_S = 10.0
+"""How long a call of an embedder is waited for."""
 
 UNKNOWN_LIMIT = 512
 """How many tokens an embedder is taken to read that does not say."""
@@ -49,8 +54,9 @@ class Memo:
     """Vectors of questions, by one embedder. Safe for threads and forks.
 
     ``embedder`` is anything that ``resolve`` takes. ``load`` "lazy": the first vector loads the
-    model; "background": a thread does, and ``ready`` is False until it is there. ``clock``
-    is in seconds.
+    model; "background": a thread does, and ``ready`` is False until it is there. ``patience``:
+    seconds that a call of the embedder is waited for, once its model is loaded. ``clock`` is in
+    seconds. Calls that wait for the embedder share its next one.
 
     Raises ValueError at construction if there is no way to make an embedder of ``embedder``.
     """
@@ -60,9 +66,13 @@ class Memo:
         embedder: Any = None,
         *,
         load: Literal["lazy", "background"] = "lazy",
+        patience: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._embedder = resolve(embedder)
+        self._load: Callable[[], None] | None = getattr(self._embedder, "load", None)
+        kind = Worker if self._load is None else Turns  # a model in this process does not hang
+        self._calls: Worker | Turns = kind(self._embedder.embed, patience)
         self._background = load == "background"
         self._clock = clock
         self._vectors: OrderedDict[str, Vector] = OrderedDict()
@@ -107,7 +117,7 @@ class Memo:
         Vectors of two spaces are never compared. Loads the model if need be. Raises EmbedderError.
         """
         if self._space is None:
-            self._space = self._ask(lambda one: f"{one.name}:{one.dimension}")
+            self._space = self._ask_soon(lambda one: f"{one.name}:{one.dimension}")
         return self._space
 
     def preload(self) -> None:
@@ -131,7 +141,7 @@ class Memo:
             if known is not None:
                 self._vectors.move_to_end(text)
                 return known
-        vector: Vector = self._ask(lambda one: one.embed([text])[0])
+        vector = self._ask(lambda: self._calls.vector(text)).copy()  # it may be of a larger array
         vector.flags.writeable = False
         self._keep(self._vectors, text, vector)
         return vector
@@ -150,7 +160,7 @@ class Memo:
             return known
         try:
             if self._limit is None:
-                self._limit = self._ask(lambda one: one.max_tokens) or UNKNOWN_LIMIT
+                self._limit = self._ask_soon(lambda one: one.max_tokens) or UNKNOWN_LIMIT
             truncated = self._is_truncated(text, self._limit)
         except EmbedderError:
             return estimated_tokens(text) > UNKNOWN_LIMIT
@@ -162,11 +172,11 @@ class Memo:
             return True
         reads: Callable[[str], bool] | None = getattr(self._embedder, "reads", None)
         if reads is not None:
-            return self._ask(lambda _: not reads(text))
+            return self._ask_soon(lambda _: not reads(text))
         if text.isascii() and len(text) + ADDED_TOKENS <= limit:
             return False  # no token is shorter than a character
         count = getattr(self._embedder, "count_tokens", None) or estimated_tokens
-        return self._ask(lambda _: int(count(text))) > limit
+        return self._ask_soon(lambda _: int(count(text))) > limit
 
     def _keep(self, newest: OrderedDict[str, T], text: str, value: T) -> None:
         with self._lock:
@@ -187,15 +197,21 @@ class Memo:
 
     # ----------------------------------------------------------------------- loading
 
-    def _ask(self, ask: Callable[[Embedder], T]) -> T:
-        """Ask the embedder something that may load its model. Raises EmbedderError."""
+    def _ask_soon(self, ask: Callable[[Embedder], T]) -> T:
+        """Ask for something that takes a moment once the model is there. Raises EmbedderError."""
+        return self._ask(lambda: self._calls.ask(lambda: ask(self._embedder)))
+
+    def _ask(self, ask: Callable[[], T]) -> T:
+        """Ask the embedder something, with its model loaded. Raises EmbedderError."""
         failure = self._failure
         if self._background and self._state is not _State.LOADED:
             raise LoadError(failure[0] if failure else "the model is being loaded")
         if failure is not None and not self._may_retry():
             raise LoadError(failure[0])
         try:
-            answer = ask(self._embedder)
+            if self._load is not None:
+                self._load()
+            answer = ask()
         except LoadError as error:
             self._failed(error)
             raise

@@ -11,11 +11,9 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from shared_core.embedding import Embedder, EmbedderError
-from shared_core.embedding.sentence_transformers import (
-    SentenceTransformerEmbedder,
-    reads_whole,
-    source_of,
-)
+from shared_core.embedding.model import reads_whole
+from shared_core.embedding.sentence_transformers import LibraryModel, SentenceTransformerEmbedder
+from shared_core.embedding.source import source_of
 from shared_core.embedding.unit import unit_rows
 from shared_core.resilience import raising
 
@@ -179,7 +177,8 @@ class FunctionEmbedder:
         self._limit = limit
         self.reads: Callable[[str], bool] | None = None
         if model is not None:
-            self.reads = lambda text: raising(EmbedderError, reads_whole, model, text)
+            reader = LibraryModel(model)
+            self.reads = lambda text: raising(EmbedderError, reads_whole, reader, text)
 
     @property
     def name(self) -> str:

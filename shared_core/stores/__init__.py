@@ -174,6 +174,7 @@ def open_store(
     clock: Clock = time.time,
     index: Literal["flat", "hnsw"] | None = None,
     precision: Literal["float32", "float16"] | None = None,
+    near_cache: int = 0,
     client: Any = None,
     ssl: Mapping[str, Any] | None = None,
 ) -> Store:
@@ -183,7 +184,7 @@ def open_store(
     absolute; "%20" and the like are decoded. ``timeout`` in seconds bounds the wait for other
     writers. ``codec`` writes what lies outside of this process's memory. What keeps a file from
     being opened is told at once. A Redis is connected to when it is first used. ``index``,
-    ``precision``, ``client`` and ``ssl`` are for Redis alone.
+    ``precision``, ``near_cache``, ``client`` and ``ssl`` are for Redis alone.
 
     Raises ValueError for a URL or an option that can not be, naming it and what can; ImportError
     for packages that are missing. A file that other processes keep locked is no error before it is
@@ -197,6 +198,7 @@ def open_store(
         raise ValueError(f"timeout={timeout!r}: give seconds, more than 0")
     scheme, separator, rest = str(url).partition("://")
     of_redis = {"index": index, "precision": precision, "client": client, "ssl": ssl}
+    of_redis["near_cache"] = near_cache or None
     given = [name for name, value in of_redis.items() if value is not None]
     if given and scheme not in REDIS_SCHEMES:
         raise ValueError(f"{', '.join(given)}: of Redis alone, not of {scheme}://")
@@ -245,11 +247,18 @@ def _open_redis(
             f"pip install 'tiered-llm-cache[redis]' ({error})"
         ) from None
     client = options["client"]
+    address = address_of(url, options["ssl"]) if client is None else address_of_client(client)
+    if options["near_cache"] and address.kind != "server":
+        raise ValueError(
+            f"near_cache={options['near_cache']}: for one server alone, not for {address.place}: "
+            "behind sentinels and on a cluster keys move to servers that tell nothing; leave it 0"
+        )
     return RedisStore(
-        address_of(url, options["ssl"]) if client is None else address_of_client(client),
+        address,
         timeout=timeout,
         index=options["index"] or "flat",
         precision=options["precision"] or "float32",
+        near_cache=options["near_cache"] or 0,
         codec=codec,
         clock=clock,
     )

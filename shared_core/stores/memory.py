@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from shared_core.forking import renew_after_fork
-from shared_core.record import Neighbour, Record
+from shared_core.record import Neighbour, Record, lent
 from shared_core.stores import Clock, Selector, StoreError, StoreInfo, epoch_key
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class MemoryStore:
             if entry is None or not self._is_live(entry, self._clock()):
                 return None
             self._entries.move_to_end(key)
-            return _lent(entry.record)
+            return lent(entry.record)
 
     def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
         with self._lock:
@@ -91,7 +91,7 @@ class MemoryStore:
             if entries:
                 self._entries.move_to_end(entries[0].record.key)
             return [
-                Neighbour(_lent(entry.record), similarity)
+                Neighbour(lent(entry.record), similarity)
                 for entry, (_, similarity) in zip(entries[:k], candidates, strict=False)
             ]
 
@@ -283,17 +283,10 @@ class MemoryStore:
                 del self._values[key]
 
 
-def _lent(record: Record) -> Record:
-    """Copy what a reader could change for all others: the token counts."""
-    if not isinstance(usage := record.answer.usage, Mapping):
-        return record
-    return replace(record, answer=replace(record.answer, usage={**usage}))
-
-
 def _own(record: Record) -> Record:
     """Copy what the caller could still change: the vector and the token counts."""
     if record.vector is not None:
         vector = record.vector.astype("f4")
         vector.setflags(write=False)
         record = replace(record, vector=vector)
-    return _lent(record)
+    return lent(record)

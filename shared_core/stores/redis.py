@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from shared_core.codec import Codec
@@ -23,6 +24,8 @@ from shared_core.stores.redis_epochs import Epochs
 from shared_core.stores.redis_failures import IndexMissing, SearchMissing, WrongType
 from shared_core.stores.redis_index import Found, IndexKind, Precision, RedisIndex, Space, rows
 from shared_core.stores.redis_names import encoded, text
+from shared_core.stores.redis_near import NearCache, seconds_of
+from shared_core.stores.redis_near_feed import Feed
 from shared_core.stores.redis_record import (
     BODY,
     STAMPS,
@@ -58,6 +61,7 @@ class RedisStore:
     The server counts lives down, so that hosts whose clocks differ agree; ``clock`` (seconds since
     the epoch) is only asked whether a record's own end has come. What goes first when memory is
     full is the server's ``maxmemory-policy``. ``timeout`` in seconds bounds each wait for it.
+    At most ``near_cache`` records are held in this process too; one server tells what changes.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class RedisStore:
         timeout: float = 0.25,
         index: IndexKind = "flat",
         precision: Precision = "float32",
+        near_cache: int = 0,
         codec: Codec | None = None,
         clock: Clock = time.time,
     ) -> None:
@@ -81,17 +86,33 @@ class RedisStore:
         self._clock = clock
         self._no_search_until = 0.0
         self._warned = False
+        self.near = (
+            NearCache(near_cache, Feed(address, self._names, timeout), clock)
+            if near_cache
+            else None
+        )
 
     def __repr__(self) -> str:
         return f"RedisStore({self._connection.place!r})"
 
     def get(self, key: str) -> Record | None:
+        return self._read(key)[0] if self.near is None else self.near.get(key, self._read)
+
+    def _read(self, key: str, with_life: bool = False) -> tuple[Record | None, float]:
+        """Return the live record and, on demand, how many seconds the server lets it live on."""
         tag, name = self._names.tag_of(key), self._names.record(key)
+        life = (("PTTL", name),) if with_life else ()
         try:
-            fields, stands = self._epochs.read_with(tag, "HGETALL", name)
+            fields, *lives, stands = self._epochs.read_with(tag, ("HGETALL", name), *life)
         except WrongType:
             self._connection.run(tag, "UNLINK", name)
-            return None
+            return None, 0.0
+        return self._alive(tag, name, key, fields, stands), seconds_of(lives[0] if lives else -1)
+
+    def _alive(
+        self, tag: str, name: bytes, key: str, fields: Mapping[bytes, bytes], stands: bytes | None
+    ) -> Record | None:
+        """Return the record of these fields if it lives; what is odd or bumped is deleted."""
         if not fields:
             return None
         record = record_of(fields, self._codec)
@@ -126,19 +147,17 @@ class RedisStore:
                 return found
             wanted *= 4  # the dead took places: look further
 
-    def _search(
-        self, tag: str, place: Space, scope: str, data: bytes, wanted: int
-    ) -> tuple[Any, bytes | None]:
+    def _search(self, tag: str, place: Space, scope: str, data: bytes, wanted: int) -> list[Any]:
         """Search, and once more if somebody dropped the index."""
         now = self._clock()
         command = self._index.search(tag, place, scope_text(scope), data, wanted, now)
         self._index.ensure(tag, place)
         try:
-            return self._epochs.read_with(tag, *command)
+            return self._epochs.read_with(tag, command)
         except IndexMissing:
             self._index.forget()
             self._index.ensure(tag, place)
-            return self._epochs.read_with(tag, *command)
+            return self._epochs.read_with(tag, command)
 
     def _sort_out(
         self,
@@ -194,7 +213,8 @@ class RedisStore:
         life = "" if record.expires is None else milliseconds(record.expires - self._clock())
         epochs = self._epochs.names_of(record)
         names = [self._names.record(record.key), self._names.bumps(tag), *epochs]
-        self._connection.run_script(tag, PUT, names, life, _fresh(), *fields)
+        with self._changing(record.key):
+            self._connection.run_script(tag, PUT, names, life, _fresh(), *fields)
         self._epochs.in_use |= bool(epochs)
 
     def _ensure_index(self, tag: str, place: Space) -> None:
@@ -205,7 +225,17 @@ class RedisStore:
                 self._rest_searches(error)
 
     def delete(self, selector: Selector) -> int:
-        return self._removal.delete(selector)
+        with self._changing(selector.key):
+            return self._removal.delete(selector)
+
+    @contextmanager
+    def _changing(self, key: str | None) -> Iterator[None]:
+        """Hold nothing of a key, None: of any, once the block has changed it, or may have."""
+        try:
+            yield
+        finally:
+            if self.near is not None:
+                self.near.forget(key)
 
     def load_state(self, ids: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
         found: dict[str, list[tuple[int, str]]] = {}
@@ -227,6 +257,8 @@ class RedisStore:
         return StoreInfo("redis", self._connection.place, entries)
 
     def close(self) -> None:
+        if self.near is not None:
+            self.near.close()
         self._connection.close()
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
@@ -245,7 +277,11 @@ class RedisStore:
         return self._values.add(key, value, ttl)
 
     def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
-        return self._values.increment(amounts)
+        try:
+            return self._values.increment(amounts)
+        finally:
+            if self.near is not None and any(key.startswith("epoch:") for key in amounts):
+                self.near.bumped()
 
 
 def _fresh() -> int:

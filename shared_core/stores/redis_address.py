@@ -77,13 +77,7 @@ class RedisAddress:
         A server's client connects when it is used, a cluster's learns its shards at once. Raises
         redis.RedisError.
         """
-        limits: dict[str, Any] = {
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            "decode_responses": False,
-            "protocol": 2,  # RedisVL reads no replies of an explicit 3
-        }
+        limits = _limits(timeout)
         login = {name: one for name, one in self.login.items() if name != "sentinel_password"}
         match self.kind:
             case "server":
@@ -101,6 +95,10 @@ class RedisAddress:
                     RedisCluster.close,
                 )
 
+    def connection(self, timeout: float) -> Any:
+        """Return a single connection to one server, not connected yet, with the same limits."""
+        return self.pool(**self.login, **_limits(timeout))
+
     def _behind_sentinels(self, login: Mapping[str, Any], limits: Mapping[str, Any]) -> redis.Redis:
         secret = self.login.get("sentinel_password")
         tls = {name: one for name, one in login.items() if name.startswith("ssl")}
@@ -110,6 +108,16 @@ class RedisAddress:
         pool = SentinelConnectionPool(self.service, guards, **{**login, **limits})
         pool.connection_class = timed(pool.connection_class)
         return redis.Redis.from_pool(pool)  # which closes it, too
+
+
+def _limits(timeout: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "decode_responses": False,
+        "protocol": 2,  # RedisVL reads no replies of an explicit 3
+    }
 
 
 def address_of(url: str, ssl: Mapping[str, Any] | None = None) -> RedisAddress:

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared_core.record import Record
 from shared_core.stores import epoch_key
-from shared_core.stores.redis_connection import RedisConnection
+from shared_core.stores.redis_connection import Command, RedisConnection
 
 MOST_KNOWN = 100_000
 
@@ -29,13 +29,14 @@ class Epochs:
         self.in_use = False
         """Whether a record with tags was met: until then nothing beside the record is read."""
 
-    def read_with(self, tag: str, *command: Any) -> tuple[Any, bytes | None]:
-        """Run a command and return its reply, and the number that the last bump left."""
-        if not self.in_use:
-            return self._connection.run(tag, *command), None
-        bumps = self._connection.names.bumps(tag)
-        reply, stands = self._connection.run_all(tag, [command, ("GET", bumps)])
-        return reply, stands
+    def read_with(self, tag: str, *commands: Command) -> list[Any]:
+        """Run commands and return their replies, and the number that the last bump left."""
+        if self.in_use:
+            bumps = self._connection.names.bumps(tag)
+            return self._connection.run_all(tag, [*commands, ("GET", bumps)])
+        if len(commands) == 1:
+            return [self._connection.run(tag, *commands[0]), None]
+        return [*self._connection.run_all(tag, commands), None]
 
     def hold(self, tag: str, record: Record, stamps: bytes | None, stands: bytes | None) -> bool:
         """Say whether a record read with ``read_with`` is still what its tags stand for.

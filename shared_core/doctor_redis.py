@@ -1,0 +1,277 @@
+"""What the doctor finds on a Redis: server, rights, memory, search module, indexes.
+
+Nothing is changed there: what a user may do is asked of the server, not tried.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import Any
+
+from shared_core.finding import Finding
+from shared_core.stores import StoreError
+from shared_core.stores.redis_address import RedisAddress, address_of
+from shared_core.stores.redis_connection import RedisConnection, Script
+from shared_core.stores.redis_failures import SearchMissing
+
+TIMEOUT_S = 2.0
+PINGS = 25
+SLOW_S = 0.005
+"""A round trip above which a cache on another host should be asked why."""
+
+NAMESPACE = "default"
+"""Whose shard of a cluster is looked at."""
+
+KEY = "tlc:{0}:doctor"
+READS = f"exists {KEY};get {KEY};mget {KEY};hgetall {KEY};hget {KEY} f;hmget {KEY} f;hkeys {KEY};"
+WRITES = (
+    f"set {KEY} v;incrby {KEY} 1;hset {KEY} f v;hdel {KEY} f;unlink {KEY};pexpire {KEY} 1;"
+    f"persist {KEY};llen {KEY};lrange {KEY} 0 1;rpush {KEY} v;ltrim {KEY} 0 1;"
+)
+OTHERS = "scan 0;dbsize;multi;exec;eval s 0;evalsha s 0;select 0;client|setinfo lib-name x;"
+SEARCHES = (
+    f"ft._list;ft.info {KEY};ft.search {KEY} q;ft.create {KEY} schema f text;ft.dropindex {KEY}"
+)
+COMMANDS = (READS + WRITES + OTHERS + SEARCHES).split(";")
+"""Every command that a store sends, as it sends it."""
+
+LACKING = Script("""
+-- ARGV: commands. Returns the names of those that this user may not run
+if not redis.acl_check_cmd then return {} end  -- before Redis 7
+local lacking = {}
+for _, command in ipairs(ARGV) do
+    local words = {}
+    for word in string.gmatch(command, '[^ |]+') do words[#words + 1] = word end
+    local known, allowed = pcall(redis.acl_check_cmd, unpack(words))
+    if known and not allowed then lacking[#lacking + 1] = string.match(command, '%S+') end
+end
+return lacking
+""")
+
+INDEX = re.compile(r".*:(?P<field>(?P<letter>[fh])(?P<signature>[0-9a-f]{12})):(?P<kind>flat|hnsw)")
+
+
+def examine_redis(url: str) -> Iterator[Finding]:
+    """Look at the server of a URL, as a cache on it would find it."""
+    try:
+        address = address_of(url)
+    except ValueError as error:
+        yield Finding("missing", f"store: {error}")
+        return
+    connection = RedisConnection(address, TIMEOUT_S)
+    try:
+        yield from _Examination(connection, address).findings()
+    except StoreError as error:
+        yield Finding("missing", f"store {address.place}: {error}", _remedy_of(str(error)))
+    finally:
+        connection.close()
+
+
+def _remedy_of(error: str) -> str:
+    if error.startswith(("AuthenticationError", "AuthorizationError")):
+        return "write its user and password into the URL: redis://USER:PASSWORD@HOST"
+    if "LOADING" in error:
+        return "wait: it is reading its data from the disk"
+    return "check host and port; docker run -p 6379:6379 redis:8 starts one on this machine"
+
+
+class _Examination:
+    """Asks one server; every method raises StoreError when it does not answer."""
+
+    def __init__(self, connection: RedisConnection, address: RedisAddress) -> None:
+        self._connection, self._address = connection, address
+        self._tag = connection.names.tags_of_namespace(NAMESPACE)[0]
+        self._cli = _client_of(address)
+
+    def findings(self) -> Iterator[Finding]:
+        taken = self._trips()
+        info = self._info()
+        yield self._server(info, taken)
+        if info:
+            yield self._memory(info)
+        yield from self._rights()
+        try:
+            yield from self._search()
+        except StoreError as error:
+            if not _is_forbidden(error):  # that was told with the rights
+                raise
+
+    def _trips(self) -> float | None:
+        """Return the median seconds of a round trip; None if this user may not even read."""
+        taken = []
+        for _ in range(PINGS):
+            start = time.perf_counter()
+            try:
+                self._connection.run(self._tag, "EXISTS", self._connection.names.bumps(self._tag))
+            except StoreError as error:
+                if _is_forbidden(error):
+                    return None
+                raise
+            taken.append(time.perf_counter() - start)
+        return median(taken)
+
+    def _info(self) -> Mapping[str, Any]:
+        """Return what the server says of itself, nothing if this user may not ask."""
+        try:
+            found: Mapping[str, Any] = self._connection.at(self._tag, lambda server: server.info())
+        except StoreError as error:
+            if _is_forbidden(error):
+                return {}
+            raise
+        return found
+
+    def _server(self, info: Mapping[str, Any], taken: float | None) -> Finding:
+        trip = "" if taken is None else f", {taken * 1e3:.2f} ms a round trip"
+        if not info:
+            text = f"store: {self._address.place}{trip}; version and memory: this user may not ask"
+            return Finding("ok", text, self._allow("+info"))
+        text = f"store: Redis {info['redis_version']} at {self._address.place}{trip}"
+        if tuple(map(int, re.findall(r"\d+", info["redis_version"])[:2])) < (6, 2):
+            return Finding("missing", f"{text}; it must be 6.2 or later", "upgrade the server")
+        if info.get("role") == "slave":
+            primary = f"{info.get('master_host')}:{info.get('master_port')}"
+            text += "; a replica: it serves hits and stores nothing"
+            return Finding("warning", text, f"name the primary, {primary}, in the URL")
+        if taken is not None and taken > SLOW_S:
+            return Finding("warning", text, "run it nearer to the app: a lookup takes 1 to 3 trips")
+        return Finding("ok", text)
+
+    def _memory(self, info: Mapping[str, Any]) -> Finding:
+        used, most = info["used_memory"] / 1e6, info.get("maxmemory", 0) / 1e6
+        policy = info.get("maxmemory_policy", "")
+        evicts = f"{self._cli} CONFIG SET maxmemory-policy allkeys-lru"
+        if not most:
+            text = f"memory: {used:,.1f} MB and no limit: it grows until the machine has none left"
+            return Finding("warning", text, f"{self._cli} CONFIG SET maxmemory 2gb; {evicts}")
+        text = f"memory: {used:,.1f} of {most:,.1f} MB, {policy}"
+        if policy == "noeviction":
+            return Finding("warning", f"{text}: a full server stores nothing new", evicts)
+        return Finding("ok", text)
+
+    def _rights(self) -> Iterator[Finding]:
+        commands = [one.replace("{0}", f"{{{self._tag}}}") for one in COMMANDS]
+        try:
+            # Not by its digest: a user who may not run scripts is found out just the same.
+            reply = self._connection.run(self._tag, "EVAL", LACKING.source, 0, *commands)
+        except StoreError as error:
+            if not _is_forbidden(error):
+                raise
+            yield Finding("missing", "rights: this user may not run scripts", self._allow("+eval"))
+            return
+        lacking = [str(bytes(one), "utf-8") for one in reply]
+        if not lacking:
+            return
+        is_exact = all(one.startswith("ft.") for one in lacking)
+        lost = "only exact hits are served" if is_exact else "the cache needs that"
+        yield Finding(
+            "warning" if is_exact else "missing",
+            f"rights: this user may not run {', '.join(lacking)}: {lost}",
+            self._allow(*(f"+{one}" for one in lacking)),
+        )
+
+    def _allow(self, *commands: str) -> str:
+        user = self._address.login.get("username", "default")
+        return f"{self._cli} ACL SETUSER {user} '~tlc:*' {' '.join(commands)}"
+
+    def _search(self) -> Iterator[Finding]:
+        if self._address.login.get("db"):
+            yield Finding(
+                "missing",
+                "semantic tier: Redis can search database 0 alone",
+                "leave the number of the database out of the URL",
+            )
+            return
+        try:
+            reply = self._connection.run(self._tag, "FT._LIST")
+        except SearchMissing as error:
+            if _is_forbidden(error):
+                raise
+            yield Finding(
+                "missing",
+                "semantic tier: the server has no search module; only exact hits are served",
+                "docker run -p 6379:6379 redis:8 starts one that has it",
+            )
+            return
+        ours = self._connection.names.index(self._tag, "")
+        names = sorted(name for name in (str(bytes(one), "utf-8") for one in reply))
+        names = [name for name in names if name.startswith(ours)]
+        if not names:
+            yield Finding("ok", "semantic tier: searched; the first entry stored makes the index")
+        for name in names:
+            yield self._index(name)
+        fields = Counter(name.rsplit(":", 1)[0] for name in names)
+        for field in (name for name, count in fields.items() if count > 1):
+            yield Finding(
+                "warning",
+                f"index {field}: flat and hnsw, each of which takes memory and every write",
+                f"give all processes the same index=, then {self._drop(f'{field}:flat')}, say",
+            )
+
+    def _drop(self, name: str) -> str:
+        return f"{self._cli} FT.DROPINDEX '{name}'"
+
+    def _index(self, name: str) -> Finding:
+        about = _pairs(self._connection.run(self._tag, "FT.INFO", name))
+        entries = int(about["num_docs"])
+        failures = int(about.get("hash_indexing_failures", 0))
+        share = float(about.get("percent_indexed", 1))
+        text = f"index {name}: {entries} entries"
+        again = f"{self._drop(name)} (entries stay, the next search makes it again)"
+        odd = self._oddity(name, about)
+        if odd:
+            return Finding("warning", f"{text}, and not as the cache makes it: {odd}", again)
+        if share < 1:
+            text += f", {share:.0%} of them indexed: the others are not found until it is done"
+            return Finding("warning", text, "wait")
+        if failures:
+            text += f"; {failures} could not be indexed, and are found by their key alone"
+            return Finding("warning", text, again)
+        return Finding("ok", text)
+
+    def _oddity(self, name: str, about: Mapping[str, Any]) -> str:
+        """Say what differs from an index that the cache makes; "" if nothing does."""
+        told = INDEX.fullmatch(name)
+        if told is None:
+            return "its name"
+        prefixes = _pairs(about["index_definition"])["prefixes"]
+        if [_text(one) for one in prefixes] != [self._connection.names.records(self._tag)]:
+            return "its prefix"
+        precision = "FLOAT32" if told["letter"] == "f" else "FLOAT16"
+        expected = {
+            f"s{told['signature']}": {"TAG", "CASESENSITIVE"},
+            "x": {"NUMERIC"},
+            told["field"]: {"VECTOR", told["kind"].upper(), precision, "COSINE"},
+        }
+        found: dict[str, set[str]] = {}
+        for attribute in about["attributes"]:
+            words = [_text(word) for word in attribute]
+            found[words[words.index("attribute") + 1]] = set(words)
+        wrong = [field for field, words in expected.items() if not words <= found.get(field, set())]
+        wrong += [field for field in found if field not in expected]
+        return ", ".join(f"field {field}" for field in wrong)
+
+
+def _client_of(address: RedisAddress) -> str:
+    """Return the command line's client of a server, without the login."""
+    login = address.login
+    if address.kind != "server":
+        return "redis-cli"
+    if "path" in login:
+        return f"redis-cli -s {login['path']}"
+    return f"redis-cli -h {login.get('host', 'localhost')} -p {login.get('port', 6379)}"
+
+
+def _is_forbidden(error: StoreError) -> bool:
+    return str(error).startswith("NoPermissionError")
+
+
+def _pairs(reply: Any) -> dict[str, Any]:
+    return {_text(name): value for name, value in zip(reply[::2], reply[1::2], strict=False)}
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
