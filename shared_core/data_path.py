@@ -19,13 +19,19 @@ from shared_core.options import Options, Seconds, seconds
 from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable, quietly
-from shared_core.semantic import CUT_OFF, SemanticTier, is_readable
+from shared_core.semantic import SemanticTier, is_readable
 from shared_core.stats import Counters
 from shared_core.stores import Clock, Selector, Store, epoch_key
 from shared_core.stores.time_limit import allowance
 from shared_core.thresholds import Label
 
 SEALED = "\0sealed:"
+
+
+CUT_OFF = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "content_filter", "refusal", "error"}
+)
+"""Finish reasons, in lower case, of answers that are only served to the very same request."""
 
 
 class DataPath:

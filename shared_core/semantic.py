@@ -33,11 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tiered_cache")
 
-CUT_OFF = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "content_filter", "refusal", "error"}
-)
-"""Finish reasons, in lower case, of answers that are only served to the very same request."""
-
 WIDEST = 64
 """How many neighbours are looked at when the guard objects to the nearest ones."""
 
@@ -92,6 +87,7 @@ class SemanticTier:
         """Return a Hit, an Explore, or a Miss with its reason."""
         reason = self._reader.why_exact_only(request)
         if reason is not None or request.question is None:
+            self._pass(request.question, namespace, reason)
             return Miss(reason or "not_user_text")
         if not self._reader.ready:
             return Miss("loading")
@@ -105,6 +101,13 @@ class SemanticTier:
         state = self._fuse.call(self.learner.state, namespace)
         near, candidates = self._neighbours(request, namespace, address, embedded, refusals)
         return self._choose(request.question, near, candidates, state, address, now)
+
+    def _pass(self, question: str | None, namespace: str, reason: str | None) -> None:
+        """Let the policy count a question that no neighbour may answer: it is a request, too."""
+        if reason == "time" and self.is_suited:
+            with self._deciding:
+                state = self._fuse.call(self.learner.state, namespace)
+                self._policy_fuse.call(self._policy.decide, question or "", (), state, self._rng)
 
     def _neighbours(
         self,
