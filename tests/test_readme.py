@@ -75,7 +75,9 @@ def test_the_langchain_example_is_answered_by_the_cache(
 ) -> None:
     document = ROOT / "README.md"
     run(document, [code for code in blocks(document) if "set_llm_cache" in code])
-    assert "'tier': 'semantic'" in capsys.readouterr().out
+    exact, semantic = capsys.readouterr().out.splitlines()
+    assert "'tier': 'exact'" in exact
+    assert "'tier': 'semantic'" in semantic
 
 
 def test_the_commands_that_the_readme_names_are_there() -> None:
