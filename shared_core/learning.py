@@ -11,7 +11,7 @@ from shared_core.forking import renew_after_fork
 from shared_core.stores import Store
 from shared_core.thresholds import Label, Policy
 
-STALE_S = 5.0
+STALE_S = 2.0
 """How old the labels known here may be before a lookup waits for newer ones.
 
 The cache's own thread brings them up to date every second; only what it has left behind, as after a
