@@ -7,23 +7,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from shared_core.guard.alternatives import ALTERNATIVES
+from shared_core.guard.alternatives import ALTERNATIVES, exclude
 from shared_core.guard.figures import Figure
-from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP, listed
-from shared_core.guard.order import UNSIDED, reversed_operands, swapped, turned
+from shared_core.guard.lexicon import ALIKE_ENDINGS, DENIALS, STOP, listed
+from shared_core.guard.order import (
+    UNSIDED,
+    reversed_neighbours,
+    reversed_operands,
+    swapped,
+    turned,
+)
 from shared_core.guard.reading import SYMMETRIC, Reading
-from shared_core.guard.thesaurus import FAILURES, OPPOSITES, canonical
+from shared_core.guard.thesaurus import FAILURES, canonical, opposites_of
 
 KINDS = frozenset(
     listed("""
     number unit date version negation quote identifier name opposite direction frame content
-    unread
+    symbol unread
     """)
 )
 """Every kind of difference. "unread": the texts differ beyond what the guard reads closely."""
 
 FRAME = 25
 """Words that two questions must share at their ends to be called one frame filled twice."""
+
+_WHOLE = ("sequence", "quotes", "signs", "emoji")
+"""Readings that are equal in these are of one text, but for case and punctuation."""
 
 _FRONT = 4
 """Letters that two forms of one word have in common at least."""
@@ -40,7 +49,7 @@ class Difference:
 
 def compare(asked: Reading, cached: Reading) -> tuple[Difference, ...]:
     """Return every difference; none between readings of one sequence of words."""
-    same = asked.sequence == cached.sequence and asked.quotes == cached.quotes
+    same = all(getattr(asked, part) == getattr(cached, part) for part in _WHOLE)
     found = [] if same else [each for kind in _KINDS for each in kind(asked, cached)]
     if not found and not same:
         found = list(_content(asked, cached))
@@ -87,7 +96,8 @@ def _reordered(asked: Reading, cached: Reading) -> bool:
     mine, theirs = ([f for f in each.figures if f.kind == "number"] for each in (asked, cached))
     if [f.value for f in mine] == [f.value for f in theirs]:
         return False
-    if {f.value: f.role for f in mine} == {f.value: f.role for f in theirs}:
+    roles, others = ({f.value: f.role for f in each} for each in (mine, theirs))
+    if any(roles.values()) and roles == others:
         return False  # each still counts the same things
     return not (_listed(asked) and _listed(cached))
 
@@ -137,9 +147,14 @@ def _negation(asked: Reading, cached: Reading) -> Iterator[Difference]:
 
 def _contradicts(one: Reading, other: Reading) -> bool:
     """Tell whether one side says "unsafe" where the other says "safe"."""
-    if not one.negatives:
-        return False
-    against = {n for n, p in one.negatives if p in other.terms and n not in other.terms}
+    denied = [
+        (term, canonical(term.removeprefix(start)))
+        for term in one.terms - other.terms
+        for start in DENIALS
+        if term.startswith(start)
+    ]
+    pairs = {*one.negatives, *denied} if denied else set(one.negatives)
+    against = {n for n, p in pairs if p in other.terms and n not in other.terms}
     return len(against) % 2 == 1
 
 
@@ -163,6 +178,23 @@ def _says(reading: Reading, literal: str) -> bool:
     return literal in reading.words or literal.replace(" ", "") in reading.squashed
 
 
+def _letters(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Find one letter in the place of another: vitamin A, vitamin D."""
+    mine, theirs = asked.sequence, cached.sequence
+    if len(mine) != len(theirs):
+        return
+    apart = [pair for pair in zip(mine, theirs, strict=True) if pair[0] != pair[1]]
+    if apart and all(len(word) == 1 and word.isalpha() for pair in apart for word in pair):
+        yield Difference("name", *zip(*apart, strict=True))
+
+
+def _symbols(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    signs = asked.signs != cached.signs
+    if signs or (asked.emoji and cached.emoji and asked.emoji != cached.emoji):
+        mine, theirs = (tuple(sorted(each.signs | each.emoji)) for each in (asked, cached))
+        yield Difference("symbol", mine, theirs)
+
+
 def _names(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine = tuple(name for name in asked.names if not _named(name, cached))
     theirs = tuple(name for name in cached.names if not _named(name, asked))
@@ -174,6 +206,7 @@ def _named(name: str, reading: Reading) -> bool:
     words = reading.words
     return (
         name in words
+        or canonical(name) in reading.terms
         or f"{name}s" in words
         or name.removesuffix("s") in words
         or any(_inflected(name, word) for word in words)
@@ -196,8 +229,8 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
 
 def _opposites(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
-    for term in sorted(mine & OPPOSITES.keys()):
-        against = OPPOSITES[term] & theirs
+    for term in sorted(mine):
+        against = opposites_of(term) & theirs
         if against:
             yield Difference("opposite", (term,), tuple(sorted(against)))
 
@@ -209,6 +242,7 @@ def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
         turned(asked, cached)
         or reversed_operands(asked.operands, cached.operands)
         or swapped(asked.line, cached.line)
+        or reversed_neighbours(asked, cached)
     )
     if sides:
         yield Difference("direction", *sides)
@@ -239,7 +273,7 @@ def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
     for term in sorted(mine & ALTERNATIVES.keys()):
         for other in sorted(theirs & ALTERNATIVES.keys()):
-            if ALTERNATIVES[term] & ALTERNATIVES[other] and not _inflected(term, other):
+            if exclude(term, other) and not _inflected(term, other):
                 yield Difference("content", (term,), (other,))
                 return
 
@@ -253,5 +287,6 @@ def _identifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
 
 
 _KINDS = (
-    _figures, _units, _negation, _quotes, _identifiers, _names, _opposites, _direction, _frame,
+    _figures, _units, _negation, _quotes, _identifiers, _names, _letters, _opposites, _direction,
+    _frame, _symbols,
 )  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
+from shared_core.guard.alternatives import exclude
 from shared_core.guard.lexicon import listed
 from shared_core.guard.reading import SYMMETRIC, Operands, Reading
 from shared_core.guard.thesaurus import canonical
@@ -51,6 +53,15 @@ def _reversed(one: Operands, other: Operands) -> bool:
     return one[0] == other[0] and bool(
         (one[1] - other[1]) & other[2] and (one[2] - other[2]) & other[1]
     )
+
+
+def reversed_neighbours(asked: Reading, cached: Reading) -> Sides | None:
+    """Find two names, or members of one class, that stand side by side in the other order."""
+    for one, other in pairwise(asked.line):
+        both_named = {one, other} <= set(map(canonical, asked.names))
+        if (both_named or exclude(one, other)) and (other, one) in pairwise(cached.line):
+            return (one, other), (other, one)
+    return None
 
 
 def swapped(mine: Sequence[str], theirs: Sequence[str]) -> Sides | None:

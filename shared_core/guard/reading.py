@@ -11,7 +11,7 @@ from hashlib import sha256
 from shared_core.guard.figures import SOFT, UNIT_NAMES, Figure, read_figures
 from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP
 from shared_core.guard.thesaurus import UNKNOWING, canonical
-from shared_core.guard.tokens import Token, clean, fold, quoted, tokens
+from shared_core.guard.tokens import Token, clean, fold, quoted, symbols, tokens
 
 LIMIT = 6000
 """Characters read closely; of what follows only a digest of the words is compared."""
@@ -28,6 +28,12 @@ CONNECTORS = {
 
 _MIXED = re.compile(r"[^\W\d_]*?[a-zà-ÿ]+[A-ZÀ-Þ][^\W_]+$|[a-z][A-Z]{2,}$")
 """Words with a capital inside: iPhone, GitHub; not PCs, nor slips such as THere."""
+
+_FREE = re.compile(r"\b([^\W\d_]+)-free\b", re.IGNORECASE)
+"""Sugar-free: the other word in one that says "not"."""
+
+LONGEST_WORD = 40
+"""Letters from which on a word is a symbol: embedding models have no word for it."""
 
 _SIGNS = {"+": "plus", "-": "minus", "*": "time", "/": "divid"}
 
@@ -62,6 +68,8 @@ class Reading:
     operands: tuple[Operands, ...]
     origins: frozenset[str]
     targets: frozenset[str]
+    signs: frozenset[str] = frozenset()
+    emoji: frozenset[str] = frozenset()
     rest: bytes = b""
     squashed: str = ""
 
@@ -94,6 +102,8 @@ def _read(text: str) -> Reading:
     scan = read_figures(stream)
     words = _read_words(stream, scan.taken)
     operands, origins, targets = _read_operands(words.terms)
+    words.negatives += [("free", canonical(fold(each))) for each in _FREE.findall(plain)]
+    signs, emoji = symbols(plain)
     title = words.upper > (2 if words.lower == 0 else 2 * words.lower + 2)
     return Reading(
         sequence=tuple(words.sequence),
@@ -110,6 +120,8 @@ def _read(text: str) -> Reading:
         operands=tuple(operands[:MOST_OPERANDS]),
         origins=frozenset(origins),
         targets=frozenset(targets),
+        signs=signs | {word for word in words.words if len(word) >= LONGEST_WORD},
+        emoji=emoji,
         rest=rest,
         squashed="".join(words.sequence),
     )
@@ -144,6 +156,7 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
         elif token.kind in ("number", "word") and token.tail:
             words.identifiers.append(whole)
             words.words.add(whole)
+            words.terms.append(whole)
         elif token.kind == "acronym":
             _read_word(words, token.text.replace(".", ""), initial)
         elif token.kind == "word":
@@ -181,7 +194,7 @@ def _is_idle(terms: Sequence[str], place: int) -> bool:
     """Tell whether a negation is idle: "or not", "No, …", "I do not know why"."""
     before = terms[max(0, place - 4) : place]
     if before[-1:] == ["or"] or before[-2:] == ["or", "why"] or not before:
-        return terms[place : place + 1] != ["never"]
+        return terms[place : place + 1] not in (["never"], ["non"])
     first = "i" in before or len(before) == 1
     return first and not UNKNOWING.isdisjoint(terms[place : place + 3])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from shared_core.guard.lexicon import listed
+from shared_core.guard.lexicon import PREFIXES, listed
 
 _IRREGULAR = dict(
     pair.split("/")
@@ -203,7 +203,9 @@ today/tomorrow today/yesterday yesterday/tomorrow tonight/tomorrow on/off
 breakfast/dinner lunch/dinner breakfast/lunch monthly/yearly daily/weekly weekly/monthly
 daily/monthly daily/yearly weekly/yearly annual/monthly undergraduate/graduate
 checking/savings domestic/international manual/automatic acute/chronic benign/malignant
-systolic/diastolic pre/post
+systolic/diastolic pre/post sunrise/sunset pause/resume upper/lower temporary/permanent
+temporarily/permanently accept/refuse mandatory/optional required/optional buyer/seller
+guilty/innocent from/until except/including noon/midnight majority/minority sunny/cloudy
 """
 
 
@@ -261,6 +263,19 @@ def _opposites() -> dict[str, frozenset[str]]:
 
 OPPOSITES = _opposites()
 """Canonical word -> canonical words of the opposite meaning."""
+
+
+@lru_cache(maxsize=8192)
+def opposites_of(term: str) -> frozenset[str]:
+    """Return the canonical words that would say the opposite of a canonical word."""
+    found = {
+        two + term.removeprefix(one)
+        for pair in PREFIXES
+        for one, two in (pair, pair[::-1])
+        if term.startswith(one) and len(term) >= len(one) + _STUB
+    }
+    return OPPOSITES.get(term, frozenset()) | found
+
 
 FAILURES = frozenset(
     canonical(word)

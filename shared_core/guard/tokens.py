@@ -40,7 +40,7 @@ _TOKEN = re.compile(
   | (?P<number>(?:(?<=\s)-|(?<=^)-|(?<=\()-)?(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+)(?:\.\d+)?)
     (?P<tail>[A-Za-z][A-Za-z0-9_]*)?
   | (?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?P<rest>(?<=[A-Za-z])[\d_][A-Za-z0-9_]*)?|_\w+)
-  | (?P<sign>(?<=\d\s)-(?=\s\d)|->|=>|→|[$€£¥₹%°+*/=<>&])
+  | (?P<sign>(?<=\d\s)-(?=\s\d)|(?<=\d)-(?=\d)|->|=>|→|[$€£¥₹%°+*/=<>&^])
   | (?P<stop>[.?!:;\n,()"])
     """,
     re.VERBOSE,
@@ -50,6 +50,9 @@ _QUOTED = re.compile(
     r"""```(.+?)```|`([^`\n]+)`|"([^"\n]{1,300})"|(?<![\w'])'([^'\n]{1,300})'(?![\w'])""", re.DOTALL
 )
 _SPACES = re.compile(r"\s+")
+
+_HYPHENED = re.compile(r"\b(?:([A-Za-z]{1,2})-(?=\d)|(wi)-(?=fi\b))", re.IGNORECASE)
+"""W-2 is W2, and Wi-Fi WiFi."""
 
 
 class Token(NamedTuple):
@@ -62,13 +65,22 @@ class Token(NamedTuple):
 
 def clean(text: str) -> str:
     """Bring compatibility forms, quotes, dashes and digits of any script into plain ones."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
+        text = "".join(
+            str(unicodedata.digit(char)) if not char.isascii() and char.isdecimal() else char
+            for char in text
+        )
+    return _HYPHENED.sub(r"\1\2", text) if "-" in text else text
+
+
+def symbols(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the mathematical signs of a clean text, and its other symbols: emoji and the like."""
     if text.isascii():
-        return text
-    text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
-    return "".join(
-        str(unicodedata.digit(char)) if not char.isascii() and char.isdecimal() else char
-        for char in text
-    )
+        return frozenset(), frozenset()
+    kinds = {char: unicodedata.category(char) for char in set(text) if not char.isascii()}
+    found = {kind: frozenset(c for c in kinds if kinds[c] == kind) for kind in ("Sm", "So")}
+    return found["Sm"], found["So"]
 
 
 def fold(text: str) -> str:
