@@ -136,7 +136,8 @@ class SemanticTier:
                 one.record.answer.text for one in near if is_refused(refusals, one.record)
             }  # that answer, whoever was given it first
             near = [one for one in near if one.record.answer.text not in refused]
-            candidates = [self._reader.candidate(request.question or "", one) for one in near]
+            question, floor = request.question or "", self._policy.floor
+            candidates = [self._reader.candidate(question, one, floor) for one in near]
             if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):
                 return near, candidates
             k = WIDEST

@@ -35,6 +35,7 @@ class Probing:
     k: int = 5
     learns: bool = True
     explores: bool = True
+    floor: float = -1.0
     seen: list[Label] = field(default_factory=list)
 
     def suited_to(self, embedder: str) -> Probing:

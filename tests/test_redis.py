@@ -97,6 +97,8 @@ class TestRedis(StoreConformance):
     def options(self, request: pytest.FixtureRequest) -> dict[str, Any]:
         return {"index": request.param}
 
+    rounding = 1e-3  # of float16
+
     @pytest.fixture
     def open_one(
         self, redis_url: str, clock: FakeClock, options: dict[str, Any]
@@ -296,7 +298,7 @@ def test_records_known_to_be_expired_cost_a_search_nothing(
 def test_float16_finds_what_float32_finds_and_halves_the_vector(
     server: redis.Redis, redis_url: str, open_at: Callable[..., Store]
 ) -> None:
-    half = open_at(redis_url, precision="float16")
+    half = open_at(redis_url)
     rng = np.random.default_rng(3)
     vectors = {f"{i}": unit(*rng.standard_normal(64)) for i in range(100)}
     for key, vector in vectors.items():
@@ -308,7 +310,7 @@ def test_float16_finds_what_float32_finds_and_halves_the_vector(
     assert found.similarity == pytest.approx(float(vectors[best] @ query), abs=2e-3)
     assert half.nearest("scope", SPACE, vectors["7"], 1)[0].similarity == pytest.approx(1, abs=1e-3)
     assert 64 * 2 in {len(value) for value in server.hgetall("tlc:{0}:r1:____:7").values()}
-    whole = open_at(redis_url)
+    whole = open_at(redis_url, precision="float32")
     assert whole.nearest("scope", SPACE, query, 1) == []  # never compared across precisions
     got = whole.get("7")
     assert got is not None
@@ -697,6 +699,24 @@ def test_without_the_search_module_exact_hits_are_served_with_one_warning(
     warnings = [one for one in caplog.records if one.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert "cannot search vectors" in warnings[0].getMessage()
+
+
+def test_a_search_module_that_cannot_index_such_vectors_leaves_the_exact_tier(
+    redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older(index: Any, *_: Any, **__: Any) -> None:
+        index._redis_client.execute_command(
+            *f"FT.CREATE {index.name} SCHEMA v VECTOR FLAT 6 TYPE FLOAT7 DIM 3".split(),
+            *["DISTANCE_METRIC", "COSINE"],
+        )
+
+    monkeypatch.setattr("shared_core.stores.redis_index.SearchIndex.create", older)
+    with ResponseCache.open(redis_url, embedder=fake_embed, threshold=0.5, timeout=5) as cache:
+        first = Request.of("What is the first fuse?", model="m")
+        assert cache.store(first, Answer("melts")) is not None
+        assert isinstance(cache.lookup(first), Hit)
+        assert isinstance(cache.lookup(Request.of("What is the fuse?", model="m")), Miss)
+    assert "precision='float16'" in caplog.text
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them() -> None:

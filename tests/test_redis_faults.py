@@ -478,7 +478,7 @@ def corrupt(client: redis.Redis) -> None:
 
 def broken_vector(client: redis.Redis) -> None:
     name = of_record(client)
-    (field,) = (one for one in client.hkeys(name) if one[:1] == b"f")
+    (field,) = (one for one in client.hkeys(name) if one[:1] == b"h")
     client.hset(name, field, b"too short")
     client.hset(name, "b", b"{}")
 

@@ -257,7 +257,7 @@ def _open_redis(
         address,
         timeout=timeout,
         index=options["index"] or "flat",
-        precision=options["precision"] or "float32",
+        precision=options["precision"] or "float16",
         near_cache=options["near_cache"] or 0,
         codec=codec,
         clock=clock,

@@ -70,7 +70,7 @@ class RedisStore:
         *,
         timeout: float = 0.25,
         index: IndexKind = "flat",
-        precision: Precision = "float32",
+        precision: Precision = "float16",
         near_cache: int = 0,
         codec: Codec | None = None,
         clock: Clock = time.time,
@@ -198,7 +198,8 @@ class RedisStore:
             self._warned = True
             logger.warning(
                 "%s cannot search vectors, only exact hits are served: it needs Redis 8, Redis "
-                "Stack, or the search module, and the right to use it (%s)",
+                "Stack, or the search module (2.10 for precision='float16'), and the right to use "
+                "it (%s)",
                 self._connection.place,
                 error,
             )

@@ -75,6 +75,7 @@ class Verified:
     k = 10
     learns = True
     explores = True
+    floor = FLOOR
 
     def __post_init__(self) -> None:
         _check("max_error", self.max_error, 0, 1, "above 0 and below 1")
