@@ -181,7 +181,7 @@ def bare(client: redis.Redis, ask: Callable[[int], Ask], known: Known) -> dict[s
     query = b"*=>[KNN 1 @%s $v AS d]" % field
 
     def search(round: int) -> Any:
-        vector = known.vectors[ask(round).question].tobytes()
+        vector = known.vectors[ask(round).question].astype("<f2").tobytes()
         command = ("FT.SEARCH", index, query, "RETURN", 1, "d", "DIALECT", 2)
         return client.execute_command(*command, "PARAMS", 2, "v", vector)
 

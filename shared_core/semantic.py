@@ -121,9 +121,9 @@ class SemanticTier:
 
         If the guard objects to all of the k nearest, the one that is right may stand behind them.
         """
-        k = self._policy.k
+        k, floor, question = self._policy.k, self._policy.floor, request.question or ""
         while True:
-            found = self._fuse.call(self._store.nearest, address.scope, *embedded, k)
+            found = self._fuse.call(self._store.nearest, address.scope, *embedded, k, floor)
             near = [
                 one
                 for one in found
@@ -136,7 +136,6 @@ class SemanticTier:
                 one.record.answer.text for one in near if is_refused(refusals, one.record)
             }  # that answer, whoever was given it first
             near = [one for one in near if one.record.answer.text not in refused]
-            question, floor = request.question or "", self._policy.floor
             candidates = [self._reader.candidate(question, one, floor) for one in near]
             if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):
                 return near, candidates

@@ -225,6 +225,13 @@ class StoreConformance:
             [np.cos(0.1), np.cos(0.5)], abs=self.rounding
         )
 
+    def test_what_is_too_far_may_be_left_out_but_never_the_nearest(self, store: Store) -> None:
+        for key, angle in [("near", 0.1), ("middle", 0.5), ("far", 1.2)]:
+            store.put(record(key, unit(np.cos(angle), np.sin(angle), 0)))
+        for least, expected in [(0.99, ["near"]), (0.8, ["near", "middle"]), (1.0, ["near"])]:
+            found = store.nearest("scope", SPACE, unit(1, 0, 0), 3, least)
+            assert [n.record.key for n in found] == expected
+
     def test_a_similarity_never_leaves_minus_one_to_one(self, store: Store) -> None:
         rng = np.random.default_rng(5)
         for i in range(50):
