@@ -150,8 +150,7 @@ class RedisStore:
 
     def _search(self, tag: str, place: Space, scope: str, data: bytes, wanted: int) -> list[Any]:
         """Search, and once more if somebody dropped the index."""
-        now = self._clock()
-        command = self._index.search(tag, place, scope_text(scope), data, wanted, now)
+        command = self._index.search(tag, place, scope_text(scope), data, wanted)
         self._index.ensure(tag, place)
         try:
             return self._epochs.read_with(tag, command)

@@ -18,7 +18,7 @@ import redis
 from redisvl.exceptions import RedisVLError
 from redisvl.index import SearchIndex
 from redisvl.query import VectorQuery
-from redisvl.query.filter import Num, Tag
+from redisvl.query.filter import Tag
 from redisvl.schema import IndexSchema
 
 from shared_core.stores.redis_connection import Command, RedisConnection
@@ -30,11 +30,6 @@ logger = logging.getLogger("tiered_cache")
 IndexKind = Literal["flat", "hnsw"]
 Precision = Literal["float32", "float16"]
 
-EXPIRES = "x"
-"""The field with the end of a record's life, in seconds since the epoch."""
-
-FOR_EVER = 10**15
-"""The end of a record that never expires: RediSearch's numbers have no infinity to store."""
 
 DISTANCE = b"vector_distance"
 
@@ -93,15 +88,17 @@ class RedisIndex:
             self._connection.at(tag, lambda server: _make(server, schema))
             self._ready |= {(tag, space)}
 
-    def search(
-        self, tag: str, space: Space, scope: str, vector: bytes, k: int, now: float
-    ) -> Command:
-        """Return the command that finds the k nearest of a scope that live at ``now``."""
+    def search(self, tag: str, space: Space, scope: str, vector: bytes, k: int) -> Command:
+        """Return the command that finds the k nearest of a scope.
+
+        One that has just expired may come as a name without fields: a filter on the end of life
+        would keep it away, and take as long again as the search itself where entries are many.
+        """
         query = VectorQuery(
             vector=vector,
             vector_field_name=space.vector_field,
             return_fields=["b", "e"],
-            filter_expression=(Tag(space.scope_field) == scope) & (Num(EXPIRES) > now),
+            filter_expression=Tag(space.scope_field) == scope,
             num_results=k,
             dtype=space.precision,
         )
@@ -153,7 +150,6 @@ class RedisIndex:
         }
         fields = [
             {"name": space.scope_field, "type": "tag", "attrs": {"case_sensitive": True}},
-            {"name": EXPIRES, "type": "numeric"},
             {"name": space.vector_field, "type": "vector", "attrs": vector},
         ]
         return IndexSchema.from_dict({"index": index, "fields": fields})
