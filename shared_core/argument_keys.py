@@ -56,6 +56,7 @@ def _spelt(value: Any) -> Any:
     """Return a JSON value that is equal only for equal values of equal types."""
     if value is None or type(value) in (bool, int, float, str):
         return value
+    spelt: list[Any]
     match value:
         case Enum():
             spelt = ["enum", _name(type(value)), value.name]
