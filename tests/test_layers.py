@@ -14,7 +14,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("shared_core", "langchain_tiered_cache", "llamaindex_tiered_cache")
 FRAMEWORKS = ("langchain", "langchain_core", "langgraph", "llama_index")
 
-LEAVES = ("shared_core.cli", "shared_core.demo", "shared_core.doctor")
+LEAVES = (
+    "shared_core.cli",
+    "shared_core.demo",
+    "shared_core.doctor",
+    "shared_core.warming_command",
+)
 """Nothing imports them."""
 
 PURE = ("shared_core.record", "shared_core.request", "shared_core.guard", "shared_core.thresholds")
