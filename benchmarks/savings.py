@@ -14,7 +14,9 @@ take. All else is assumed:
   conversation before; requests arrive at random, one every 3 s on average. Three apps, each with a
   system prompt of about 1,400 tokens, have a third of the sessions each.
 - The model is right, and words the answer to one question in one way (temperature 0). An answer out
-  of the cache is wrong if it is the answer to another question.
+  of the cache is wrong if it is the answer to another question. What Verified learns from are the
+  labels of the cache's own judge on the written answers; of a class there is only a made-up answer,
+  so there the judge is taken to be right.
 - Tokens are four bytes each. Prices are genai-prices' of today, per call.
 - The provider's prompt cache keeps a conversation for 5 minutes after its last use, from 1,024
   tokens on, in steps of 128; tokens written to it cost what the provider takes for that.
@@ -208,11 +210,13 @@ class PromptCache:
         return read, whole - read if whole >= SMALLEST else 0
 
 
-def replay(asks: list[Ask], setting: Setting, embedder: Any) -> Result:
+def replay(asks: list[Ask], setting: Setting, embedder: Any, judge: Any) -> Result:
     """Send all requests through the tiers of a setting."""
     result, prompts = Result(), PromptCache()
     semantic = setting.threshold is not None
-    options = {"threshold": setting.threshold, "embedder": embedder} if semantic else {}
+    options = (
+        {"threshold": setting.threshold, "embedder": embedder, "judge": judge} if semantic else {}
+    )
     now = [0.0]
     with ResponseCache.open(clock=lambda: now[0], semantic=semantic, **options) as opened:
         for ask in asks:
@@ -259,6 +263,11 @@ def _call(ask: Ask, prompts: PromptCache | None) -> tuple[dict[str, int], float]
         read, written = prompts.split(messages, ask.at)
         usage |= {"cache_read_tokens": read, "cache_write_tokens": written}
     return usage, FIRST_MS + READ_MS * (asked - read) + WRITE_MS * answered
+
+
+def is_the_same(fresh: Answer, cached: Answer) -> bool:
+    """Judge made-up answers: only equal ones are the same."""
+    return fresh.text == cached.text
 
 
 def percentile(values: list[float], share: int) -> float:
@@ -341,7 +350,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=77)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    embedder = resolve(None)
+    embedder, judge = resolve(None), is_the_same if given.data else None
     everything: dict[str, dict[str, Result]] = {}
     for name in given.sets if given.data else ["telephone company"]:
         results = everything[name] = {setting.name: Result() for setting in SETTINGS}
@@ -354,7 +363,7 @@ def main() -> None:
             )
             asks = workload(topics, given.requests, given.zipf, given.again, rng)
             for setting in SETTINGS:
-                results[setting.name].add(replay(asks, setting, embedder))
+                results[setting.name].add(replay(asks, setting, embedder, judge))
         show(name, results)
     if given.picture:
         draw(given.picture, everything)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import openai
+from openai import AsyncOpenAI, OpenAI
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 TOOL_CALL = {
@@ -81,10 +81,10 @@ class Server:
         text = "".join(f"data: {json.dumps(one)}\n\n" for one in lines) + "data: [DONE]\n\n"
         return httpx.Response(200, text=text, headers={"content-type": "text/event-stream"})
 
-    def client(self, **options: Any) -> openai.OpenAI:
+    def client(self, **options: Any) -> OpenAI:
         http = httpx.Client(transport=httpx.MockTransport(self))
-        return openai.OpenAI(api_key="sk-secret", http_client=http, **options)
+        return OpenAI(api_key="sk-secret", http_client=http, **options)
 
-    def async_client(self, **options: Any) -> openai.AsyncOpenAI:
+    def async_client(self, **options: Any) -> AsyncOpenAI:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self))
-        return openai.AsyncOpenAI(api_key="sk-secret", http_client=http, **options)
+        return AsyncOpenAI(api_key="sk-secret", http_client=http, **options)
