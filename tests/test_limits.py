@@ -114,6 +114,18 @@ def test_what_a_request_really_took_makes_room_or_takes_it() -> None:
     assert clock() == pytest.approx(60, abs=0.01)
 
 
+def test_what_was_sent_late_leaves_the_window_late() -> None:
+    clock = Sleeper()
+    rate = RateLimit(1, clock=clock)
+    first, second = rate.book(), rate.book()
+    clock.now = 50
+    assert rate.delay(first) == 0
+    clock.now = 60
+    assert rate.delay(second) == pytest.approx(50)
+    clock.now = 110
+    assert rate.delay(second) == 0
+
+
 def test_nobody_is_overtaken() -> None:
     loop = VirtualLoop()
     rate, times = limit_on(loop, 3, 100), [0.0] * 20

@@ -27,10 +27,10 @@ class _Selector(selectors.SelectSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> Any:
-        if timeout is not None and timeout > 0:
-            self._loop.now += timeout
-            timeout = 0
-        return super().select(timeout)
+        if timeout is None:
+            raise RuntimeError("everyone waits, and nothing will ever happen")
+        self._loop.now += max(timeout, 0)
+        return super().select(0)
 
 
 def run(work: Coroutine[Any, Any, T], loop: VirtualLoop) -> T:
