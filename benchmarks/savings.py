@@ -283,15 +283,16 @@ def show(name: str, results: dict[str, Result]) -> None:
     for label, one in results.items():
         semantic = one.hits["semantic"]
         low, high = wilson(one.wrong, semantic)
-        wrong = f"{one.wrong} ({100 * low:.2f} to {100 * high:.2f} %)" if semantic else "0"
+        wrong = f"{one.wrong} of {semantic} ({100 * low:.1f} to {100 * high:.1f} %)"
         sums: Counter[str] = Counter()
         for usage in one.usages:
             sums.update(usage)
         times = " | ".join(f"{percentile(one.latencies, share):.1f}" for share in (50, 90, 99))
         print(
             f"| {label} | {len(one.usages):,} | {one.hits['exact'] / one.requests:.1%} "
-            f"| {semantic / one.requests:.1%} | {wrong} | {sums['input_tokens']:,}, "
-            f"{sums['cache_read_tokens']:,} | {sums['output_tokens']:,} | {times} |"
+            f"| {semantic / one.requests:.1%} | {wrong if semantic else 0} "
+            f"| {sums['input_tokens']:,}, {sums['cache_read_tokens']:,} "
+            f"| {sums['output_tokens']:,} | {times} |"
         )
     requests = next(iter(results.values())).requests
     print(f"\nUS dollars per 1,000 requests, and what is saved ({requests:,} requests):\n")
