@@ -15,8 +15,9 @@ take. All else is assumed:
   system prompt of about 1,400 tokens, have a third of the sessions each.
 - The model is right, and words the answer to one question in one way (temperature 0). An answer out
   of the cache is wrong if it is the answer to another question. What Verified learns from are the
-  labels of the cache's own judge on the written answers; of a class there is only a made-up answer,
-  so there the judge is taken to be right.
+  labels of the cache's own judge on the written answers. A class has only a made-up answer, of a
+  template in which its name differs; there the judge is taken to be right, or, with
+  ``--own-judge``, is the cache's own too, which templates mislead.
 - Tokens are four bytes each. Prices are genai-prices' of today, per call.
 - The provider's prompt cache keeps a conversation for 5 minutes after its last use, from 1,024
   tokens on, in steps of 128; tokens written to it cost what the provider takes for that.
@@ -349,9 +350,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--sets", nargs="+", default=["banking77"])
     parser.add_argument("--classes", type=int, default=77)
+    parser.add_argument("--own-judge", action="store_true")
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    embedder, judge = resolve(None), is_the_same if given.data else None
+    embedder = resolve(None)
+    judge = is_the_same if given.data and not given.own_judge else None
     everything: dict[str, dict[str, Result]] = {}
     for name in given.sets if given.data else ["telephone company"]:
         results = everything[name] = {setting.name: Result() for setting in SETTINGS}
