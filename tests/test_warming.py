@@ -63,9 +63,8 @@ def test_pairs_may_be_awaited_and_streamed(cache: ResponseCache) -> None:
     assert asyncio.run(cache.awarm(pairs, progress=False)) == 50
 
 
-def test_a_warm_up_embeds_many_questions_at_a_time() -> None:
-    embedder = FakeEmbedder()
-    cache = ResponseCache.open(embedder=embedder, threshold=0.9)
+def test_questions_of_a_warm_up_are_found_by_meaning() -> None:
+    cache = ResponseCache.open(embedder=FakeEmbedder(), threshold=0.9)
     pairs = [(of_question(f"what is thing number {n}"), f"thing {n}") for n in range(300)]
     assert cache.warm(pairs, progress=False) == 300
     found = cache.lookup(of_question("What is thing number 17?"))
