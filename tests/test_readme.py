@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 pytest.importorskip("langchain_core")
+pytest.importorskip("openai")
 
+import openai
 from langchain_core.globals import set_llm_cache
 
 from shared_core.embedding import Embedder
 from tests.fakes import FakeChatModel
+from tests.openai_server import Server
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -45,6 +48,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     provider = types.ModuleType("langchain_openai")
     provider.ChatOpenAI = ChatOpenAI  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "langchain_openai", provider)
+    server = Server()
+    monkeypatch.setattr(openai, "OpenAI", server.client)
+    monkeypatch.setattr(openai, "AsyncOpenAI", server.async_client)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     set_llm_cache(None)
