@@ -343,9 +343,21 @@ def test_one_question_in_other_words_behind_one_long_text_passes() -> None:
     assert kinds(CONTEXT + "Delete the summary", CONTEXT + "Please remove the summary") == set()
 
 
-def test_a_difference_names_what_either_side_says() -> None:
-    (difference,) = GUARD.differences("Name 5 rivers", "Name six rivers")
-    assert (difference.kind, difference.asked, difference.cached) == ("number", ("5",), ("6",))
+@pytest.mark.parametrize(
+    ("asked", "cached", "kind", "mine", "theirs"),
+    [
+        ("Name 5 rivers", "Name six rivers", "number", ("5",), ("6",)),
+        ("is vitamin c in it", "is vitamin d in it", "name", ("c",), ("d",)),
+        ("Is it unsafe?", "Is it safe?", "negation", ("unsaf",), ()),
+        ("Is x ≤ 3 so?", "Is x = 3 so?", "symbol", ("<=",), ("=",)),
+        ("Что такое кот?", "Что такое кит?", "script", ("кот",), ("кит",)),
+    ],
+)
+def test_a_difference_names_what_either_side_says(
+    asked: str, cached: str, kind: str, mine: tuple[str, ...], theirs: tuple[str, ...]
+) -> None:
+    (difference,) = GUARD.differences(asked, cached)
+    assert (difference.kind, difference.asked, difference.cached) == (kind, mine, theirs)
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,9 @@ def _names(asked: Reading, cached: Reading) -> Iterator[Difference]:
 def _opposites(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
     for term in sorted(mine) if theirs else ():
-        against = opposites(term) & theirs
-        if against:
-            yield Difference("opposite", (term,), tuple(sorted(against)))
+        against = opposites(term)
+        if not against.isdisjoint(theirs):
+            yield Difference("opposite", (term,), tuple(sorted(against & theirs)))
 
 
 def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP
+from shared_core.guard.lexicon import ALIKE_ENDINGS
 from shared_core.guard.reading import Reading
 from shared_core.guard.thesaurus import canonical
 
@@ -13,8 +13,6 @@ Sides = tuple[tuple[str, ...], tuple[str, ...]]
 
 _FRONT = 4
 """Letters that two forms of one word have in common at least."""
-
-_NO_LABELS = frozenset({"i", "u"})
 
 
 def unnamed(asked: Reading, cached: Reading) -> Sides:
@@ -62,17 +60,9 @@ def shared(one: Sequence[str], other: Sequence[str]) -> int:
 
 def relabelled(asked: Reading, cached: Reading) -> Sides | None:
     """Find letters that follow one word and differ: appendix a and appendix b, vitamin c and d."""
-    mine, theirs = _labels(asked.line), _labels(cached.line)
-    for word in mine.keys() & theirs.keys():
-        if mine[word] != theirs[word]:
-            return tuple(sorted(mine[word])), tuple(sorted(theirs[word]))
+    if asked.labels and cached.labels:
+        for word in {word for word, _ in asked.labels} & {word for word, _ in cached.labels}:
+            mine, theirs = asked.labelled(word), cached.labelled(word)
+            if set(mine) != set(theirs):
+                return mine, theirs
     return None
-
-
-def _labels(line: Sequence[str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for word, letter in pairwise(line):
-        is_label = len(letter) == 1 and letter.isalpha() and letter not in _NO_LABELS
-        if is_label and len(word) > 1 and word not in STOP:
-            found.setdefault(word, set()).add(letter)
-    return found

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
+from itertools import pairwise
 
 from shared_core.guard.figures import SOFT, UNIT_NAMES, Figure, read_figures
 from shared_core.guard.lexicon import NEGATIONS, PARTICLES, STOP, positive
@@ -56,7 +57,8 @@ class Reading:
     not differ. ``line`` is the same in canonical terms. ``odd`` tells whether the negations are odd
     in number; ``negatives`` are words such as "unsafe", with their positive. ``symbols`` are signs
     of comparison, emoji and the like, in order; ``foreign`` the words of other scripts than Latin.
-    ``rest`` digests what lies beyond LIMIT; ``squashed`` is the sequence without spaces.
+    ``rest`` digests what lies beyond LIMIT; ``squashed`` is the sequence without spaces;
+    ``labels`` are words with the single letter after them, as in "vitamin c".
     """
 
     sequence: tuple[str, ...]
@@ -77,6 +79,11 @@ class Reading:
     foreign: tuple[str, ...] = ()
     rest: bytes = b""
     squashed: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def labelled(self, word: str) -> tuple[str, ...]:
+        """Return the single letters that follow a word, in order."""
+        return tuple(letter for before, letter in self.labels if before == word)
 
 
 @dataclass(slots=True)
@@ -129,6 +136,7 @@ def _read(text: str) -> Reading:
         foreign=tuple(words.foreign),
         rest=rest,
         squashed="".join(words.sequence),
+        labels=tuple(filter(_is_label, pairwise(words.terms))),
     )
 
 
@@ -200,6 +208,16 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         words.identifiers.append(word)
     elif text[0].isupper() and not initial and (word not in STOP or word == "us"):
         words.names.append(word)
+
+
+def _is_label(pair: tuple[str, str]) -> bool:
+    word, letter = pair
+    return (
+        len(letter) == 1 < len(word)
+        and letter.isalpha()
+        and letter not in ("i", "u")  # "the account i have"
+        and word not in STOP
+    )
 
 
 def _is_idle(terms: Sequence[str], place: int) -> bool:
