@@ -112,6 +112,7 @@ DIFFER = [
     ("identifier", "Decode " + 40 * "a", "Decode " + 39 * "a" + "b"),
     # names
     ("name", "What does appendix a say?", "What does appendix b say?"),
+    ("name", "What is x?", "What is y?"),
     ("name", "what is vitamin c for", "what is vitamin d for"),
     ("name", "What is the weather in Paris?", "What is the weather in London?"),
     ("name", "Who is Marie Curie?", "Who is Pierre Curie?"),
@@ -160,10 +161,13 @@ DIFFER = [
     ("opposite", "signs of hypokalemia", "signs of hyperkalemia"),
     ("opposite", "signs of hypoxia", "signs of hyperoxia"),
     ("opposite", "a prepaid plan", "a postpaid plan"),
+    ("opposite", "Is this plant harmful?", "Is this plant harmless?"),
+    ("opposite", "the inner ring", "the outer ring"),
     # direction
     ("direction", "Copy S3 to disk", "Copy disk to S3"),
     ("direction", "Redirect a.com to b.com", "Redirect b.com to a.com"),
     ("direction", "Train Leeds York", "Train York Leeds"),
+    ("direction", "the rate USD EUR", "the rate EUR USD"),
     ("direction", "train london manchester", "train manchester london"),
     ("direction", "An English-French dictionary", "A French-English dictionary"),
     ("direction", "Flights from Rome to Oslo", "Flights from Oslo to Rome"),
@@ -213,6 +217,7 @@ PASS = [
     ("Hi! I'd like to know how to bake bread. Thanks!", "how to bake bread"),
     ("I don't know how to reset my password", "How do I reset my password?"),
     ("I am not sure how to reset it, can you help?", "How do I reset it?"),
+    ("Is Acme® good?", "is acme good"),
     ("No, how do I reset it?", "How do I reset it?"),
     ("I am unsure how to reset it", "I am not sure how to reset it"),
     # synonyms
@@ -286,6 +291,8 @@ PASS = [
     ("May I park here?", "Can I park here?"),
     ("First of all, how do I vote?", "How do I vote?"),
     ("What is the capital of India?", "What is the Indian capital?"),
+    ("What is the best plan i can get?", "What is the best plan a person can get?"),
+    ("How do I find out the price?", "How do I find the price in here?"),
     # sentence beginnings and titles
     ("Reset my password. Quickly please.", "Reset my password quickly"),
     ("How To Bake Fresh Bread", "how to bake fresh bread"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from shared_core.guard.lexicon import listed
-from shared_core.guard.thesaurus import canonical
+from shared_core.guard.thesaurus import canonical, stem
 
 _OPPOSITES = """
 before/after buy/sell enable/disable increase/decrease open/close encrypt/decrypt encode/decode
@@ -46,7 +46,8 @@ daily/monthly daily/yearly weekly/yearly annual/monthly undergraduate/graduate c
 domestic/international manual/automatic acute/chronic benign/malignant systolic/diastolic pre/post
 block/unfreeze sunrise/sunset promote/demote pause/resume incoming/outgoing upper/lower
 temporary/permanent temporarily/permanently accept/refuse mandatory/optional buyer/seller
-guilty/innocent except/include except/including
+guilty/innocent inner/outer major/minor winner/loser undo/redo
+except/include except/including
 """
 
 
@@ -73,15 +74,21 @@ _PREFIXES = [
     for sides in (tuple(pair.split("/")), tuple(pair.split("/")[::-1]))
 ]
 
+_ENDINGS = (("ful", "less"), (stem("less"), "ful"))
+
 
 @lru_cache(maxsize=8192)
 def opposites(term: str) -> frozenset[str]:
-    """Return canonical words of the opposite meaning: listed ones, and those of another prefix.
+    """Return canonical words of the opposite meaning: listed ones, "up…" and "down…", "…less".
 
-    What another prefix makes may be no word ("outcrease"); that does no harm.
+    What a changed prefix or ending makes may be no word ("outcrease"); that does no harm.
     """
-    return _KNOWN.get(term, frozenset()).union(
+    others = {
         canonical(opposite + term.removeprefix(prefix))
         for prefix, opposite in _PREFIXES
         if term.startswith(prefix) and len(term) >= len(prefix) + _STUB
-    )
+    }
+    for ending, opposite in _ENDINGS:
+        if term.endswith(ending) and len(term) >= len(ending) + _STUB:
+            others.add(canonical(term.removesuffix(ending) + opposite))
+    return _KNOWN.get(term, frozenset()) | others

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from shared_core.guard.alternatives import ALTERNATIVES
+from shared_core.guard.figures import UNIT_NAMES
 from shared_core.guard.lexicon import listed
 from shared_core.guard.reading import SYMMETRIC, Operands, Reading
 from shared_core.guard.thesaurus import canonical
@@ -87,7 +88,7 @@ def _is_ordered(
 ) -> bool:
     if between:
         return not set(between) <= SYMMETRIC
-    if all(word in names for word in (*one, *other)):
+    if all(word in names or word in UNIT_NAMES for word in (*one, *other)):
         return True
     nowhere: frozenset[int] = frozenset()
     return bool(ALTERNATIVES.get(one[-1], nowhere) & ALTERNATIVES.get(other[0], nowhere))

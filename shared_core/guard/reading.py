@@ -212,12 +212,9 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
 
 def _is_label(pair: tuple[str, str]) -> bool:
     word, letter = pair
-    return (
-        len(letter) == 1 < len(word)
-        and letter.isalpha()
-        and letter not in ("i", "u")  # "the account i have"
-        and word not in STOP
-    )
+    if letter in ("i", "u"):
+        return False  # "the account i have"
+    return len(letter) == 1 < len(word) and letter.isalpha()
 
 
 def _is_idle(terms: Sequence[str], place: int) -> bool:
