@@ -17,7 +17,7 @@ from shared_core.guard.thesaurus import canonical
 from shared_core.thresholds.policy import Candidate
 
 FORBIDDEN = frozenset(
-    {"number", "date", "version", "negation", "direction", "quote", "symbol", "unread"}
+    {"number", "date", "version", "negation", "direction", "quote", "symbol", "script", "unread"}
 )
 """Kinds of difference that no evidence outweighs."""
 
