@@ -297,15 +297,6 @@ PASS = [
     ("Reset my password. Quickly please.", "Reset my password quickly"),
     ("How To Bake Fresh Bread", "how to bake fresh bread"),
     ("Easy Ways To Bake Bread At Home", "how can I easily bake bread in my house?"),
-    ("visa for the USA", "visa for the US"),
-    ("Is Wi-Fi free?", "Is WiFi free?"),
-    ("Is wifi free?", "Is Wi-Fi free?"),
-    ("fill in the w2 form", "fill in the w-2 form"),
-    ("Which is better, a or b?", "Is a or b better?"),
-    ("Open from Monday to Friday", "Open Monday to Friday"),
-    ("How do I write a résumé?", "How do I write a resume?"),
-    ("What is the non-refundable fee?", "What is the nonrefundable fee?"),
-    ("the top-up limit", "the top up limit"),
 ]
 
 

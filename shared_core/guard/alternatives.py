@@ -54,8 +54,7 @@ psychology; christianity islam hinduism buddhism judaism; circle triangle square
 perimeter volume circumference diameter radius; capital area population currency flag president
 language anthem climate gdp; password username pin; plus minus times divided; screen battery
 keyboard camera speaker microphone; mother father brother sister uncle aunt son daughter husband
-wife; twenties thirties forties fifties sixties seventies eighties nineties; half quarter; double
-triple quadruple
+wife
 """
 
 
@@ -69,9 +68,3 @@ def _classes() -> dict[str, frozenset[int]]:
 
 ALTERNATIVES = _classes()
 """Canonical word -> numbers of the classes that it is in."""
-
-
-def exclude(one: str, other: str) -> bool:
-    """Tell whether two canonical words are of one class."""
-    nobody: frozenset[int] = frozenset()
-    return not ALTERNATIVES.get(one, nobody).isdisjoint(ALTERNATIVES.get(other, nobody))

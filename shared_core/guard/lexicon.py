@@ -89,15 +89,3 @@ ALIKE_ENDINGS = frozenset(
     """)
 ) | {""}
 """What may follow a common front of two forms of one word ("manage", "management")."""
-
-PREFIXES = tuple(
-    tuple(pair.split("/"))
-    for pair in listed("""
-    hypo/hyper pre/post over/under inter/intra macro/micro up/down in/out in/ex im/ex en/de en/dis
-    pro/de as/de in/de
-    """)
-)
-"""Beginnings that make opposites of one word: hypotension and hypertension, inhale and exhale."""
-
-DENIALS = ("un", "non", "dis")
-"""Beginnings that make the opposite of the word after them: freeze and unfreeze."""

@@ -12,7 +12,7 @@ from itertools import pairwise
 from shared_core.guard.figures import SOFT, UNIT_NAMES, Figure, read_figures
 from shared_core.guard.lexicon import NEGATIONS, PARTICLES, STOP, positive
 from shared_core.guard.thesaurus import UNKNOWING, canonical
-from shared_core.guard.tokens import Token, clean, fold, quoted, symbols, tokens
+from shared_core.guard.tokens import Token, clean, fold, quoted, tokens
 
 LIMIT = 6000
 """Characters read closely; of what follows only a digest of the words is compared."""
@@ -29,12 +29,6 @@ CONNECTORS = {
 
 _MIXED = re.compile(r"[^\W\d_]*?[a-zà-ÿ]+[A-ZÀ-Þ][^\W_]+$|[a-z][A-Z]{2,}$")
 """Words with a capital inside: iPhone, GitHub; not PCs, nor slips such as THere."""
-
-_FREE = re.compile(r"\b([^\W\d_]+)-free\b", re.IGNORECASE)
-"""Sugar-free: the other word in one that says "not"."""
-
-LONGEST_WORD = 40
-"""Letters from which on a word is a symbol: embedding models have no word for it."""
 
 _SIGNS = {"+": "plus", "-": "minus", "*": "time", "/": "divid"}
 
@@ -122,8 +116,6 @@ def _read(text: str) -> Reading:
     scan = read_figures(stream)
     words = _read_words(stream, scan.taken)
     operands, origins, targets = _read_operands(words.terms)
-    words.negatives += [("free", canonical(fold(each))) for each in _FREE.findall(plain)]
-    signs, emoji = symbols(plain)
     title = words.upper > (2 if words.lower == 0 else 2 * words.lower + 2)
     return Reading(
         sequence=tuple(words.sequence),

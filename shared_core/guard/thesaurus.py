@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from shared_core.guard.lexicon import PREFIXES, listed
+from shared_core.guard.lexicon import listed
 
 _IRREGULAR = dict(
     pair.split("/")

@@ -82,22 +82,13 @@ class Token(NamedTuple):
 
 def clean(text: str) -> str:
     """Bring compatibility forms, quotes, dashes and digits of any script into plain ones."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
-        text = "".join(
-            str(unicodedata.digit(char)) if not char.isascii() and char.isdecimal() else char
-            for char in text
-        )
-    return _HYPHENED.sub(r"\1\2", text) if "-" in text else text
-
-
-def symbols(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the mathematical signs of a clean text, and its other symbols: emoji and the like."""
     if text.isascii():
-        return frozenset(), frozenset()
-    kinds = {char: unicodedata.category(char) for char in set(text) if not char.isascii()}
-    found = {kind: frozenset(c for c in kinds if kinds[c] == kind) for kind in ("Sm", "So")}
-    return found["Sm"], found["So"]
+        return text
+    text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
+    return "".join(
+        str(unicodedata.digit(char)) if not char.isascii() and char.isdecimal() else char
+        for char in text
+    )
 
 
 def fold(text: str) -> str:
