@@ -9,10 +9,13 @@ from typing import Any
 
 from shared_core.control import Controls, tag_tuple
 from shared_core.data_path import DataPath
-from shared_core.flights import Flights, Found, Runtime, once
+from shared_core.entry_id import EntryId
+from shared_core.flights import Flight, Flights, once
+from shared_core.leases import Leases
 from shared_core.options import Options, Seconds, seconds
-from shared_core.record import Answer, Hit
+from shared_core.record import Answer, Hit, Tier
 from shared_core.request import Address, Request, canonical_json, namespace_digest
+from shared_core.runtimes import Found, Runtime
 
 VALUE_FORMAT = "value/1"
 
@@ -20,9 +23,40 @@ VALUE_FORMAT = "value/1"
 class Answers:
     """Looks up, and computes what is not there, once for all who ask at a time."""
 
-    def __init__(self, path: DataPath, options: Options) -> None:
-        self._path, self._lease = path, options.lease
-        self._flights = Flights() if options.coalesce else None
+    def __init__(self, path: DataPath, options: Options, leases: Leases | None) -> None:
+        self._path = path
+        self._flights = Flights(options.lease, leases) if options.coalesce else None
+
+    async def wait(
+        self, runtime: Runtime, request: Request, is_sure: bool = True
+    ) -> tuple[Hit | None, Flight | None]:
+        """Wait for the answer that another is getting; with none, return the flight to ``land``.
+
+        For who looks up and stores in two steps. ``is_sure`` False: it is not sure yet that a model
+        will be called; ``flight.is_sure`` says so later. Both None: ask, and tell nobody.
+        """
+        controls = self._path.controls()
+        namespace = self._path.namespace(controls)
+        if self._flights is None or not controls.write:
+            return None, None
+        if self._path.why_not(request, namespace, controls) is not None:
+            return None, None
+
+        def look_again() -> Found[Answer]:
+            answer = self._path.peek(request)
+            return None if answer is None else (answer,)
+
+        key = request.address(namespace).key
+        found, flight = await self._flights.board(runtime, key, look_again, is_sure)
+        if found is None:
+            return None, flight
+        self._path.counters.add("coalesced")
+        return Hit(found[0], Tier.EXACT, 1.0, str(EntryId(key)), 0.0), None
+
+    def land(self, flight: Flight) -> None:
+        """End a flight after its answer was stored, or when there will be none."""
+        if self._flights is not None:
+            self._flights.land(flight)
 
     async def answer(
         self, runtime: Runtime, request: Request, model: Callable[..., Any], controls: Controls
@@ -50,7 +84,6 @@ class Answers:
             ask=_asking(model, request),
             shape=_as_answer,
             keep=keep,
-            lease=self._lease,
         )
         return value
 
@@ -96,7 +129,6 @@ class Answers:
             ask=fn,
             shape=lambda value: json.loads(canonical_json(value)),
             keep=keep,
-            lease=self._lease,
         )
 
 

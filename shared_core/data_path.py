@@ -21,7 +21,7 @@ from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable, quietly
 from shared_core.semantic import CUT_OFF, SemanticTier, is_readable
 from shared_core.stats import Counters
-from shared_core.stores import Clock, Selector, Store, epoch_key
+from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key
 from shared_core.stores.time_limit import allowance
 from shared_core.thresholds import Label
 
@@ -48,6 +48,11 @@ class DataPath:
         self.semantic = (
             SemanticTier(options, store, self.fuse, self.counters.add) if options.semantic else None
         )
+
+    @property
+    def values(self) -> KeyValue:
+        """Return the store's small values."""
+        return self._store
 
     def controls(self) -> Controls:
         """Return the controls in force here."""
