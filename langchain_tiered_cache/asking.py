@@ -106,7 +106,7 @@ def forget(asking: Asking) -> None:
 
 def called(prompt: str, run: Run) -> None:
     """Note the call of a completion model for a prompt that was looked up in this context."""
-    for asking in reversed(_askings.get()):  # of equal prompts, the first to be asked comes first
+    for asking in _askings.get():  # the newest first: what was looked up by hand stays behind
         if asking.id[0] == hash(prompt) and not asking.is_chat and asking.run is None:
             asking.run = run
             if asking.land is not None:

@@ -17,6 +17,7 @@ from langchain_tiered_cache.messages import answer_of
 from langchain_tiered_cache.request import Question, parse
 from langchain_tiered_cache.runs import watch_runs
 from langchain_tiered_cache.serving import mark_as_fresh, served
+from langchain_tiered_cache.servings import Servings
 from shared_core.cache import ResponseCache
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome
 from shared_core.request import Request
@@ -65,6 +66,7 @@ class TieredCache(BaseCache):
             raise ValueError(f"cache must be a ResponseCache, not {type(cache).__name__}")
         self.cache = cache or ResponseCache.open("memory://" if url is None else url, **options)
         self.errors: Counter[str] = Counter()
+        self.servings = Servings()
         self._question = question
         watch_runs()
 
@@ -93,6 +95,7 @@ class TieredCache(BaseCache):
             if isinstance(outcome, Hit):
                 forget(asking)
                 entry_id = outcome.entry_id
+                self.servings.note(asking.run, entry_id)
                 if found is None:
                     await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
         return found
@@ -134,6 +137,8 @@ class TieredCache(BaseCache):
                         flight.arrive(kept)  # before it is stored: a slow store delays nobody
                     entry_id = await runtime.run(lambda: self.cache.store(request, kept))
             mark_as_fresh(return_val, entry_id)
+            if asking is not None:
+                self.servings.note(asking.run, entry_id)
         finally:
             if flight is not None:
                 self.cache.answers.land(flight)
@@ -151,9 +156,18 @@ class TieredCache(BaseCache):
         with _FailingOpen(self, "clear"):
             await self.cache.aclear(learned)
 
-    def feedback(self, entry_id: str, correct: bool) -> None:
-        """Say whether an answer was right, by the entry id in its message's mark."""
-        self.cache.feedback(entry_id, correct)
+    def feedback(self, which: Any, correct: bool, source: str = "app") -> None:
+        """Say whether an answer was right; a wrong one is not served again.
+
+        ``which`` is the message itself, its entry id, or the id of its run (of the model call, or
+        of a chain that made no other), which only this process knows, for the newest 10,000 runs.
+        What is not known is ignored, and counted like the rest under ``stats().feedback``.
+        """
+        self.cache.feedback(self.servings.entry_id(which), correct, source)
+
+    async def afeedback(self, which: Any, correct: bool, source: str = "app") -> None:
+        """Do as ``feedback`` does; the event loop is not blocked."""
+        await self.cache.afeedback(self.servings.entry_id(which), correct, source)
 
     def preload(self) -> None:
         """Load the embedding model now, instead of at the first question that needs it."""

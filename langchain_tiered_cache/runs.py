@@ -23,7 +23,8 @@ KEPT = 32
 class Run:
     """One model call: what it was called with, as objects, and what the model says of itself.
 
-    ``lookups`` is how many of its lookups are still to come, ``endings`` is called when it ends.
+    ``lookups`` is how many of its lookups are still to come, ``parent`` the id of the run that made
+    the call; ``endings`` are called when it ends.
     """
 
     id: object
@@ -31,6 +32,7 @@ class Run:
     serialized: Mapping[str, Any]
     metadata: Mapping[str, Any]
     lookups: int = 1
+    parent: object = None
     is_over: bool = False
     endings: list[Callable[[], None]] = field(default_factory=list)
 

@@ -44,7 +44,8 @@ class RunWatcher(BaseCallbackHandler):
     ) -> None:
         """Note the run; its messages are not kept."""
         params = kwargs.get("invocation_params") or {}
-        started(Run(run_id, params, serialized or {}, metadata or {}, kwargs.get("batch_size", 1)))
+        lookups, parent = kwargs.get("batch_size", 1), kwargs.get("parent_run_id")
+        started(Run(run_id, params, serialized or {}, metadata or {}, lookups, parent))
 
     def on_llm_start(
         self,
@@ -57,7 +58,8 @@ class RunWatcher(BaseCallbackHandler):
     ) -> None:
         """Note that a completion model is called for prompts that were looked up just before."""
         for prompt in prompts:
-            asking.called(prompt, Run(run_id, {}, {}, metadata or {}))
+            run = Run(run_id, {}, {}, metadata or {}, parent=kwargs.get("parent_run_id"))
+            asking.called(prompt, run)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note the end of a chat run; a completion is stored after this, and over by then."""

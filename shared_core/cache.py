@@ -115,14 +115,14 @@ class ResponseCache:
 
     astore = twin(store)
 
-    def feedback(self, entry_id: str, correct: bool) -> None:
+    def feedback(self, entry_id: str, correct: bool, source: str = "app") -> None:
         """Say whether a served answer was right; works from any process, without the lookup.
 
         A wrong exact answer is deleted. A wrong semantic one is no longer served to that question,
         and the policy learns, from right ones too. An id that is not known (any more) is ignored
-        and counted.
+        and counted; other feedback is counted under its ``source``.
         """
-        self._path.feedback(entry_id, correct)
+        self._path.feedback(entry_id, correct, source)
 
     afeedback = twin(feedback)
 

@@ -231,19 +231,21 @@ class DataPath:
 
     # ------------------------------------------------------------------------------- feedback
 
-    def feedback(self, entry_id: str, correct: bool) -> None:
+    def feedback(self, entry_id: str, correct: bool, source: str = "app") -> None:
         """Say whether a served answer was right; works from any process, without the lookup.
 
         A wrong exact answer is deleted. A wrong semantic one is no longer served to that question,
         and the policy learns, from right ones too. An id that is not known (any more) is ignored
-        and counted.
+        and counted; other feedback is counted under its ``source``.
         """
         serving = EntryId.parse(entry_id)
         try:
             record = self.fuse.call(self._store.get, serving.record) if serving else None
             if serving is None or record is None:
                 self.counters.add("feedback:unknown")
-            elif serving.asked is None or self.semantic is None:
+                return
+            self.counters.add(f"feedback:{source}")
+            if serving.asked is None or self.semantic is None:
                 if not correct:
                     selector = Selector(record.namespace, key=record.key)
                     self.fuse.call(self._store.delete, selector)
