@@ -15,6 +15,7 @@ from shared_core.leases import Leases
 from shared_core.options import Options, Seconds, seconds
 from shared_core.record import Answer, Hit, Tier
 from shared_core.request import Address, Request, canonical_json, namespace_digest
+from shared_core.resilience import calmly
 from shared_core.runtimes import Found, Runtime
 
 VALUE_FORMAT = "value/1"
@@ -25,7 +26,8 @@ class Answers:
 
     def __init__(self, path: DataPath, options: Options, leases: Leases | None) -> None:
         self._path = path
-        self._flights = Flights(options.lease, leases) if options.coalesce else None
+        self._refreshes = Flights(options.lease, leases)
+        self._flights = self._refreshes if options.coalesce else None
 
     async def wait(
         self, runtime: Runtime, request: Request, is_sure: bool = True
@@ -42,12 +44,10 @@ class Answers:
         if self._path.why_not(request, namespace, controls) is not None:
             return None, None
 
-        def look_again() -> Found[Answer]:
-            answer = self._path.peek(request)
-            return None if answer is None else (answer,)
-
         key = request.address(namespace).key
-        found, flight = await self._flights.board(runtime, key, look_again, is_sure)
+        found, flight = await self._flights.board(
+            runtime, key, lambda: self._peek(request), is_sure
+        )
         if found is None:
             return None, flight
         self._path.counters.add("coalesced")
@@ -63,13 +63,13 @@ class Answers:
     ) -> Answer:
         """Return the cached answer or the model's."""
 
-        def look() -> Found[Answer]:
-            outcome = self._path.lookup(request)
-            return (outcome.answer,) if isinstance(outcome, Hit) else None
+        is_stale = False
 
-        def look_again() -> Found[Answer]:
-            found = self._path.peek(request)
-            return None if found is None else (found,)
+        def look() -> Found[Answer]:
+            nonlocal is_stale
+            outcome = self._path.lookup(request, stale=controls.write)
+            is_stale = isinstance(outcome, Hit) and outcome.is_stale
+            return (outcome.answer,) if isinstance(outcome, Hit) else None
 
         def keep(fresh: Answer) -> None:
             self._path.store(request, fresh)
@@ -80,12 +80,40 @@ class Answers:
             self._flights if together else None,
             request.address(self._path.namespace(controls)).key,
             look=look,
-            look_again=look_again,
+            look_again=lambda: self._peek(request),
             ask=_asking(model, request),
             shape=_as_answer,
             keep=keep,
         )
+        if is_stale:
+            refresh = self._refresh(runtime, request, model, keep, controls)
+            runtime.spawn(calmly(self._path.count_error, "refresh", refresh))
         return value
+
+    async def _refresh(
+        self,
+        runtime: Runtime,
+        request: Request,
+        model: Callable[..., Any],
+        keep: Callable[[Answer], None],
+        controls: Controls,
+    ) -> None:
+        """Ask the model for a stale answer, unless somebody does or has done."""
+        key = request.address(self._path.namespace(controls)).key
+        _, flight = await self._refreshes.board(
+            runtime, key, lambda: self._peek(request), waits=False
+        )
+        if flight is None:
+            return
+        try:
+            fresh = _as_answer(await runtime.ask(_asking(model, request)))
+            await runtime.run(lambda: keep(fresh))
+        finally:
+            self._refreshes.land(flight)
+
+    def _peek(self, request: Request) -> Found[Answer]:
+        answer = self._path.peek(request)
+        return None if answer is None else (answer,)
 
     async def value(
         self,

@@ -16,7 +16,7 @@ from shared_core.entry_id import EntryId
 from shared_core.events import StoreEvent, lookup_event
 from shared_core.labelling import are_refusals
 from shared_core.options import Options, Seconds, seconds
-from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier
+from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier, is_fresh
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable, quietly
 from shared_core.semantic import CUT_OFF, SemanticTier, is_readable
@@ -41,6 +41,7 @@ class DataPath:
         self._store, self._options, self._owner, self._clock = store, options, owner, clock
         self._seal = f"{SEALED}{seal}" if seal else ""
         self._ttl = None if options.ttl is None else seconds("ttl", options.ttl)
+        self._stale = options.stale
         self.counters = Counters()
         # An epoch lies where the namespace's records lie, on a cluster too.
         probed = [epoch_key(self._options.namespace, "")]
@@ -84,8 +85,11 @@ class DataPath:
 
     # --------------------------------------------------------------------------------- lookup
 
-    def lookup(self, request: Request) -> Outcome:
-        """Find the answer of this request, or of one that asks the same in other words."""
+    def lookup(self, request: Request, stale: bool = False) -> Outcome:
+        """Find the answer of this request, or of one that asks the same in other words.
+
+        ``stale``: also one whose time is over, if the cache has it still.
+        """
         started = time.perf_counter()
         controls = controls_of(self._owner)
         if controls is BYPASS:
@@ -96,7 +100,7 @@ class DataPath:
             outcome: Outcome | None = self.why_not(request, namespace, controls)
             refusals = None
             if outcome is None:
-                outcome, refusals = self._exact(request, namespace, address)
+                outcome, refusals = self._exact(request, namespace, address, stale)
             if outcome is None:
                 outcome = self._by_meaning(request, namespace, address, refusals)
         self._report(request, namespace, address, outcome, time.perf_counter() - started)
@@ -125,7 +129,7 @@ class DataPath:
         return self._exact(request, namespace, address)[0]
 
     def _exact(
-        self, request: Request, namespace: str, address: Address
+        self, request: Request, namespace: str, address: Address, stale: bool = False
     ) -> tuple[Outcome | None, Record | None]:
         """Do so, and return what else was found in the place of an answer: refusals."""
         try:
@@ -138,8 +142,12 @@ class DataPath:
             return None, record
         if not is_readable(record, request):
             return Miss("format"), None
-        age = max(0.0, self._clock() - record.created)
-        return Hit(record.answer, Tier.EXACT, 1.0, str(EntryId(address.key)), age), None
+        now = self._clock()
+        is_stale = not is_fresh(record, now + self._stale)
+        if is_stale and not stale:
+            return None, None
+        age, entry_id = max(0.0, now - record.created), str(EntryId(address.key))
+        return Hit(record.answer, Tier.EXACT, 1.0, entry_id, age, is_stale), None
 
     def _by_meaning(
         self, request: Request, namespace: str, address: Address, refusals: Record | None
@@ -215,7 +223,7 @@ class DataPath:
         """Make a record of now; ``ttl`` None means the cache's, in seconds."""
         now = self._clock()
         ttl = self._ttl if ttl is None else ttl
-        expires = None if ttl is None or ttl == float("inf") else now + ttl
+        expires = None if ttl is None or ttl == float("inf") else now + ttl + self._stale
         return Record(
             address.key, address.scope, namespace, question, answer, model, tags, now, expires
         )

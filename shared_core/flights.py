@@ -85,25 +85,27 @@ class Flights:
         key: str,
         look_again: Callable[[], Found[T]],
         is_sure: bool = True,
+        waits: bool = True,
     ) -> tuple[Found[T], Flight | None]:
         """Wait for the value that is being computed, or lead: then ``land`` ends the flight.
 
         Returns neither where nothing came of the wait, or it would be a wait for oneself: compute,
-        and tell nobody.
+        and tell nobody. With ``waits`` False, neither means that another leads.
         """
         flight, leading = self._enter(key, is_sure)
         if not leading:
-            return await self._join(runtime, flight), None
+            return await self._join(runtime, flight) if waits else None, None
         try:
             # an earlier flight may have landed between the first look and this one's start
-            found = await self._depart(runtime, flight, look_again)
+            free, found = await self._depart(runtime, flight, look_again, waits)
         except BaseException:
             self.land(flight)
             raise
-        if found is None:
+        if found is None and (free or waits):
             _led.set((*(one for one in _led.get() if not one.future.done()), flight))
             return None, flight
-        flight.arrive(found[0])
+        if found is not None:
+            flight.arrive(found[0])
         self.land(flight)
         return found, None
 
@@ -145,8 +147,8 @@ class Flights:
         return await runtime.join(flight.future, max(0.0, left))
 
     async def _depart(
-        self, runtime: Runtime, flight: Flight, look_again: Callable[[], Found[T]]
-    ) -> Found[T]:
+        self, runtime: Runtime, flight: Flight, look_again: Callable[[], Found[T]], waits: bool
+    ) -> tuple[bool, Found[T]]:
         """Take the lease, or wait while another process holds it for what that one keeps."""
         leases = self._leases if flight.is_sure else None
 
@@ -160,11 +162,11 @@ class Flights:
 
         pause = FIRST_PAUSE
         free, found = await runtime.run(look)
-        while found is None and not free and self._clock() < flight.started + self.lease:
+        while waits and found is None and not free and self._clock() < flight.started + self.lease:
             await runtime.pause(pause)
             pause = min(1.5 * pause, LONGEST_PAUSE)
             free, found = await runtime.run(look)
-        return found
+        return free, found
 
 
 def current_task() -> object:

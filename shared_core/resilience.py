@@ -13,7 +13,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 from shared_core.forking import renew_after_fork
@@ -204,6 +204,16 @@ def quietly(
     except Exception as error:
         count(part)
         logger.warning("a %s raised %s; the answer is not affected", part, told(error))
+        logger.debug("a %s raised", part, exc_info=error)
+
+
+async def calmly(count: Callable[[str], None], part: str, flow: Awaitable[object]) -> None:
+    """Await what runs in the background; log and count what it raises, and drop it."""
+    try:
+        await flow
+    except Exception as error:
+        count(part)
+        logger.warning("a %s in the background raised %s", part, told(error))
         logger.debug("a %s raised", part, exc_info=error)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 from shared_core.hop import Hop
@@ -30,6 +32,9 @@ class Runtime(Protocol):
     async def pause(self, seconds: float) -> None:
         """Let time pass."""
 
+    def spawn(self, flow: Coroutine[Any, Any, object]) -> None:
+        """Run another flow beside this one; it must not raise."""
+
     async def ask(self, compute: Callable[[], Any]) -> Any:
         """Call what is slow, and await it if it is a coroutine."""
 
@@ -51,6 +56,10 @@ class Blocking:
     async def pause(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - this runtime never suspends
 
+    def spawn(self, flow: Coroutine[Any, Any, object]) -> None:
+        run = copy_context().run
+        threading.Thread(target=run, args=(finish, flow), name="tiered-cache", daemon=True).start()
+
     async def ask(self, compute: Callable[[], Any]) -> Any:
         value = compute()
         if inspect.isawaitable(value):
@@ -67,6 +76,7 @@ class OnLoop:
 
     def __init__(self, hop: Hop) -> None:
         self._hop = hop
+        self._tasks: set[asyncio.Task[object]] = set()  # a loop alone does not keep its tasks
 
     async def run(self, blocking: Callable[[], T]) -> T:
         return await self._hop.run(blocking)
@@ -79,6 +89,11 @@ class OnLoop:
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def spawn(self, flow: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(flow)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def ask(self, compute: Callable[[], Any]) -> Any:
         if inspect.iscoroutinefunction(compute):
