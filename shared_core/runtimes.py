@@ -57,8 +57,9 @@ class Blocking:
         time.sleep(seconds)  # noqa: ASYNC251 - this runtime never suspends
 
     def spawn(self, flow: Coroutine[Any, Any, object]) -> None:
+        work = (finish, flow)
         run = copy_context().run
-        threading.Thread(target=run, args=(finish, flow), name="tiered-cache", daemon=True).start()
+        threading.Thread(target=run, args=work, name="tiered-cache refresh", daemon=True).start()
 
     async def ask(self, compute: Callable[[], Any]) -> Any:
         value = compute()

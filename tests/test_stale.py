@@ -145,6 +145,8 @@ def test_one_process_refreshes_for_all(tmp_path: Any, clock: Clock) -> None:
         assert one.answer(ASKED, model).text == "old"
         until(lambda: model.calls == 1)
         assert two.answer(ASKED, other).text == "old"
+        until(lambda: len([t for t in threading.enumerate() if t.name.endswith("refresh")]) == 1)
+        assert other.calls == 0
         model.gate.set()
         until(lambda: two.answer(ASKED, other).text == "answer 1")
         assert other.calls == 0
