@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared_core.control import BYPASS, Controls, controls_of, tag_tuple, traces_of
 from shared_core.entry_id import EntryId
 from shared_core.events import StoreEvent, lookup_event
 from shared_core.labelling import are_refusals
 from shared_core.options import Options, Seconds, seconds
-from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier
+from shared_core.record import Answer, Explore, Hit, Miss, Outcome, PrefixMatch, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable, quietly
 from shared_core.semantic import CUT_OFF, SemanticTier, is_readable
@@ -24,6 +24,9 @@ from shared_core.stats import Counters
 from shared_core.stores import Clock, Selector, Store, epoch_key
 from shared_core.stores.time_limit import allowance
 from shared_core.thresholds import Label
+
+if TYPE_CHECKING:
+    from shared_core.prefix import PrefixCache
 
 SEALED = "\0sealed:"
 
@@ -94,6 +97,8 @@ class DataPath:
                 outcome, refusals = self._exact(request, namespace, address)
             if outcome is None:
                 outcome = self._by_meaning(request, namespace, address, refusals)
+        if self._options.prefix is not None and not isinstance(outcome, Hit):
+            outcome = self._with_prefix(request, namespace, outcome)
         self._report(request, namespace, address, outcome, time.perf_counter() - started)
         return outcome
 
@@ -145,6 +150,18 @@ class DataPath:
             return self.semantic.find(request, namespace, address, self._clock(), refusals)
         except Unavailable as failed:
             return Miss(failed.part)
+
+    def _with_prefix(
+        self, request: Request, namespace: str, outcome: Explore | Miss
+    ) -> Explore | Miss:
+        """Add what front of the prompt was sent before; the model is about to be sent all of it."""
+        found: list[PrefixMatch] = []
+
+        def note(prefixes: PrefixCache) -> None:
+            found.append(prefixes.note(request, namespace))
+
+        quietly(self.count_error, "prefix", note, self._options.prefix)
+        return replace(outcome, prefix=found[0]) if found else outcome
 
     def _report(
         self, request: Request, namespace: str, address: Address, outcome: Outcome, latency: float

@@ -17,6 +17,14 @@ FRAMEWORKS = ("langchain", "langchain_core", "langgraph", "llama_index")
 LEAVES = ("shared_core.cli", "shared_core.demo", "shared_core.doctor")
 """Nothing imports them."""
 
+PREFIX = (
+    "shared_core.prefix",
+    "shared_core.token_budget",
+    "shared_core.chunks",
+    "shared_core.kv_reuse",
+)
+"""Nothing that a lookup runs imports them: delete them, and the rest works."""
+
 PURE = ("shared_core.record", "shared_core.request", "shared_core.guard", "shared_core.thresholds")
 """These import the standard library, numpy, and each other."""
 
@@ -38,8 +46,9 @@ ONLY_IN = {
     "redis": REDIS,
     "redisvl": REDIS,
     "sentence_transformers": ("shared_core.embedding",),
-    "torch": ("shared_core.embedding",),
-    "transformers": ("shared_core.embedding",),
+    "torch": ("shared_core.embedding", "shared_core.kv_reuse"),
+    "transformers": ("shared_core.embedding", "shared_core.kv_reuse"),
+    "safetensors": ("shared_core.embedding", "shared_core.kv_reuse"),
     "typer": LEAVES,
     "rich": LEAVES,
     "fastapi": ("shared_core.service",),
@@ -192,6 +201,15 @@ def _reached(start: str) -> set[str]:
 def test_nothing_imports_a_leaf_but_the_command_line() -> None:
     assert not broken(
         lambda i: under(i.imported, *LEAVES) and not (i.importer == "shared_core.cli" and i.inside)
+    )
+
+
+def test_nothing_imports_what_reuses_a_prompts_front_but_its_own_adapters() -> None:
+    hooks = tuple(f"{package}.prefix" for package in PACKAGES)
+    assert not broken(
+        lambda i: (
+            under(i.imported, *PREFIX) and not under(i.importer, *PREFIX, *hooks) and not i.typing
+        )
     )
 
 
