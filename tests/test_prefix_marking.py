@@ -219,7 +219,7 @@ def test_anthropics_sdk_sends_the_breakpoints() -> None:
                 "id": "m",
                 "type": "message",
                 "role": "assistant",
-                "model": SONNET,
+                "model": "claude-sonnet-5",
                 "content": content,
                 "stop_reason": "end_turn",
                 "stop_sequence": None,
@@ -230,9 +230,13 @@ def test_anthropics_sdk_sends_the_breakpoints() -> None:
     with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
         client = anthropic.Anthropic(api_key="none", http_client=http)
         marked = mark(
-            [SYSTEM, *conversation(1)], "anthropic", model=SONNET, tools=[big_tool()], ttl="1h"
+            [SYSTEM, *conversation(1)],
+            "anthropic",
+            model="claude-sonnet-5",
+            tools=[big_tool()],
+            ttl="1h",
         )
-        reply = client.messages.create(model=SONNET, max_tokens=9, **marked.body())
+        reply = client.messages.create(model="claude-sonnet-5", max_tokens=9, **marked.body())
     body = sent[0]
     hour = {"type": "ephemeral", "ttl": "1h"}
     assert body["system"] == [text(HANDBOOK, cache_control=hour)]
