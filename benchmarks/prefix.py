@@ -15,7 +15,7 @@ import argparse
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from shared_core import Request, open_store
@@ -27,15 +27,15 @@ PROMPTS, MOST_BLOCKS, BLOCK = 10_000, 200, 256
 PREFIX_TOKENS, NEW_TOKENS = 2_000, 32
 
 
-def timed(function: Callable[[], Any], rounds: int) -> tuple[float, float]:
-    """Return p10 and p50 of ``rounds`` calls, in seconds."""
+def timed(function: Callable[[Any], Any], arguments: Iterable[Any]) -> tuple[float, float]:
+    """Return p10 and p50 of a call with each argument, in seconds."""
     times = []
-    for _ in range(rounds):
+    for argument in arguments:
         start = time.perf_counter()
-        function()
+        function(argument)
         times.append(time.perf_counter() - start)
     times.sort()
-    return times[rounds // 10], times[rounds // 2]
+    return times[len(times) // 10], times[len(times) // 2]
 
 
 def text_of(rng: random.Random, characters: int) -> str:
@@ -56,17 +56,21 @@ def lookups(rounds: int) -> None:
         prefixes.note(prompt(seed, rng.randint(1, MOST_BLOCKS) if seed else MOST_BLOCKS))
     counts = prefixes.counts()
     print(f"{counts.entries} prompts, {counts.blocks} blocks")
-    whole = prompt(0, MOST_BLOCKS)
-    text = whole[0]["content"]
-    edited = [{"role": "system", "content": text[:-1] + "#"}]
-    request = Request.of("Where?", model="m", system=text)
-    for name, asked, blocks in (
-        ("known whole", whole, MOST_BLOCKS),
-        ("last block differs", edited, MOST_BLOCKS - 1),
-        ("a Request, no front known", request, 0),
+    text = prompt(0, MOST_BLOCKS)[0]["content"]
+
+    def system(end: str) -> list[dict[str, str]]:
+        return [{"role": "system", "content": text[:-1] + end}]  # new: its hash is not known yet
+
+    def request(end: str) -> Request:
+        return Request.of("Where?", model="m", system=text[:-1] + end)
+
+    for name, make, end, blocks in (
+        ("known whole", system, text[-1], MOST_BLOCKS),
+        ("last block differs", system, "#", MOST_BLOCKS - 1),
+        ("a Request, of no known front", request, "#", 0),
     ):
-        assert prefixes.match(asked).blocks == blocks
-        p10, p50 = timed(lambda asked=asked: prefixes.match(asked), rounds)  # type: ignore[misc]
+        assert prefixes.match(make(end)).blocks == blocks
+        p10, p50 = timed(prefixes.match, [make(end) for _ in range(rounds)])
         print(f"  {name:28} p10 {p10 * 1e6:7.1f} us   p50 {p50 * 1e6:7.1f} us")
 
 
@@ -135,13 +139,11 @@ def states(continuations: int) -> None:
     for name, found in rows.items():
         walls, cpus = sorted(w for w, _ in found), sorted(c for _, c in found)
         best[name] = walls[len(walls) // 10], cpus[len(cpus) // 10]
-        print(
-            f"  {name:12} wall p10 {best[name][0] * 1e3:7.1f} ms  CPU p10 {best[name][1] * 1e3:7.1f} ms"
-        )
-    ratios = [a / b for a, b in zip(best["full run"], best["front known"], strict=True)]
-    print(
-        f"  {ratios[0]:.1f} times faster by wall, {ratios[1]:.1f} by CPU; logits differ by {worst:.2g}"
-    )
+        wall, cpu = (1e3 * seconds for seconds in best[name])
+        print(f"  {name:12} wall p10 {wall:7.1f} ms   CPU p10 {cpu:7.1f} ms")
+    by_wall, by_cpu = (a / b for a, b in zip(best["full run"], best["front known"], strict=True))
+    print(f"  {by_wall:.1f} times faster by wall, {by_cpu:.1f} by CPU")
+    print(f"  largest difference of the logits {worst:.2g}")
     print(f"  {cache.bytes_held / PREFIX_TOKENS / 1e3:.1f} kB of states for a token")
 
 
