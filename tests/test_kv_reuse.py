@@ -219,3 +219,18 @@ def test_ids_that_are_no_single_sequence_are_refused(wrong: Any) -> None:
         KVPrefixCache(llama()).prefill(wrong)
     with pytest.raises(ValueError, match="max_bytes"):
         KVPrefixCache(llama(), max_bytes=0)
+
+
+def test_the_example_reads_its_handbook_once() -> None:
+    import importlib.util
+
+    path = Path(__file__).parent.parent / "examples" / "kv_prefix.py"
+    spec = importlib.util.spec_from_file_location("example_kv_prefix", path)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    (_, _, first), *others = example.session(example.tiny_model())
+    assert first.reused == 0
+    assert len(others) == 3
+    assert all(reuse.reused >= first.tokens for _, _, reuse in others)
