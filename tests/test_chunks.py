@@ -96,6 +96,15 @@ def test_a_sentence_edited_in_very_long_paragraphs_leaves_nine_chunks_of_ten(see
     assert cache.compute(edited, "length", counting([])).share >= 0.9
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_an_insertion_at_the_start_of_one_endless_paragraph_moves_no_later_cut(seed: int) -> None:
+    text = handbook(seed, paragraphs=1, sentences=650)
+    cache = ChunkCache(open_store("memory://"))
+    cache.compute(text, "length", counting([]))
+    edited = prose(random.Random(seed + 99), 2) + " " + text
+    assert cache.compute(edited, "length", counting([])).share >= 0.9
+
+
 def test_a_text_that_repeats_itself_is_computed_once() -> None:
     calls: list[list[str]] = []
     found = ChunkCache(open_store("memory://")).compute("Same.\n\n" * 5, "length", counting(calls))

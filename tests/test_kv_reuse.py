@@ -94,7 +94,8 @@ def test_the_longest_of_several_fronts_is_taken(model: Any) -> None:
     states.prefill(FRONT[:50])
     assert states.prefill(longer).reused == 50
     states.prefill(FRONT)
-    assert states.past([*longer, 5])[1].reused == 120
+    for _ in range(2):  # whichever was used last
+        assert states.past([*longer, 5])[1].reused == 120
     torch.testing.assert_close(states.logits([*longer, 5]), full(model, [*longer, 5]), **CLOSE)
 
 

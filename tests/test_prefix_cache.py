@@ -90,6 +90,15 @@ def test_namespaces_share_no_front() -> None:
     assert prefixes.match(chat("Hello"), "another").blocks == 0
 
 
+def test_namespaces_of_a_cache_share_no_front() -> None:
+    with ResponseCache.open(semantic=False, prefix=PrefixCache()) as cache:
+        cache.lookup(request_of("Hello?"))
+        with cache.control(namespace="another"):
+            outcome = cache.lookup(request_of("Hello?"))
+    assert isinstance(outcome, Miss)
+    assert outcome.prefix == PrefixMatch(0, 0, 0, 0.0)
+
+
 def test_markers_of_providers_do_not_make_another_front() -> None:
     prefixes = PrefixCache()
     prefixes.note(chat("Hello"))
