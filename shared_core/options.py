@@ -52,7 +52,7 @@ class Options:
 
     - ``index``: "flat" (the default): exact search; "hnsw": a graph, for very many entries in one
       scope
-    - ``precision``: "float32" (the default) or "float16", of the vectors in the server
+    - ``precision``: "float16" (the default) or "float32", of the vectors in the server
     - ``near_cache``: most entries that this process holds too, so that an exact hit takes no round
       trip; what others change is let go when the server tells it; 0 (the default): none
     - ``client``: a ``redis.Redis`` or ``RedisCluster`` of the app's: says where the server is and

@@ -1,27 +1,90 @@
-"""Tokens to money, by the price list of genai-prices."""
+"""Tokens to money, by own prices or the price list of genai-prices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+MILLION = 1_000_000
+BYTES_PER_TOKEN = 4
 
-def price(model: str, usage: Mapping[str, int]) -> float | None:
+PRICED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+"""What of a usage has a price. The tokens of a provider's prompt cache are input tokens too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens; None: as much as other input.
+
+    ``cache_read`` and ``cache_write`` are for tokens that a provider's prompt cache has, or takes
+    in. Raises ValueError for a price below 0.
+    """
+
+    input: float
+    output: float
+    cache_read: float | None = None
+    cache_write: float | None = None
+
+    def __post_init__(self) -> None:
+        for price in (self.input, self.output, self.cache_read, self.cache_write):
+            if price is not None and not price >= 0:
+                raise ValueError(f"a price must be dollars per million tokens, not {price!r}")
+
+    def of(self, usage: Mapping[str, int]) -> float:
+        """Return what a usage costs in US dollars."""
+        counted = _counted(usage)
+        read, write = counted["cache_read_tokens"], counted["cache_write_tokens"]
+        plain = counted["input_tokens"] - read - write
+        dollars = plain * self.input + counted["output_tokens"] * self.output
+        dollars += read * (self.input if self.cache_read is None else self.cache_read)
+        dollars += write * (self.input if self.cache_write is None else self.cache_write)
+        return dollars / MILLION
+
+
+def price(
+    model: str, usage: Mapping[str, int], prices: Mapping[str, Price] | None = None
+) -> float | None:
     """Return what ``usage`` costs in US dollars; None if the model or genai-prices is not known.
 
-    ``usage`` counts ``input_tokens`` and ``output_tokens``; whatever else it holds is left out.
+    ``usage`` counts ``input_tokens`` and ``output_tokens``, and of the input what a provider's
+    prompt cache had (``cache_read_tokens``) and took in (``cache_write_tokens``); whatever else it
+    holds is left out. ``prices`` by model go before the list's.
     """
+    own = (prices or {}).get(model)
+    if own is not None:
+        return own.of(usage)
     listed = _price_list()
     if listed is None or not model:
         return None
-    counted = listed.Usage(
-        input_tokens=usage.get("input_tokens", 0), output_tokens=usage.get("output_tokens", 0)
-    )
+    counted = listed.Usage(**_counted(usage))
     try:
         return float(listed.calc_price(counted, model_ref=model).total_price)
     except LookupError:
         return None
+
+
+def _counted(usage: Mapping[str, int]) -> dict[str, int]:
+    """Return what has a price. More cached tokens than input tokens would be a bug of others."""
+    counted = {name: max(0, usage.get(name) or 0) for name in PRICED}
+    room = counted["input_tokens"]
+    for name in ("cache_read_tokens", "cache_write_tokens"):
+        counted[name] = min(counted[name], room)
+        room -= counted[name]
+    return counted
+
+
+def estimated_usage(asked: str, answered: str) -> dict[str, int]:
+    """Return about how many tokens two texts have: one for every four bytes of UTF-8.
+
+    That is the rule of thumb for English text; it says less of other languages and of code.
+    """
+    return {"input_tokens": _estimated(asked), "output_tokens": _estimated(answered)}
+
+
+def _estimated(text: str) -> int:
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
 @lru_cache(maxsize=1)

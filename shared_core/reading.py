@@ -14,9 +14,11 @@ from shared_core.resilience import Fuse, Unavailable
 from shared_core.thresholds import Candidate
 
 if TYPE_CHECKING:
+    from shared_core.guard import Difference
     from shared_core.record import Vector
 
 EMBEDDER_REST_S = 30.0
+ROUNDING = 1e-6
 
 
 class Reader:
@@ -67,11 +69,11 @@ class Reader:
         except Unavailable:  # counted; then it is a model that nobody knows
             return space
 
-    def candidate(self, question: str, one: Neighbour) -> Candidate:
-        """Return what a policy is told of a neighbour of this question."""
+    def candidate(self, question: str, one: Neighbour, floor: float) -> Candidate:
+        """Return what a policy is told of a neighbour, with differences from ``floor`` on."""
         cached = one.record.question or ""
         guard = self._guard
-        differences = (
-            self._guard_fuse.call(guard.differences, question, cached) if guard is not None else ()
-        )
+        differences: tuple[Difference, ...] = ()
+        if guard is not None and one.similarity >= floor - ROUNDING:
+            differences = self._guard_fuse.call(guard.differences, question, cached)
         return Candidate(one.similarity, differences, cached, one.record.group or one.record.key)

@@ -13,7 +13,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 from shared_core.forking import renew_after_fork
@@ -214,6 +214,16 @@ def raising(kind: type[E], function: Callable[P, T], *args: P.args, **kwargs: P.
     """Call code of others and raise whatever goes wrong in it as ``kind``."""
     try:
         return function(*args, **kwargs)
+    except kind:
+        raise
+    except Exception as error:
+        raise kind(told(error)) from error
+
+
+async def araising(kind: type[E], work: Awaitable[T]) -> T:
+    """Do as ``raising`` does, for what is awaited."""
+    try:
+        return await work
     except kind:
         raise
     except Exception as error:

@@ -33,11 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tiered_cache")
 
-CUT_OFF = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "content_filter", "refusal", "error"}
-)
-"""Finish reasons, in lower case, of answers that are only served to the very same request."""
-
 WIDEST = 64
 """How many neighbours are looked at when the guard objects to the nearest ones."""
 
@@ -92,6 +87,7 @@ class SemanticTier:
         """Return a Hit, an Explore, or a Miss with its reason."""
         reason = self._reader.why_exact_only(request)
         if reason is not None or request.question is None:
+            self._pass(request.question, namespace, reason)
             return Miss(reason or "not_user_text")
         if not self._reader.ready:
             return Miss("loading")
@@ -106,6 +102,13 @@ class SemanticTier:
         near, candidates = self._neighbours(request, namespace, address, embedded, refusals)
         return self._choose(request.question, near, candidates, state, address, now)
 
+    def _pass(self, question: str | None, namespace: str, reason: str | None) -> None:
+        """Let the policy count a question that no neighbour may answer: it is a request, too."""
+        if reason == "time" and self.is_suited:
+            with self._deciding:
+                state = self._fuse.call(self.learner.state, namespace)
+                self._policy_fuse.call(self._policy.decide, question or "", (), state, self._rng)
+
     def _neighbours(
         self,
         request: Request,
@@ -118,9 +121,9 @@ class SemanticTier:
 
         If the guard objects to all of the k nearest, the one that is right may stand behind them.
         """
-        k = self._policy.k
+        k, floor, question = self._policy.k, self._policy.floor, request.question or ""
         while True:
-            found = self._fuse.call(self._store.nearest, address.scope, *embedded, k)
+            found = self._fuse.call(self._store.nearest, address.scope, *embedded, k, floor)
             near = [
                 one
                 for one in found
@@ -133,7 +136,7 @@ class SemanticTier:
                 one.record.answer.text for one in near if is_refused(refusals, one.record)
             }  # that answer, whoever was given it first
             near = [one for one in near if one.record.answer.text not in refused]
-            candidates = [self._reader.candidate(request.question or "", one) for one in near]
+            candidates = [self._reader.candidate(question, one, floor) for one in near]
             if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):
                 return near, candidates
             k = WIDEST

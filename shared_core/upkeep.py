@@ -26,7 +26,7 @@ TEACHING = ("stores", "explored:", "shadow:", "labels:")
 
 
 class Upkeep:
-    """Writes a cache's counters to the store once a second, while there is something to write.
+    """Calls ``flush`` once a second: what was counted goes to the store, what others learnt comes.
 
     The thread starts with the first request and ends when the cache is closed or no longer used.
     """
@@ -73,7 +73,11 @@ def flush(path: DataPath, store: KeyValue, namespace: str) -> None:
     """Add what was counted since the last time to the store's counters; keep it if that fails.
 
     What the policy has learnt is described beside them, for whoever has the store but not the app.
+    And what others taught it is read here, so that no lookup waits for that.
     """
+    if path.semantic is not None:
+        with suppress(Unavailable):  # counted
+            path.fuse.call(path.semantic.learner.catch_up)
     amounts = path.counters.take_unflushed()
     if not amounts:
         return

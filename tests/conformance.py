@@ -62,6 +62,9 @@ class StoreConformance:
     A store whose server has a clock of its own gives a ``clock`` that moves that one along.
     """
 
+    rounding = 1e-6
+    """Of a vector's numbers and of similarities."""
+
     @pytest.fixture
     def clock(self) -> FakeClock:
         return FakeClock()
@@ -97,7 +100,7 @@ class StoreConformance:
         assert got is not None
         assert got.vector is not None
         assert got.vector.dtype == np.float32
-        assert np.array_equal(got.vector, unit(1, 2, 3))
+        assert np.allclose(got.vector, unit(1, 2, 3), atol=self.rounding)
 
     def test_a_record_without_vector_or_question_is_found_by_key_alone(self, store: Store) -> None:
         store.put(record(question=None))
@@ -218,7 +221,16 @@ class StoreConformance:
             store.put(record(key, unit(np.cos(angle), np.sin(angle), 0)))
         found = store.nearest("scope", SPACE, unit(1, 0, 0), 2)
         assert [n.record.key for n in found] == ["near", "middle"]
-        assert [n.similarity for n in found] == pytest.approx([np.cos(0.1), np.cos(0.5)], abs=1e-6)
+        assert [n.similarity for n in found] == pytest.approx(
+            [np.cos(0.1), np.cos(0.5)], abs=self.rounding
+        )
+
+    def test_what_is_too_far_may_be_left_out_but_never_the_nearest(self, store: Store) -> None:
+        for key, angle in [("near", 0.1), ("middle", 0.5), ("far", 1.2)]:
+            store.put(record(key, unit(np.cos(angle), np.sin(angle), 0)))
+        for least, expected in [(0.99, ["near"]), (0.8, ["near", "middle"]), (1.0, ["near"])]:
+            found = store.nearest("scope", SPACE, unit(1, 0, 0), 3, least)
+            assert [n.record.key for n in found] == expected
 
     def test_a_similarity_never_leaves_minus_one_to_one(self, store: Store) -> None:
         rng = np.random.default_rng(5)

@@ -44,20 +44,20 @@ def test_a_langchain_with_a_known_hole_is_warned_of(monkeypatch: pytest.MonkeyPa
     assert about(examine(), "langchain-core 1.2.4").level == "warning"
 
 
-def test_without_sentence_transformers_the_semantic_tier_is_missing(
+def test_without_anything_that_runs_a_model_the_semantic_tier_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     found = about(examine(), "semantic tier")
     assert found.level == "missing"
-    assert found.remedy == "pip install 'tiered-llm-cache[embeddings,offline]'"
+    assert found.remedy == "pip install 'tiered-llm-cache[onnx]'"
 
 
 def test_the_demo_names_all_that_it_lacks_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: None)
     missing = doctor.missing_for_demo()
     assert missing is not None
-    assert missing.remedy == "pip install 'tiered-llm-cache[embeddings,langchain,cli]'"
+    assert missing.remedy == "pip install 'tiered-llm-cache[onnx,langchain,cli]'"
 
 
 def test_a_file_that_does_not_exist_is_not_made(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_a_hanging_embedder_is_a_miss_in_time_and_then_left_alone(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "shared_core.semantic.Memo", lambda *a, **k: Memo(*a, patience=PATIENCE, **k)
+        "shared_core.reading.Memo", lambda *a, **k: Memo(*a, patience=PATIENCE, **k)
     )
     cache = ResponseCache.open(embedder=held, threshold=0.8)
     start = time.monotonic()

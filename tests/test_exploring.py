@@ -35,6 +35,7 @@ class Probing:
     k: int = 5
     learns: bool = True
     explores: bool = True
+    floor: float = -1.0
     seen: list[Label] = field(default_factory=list)
 
     def suited_to(self, embedder: str) -> Probing:
@@ -186,3 +187,42 @@ def test_in_shadow_nothing_is_served_by_meaning_but_all_is_learnt(
     assert isinstance(ask(cache, ASKED + " Please!", RETURNS), Explore)
     assert isinstance(ask(cache, ASKED + " Please?!", OTHER), Hit | Explore | Miss)
     assert isinstance(ask(cache, ASKED, RETURNS), Hit)
+
+
+def test_a_question_about_now_counts_as_a_request_and_is_matched_with_nothing(
+    make: Callable[..., ResponseCache],
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    class Counting(Probing):
+        def decide(
+            self, question: str, candidates: Sequence[Candidate], state: int, rng: random.Random
+        ) -> Decision:
+            seen.append((question, len(candidates)))
+            return Skip("learning")
+
+    cache = make(threshold=Counting())
+    ask(cache, ASKED, RETURNS)
+    ask(cache, "Is the library open today?", OTHER)
+    outcome = cache.lookup(request("Is the library open today, please?"))
+    assert isinstance(outcome, Miss)
+    assert outcome.reason == "time"
+    assert [count for _, count in seen] == [0, 0, 0]
+    assert [question for question, _ in seen[1:]] == [
+        "Is the library open today?",
+        "Is the library open today, please?",
+    ]
+
+
+def test_what_others_learnt_comes_beside_the_requests(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'answers.db'}"
+    teacher, pupil = (
+        ResponseCache.open(url, embedder=fake_embed, threshold=Probing(serve_after=1))
+        for _ in range(2)
+    )
+    ask(teacher, ASKED, RETURNS)
+    assert isinstance(pupil.lookup(request(ASKED + " Please!")), Explore)
+    ask(teacher, ASKED + " Please, please!", RETURNS)
+    assert isinstance(pupil.lookup(request(ASKED + " Please!")), Explore)  # waits for no news
+    pupil.flush()  # as its own thread does every second
+    assert isinstance(pupil.lookup(request(ASKED + " Please!")), Hit)

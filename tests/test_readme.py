@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 pytest.importorskip("langchain_core")
+pytest.importorskip("openai")
 
+import openai
 from langchain_core.globals import set_llm_cache
 
 from shared_core.embedding import Embedder
 from tests.fakes import FakeChatModel
+from tests.openai_server import Server
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -45,6 +48,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     provider = types.ModuleType("langchain_openai")
     provider.ChatOpenAI = ChatOpenAI  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "langchain_openai", provider)
+    server = Server()
+    monkeypatch.setattr(openai, "OpenAI", server.client)
+    monkeypatch.setattr(openai, "AsyncOpenAI", server.async_client)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     set_llm_cache(None)
@@ -75,7 +81,9 @@ def test_the_langchain_example_is_answered_by_the_cache(
 ) -> None:
     document = ROOT / "README.md"
     run(document, [code for code in blocks(document) if "set_llm_cache" in code])
-    assert "'tier': 'semantic'" in capsys.readouterr().out
+    exact, semantic = capsys.readouterr().out.splitlines()
+    assert "'tier': 'exact'" in exact
+    assert "'tier': 'semantic'" in semantic
 
 
 def test_the_commands_that_the_readme_names_are_there() -> None:

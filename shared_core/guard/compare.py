@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from shared_core.guard.alternatives import ALTERNATIVES
 from shared_core.guard.figures import Figure
-from shared_core.guard.lexicon import ALIKE_ENDINGS, STOP, listed
-from shared_core.guard.order import UNSIDED, reversed_operands, swapped, turned
-from shared_core.guard.reading import SYMMETRIC, Reading
-from shared_core.guard.thesaurus import FAILURES, OPPOSITES, canonical
+from shared_core.guard.lexicon import STOP, listed
+from shared_core.guard.names import inflected, relabelled, shared, unnamed
+from shared_core.guard.opposites import opposites
+from shared_core.guard.order import UNSIDED, enumerated, reversed_operands, swapped, turned
+from shared_core.guard.reading import Reading
+from shared_core.guard.thesaurus import FAILURES, canonical
 
 KINDS = frozenset(
     listed("""
-    number unit date version negation quote identifier name opposite direction frame content
-    unread
+    number unit date version negation quote identifier name opposite direction symbol script
+    frame content unread
     """)
 )
 """Every kind of difference. "unread": the texts differ beyond what the guard reads closely."""
 
 FRAME = 25
 """Words that two questions must share at their ends to be called one frame filled twice."""
-
-_FRONT = 4
-"""Letters that two forms of one word have in common at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def _unmatched(some: Sequence[Figure], others: Sequence[Figure]) -> list[Figure]
         return []
     values = Counter(figure.value for figure in others)
     found: list[Figure] = []
-    for figure in some:
+    for figure in sorted(some, key=lambda figure: figure.soft):
         values[figure.value] -= 1
         if values[figure.value] < 0:
             found.append(figure)
@@ -84,18 +82,16 @@ def _values(figures: Iterable[Figure], kind: str | None = None) -> tuple[str, ..
 
 def _reordered(asked: Reading, cached: Reading) -> bool:
     """Tell whether the same numbers stand in another order, in roles that the order gives them."""
-    mine, theirs = ([f for f in each.figures if f.kind == "number"] for each in (asked, cached))
+    unsure = {f.value for f in asked.figures + cached.figures if f.soft}
+    mine, theirs = (
+        [f for f in each.figures if f.kind == "number" and f.value not in unsure]
+        for each in (asked, cached)
+    )
     if [f.value for f in mine] == [f.value for f in theirs]:
         return False
     if {f.value: f.role for f in mine} == {f.value: f.role for f in theirs}:
         return False  # each still counts the same things
-    return not (_listed(asked) and _listed(cached))
-
-
-def _listed(reading: Reading) -> bool:
-    """Tell whether the numbers are joined by words of no direction: 3 and 5, 3 or 5."""
-    at = [i for i, word in enumerate(reading.sequence) if word[0].isdecimal()]
-    return all(set(reading.sequence[one + 1 : other]) <= SYMMETRIC for one, other in pairwise(at))
+    return not (enumerated(asked.line) and enumerated(cached.line))
 
 
 def _units(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -126,25 +122,23 @@ def _same_unit(one: str, other: str) -> bool:
 
 
 def _negation(asked: Reading, cached: Reading) -> Iterator[Difference]:
-    if (asked.odd ^ _contradicts(asked, cached)) == (cached.odd ^ _contradicts(cached, asked)):
+    mine, theirs = _contradicted(asked, cached), _contradicted(cached, asked)
+    if (asked.odd + len(mine) + cached.odd + len(theirs)) % 2 == 0:
         return
     if asked.odd != cached.odd:
         plain, negated = (cached, asked) if asked.odd else (asked, cached)
         if (plain.terms - negated.terms) & FAILURES:
             return  # "the payment failed" beside "the payment did not go through"
-    yield Difference("negation", *(_negations(each) for each in (asked, cached)))
+    yield Difference("negation", ("not",) * asked.odd + mine, ("not",) * cached.odd + theirs)
 
 
-def _contradicts(one: Reading, other: Reading) -> bool:
-    """Tell whether one side says "unsafe" where the other says "safe"."""
+def _contradicted(one: Reading, other: Reading) -> tuple[str, ...]:
+    """Return the words such as "unsafe" of one side where the other says "safe"."""
     if not one.negatives:
-        return False
-    against = {n for n, p in one.negatives if p in other.terms and n not in other.terms}
-    return len(against) % 2 == 1
-
-
-def _negations(reading: Reading) -> tuple[str, ...]:
-    return ("not",) * reading.odd + tuple(negative for negative, _ in reading.negatives)
+        return ()
+    said = other.terms.difference(p for _, p in other.negatives)  # "pain-free" is "painless"
+    against = {n for n, p in one.negatives if p in said and n not in other.terms}
+    return tuple(sorted(against))
 
 
 def _absent(
@@ -164,54 +158,47 @@ def _says(reading: Reading, literal: str) -> bool:
 
 
 def _names(asked: Reading, cached: Reading) -> Iterator[Difference]:
-    mine = tuple(name for name in asked.names if not _named(name, cached))
-    theirs = tuple(name for name in cached.names if not _named(name, asked))
-    if mine or theirs:
-        yield Difference("name", mine, theirs)
-
-
-def _named(name: str, reading: Reading) -> bool:
-    words = reading.words
-    return (
-        name in words
-        or f"{name}s" in words
-        or name.removesuffix("s") in words
-        or any(_inflected(name, word) for word in words)
-    )
-
-
-def _inflected(one: str, other: str) -> bool:
-    """Tell whether two words are forms of one word, by a common front and usual endings."""
-    if one[:_FRONT] != other[:_FRONT]:
-        return False
-    front = _shared(one, other)
-    return one[front:] in ALIKE_ENDINGS and other[front:] in ALIKE_ENDINGS
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Count the items that two sequences have in common from their beginning on."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+    sides = relabelled(asked, cached)
+    mine, theirs = unnamed(asked, cached)
+    if sides or mine or theirs:
+        yield Difference("name", *(sides or (mine, theirs)))
 
 
 def _opposites(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
-    for term in sorted(mine & OPPOSITES.keys()):
-        against = OPPOSITES[term] & theirs
-        if against:
-            yield Difference("opposite", (term,), tuple(sorted(against)))
+    for term in sorted(mine) if theirs else ():
+        against = opposites(term)
+        if not against.isdisjoint(theirs):
+            yield Difference("opposite", (term,), tuple(sorted(against & theirs)))
 
 
 def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if (asked.terms | cached.terms) & UNSIDED:
         return
-    sides = (
-        turned(asked, cached)
-        or reversed_operands(asked.operands, cached.operands)
-        or swapped(asked.line, cached.line)
-    )
+    sides = turned(asked, cached) or reversed_operands(asked.operands, cached.operands)
+    if not sides and len(asked.line) == len(cached.line):
+        names = set(map(canonical, asked.names + cached.names))
+        sides = swapped(asked.line, cached.line, names)
     if sides:
         yield Difference("direction", *sides)
+
+
+def _symbols(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    mine, theirs = asked.symbols, cached.symbols
+    if mine == theirs:
+        return
+    if (mine and theirs) or not all(map(str.isascii, mine + theirs)):  # "=" alone: "equals"
+        yield Difference("symbol", mine, theirs)
+
+
+def _scripts(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    mine, theirs = asked.foreign, cached.foreign
+    if set(mine) != set(theirs) and "".join(mine) != "".join(theirs):  # spaces may not count
+        yield Difference(
+            "script",
+            tuple(word for word in mine if word not in theirs),
+            tuple(word for word in theirs if word not in mine),
+        )
 
 
 def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -219,8 +206,8 @@ def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
     shortest = min(len(mine), len(theirs))
     if shortest < FRAME:
         return
-    front = _shared(mine, theirs)
-    back = min(_shared(mine[::-1], theirs[::-1]), shortest - front)
+    front = shared(mine, theirs)
+    back = min(shared(mine[::-1], theirs[::-1]), shortest - front)
     if front + back < FRAME:
         return
     only_mine, only_theirs = (
@@ -239,7 +226,7 @@ def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
     for term in sorted(mine & ALTERNATIVES.keys()):
         for other in sorted(theirs & ALTERNATIVES.keys()):
-            if ALTERNATIVES[term] & ALTERNATIVES[other] and not _inflected(term, other):
+            if ALTERNATIVES[term] & ALTERNATIVES[other] and not inflected(term, other):
                 yield Difference("content", (term,), (other,))
                 return
 
@@ -253,5 +240,6 @@ def _identifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
 
 
 _KINDS = (
-    _figures, _units, _negation, _quotes, _identifiers, _names, _opposites, _direction, _frame,
+    _figures, _units, _negation, _quotes, _identifiers, _names, _opposites, _direction, _symbols,
+    _scripts, _frame,
 )  # fmt: skip

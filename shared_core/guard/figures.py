@@ -45,8 +45,16 @@ SMALL = {word: number for words in (_ONES, _ORDINALS) for number, word in enumer
     for number, word in enumerate(tens, 2)
 }
 SMALL |= {"dozen": 12, "twice": 2, "thrice": 3, "ii": 2, "iii": 3, "vii": 7, "viii": 8}
-SOFT = frozenset({"one", "first", "second", "zero"})
-"""Number words that are often something else: "which one", "first of all", "a second"."""
+QUANTITIES = {
+    "half": "0.5", "halves": "0.5", "quarter": "0.25", "quarters": "0.25", "single": "1",
+    "double": "2", "doubled": "2", "triple": "3", "tripled": "3", "quadruple": "4",
+}  # fmt: skip
+"""Words of a value that do not count: they join no other number word."""
+
+SOFT = frozenset({"one", "first", "second", "zero"}) | QUANTITIES.keys() - {"half"}
+"""Number words that are often something else: "which one", "first of all", "double check"."""
+
+_SPELT = SMALL.keys() | QUANTITIES.keys()
 
 LARGE = {
     "hundred": 100, "thousand": 1000, "k": 1000, "lakh": 10**5, "lac": 10**5, "million": 10**6,
@@ -73,6 +81,8 @@ DAYS = _firsts(
     "monday mondays mon|tuesday tuesdays tue tues|wednesday wednesdays|thursday thursdays thu"
     "|friday fridays fri|saturday saturdays|sunday sundays"
 )
+CLOCK = {"noon": "12:00", "midday": "12:00", "midnight": "0:00"}
+DECADES = {tens[:-1] + "ies": f"19{number}0s" for number, tens in enumerate(_TENS, 2)}
 SEASONS = frozenset({"winter", "summer", "autumn"})
 _MONTH_CUES = frozenset(
     listed("in of since until till by this next last every during from early late mid")
@@ -87,7 +97,7 @@ _VERSION_CUES = frozenset(
 
 UNITS = _firsts("""
     kg kgs kilo kilos kilogram kilograms | g gram grams | mg milligram milligrams | mcg
-    microgram micrograms | lb lbs | pound pounds quid | oz ounce ounces | tonne tonnes ton
+    μg microgram micrograms | lb lbs | pound pounds quid | oz ounce ounces | tonne tonnes ton
     tons | stone stones | km kms kilometer kilometers kilometre kilometres | m meter meters
     metre metres | cm centimeter centimeters centimetre centimetres | mm millimeter
     millimeters millimetre millimetres | mile miles mi | yard yards yd | foot feet ft | inch
@@ -98,7 +108,8 @@ UNITS = _firsts("""
     gbp £ sterling | jpy ¥ yen | cny yuan rmb | inr ₹ rupee rupees rs | cad | aud | chf
     franc francs | btc bitcoin bitcoins | eth | peso pesos | cent cents | byte bytes | kb
     kilobyte kilobytes | mb megabyte megabytes | gb gigabyte gigabytes | tb terabyte
-    terabytes | bit bits | mbps | gbps | hz hertz | mhz | ghz | watt watts w | kw | kwh |
+    terabytes | bit bits | kbit kilobit kilobits | mbit megabit megabits | gbit gigabit
+    gigabits | tbit | mbps | gbps | hz hertz | mhz | ghz | watt watts w | kw | kwh |
     volt volts | amp amps | calorie calories kcal | joule joules | acre acres | hectare
     hectares | ms millisecond milliseconds | s sec secs second seconds | minute minutes min
     mins | hour hours hr hrs h | day days | week weeks wk wks | month months | year years yr
@@ -151,7 +162,7 @@ class FigureScan:
     def step(self, place: int) -> int:
         """Read what stands at a place; return the next place to read."""
         kind = self.stream[place].kind
-        if kind == "number" or (kind == "word" and self.folded[place] in SMALL):
+        if kind == "number" or (kind == "word" and self.folded[place] in _SPELT):
             return self._number(place)
         if kind in ("iso", "date"):
             self._take(place, *_dated(self.stream[place]))
@@ -176,6 +187,10 @@ class FigureScan:
             and (word not in ("may", "march") or self._is_month(place))
         ):
             self._take(place, Figure(f"month {MONTHS[word]}", "date"))
+        elif word in CLOCK:
+            self._take(place, Figure(CLOCK[word], "number"))
+        elif word in DECADES:
+            self._take(place, Figure(DECADES[word], "date"))
         elif word in DAYS or word in SEASONS:
             self._take(place, Figure(DAYS.get(word, word), "date"))
         elif word in UNITS and token.kind == "sign":
@@ -240,6 +255,8 @@ def _figure(value: str, unit: str, tail: str, before: str) -> Figure:
 
 def _spelt(folded: Sequence[str], place: int) -> tuple[str, bool, int]:
     """Read number words: value, whether it is an ordinal, the place after them."""
+    if folded[place] in QUANTITIES:
+        return QUANTITIES[folded[place]], False, place + 1
     value, after = SMALL[folded[place]], folded[place + 1 : place + 2]
     ones = SMALL.get(after[0], 0) if after and folded[place] in _TENS else 0
     if 0 < ones < 10:  # noqa: PLR2004 - twenty one

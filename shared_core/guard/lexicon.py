@@ -26,33 +26,48 @@ STOP = frozenset(
 )
 """Words that carry no content of their own: grammar, politeness, and filler."""
 
-NEGATIVE = {
+_NEGATIVE = {
     word: positive
     for pair in listed("""
-    unsafe/safe unavailable/available unhealthy/healthy unlikely/likely unknown/known
-    unhappy/happy unfair/fair unusual/usual unnecessary/necessary unpaid/paid unused/used
-    unsuccessful/successful unsuccessfully/successfully unauthorized/authorized
-    unauthorised/authorised unrecognized/recognized unrecognised/recognised unlimited/limited
-    unsupported/supported unverified/verified unreliable/reliable unsecured/secured
-    unencrypted/encrypted unsigned/signed untrusted/trusted unstable/stable
-    uncomfortable/comfortable illegal/legal illegally/legally impossible/possible
-    incorrect/correct incorrectly/correctly invalid/valid incomplete/complete inactive/active
+    illegal/legal illegally/legally impossible/possible incorrect/correct
+    incorrectly/correctly invalid/valid incomplete/complete inactive/active
     inaccurate/accurate insecure/secure inappropriate/appropriate ineligible/eligible
     insufficient/sufficient irregular/regular irresponsible/responsible abnormal/normal
-    nonfatal/fatal nonprofit/profit dislike/like disagree/agree dissatisfied/satisfied
-    dishonest/honest immoral/moral immature/mature impatient/patient imperfect/perfect
-    improper/proper inconsistent/consistent uncountable/countable nonrefundable/refundable
-    unreadable/readable unethical/ethical
+    dislike/like disagree/agree dissatisfied/satisfied dishonest/honest immoral/moral
+    immature/mature impatient/patient imperfect/perfect improper/proper
+    inconsistent/consistent lack/have lacks/have lacked/have lacking/have
     """)
     for word, positive in [pair.split("/")]
 }
-"""Words that say "not" and another word in one."""
+
+_UNKNOWING = frozenset({"unsure", "unaware"})
+"""Words of somebody who says that they ask, not what."""
+
+_STUB = 3
+"""Letters that are left of a word without its prefix at least: "unit" is no "it"."""
+
+
+def positive(word: str) -> str | None:
+    """Return the word that a folded one says "not" to: "safe" of "unsafe", "sugar" of "sugarless".
+
+    What is left may be no word ("der" of "under"); that does no harm, as nobody else says it.
+    """
+    if word in _UNKNOWING:
+        return None
+    for prefix in ("un", "non"):
+        if word.startswith(prefix) and len(word) >= len(prefix) + _STUB:
+            return word.removeprefix(prefix)
+    if word.endswith("less") and len(word) >= len("less") + _STUB:
+        return word.removesuffix("less")
+    return _NEGATIVE.get(word)
+
 
 NEGATIONS = frozenset(
     listed("""
     not never none unable without cannot nobody nothing neither nor nowhere no non dont doesnt
     didnt isnt arent wasnt werent wont wouldnt shouldnt couldnt cant havent hasnt hadnt aint
-    mustnt neednt
+    mustnt neednt except excepting exclude excludes excluded excluding refrain refrains
+    refraining abstain
     """)
 )
 

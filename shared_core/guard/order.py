@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 
+from shared_core.guard.alternatives import ALTERNATIVES
+from shared_core.guard.figures import UNIT_NAMES
 from shared_core.guard.lexicon import listed
 from shared_core.guard.reading import SYMMETRIC, Operands, Reading
 from shared_core.guard.thesaurus import canonical
@@ -53,10 +56,11 @@ def _reversed(one: Operands, other: Operands) -> bool:
     )
 
 
-def swapped(mine: Sequence[str], theirs: Sequence[str]) -> Sides | None:
+def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) -> Sides | None:
     """Return the operands if two have changed places: "do cats eat dogs", "do dogs eat cats".
 
-    All other words must be the same, and those between must not be "and", "or" and the like.
+    All other words must be the same, and those between must not be "and", "or" and the like. If
+    none is between, both must be names or of one class: "train Rome Oslo", "French-English".
     """
     if len(mine) != len(theirs) or mine == theirs:
         return None
@@ -66,14 +70,32 @@ def swapped(mine: Sequence[str], theirs: Sequence[str]) -> Sides | None:
     start, end = moved[0], moved[-1] + 1
     mine, theirs = mine[start:end], theirs[start:end]
     for size in range(1, min(4, len(mine))):
-        for other in range(1, min(4, len(mine) - size)):
+        for other in range(1, min(4, len(mine) - size + 1)):
             between = mine[size : len(mine) - other]
             if (
                 mine[:size] == theirs[-size:]
                 and mine[-other:] == theirs[:other]
                 and between == theirs[other : len(theirs) - size]
-                and not set(between) <= SYMMETRIC
+                and _is_ordered(mine[:size], between, mine[-other:], names)
             ):
                 one, two = " ".join(mine[:size]), " ".join(mine[-other:])
                 return (one, two), (two, one)
     return None
+
+
+def _is_ordered(
+    one: Sequence[str], between: Sequence[str], other: Sequence[str], names: Collection[str]
+) -> bool:
+    if between:
+        return not set(between) <= SYMMETRIC
+    if all(word in names or word in UNIT_NAMES for word in (*one, *other)):
+        return True
+    nowhere: frozenset[int] = frozenset()
+    return bool(ALTERNATIVES.get(one[-1], nowhere) & ALTERNATIVES.get(other[0], nowhere))
+
+
+def enumerated(line: Sequence[str]) -> bool:
+    """Tell whether the numbers are joined by words of no direction: 3 and 5; 1, 2 or 3."""
+    at = [place for place, term in enumerate(line) if term.startswith("#")]
+    joints = [set(line[one + 1 : other]) for one, other in pairwise(at)]
+    return all(joint <= SYMMETRIC for joint in joints) and any(joint - {","} for joint in joints)

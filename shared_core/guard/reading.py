@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
+from itertools import pairwise
 
 from shared_core.guard.figures import SOFT, UNIT_NAMES, Figure, read_figures
-from shared_core.guard.lexicon import NEGATIONS, NEGATIVE, PARTICLES, STOP
+from shared_core.guard.lexicon import NEGATIONS, PARTICLES, STOP, positive
 from shared_core.guard.thesaurus import UNKNOWING, canonical
 from shared_core.guard.tokens import Token, clean, fold, quoted, tokens
 
@@ -21,8 +22,8 @@ MOST_OPERANDS = 40
 
 CONNECTORS = {
     "to": "to", "into": "to", "→": "to", "->": "to", "=>": "to", "than": "than", ">": "than",
-    "<": "than", "before": "before", "after": "before", "over": "over", "instead": "instead",
-    "from": "from", "in": "in",
+    "<": "than", "<=": "than", ">=": "than", "before": "before", "after": "before",
+    "over": "over", "instead": "instead", "from": "from", "in": "in",
 }  # fmt: skip
 """Words between two operands whose order counts -> the relation they make."""
 
@@ -31,9 +32,19 @@ _MIXED = re.compile(r"[^\W\d_]*?[a-zà-ÿ]+[A-ZÀ-Þ][^\W_]+$|[a-z][A-Z]{2,}$")
 
 _SIGNS = {"+": "plus", "-": "minus", "*": "time", "/": "divid"}
 
+_COMPARING = frozenset({"<", ">", "=", "<=", ">=", "==", "!="})
+
+_LAST_LATIN = "\u024f"
+
+_LONGEST_WORD = 40
+"""Letters from which on a word is a key or a code: no model tells two such apart."""
+
 SYMMETRIC = frozenset(
-    {"and", "or", "vs", "versus", "v", "&", "+", "*", "plus", "times", "nor", ","}
+    {"and", "or", "vs", "versus", "v", "&", "+", "*", "plus", "times", "time", "nor", ","}
 )
+
+_AFTER_A_NO = frozenset({",", "thank", "i", "it", "that", "this", "we", "you"})
+"""Terms before which "no" answers something said before, and belongs to no noun."""
 
 Operands = tuple[str, frozenset[str], frozenset[str]]
 
@@ -44,8 +55,10 @@ class Reading:
 
     ``sequence`` is every word, number and sign in order, folded; two readings of one sequence do
     not differ. ``line`` is the same in canonical terms. ``odd`` tells whether the negations are odd
-    in number; ``negatives`` are words such as "unsafe", with their positive. ``rest`` digests what
-    lies beyond LIMIT; ``squashed`` is the sequence without spaces.
+    in number; ``negatives`` are words such as "unsafe", with their positive. ``symbols`` are signs
+    of comparison, emoji and the like, in order; ``foreign`` the words of other scripts than Latin.
+    ``rest`` digests what lies beyond LIMIT; ``squashed`` is the sequence without spaces;
+    ``labels`` are words with the single letter after them, as in "vitamin c".
     """
 
     sequence: tuple[str, ...]
@@ -62,8 +75,15 @@ class Reading:
     operands: tuple[Operands, ...]
     origins: frozenset[str]
     targets: frozenset[str]
+    symbols: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     rest: bytes = b""
     squashed: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def labelled(self, word: str) -> tuple[str, ...]:
+        """Return the single letters that follow a word, in order."""
+        return tuple(letter for before, letter in self.labels if before == word)
 
 
 @dataclass(slots=True)
@@ -77,6 +97,8 @@ class _Words:
     identifiers: list[str] = field(default_factory=list)
     negatives: list[tuple[str, str]] = field(default_factory=list)
     negated: list[int] = field(default_factory=list)
+    symbols: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
     upper: int = 0
     lower: int = 0
 
@@ -110,8 +132,11 @@ def _read(text: str) -> Reading:
         operands=tuple(operands[:MOST_OPERANDS]),
         origins=frozenset(origins),
         targets=frozenset(targets),
+        symbols=tuple(words.symbols),
+        foreign=tuple(words.foreign),
         rest=rest,
         squashed="".join(words.sequence),
+        labels=tuple(filter(_is_label, pairwise(words.terms))),
     )
 
 
@@ -141,14 +166,18 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
         elif token.kind in ("url", "email", "path", "dotted"):
             identifier = whole.rstrip(".,;:!?)]}/").removeprefix("https://").removeprefix("http://")
             words.identifiers.append(identifier.removeprefix("www."))
+            words.terms.append(words.identifiers[-1])
         elif token.kind in ("number", "word") and token.tail:
             words.identifiers.append(whole)
             words.words.add(whole)
+            words.terms.append(whole)
         elif token.kind == "acronym":
             _read_word(words, token.text.replace(".", ""), initial)
         elif token.kind == "word":
             _read_word(words, token.text, initial)
-        elif token.kind == "sign":
+        elif token.kind in ("sign", "symbol"):
+            if token.kind == "symbol" or whole in _COMPARING:
+                words.symbols.append(whole)
             words.terms.append(_SIGNS.get(whole, whole))
         initial = False
     return words
@@ -161,28 +190,41 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         words.negated.append(len(words.terms) + 1)
     if "'" in word:
         word = next(filter(None, word.split("'")), word)
-    if word in NEGATIVE:
-        words.negatives.append((canonical(word), canonical(NEGATIVE[word])))
-    elif word in NEGATIONS:
+    if word in NEGATIONS:
         words.negated.append(len(words.terms))
+    elif denied := positive(word):
+        words.negatives.append((canonical(word), canonical(denied)))
+    elif word == "free" and words.terms and words.terms[-1] not in STOP:
+        words.negatives.append((word, words.terms[-1]))  # "sugar-free" says no to sugar
+    if not word.isascii() and max(word) > _LAST_LATIN:
+        words.foreign.append(word)
     words.words.add(word)
     words.terms.append(_with_particle(words, word) or canonical(word))
     if not text[0].isupper():
         words.lower += not initial
     elif not initial:
         words.upper += 1
-    if _MIXED.match(text) and word not in STOP:
+    if len(word) >= _LONGEST_WORD or (_MIXED.match(text) and word not in STOP):
         words.identifiers.append(word)
     elif text[0].isupper() and not initial and (word not in STOP or word == "us"):
         words.names.append(word)
 
 
+def _is_label(pair: tuple[str, str]) -> bool:
+    word, letter = pair
+    if letter in ("i", "u"):
+        return False  # "the account i have"
+    return len(letter) == 1 < len(word) and letter.isalpha()
+
+
 def _is_idle(terms: Sequence[str], place: int) -> bool:
     """Tell whether a negation is idle: "or not", "No, …", "I do not know why"."""
-    before = terms[max(0, place - 4) : place]
-    if before[-1:] == ["or"] or before[-2:] == ["or", "why"] or not before:
-        return terms[place : place + 1] != ["never"]
-    first = "i" in before or len(before) == 1
+    before, here = terms[max(0, place - 4) : place], terms[place : place + 2]
+    if before[-1:] == ["or"] or before[-2:] == ["or", "why"]:
+        return here[:1] != ["never"]
+    if not before and here[:1] == ["no"]:
+        return not here[1:] or here[1] in _AFTER_A_NO
+    first = "i" in before or len(before) <= 1
     return first and not UNKNOWING.isdisjoint(terms[place : place + 3])
 
 

@@ -1,4 +1,4 @@
-"""Everyday English words of one meaning and of opposite meaning.
+"""Everyday English words of one meaning.
 
 ``stem`` brings the inflections of a word together, ``canonical`` its synonyms too. A domain's own
 words are no business of this file.
@@ -22,7 +22,8 @@ _IRREGULAR = dict(
     began/begin begun/begin stuck/stick held/hold met/meet led/lead lent/lend slept/sleep
     ate/eat eaten/eat drank/drink drunk/drink drove/drive driven/drive flew/fly flown/fly
     rose/rise risen/rise fell/fall fallen/fall knew/know known/know saw/see seen/see
-    showed/show shown/show lives/live lying/lie dying/die died/die dies/die tied/tie ties/tie
+    showed/show shown/show has/have had/have having/have froze/freeze frozen/freeze an/a
+    lives/live lying/lie dying/die died/die dies/die tied/tie ties/tie
     """)
 )
 
@@ -154,6 +155,7 @@ stop quit
 replace substitute
 prepare ready
 often frequently
+until till til
 usually normally typically
 maybe perhaps
 almost nearly
@@ -163,47 +165,6 @@ woman lady
 man guy gentleman
 mother mom mum
 father dad
-"""
-
-_OPPOSITES = """
-before/after buy/sell enable/disable increase/decrease open/close import/export upload/download
-encrypt/decrypt encode/decode maximum/minimum maximize/minimize maximise/minimise sender/receiver
-sender/recipient credit/debit creditor/debtor deposit/withdraw deposit/withdrawal login/logout
-add/remove insert/remove first/last install/uninstall begin/end begin/stop start/stop
-above/below over/under more/less most/least more/fewer best/worst better/worse up/down
-male/female boy/girl man/woman mother/father husband/wife son/daughter brother/sister his/her
-he/she him/her uncle/aunt king/queen left/right high/low higher/lower highest/lowest long/short
-longer/shorter longest/shortest tall/short taller/shorter tallest/shortest old/young older/younger
-oldest/youngest old/new oldest/newest big/small bigger/smaller biggest/smallest larger/smaller
-largest/smallest wide/narrow deep/shallow thick/thin heavy/light heavier/lighter cheap/expensive
-cheapest/expensive cheaper/expensive early/late earlier/later earliest/latest fast/slow
-faster/slower fastest/slowest good/bad positive/negative gain/lose win/lose profit/loss
-weight_gain/weight_loss send/receive transfer/receive lend/borrow lock/unlock block/unblock
-hot/cold hotter/colder warm/cool heat/cool day/night morning/evening true/false same/different
-similar/different advantage/disadvantage benefit/disadvantage pro/con pros/cons accept/decline
-accept/reject approve/reject approve/deny allow/block allow/forbid allow/deny grant/revoke
-upgrade/downgrade hire/fire love/hate inside/outside internal/external indoor/outdoor
-arrival/departure arrive/depart arriving/departing push/pull read/write input/output
-compress/decompress zip/unzip mount/unmount attach/detach connect/disconnect link/unlink
-subscribe/unsubscribe follow/unfollow mute/unmute hide/show show/hide expand/collapse
-ascending/descending horizontal/vertical row/column public/private local/remote online/offline
-client/server frontend/backend employer/employee landlord/tenant teacher/student parent/child
-plaintiff/defendant asset/liability supply/demand income/expense revenue/expense
-exclude/include including/excluding inbound/outbound incoming/outgoing forward/backward
-next/previous top/bottom front/back north/south east/west northern/southern eastern/western
-hypertension/hypotension hyperthyroidism/hypothyroidism hyperglycemia/hypoglycemia
-strengthen/weaken strong/weak stronger/weaker rise/fall ascend/descend freeze/melt solid/liquid
-empty/full </> fill/empty odd/even multiply/divide plus/minus add/subtract sum/difference
-singular/plural synonym/antonym dead/alive life/death friend/enemy
-remember/forget build/destroy attack/defend wet/dry rich/poor single/married
-simple/difficult happy/sad tighten/loosen wake/sleep zoom_in/zoom_out
-check_in/check_out opt_in/opt_out turn_up/turn_down scale_up/scale_down checkin/checkout
-entrance/exit enter/exit ingress/egress enqueue/dequeue acquire/release serialize/deserialize
-today/tomorrow today/yesterday yesterday/tomorrow tonight/tomorrow on/off
-breakfast/dinner lunch/dinner breakfast/lunch monthly/yearly daily/weekly weekly/monthly
-daily/monthly daily/yearly weekly/yearly annual/monthly undergraduate/graduate
-checking/savings domestic/international manual/automatic acute/chronic benign/malignant
-systolic/diastolic pre/post
 """
 
 
@@ -248,19 +209,6 @@ def canonical(word: str) -> str:
     form = stem(word)
     return _CANONICAL.get(form, form)
 
-
-def _opposites() -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
-    for pair in _OPPOSITES.split():
-        one, other = map(canonical, pair.split("/"))
-        if one != other:
-            found.setdefault(one, set()).add(other)
-            found.setdefault(other, set()).add(one)
-    return {word: frozenset(others) for word, others in found.items()}
-
-
-OPPOSITES = _opposites()
-"""Canonical word -> canonical words of the opposite meaning."""
 
 FAILURES = frozenset(
     canonical(word)

@@ -15,9 +15,17 @@ _SPAN = (
     r"|game|match|election|episode|release|version)s?"
 )
 
+_NOT_HOW_LONG = "".join(
+    rf"(?<!{unit}\s)"
+    for one in ["while", "time", "hour", "day", "week", "month", "year"]
+    for unit in (one, f"{one}s")
+)
+"""Not in "for some weeks now", which is as long on any day."""
+
 _RELATIVE = re.compile(
     rf"""\b(?:
-    today | tonight | tonite | tomorrow | yesterday | nowadays | now(?!\s+that) | currently | lately
+    today | tonight | tonite | tomorrow | yesterday | nowadays | currently | lately
+  | {_NOT_HOW_LONG} now(?!\s+that)
   | recent(?:ly)? | latest | newest | upcoming | so\s+far | up[\s-]to[\s-]date | these\s+days
   | at\s+(?:the\s+moment|present) | present[\s-]day | at\s+this\s+(?:time|point) | as\s+of
   | (?<!electric\s)(?<!alternating\s)(?<!direct\s)(?<!eddy\s)
@@ -31,6 +39,7 @@ _RELATIVE = re.compile(
 
 
 _CLAUSE = re.compile(r"[^.,;?!\n]+[.,;?!\n]*")
+_SENTENCE = re.compile(r"(?:[^.?!\n]|\.(?=\S))+[.?!\n]*")
 
 _PAST = re.compile(
     r"(?:now|currently|recent(?:ly)?|lately|yesterday|just\s+now|this\s+morning|.*\sago"
@@ -43,6 +52,8 @@ _ABOUT_ME = re.compile(
     |a|for|over|during|in|the|about)\W+)*(?:i|we|my|our|i'm|i've|i'd|we've|we're|im|ive)\b""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+_ME = re.compile(r"\b(?:i|me|my|mine|we|us|our|i'm|i've|i'd|im|ive)\b", re.IGNORECASE)
 
 _LEAST_WORDS = 5
 """Words that it takes to tell what happened: "my balance now" asks."""
@@ -66,7 +77,20 @@ def is_timeless(question: str) -> bool:
     text = clean(question[:LIMIT])
     if _RELATIVE.search(text) is None:
         return True
-    return all(map(_tells, _CLAUSE.findall(text)))
+    return all(map(_tells, _CLAUSE.findall(text))) or _tells_before_asking(text)
+
+
+def _tells_before_asking(text: str) -> bool:
+    """Say whether one tells of one's past and asks in other sentences, without a word of time."""
+    sentences = _SENTENCE.findall(text)
+    timed = [one for one in sentences if _RELATIVE.search(one)]
+    return len(timed) < len(sentences) and all(
+        _ME.search(one) is not None
+        and _ASKING.search(one) is None
+        and all(map(_PAST.fullmatch, _RELATIVE.findall(one)))
+        and len(one.split()) >= _LEAST_WORDS
+        for one in timed
+    )
 
 
 def _tells(clause: str) -> bool:

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 _PLAIN = str.maketrans(
     {
-        "‘": "'", "’": "'", "‛": "'", "′": "'", "`": "`",
+        "‘": "'", "’": "'", "‛": "'", "′": "'", "ʼ": "'", "ʻ": "'",
         "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "「": '"', "」": '"',
         "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": " - ", "−": "-",
-        "⇒": "→", "×": "*", "÷": "/", "\u00ad": None, "\u200b": None, "\ufeff": None,
+        "⇒": "→", "×": "*", "÷": "/", "⁄": "/", "≤": "<=", "≥": ">=", "≠": "!=",
+        "\u00ad": None, "\u200b": None, "\ufeff": None, "\ufe0f": None, "©": None, "®": None,
     }
 )  # fmt: skip
 
@@ -24,6 +25,15 @@ _ENDINGS = (
     "|md|pdf|docx?|xlsx?|pptx?|png|jpe?g|gif|svg|mp3|mp4|zip|gz|tar|exe|dll|ipynb|log|ini|cfg|conf"
     "|com|org|net|io|dev|edu|gov|ai|co|uk|de|fr|in|eu"
 )
+
+_MARKS = (
+    "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u064b-\u065f\u0670"
+    "\u06d6-\u06dc\u06df-\u06ed\u0900-\u0963\u0966-\u0dff\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ecd"
+    "\u0f18-\u0fbc\u102b-\u103e\u1056-\u109d\u17b4-\u17d3\u3099\u309a"
+)
+"""Vowel signs and accents that belong to the letter before them, though no letters themselves."""
+
+_LETTERS = rf"[^\W\d_]++(?:[{_MARKS}]++[^\W\d_]*+)*+"
 
 _TOKEN = re.compile(
     rf"""
@@ -39,9 +49,11 @@ _TOKEN = re.compile(
   | (?P<clock>(?<![\w.])\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\w:]))
   | (?P<number>(?:(?<=\s)-|(?<=^)-|(?<=\()-)?(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+)(?:\.\d+)?)
     (?P<tail>[A-Za-z][A-Za-z0-9_]*)?
-  | (?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?P<rest>(?<=[A-Za-z])[\d_][A-Za-z0-9_]*)?|_\w+)
-  | (?P<sign>(?<=\d\s)-(?=\s\d)|->|=>|→|[$€£¥₹%°+*/=<>&])
+  | (?P<word>{_LETTERS}(?:'{_LETTERS})*
+    (?P<rest>(?<=[A-Za-z])[\d_][A-Za-z0-9_]*|(?:(?<=\b[A-Za-z])|(?<=\b[Aa][Bb]))(?:\+\+?|-|\#)(?!\w))?|_\w+)
+  | (?P<sign>(?<=\d\s)-(?=\s\d)|(?<=\d)[-:](?=\d)|->|=>|→|\*\*|[<>=!]=|[$€£¥₹%°+*/=<>&^])
   | (?P<stop>[.?!:;\n,()"])
+  | (?P<symbol>[^\w\s\x00-\x7f])
     """,
     re.VERBOSE,
 )
@@ -50,6 +62,14 @@ _QUOTED = re.compile(
     r"""```(.+?)```|`([^`\n]+)`|"([^"\n]{1,300})"|(?<![\w'])'([^'\n]{1,300})'(?![\w'])""", re.DOTALL
 )
 _SPACES = re.compile(r"\s+")
+
+_ACCENTS = re.compile(
+    r"(?<![\u0400-\u052f])[\u0300-\u036f]|[\u0591-\u05bd\u05bf\u05c1-\u05c7\u064b-\u065f\u0670]"
+)
+"""Marks that writers leave out; those of kana, of Cyrillic and of India make another letter."""
+
+_BITS = {"Kb": "Kbit", "Mb": "Mbit", "Gb": "Gbit", "Tb": "Tbit"}
+"""The only words whose case tells what they mean: 10 MB are eight times 10 Mb."""
 
 
 class Token(NamedTuple):
@@ -76,7 +96,7 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     marked = unicodedata.normalize("NFKD", text.casefold())
-    return unicodedata.normalize("NFKC", "".join(c for c in marked if not unicodedata.combining(c)))
+    return unicodedata.normalize("NFKC", _ACCENTS.sub("", marked))
 
 
 def quoted(text: str) -> tuple[str, tuple[str, ...]]:
@@ -98,9 +118,13 @@ def tokens(text: str) -> Iterator[Token]:
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind in ("tail", "number"):
-            yield Token("number", match["number"].replace(",", ""), match["tail"] or "")
+            yield Token("number", match["number"].replace(",", ""), _bits(match["tail"] or ""))
         elif kind == "word":
             rest = match["rest"] or ""
-            yield Token("word", match["word"].removesuffix(rest), rest)
-        else:
+            yield Token("word", _bits(match["word"].removesuffix(rest)), rest)
+        elif kind != "symbol" or unicodedata.category(match[0])[0] == "S":  # else punctuation
             yield Token(kind, match[0], "")
+
+
+def _bits(word: str) -> str:
+    return _BITS.get(word, word)

@@ -81,11 +81,14 @@ class RecordStore(Protocol):
         decode is deleted and reported as None. Raises StoreError.
         """
 
-    def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
+    def nearest(
+        self, scope: str, space: str, vector: Vector, k: int, least: float = -1.0
+    ) -> list[Neighbour]:
         """Return the k live records of this scope and space nearest to ``vector``, nearest first.
 
-        Dead records never take the place of live ones. ``vector`` is float32 (d,), length 1. The
-        nearest record counts as used. Raises StoreError.
+        The nearest comes in any case; others below the similarity ``least`` may be left out. Dead
+        records never take the place of live ones. ``vector`` is float32 (d,), length 1. The nearest
+        record counts as used. Raises StoreError.
         """
 
     def put(self, record: Record) -> None:
@@ -257,7 +260,7 @@ def _open_redis(
         address,
         timeout=timeout,
         index=options["index"] or "flat",
-        precision=options["precision"] or "float32",
+        precision=options["precision"] or "float16",
         near_cache=options["near_cache"] or 0,
         codec=codec,
         clock=clock,

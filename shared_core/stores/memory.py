@@ -71,7 +71,9 @@ class MemoryStore:
             self._entries.move_to_end(key)
             return lent(entry.record)
 
-    def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
+    def nearest(
+        self, scope: str, space: str, vector: Vector, k: int, least: float = -1.0
+    ) -> list[Neighbour]:
         with self._lock:
             self._check_open()
             index = self._indexes.get((scope, space, len(vector)))
@@ -80,7 +82,7 @@ class MemoryStore:
             now = self._clock()
             wanted = k
             while True:
-                candidates = index.search(vector, wanted)
+                candidates = index.search(vector, wanted, least)
                 entries = [self._entries[key] for key, _ in candidates]
                 dead = [entry.record.key for entry in entries if not self._is_live(entry, now)]
                 if not dead:

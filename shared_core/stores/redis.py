@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tiered_cache")
 
 KEPT_LABELS = 10_000
-SPARE = 4
-"""Candidates asked beyond those wanted, in case some turn out dead."""
-
 LOOK_AGAIN_S = 60.0
 """How long a server without the search module is not asked for neighbours."""
 
@@ -70,7 +67,7 @@ class RedisStore:
         *,
         timeout: float = 0.25,
         index: IndexKind = "flat",
-        precision: Precision = "float32",
+        precision: Precision = "float16",
         near_cache: int = 0,
         codec: Codec | None = None,
         clock: Clock = time.time,
@@ -126,13 +123,15 @@ class RedisStore:
             return None
         return record
 
-    def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
+    def nearest(
+        self, scope: str, space: str, vector: Vector, k: int, least: float = -1.0
+    ) -> list[Neighbour]:
         """Return the nearest as the protocol says; none while the server has no search module."""
         if time.monotonic() < self._no_search_until:
             return []
         tag, place = self._names.tag_of(scope), Space(space, len(vector), self._precision)
         data = vector_bytes(vector, self._precision)
-        wanted = k + SPARE
+        wanted = k
         while True:
             try:
                 reply, stands = self._search(tag, place, scope, data, wanted)
@@ -140,17 +139,18 @@ class RedisStore:
                 self._rest_searches(error)
                 return []
             candidates = list(rows(reply))
-            found, dead = self._sort_out(tag, scope, space, k, candidates, stands)
+            found, dead = self._sort_out(tag, (scope, space), k, least, candidates, stands)
             if dead:
                 self._removal.bury(tag, dead)
             if len(found) >= k or len(candidates) < wanted:
+                return found
+            if found and 1.0 - candidates[-1].distance < least:
                 return found
             wanted *= 4  # the dead took places: look further
 
     def _search(self, tag: str, place: Space, scope: str, data: bytes, wanted: int) -> list[Any]:
         """Search, and once more if somebody dropped the index."""
-        now = self._clock()
-        command = self._index.search(tag, place, scope_text(scope), data, wanted, now)
+        command = self._index.search(tag, place, scope_text(scope), data, wanted)
         self._index.ensure(tag, place)
         try:
             return self._epochs.read_with(tag, command)
@@ -162,9 +162,9 @@ class RedisStore:
     def _sort_out(
         self,
         tag: str,
-        scope: str,
-        space: str,
+        place: tuple[str, str],
         k: int,
+        least: float,
         candidates: Sequence[Found],
         stands: bytes | None,
     ) -> tuple[list[Neighbour], list[Death]]:
@@ -173,7 +173,7 @@ class RedisStore:
         dead: list[Death] = []
         now = self._clock()
         for one in candidates:
-            if len(found) == k:
+            if len(found) == k or (found and 1.0 - one.distance < least):
                 break
             if BODY not in one.fields:
                 continue  # expired a moment ago
@@ -183,7 +183,7 @@ class RedisStore:
             elif not self._epochs.hold(tag, record, one.fields.get(STAMPS), stands):
                 dead.append((one.name, STAMPS, one.fields.get(STAMPS, b"")))
             elif (
-                (record.scope, record.space) == (scope, space)
+                (record.scope, record.space) == place
                 and (record.expires is None or record.expires > now)
                 and one.distance < FARTHEST
             ):
@@ -198,7 +198,8 @@ class RedisStore:
             self._warned = True
             logger.warning(
                 "%s cannot search vectors, only exact hits are served: it needs Redis 8, Redis "
-                "Stack, or the search module, and the right to use it (%s)",
+                "Stack, or the search module (2.10 for precision='float16'), and the right to use "
+                "it (%s)",
                 self._connection.place,
                 error,
             )

@@ -41,7 +41,7 @@ class RedisFailure(StoreError):
 
 
 class SearchMissing(StoreError):
-    """The server has no search module."""
+    """The server has no search module, or one that cannot do this."""
 
 
 class WrongType(StoreError):
@@ -111,7 +111,8 @@ def _by_words(words: str, said: str) -> StoreError:
         return RedisFailure(words, down=True)
     if said.startswith(REFUSED):
         return RedisFailure(words, down=False)
-    if "unknown command" in lower and "ft." in lower:
+    unknown = "unknown command" in lower and "ft." in lower
+    if unknown or "bad arguments for vector similarity" in lower:  # none, or an older one
         return SearchMissing(words)
     if "no such index" in lower or "unknown index name" in lower:
         return IndexMissing(words)

@@ -1,7 +1,7 @@
 """A record as the fields of a hash.
 
 b  the encoded record                     i  what selectors ask, as JSON
-e  the epochs it was stored under         x  the end of its life        only with a vector
+e  the epochs it was stored under
 f… or h…  the vector, float32 or float16  s…  the scope, for the index  only with a vector
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_core.codec import Codec, UndecodableError
 from shared_core.record import Answer, Record
-from shared_core.stores.redis_index import EXPIRES, FOR_EVER, Precision, Space
+from shared_core.stores.redis_index import Precision, Space
 from shared_core.stores.redis_names import encoded, key_of
 
 if TYPE_CHECKING:
@@ -43,11 +43,9 @@ def indexed_fields(record: Record, vector: Vector, space: Space) -> list[Any]:
 
     if not (np.isfinite(vector).all() and vector.any()):
         return []
-    expires = FOR_EVER if record.expires is None else record.expires
     return [
         *(space.vector_field, vector_bytes(vector, space.precision)),
         *(space.scope_field, scope_text(record.scope)),
-        *(EXPIRES, repr(expires)),
     ]
 
 

@@ -91,11 +91,13 @@ class SqliteStore:
         self._upkeep.touch(row[0])
         return record
 
-    def nearest(self, scope: str, space: str, vector: Vector, k: int) -> list[Neighbour]:
+    def nearest(
+        self, scope: str, space: str, vector: Vector, k: int, least: float = -1.0
+    ) -> list[Neighbour]:
         wanted = k
         while True:
             indexes = self._indexes or self._make_indexes()
-            candidates = indexes.search(scope, space, vector, wanted)
+            candidates = indexes.search(scope, space, vector, wanted, least)
             found, dead = self._read_back(candidates, scope, k)
             if indexes is not self._indexes:
                 continue  # another file was put in the place of this one

@@ -53,15 +53,20 @@ class ScopeIndexes:
         self._lock = threading.Lock()
         self._shelf = Shelf[Place, _ScopeIndex](capacity, lambda index: index.vectors.nbytes)
 
-    def search(self, scope: str, space: str, vector: Vector, k: int) -> list[tuple[int, float]]:
-        """Return the k nearest row ids with their cosines, nearest first, as of now or later."""
+    def search(
+        self, scope: str, space: str, vector: Vector, k: int, least: float
+    ) -> list[tuple[int, float]]:
+        """Return the k nearest row ids with their cosines, nearest first, as of now or later.
+
+        Of all but the nearest, those from the cosine ``least`` on.
+        """
         place = (scope, space, len(vector))
         with self._lock:
             index = self._shelf.take(place, lambda: _ScopeIndex(len(vector)))
         # Held while the file is read: else every waiting thread would load a cold scope for itself.
         with index.lock:
             self._catch_up(index, place)
-            found = index.vectors.search(vector, k)
+            found = index.vectors.search(vector, k, least)
         with self._lock:
             self._shelf.weigh(place)
         return found

@@ -90,8 +90,11 @@ class VectorIndex(Generic[Id]):
         if len(self._ids) * 4 < len(self._rows) and len(self._rows) > SMALLEST:
             self._resize(len(self._rows) // 2)
 
-    def search(self, vector: Vector, k: int) -> list[tuple[Id, float]]:
-        """Return the k nearest ids with their cosines, nearest first."""
+    def search(self, vector: Vector, k: int, least: float = -1.0) -> list[tuple[Id, float]]:
+        """Return the k nearest ids with their cosines, nearest first.
+
+        The nearest comes in any case, others only from the cosine ``least`` on.
+        """
         size = len(self._ids)
         if size == 0 or k < 1:
             return []
@@ -102,7 +105,8 @@ class VectorIndex(Generic[Id]):
             nearest = np.arange(size)
         nearest = nearest[np.argsort(-similarities[nearest], kind="stable")]
         # Rounding makes equal vectors 1.0000001.
-        return [(self._ids[i], min(1.0, max(-1.0, float(similarities[i])))) for i in nearest]
+        found = [(self._ids[i], min(1.0, max(-1.0, float(similarities[i])))) for i in nearest]
+        return found[:1] + [one for one in found[1:] if one[1] >= least]
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._rows):

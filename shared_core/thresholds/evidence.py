@@ -16,7 +16,9 @@ from shared_core.guard.reading import Reading, read
 from shared_core.guard.thesaurus import canonical
 from shared_core.thresholds.policy import Candidate
 
-FORBIDDEN = frozenset({"number", "date", "version", "negation", "direction", "quote", "unread"})
+FORBIDDEN = frozenset(
+    {"number", "date", "version", "negation", "direction", "quote", "symbol", "script", "unread"}
+)
 """Kinds of difference that no evidence outweighs."""
 
 FIGURES = frozenset({"number", "date"})

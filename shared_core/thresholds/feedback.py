@@ -63,6 +63,11 @@ class Feedback:
                 f"Feedback(window) must be a whole number of at least 1 label, not {self.window!r}"
             )
 
+    @property
+    def floor(self) -> float:
+        """Return the lowest that the threshold may be."""
+        return self.minimum
+
     def suited_to(self, embedder: str) -> Feedback:
         """Return itself: its user chose the numbers for the embedder."""
         return self

@@ -107,6 +107,10 @@ class Policy(Protocol):
     def explores(self) -> bool:
         """Whether it has the model asked to label candidates, and wants answers grouped."""
 
+    @property
+    def floor(self) -> float:
+        """Similarity below which it serves no candidate: differences are not looked for there."""
+
     def suited_to(self, embedder: str) -> Policy:
         """Return the policy for the cosines of an embedder of this name."""
 

@@ -28,6 +28,11 @@ class Static:
     def __post_init__(self) -> None:
         check_unit("Static(similarity)", self.similarity)
 
+    @property
+    def floor(self) -> float:
+        """Return the threshold: what is below it is not served."""
+        return self.similarity
+
     def suited_to(self, embedder: str) -> Static:
         """Return itself: its user chose the numbers for the embedder."""
         return self

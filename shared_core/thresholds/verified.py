@@ -30,6 +30,11 @@ BELIEF = 0.5
 ALERT = 0.25
 """Share of hits that is checked more when a change of the world is all but believed."""
 
+AUDITED_OF_WRONG = 0.5
+MOST_AUDITED = 0.05
+"""Half as many hits are asked for real as are expected to be wrong, up to a share of all: where
+more goes wrong, more labels are needed to know how much, and each saves more."""
+
 CONFIDENCE: Mapping[Per, float] = {"hit": 0.7, "request": 0.65}
 """Of the test that lets a pool be served. Requests that pass while nothing is served yet count for
 the promise per request, so that it is kept with less."""
@@ -70,6 +75,7 @@ class Verified:
     k = 10
     learns = True
     explores = True
+    floor = FLOOR
 
     def __post_init__(self) -> None:
         _check("max_error", self.max_error, 0, 1, "above 0 and below 1")
@@ -123,7 +129,7 @@ class Verified:
         if score >= model.threshold and group not in state.groups.debts:
             reason = "audit"
             alert = ALERT * state.watch.suspicion**2
-            chance = min(1.0, self.audit + alert + state.groups.urgency(group))
+            chance = min(1.0, self._audited(model) + alert + state.groups.urgency(group))
         evidence = (FORMAT, score, round(chance, 4), group, *best.values)
         if rng.random() < chance:
             return Explore(best.index, evidence, reason)
@@ -195,6 +201,11 @@ class Verified:
                 "error_per_request_95": [round(low * share, 5), round(high * share, 5)],
             }
         return told
+
+    def _audited(self, model: Model) -> float:
+        """Return the share of hits to ask for real: more where more are expected to be wrong."""
+        error = 0.0 if model.serving is None else model.serving.error
+        return max(self.audit, min(MOST_AUDITED, AUDITED_OF_WRONG * error))
 
     @property
     def _promise(self) -> Promise:
