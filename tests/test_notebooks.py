@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("jupytext")
 pytest.importorskip("nbclient")
+
+import nbformat
 
 from notebooks.execute import SOURCES, read, run
 from notebooks.questions import (
@@ -31,7 +32,8 @@ MOST_BYTES = 200_000
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(zmq|tornado|jupyter).*")
 
 FACTS = {
-    "01_quickstart_langchain": "dict(by_tier=stats.hits_by_tier, again=taken_back.response_metadata['tiered_cache']['hit'], "
+    "01_quickstart_langchain": "dict(by_tier=stats.hits_by_tier, "
+    "again=taken_back.response_metadata['tiered_cache']['hit'], "
     "varied=varied.response_metadata['tiered_cache']['hit'])",
     "02_threshold_tuning": "dict(threshold=guarded.threshold, error=guarded.point.error, "
     "upper=guarded.point.interval[1], refused=refused.threshold, "
