@@ -207,8 +207,11 @@ plt.show()
 for name, rows in vectors.items():
     tried = [(serve_nearest(rows, step / 1000), step / 1000) for step in range(500, 1000, 5)]
     kept = [(hits, at) for hits, at in tried if hits[0] and hits[1] <= 0.05 * sum(hits)]
-    (right, wrong), at = max(kept, default=((0, 0), "any threshold"))
-    print(f"{name:34s} {right:3d} right and {wrong:2d} wrong of {len(requests)}, at {at}")
+    if kept:
+        (right, wrong), at = max(kept)
+        print(f"{name:34s} at {at:.3f}: {right} right and {wrong} wrong of {len(requests)}")
+    else:
+        print(f"{name:34s} none")
 
 # %% [markdown]
 # With a static threshold there are few hits here, as these wordings are far apart; a learning
