@@ -232,9 +232,9 @@ axes.legend(loc="upper left", ncols=2)
 plt.show()
 
 # %% [markdown]
-# On this stream it is too careful: the truth lies below the interval, which is of the labels, and
-# most of those are of candidates that were explored, not of what was served. That costs hits; the
-# other way round would cost trust.
+# On this stream it is too careful: the truth is soon below the interval, which is of the labels,
+# and most of those are of candidates that were explored, not of what was served. That costs hits;
+# the other way round would cost trust.
 #
 # ## Cold start, with the shipped prior and without
 #
