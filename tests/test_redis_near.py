@@ -178,6 +178,7 @@ def test_what_another_process_changed_is_served_no_more(
                 server.config_set("maxmemory", 1)
                 eventually(lambda: server.dbsize() == 0)
                 server.config_set("maxmemory", 0)
+                server.config_set("maxmemory-policy", "noeviction")
             case "retype":
                 server.set("tlc:{0}:r1:____:a", "no hash")
             case "bumps evicted":  # and the epochs: of the records' tags nothing is known any more
