@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -13,13 +12,16 @@ from typing import Any, assert_never
 from langchain_core.caches import BaseCache
 from langchain_core.outputs import Generation
 
+from langchain_tiered_cache.asking import Asking, answered, asked, controlled, forget
 from langchain_tiered_cache.messages import answer_of
 from langchain_tiered_cache.request import Question, parse
 from langchain_tiered_cache.runs import watch_runs
 from langchain_tiered_cache.serving import mark_as_fresh, served
+from langchain_tiered_cache.servings import Servings
 from shared_core.cache import ResponseCache
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome
 from shared_core.request import Request
+from shared_core.runtimes import Blocking, Runtime, finish
 
 _log = logging.getLogger("tiered_cache")
 
@@ -64,42 +66,82 @@ class TieredCache(BaseCache):
             raise ValueError(f"cache must be a ResponseCache, not {type(cache).__name__}")
         self.cache = cache or ResponseCache.open("memory://" if url is None else url, **options)
         self.errors: Counter[str] = Counter()
+        self.servings = Servings()
         self._question = question
         watch_runs()
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return the cached generations, new objects each time, or None."""
         with _FailingOpen(self, "lookup"):
-            outcome = self.cache.lookup(parse(prompt, llm_string, self._question))
-            found = self._generations(outcome)
-            if found is None and isinstance(outcome, Hit):
-                self.cache.invalidate(entry_id=outcome.entry_id)
-            return found
+            return finish(self._lookup(Blocking(), prompt, llm_string))
         return None
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Do as ``lookup`` does; the event loop is not blocked."""
         with _FailingOpen(self, "lookup"):
-            outcome = await self.cache.alookup(await self._parse(prompt, llm_string))
-            found = self._generations(outcome)
-            if found is None and isinstance(outcome, Hit):
-                await self.cache.ainvalidate(entry_id=outcome.entry_id)
-            return found
+            return await self._lookup(self.cache.on_loop, prompt, llm_string)
         return None
+
+    async def _lookup(
+        self, runtime: Runtime, prompt: str, llm_string: str
+    ) -> list[Generation] | None:
+        asking = asked(prompt, llm_string)
+        with controlled(asking, self.cache, self.count):
+            request = await self._parse(runtime, prompt, llm_string)
+            outcome = await runtime.run(lambda: self.cache.lookup(request))
+            if not isinstance(outcome, Hit):
+                outcome = await self._wait(runtime, request, asking) or outcome
+            found = self._generations(outcome)
+            if isinstance(outcome, Hit):
+                forget(asking)
+                entry_id = outcome.entry_id
+                self.servings.note(asking.run, entry_id)
+                if found is None:
+                    await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
+        return found
+
+    async def _wait(self, runtime: Runtime, request: Request, asking: Asking) -> Hit | None:
+        """Wait for the answer to an equal request; without one, others may wait for this one's."""
+        if asking.is_chat and asking.run is None:
+            return None  # no model call is known to follow
+        answers = self.cache.answers
+        hit, flight = await answers.wait(runtime, request, is_sure=asking.is_chat)
+        if flight is not None:
+            asking.flight = flight
+            asking.on_end(lambda: answers.land(flight), runtime is self.cache.on_loop)
+        return hit
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep the model's answer, and note its entry id in the caller's chat messages."""
         with _FailingOpen(self, "update"):
-            request, answer = parse(prompt, llm_string, self._question), self._answer(return_val)
-            entry_id = None if answer is None else self.cache.store(request, answer)
-            mark_as_fresh(return_val, entry_id)
+            finish(self._update(Blocking(), prompt, llm_string, return_val))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Do as ``update`` does; the event loop is not blocked."""
         with _FailingOpen(self, "update"):
-            request, answer = await self._parse(prompt, llm_string), self._answer(return_val)
-            entry_id = None if answer is None else await self.cache.astore(request, answer)
+            await self._update(self.cache.on_loop, prompt, llm_string, return_val)
+
+    async def _update(
+        self, runtime: Runtime, prompt: str, llm_string: str, return_val: Sequence[Generation]
+    ) -> None:
+        asking = answered(prompt, llm_string)
+        flight = None if asking is None else asking.flight
+        try:
+            with controlled(asking, self.cache, self.count):
+                request = await self._parse(runtime, prompt, llm_string)
+                answer = self._answer(return_val)
+                entry_id = None
+                if answer is not None:
+                    kept = answer
+                    if flight is not None:
+                        flight.arrive(kept)  # before it is stored: a slow store delays nobody
+                    entry_id = await runtime.run(lambda: self.cache.store(request, kept))
             mark_as_fresh(return_val, entry_id)
+            if asking is not None:
+                self.servings.note(asking.run, entry_id)
+        finally:
+            if flight is not None:
+                self.cache.answers.land(flight)
 
     def clear(self, learned: bool = False, **kwargs: Any) -> None:
         """Delete every entry of the cache's namespace, and on demand what was learnt.
@@ -114,9 +156,18 @@ class TieredCache(BaseCache):
         with _FailingOpen(self, "clear"):
             await self.cache.aclear(learned)
 
-    def feedback(self, entry_id: str, correct: bool) -> None:
-        """Say whether an answer was right, by the entry id in its message's mark."""
-        self.cache.feedback(entry_id, correct)
+    def feedback(self, which: Any, correct: bool, source: str = "app") -> None:
+        """Say whether an answer was right; a wrong one is not served again.
+
+        ``which`` is the message itself, its entry id, or the id of its run (of the model call, or
+        of a chain that made no other), which only this process knows, for the newest 10,000 runs.
+        What is not known is ignored, and counted like the rest under ``stats().feedback``.
+        """
+        self.cache.feedback(self.servings.entry_id(which), correct, source)
+
+    async def afeedback(self, which: Any, correct: bool, source: str = "app") -> None:
+        """Do as ``feedback`` does; the event loop is not blocked."""
+        await self.cache.afeedback(self.servings.entry_id(which), correct, source)
 
     def preload(self) -> None:
         """Load the embedding model now, instead of at the first question that needs it."""
@@ -138,9 +189,9 @@ class TieredCache(BaseCache):
         self.__dict__.update(state)
         watch_runs()
 
-    async def _parse(self, prompt: str, llm_string: str) -> Request:
+    async def _parse(self, runtime: Runtime, prompt: str, llm_string: str) -> Request:
         if len(prompt) > _LONG:
-            return await asyncio.to_thread(parse, prompt, llm_string, self._question)
+            return await runtime.run(lambda: parse(prompt, llm_string, self._question))
         return parse(prompt, llm_string, self._question)
 
     def _generations(self, outcome: Outcome) -> list[Generation] | None:

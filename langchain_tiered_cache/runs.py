@@ -9,30 +9,44 @@ lookup.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-KEPT = 8
-"""Runs remembered in one context: nested calls, and those whose end another task saw."""
+KEPT = 32
+"""Live runs remembered in one context: nested calls, and those whose end nobody told."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Run:
-    """One model call: what it was called with, as objects, and what the model says of itself."""
+    """One model call: what it was called with, as objects, and what the model says of itself.
+
+    ``lookups`` is how many of its lookups are still to come, ``parent`` the id of the run that made
+    the call; ``endings`` are called when it ends.
+    """
 
     id: object
     params: Mapping[str, Any]
     serialized: Mapping[str, Any]
     metadata: Mapping[str, Any]
+    lookups: int = 1
+    parent: object = None
+    is_over: bool = False
+    endings: list[Callable[[], None]] = field(default_factory=list)
 
     def called(self, names: tuple[str, ...], spelt: str) -> bool:
         """Return whether these parameters of the call, spelt as LangChain does, read like that."""
         if not all(name in self.params for name in names):
             return False
         return str(sorted((name, self.params[name]) for name in names)) == spelt
+
+    def end(self) -> None:
+        """Note that the call ended, well or not; a second call does nothing."""
+        self.is_over = True
+        while self.endings:
+            self.endings.pop()()
 
 
 _runs: ContextVar[tuple[Run, ...]] = ContextVar("tiered_cache_runs", default=())
@@ -41,18 +55,23 @@ _registered: list[object] = []
 
 
 def current_runs() -> tuple[Run, ...]:
-    """Return the runs started in this context, newest first; some may have ended, so match them."""
-    return _runs.get()
+    """Return the chat runs under way in this context, newest first; nested ones are among them."""
+    return tuple(run for run in _runs.get() if not run.is_over)
 
 
 def started(run: Run) -> None:
-    """Remember a run in this context."""
-    _runs.set((run, *_runs.get()[: KEPT - 1]))
+    """Remember a chat run in this context."""
+    _runs.set((run, *current_runs()[: KEPT - 1]))
 
 
 def ended(id: object) -> None:
-    """Forget a run in this context."""
-    _runs.set(tuple(run for run in _runs.get() if run.id != id))
+    """End a run of this context.
+
+    Often told in a copy of the context that knew it as it began; the run itself is the same.
+    """
+    for run in _runs.get():
+        if run.id == id:
+            run.end()
 
 
 def watch_runs() -> None:

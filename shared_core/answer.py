@@ -9,10 +9,14 @@ from typing import Any
 
 from shared_core.control import Controls, tag_tuple
 from shared_core.data_path import DataPath
-from shared_core.flights import Flights, Found, Runtime, once
+from shared_core.entry_id import EntryId
+from shared_core.flights import Flight, Flights, once
+from shared_core.leases import Leases
 from shared_core.options import Options, Seconds, seconds
-from shared_core.record import Answer, Hit
+from shared_core.record import Answer, Hit, Tier
 from shared_core.request import Address, Request, canonical_json, namespace_digest
+from shared_core.resilience import calmly
+from shared_core.runtimes import Found, Runtime
 
 VALUE_FORMAT = "value/1"
 
@@ -20,22 +24,52 @@ VALUE_FORMAT = "value/1"
 class Answers:
     """Looks up, and computes what is not there, once for all who ask at a time."""
 
-    def __init__(self, path: DataPath, options: Options) -> None:
-        self._path, self._lease = path, options.lease
-        self._flights = Flights() if options.coalesce else None
+    def __init__(self, path: DataPath, options: Options, leases: Leases | None) -> None:
+        self._path = path
+        self._refreshes = Flights(options.lease, leases)
+        self._flights = self._refreshes if options.coalesce else None
+
+    async def wait(
+        self, runtime: Runtime, request: Request, is_sure: bool = True
+    ) -> tuple[Hit | None, Flight | None]:
+        """Wait for the answer that another is getting; with none, return the flight to ``land``.
+
+        For who looks up and stores in two steps. ``is_sure`` False: it is not sure yet that a model
+        will be called; ``flight.is_sure`` says so later. Both None: ask, and tell nobody.
+        """
+        controls = self._path.controls()
+        namespace = self._path.namespace(controls)
+        if self._flights is None or not controls.write:
+            return None, None
+        if self._path.why_not(request, namespace, controls) is not None:
+            return None, None
+
+        key = request.address(namespace).key
+        found, flight = await self._flights.board(
+            runtime, key, lambda: self._peek(request), is_sure
+        )
+        if found is None:
+            return None, flight
+        self._path.counters.add("coalesced")
+        return Hit(found[0], Tier.EXACT, 1.0, str(EntryId(key)), 0.0), None
+
+    def land(self, flight: Flight) -> None:
+        """End a flight after its answer was stored, or when there will be none."""
+        if self._flights is not None:
+            self._flights.land(flight)
 
     async def answer(
         self, runtime: Runtime, request: Request, model: Callable[..., Any], controls: Controls
     ) -> Answer:
         """Return the cached answer or the model's."""
 
-        def look() -> Found[Answer]:
-            outcome = self._path.lookup(request)
-            return (outcome.answer,) if isinstance(outcome, Hit) else None
+        is_stale = False
 
-        def look_again() -> Found[Answer]:
-            found = self._path.peek(request)
-            return None if found is None else (found,)
+        def look() -> Found[Answer]:
+            nonlocal is_stale
+            outcome = self._path.lookup(request, stale=controls.write)
+            is_stale = isinstance(outcome, Hit) and outcome.is_stale
+            return (outcome.answer,) if isinstance(outcome, Hit) else None
 
         def keep(fresh: Answer) -> None:
             self._path.store(request, fresh)
@@ -46,13 +80,40 @@ class Answers:
             self._flights if together else None,
             request.address(self._path.namespace(controls)).key,
             look=look,
-            look_again=look_again,
+            look_again=lambda: self._peek(request),
             ask=_asking(model, request),
             shape=_as_answer,
             keep=keep,
-            lease=self._lease,
         )
+        if is_stale:
+            refresh = self._refresh(runtime, request, model, keep, controls)
+            runtime.spawn(calmly(self._path.count_error, "refresh", refresh))
         return value
+
+    async def _refresh(
+        self,
+        runtime: Runtime,
+        request: Request,
+        model: Callable[..., Any],
+        keep: Callable[[Answer], None],
+        controls: Controls,
+    ) -> None:
+        """Ask the model for a stale answer, unless somebody does or has done."""
+        key = request.address(self._path.namespace(controls)).key
+        _, flight = await self._refreshes.board(
+            runtime, key, lambda: self._peek(request), waits=False
+        )
+        if flight is None:
+            return
+        try:
+            fresh = _as_answer(await runtime.ask(_asking(model, request)))
+            await runtime.run(lambda: keep(fresh))
+        finally:
+            self._refreshes.land(flight)
+
+    def _peek(self, request: Request) -> Found[Answer]:
+        answer = self._path.peek(request)
+        return None if answer is None else (answer,)
 
     async def value(
         self,
@@ -96,7 +157,6 @@ class Answers:
             ask=fn,
             shape=lambda value: json.loads(canonical_json(value)),
             keep=keep,
-            lease=self._lease,
         )
 
 

@@ -17,14 +17,15 @@ from shared_core.codec import Codec
 from shared_core.control import Controls, controlling, controls_of, tag_tuple, tracing
 from shared_core.data_path import DataPath
 from shared_core.events import Trace
-from shared_core.flights import Blocking, OnLoop, finish
 from shared_core.hop import Hop, twin
 from shared_core.invalidation import SIMILAR, Target
+from shared_core.leases import Leases
 from shared_core.options import Options, Seconds, seconds
 from shared_core.origin import opened, way_to
 from shared_core.record import Answer, Outcome
 from shared_core.request import Request
 from shared_core.resilience import Unavailable
+from shared_core.runtimes import Blocking, OnLoop, finish
 from shared_core.stats import Stats, stats_of
 from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key, open_store
 from shared_core.upkeep import Upkeep, counts_of_all, flush
@@ -54,8 +55,10 @@ class ResponseCache:
         self._path = DataPath(store, options, self, clock, seal)
         self._clock = clock
         self._upkeep = Upkeep(self.flush) if shared else None
-        self._answers = Answers(self._path, options)
         self._hop = Hop()
+        self.on_loop = OnLoop(self._hop)
+        leases = Leases(self._path, self._hop, options) if shared else None
+        self.answers = Answers(self._path, options, leases)
 
     @classmethod
     def open(
@@ -112,14 +115,14 @@ class ResponseCache:
 
     astore = twin(store)
 
-    def feedback(self, entry_id: str, correct: bool) -> None:
+    def feedback(self, entry_id: str, correct: bool, source: str = "app") -> None:
         """Say whether a served answer was right; works from any process, without the lookup.
 
         A wrong exact answer is deleted. A wrong semantic one is no longer served to that question,
         and the policy learns, from right ones too. An id that is not known (any more) is ignored
-        and counted.
+        and counted; other feedback is counted under its ``source``.
         """
-        self._path.feedback(entry_id, correct)
+        self._path.feedback(entry_id, correct, source)
 
     afeedback = twin(feedback)
 
@@ -139,12 +142,12 @@ class ResponseCache:
         and change only what they name.
         """
         with self._controlled(controls):
-            return finish(self._answers.answer(Blocking(), request, model, controls_of(self)))
+            return finish(self.answers.answer(Blocking(), request, model, controls_of(self)))
 
     async def aanswer(self, request: Request, model: Callable[..., Any], **controls: Any) -> Answer:
         """Do as ``answer`` does; ``model`` may be a coroutine function."""
         with self._controlled(controls):
-            return await self._answers.answer(OnLoop(self._hop), request, model, controls_of(self))
+            return await self.answers.answer(self.on_loop, request, model, controls_of(self))
 
     def get_or_compute(
         self,
@@ -159,7 +162,7 @@ class ResponseCache:
         ``fn`` is called once for all who ask at a time. Raises what ``fn`` raises, ValueError for
         an empty key, and TypeError or ValueError for a value that JSON does not have.
         """
-        return finish(self._answers.value(Blocking(), key, fn, ttl, tags))
+        return finish(self.answers.value(Blocking(), key, fn, ttl, tags))
 
     async def aget_or_compute(
         self,
@@ -170,7 +173,7 @@ class ResponseCache:
         tags: Iterable[str] = (),
     ) -> tuple[Any, bool]:
         """Do as ``get_or_compute`` does; ``fn`` may be a coroutine function."""
-        return await self._answers.value(OnLoop(self._hop), key, fn, ttl, tags)
+        return await self.answers.value(self.on_loop, key, fn, ttl, tags)
 
     def invalidate(
         self,
@@ -234,8 +237,7 @@ class ResponseCache:
     ) -> AbstractContextManager[None]:
         """Say for a block whether to look up and to keep, how long, under what tags, for whom.
 
-        Follows the task or thread that entered it. Raises ValueError for a ttl or tag that makes no
-        sense.
+        Follows the task or thread that entered it. Raises ValueError for a senseless ttl or tag.
         """
         lifetime = None if ttl is None else seconds("ttl", ttl)
         return controlling(self, Controls(read, write, lifetime, tag_tuple(tags), namespace))
@@ -255,16 +257,14 @@ class ResponseCache:
 
         Latencies are always this object's.
         """
-        counters, semantic = self._path.counters, self._path.semantic
+        counters = self._path.counters
         counts = counters.counts()
         if all and self._upkeep is not None:
             self.flush()
             with suppress(Unavailable):  # counted; this object's own are better than none
                 counts = self._path.fuse.call(counts_of_all, self._store, self._options.namespace)
-        breakers = {"store": self._path.fuse.state}
-        if semantic is not None:
-            breakers["embedder"] = semantic.embedder_state
-        policy = self._path.described(self._path.namespace())
+        path = self._path
+        policy, breakers = path.described(path.namespace()), path.breakers()
         return stats_of(counts, policy=policy, breakers=breakers, latencies=counters.latencies())
 
     def preload(self) -> None:

@@ -16,12 +16,12 @@ from shared_core.entry_id import EntryId
 from shared_core.events import StoreEvent, lookup_event
 from shared_core.labelling import are_refusals
 from shared_core.options import Options, Seconds, seconds
-from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier
+from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier, is_fresh
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable, quietly
 from shared_core.semantic import SemanticTier, is_readable
 from shared_core.stats import Counters
-from shared_core.stores import Clock, Selector, Store, epoch_key
+from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key
 from shared_core.stores.time_limit import allowance
 from shared_core.thresholds import Label
 
@@ -47,6 +47,7 @@ class DataPath:
         self._store, self._options, self._owner, self._clock = store, options, owner, clock
         self._seal = f"{SEALED}{seal}" if seal else ""
         self._ttl = None if options.ttl is None else seconds("ttl", options.ttl)
+        self._stale = options.stale
         self.counters = Counters()
         # An epoch lies where the namespace's records lie, on a cluster too.
         probed = [epoch_key(self._options.namespace, "")]
@@ -54,6 +55,11 @@ class DataPath:
         self.semantic = (
             SemanticTier(options, store, self.fuse, self.counters.add) if options.semantic else None
         )
+
+    @property
+    def values(self) -> KeyValue:
+        """Return the store's small values."""
+        return self._store
 
     def controls(self) -> Controls:
         """Return the controls in force here."""
@@ -77,6 +83,13 @@ class DataPath:
         """Return what a person wants to know of the policy, as JSON values."""
         return {"policy": "exact"} if self.semantic is None else self.semantic.describe(namespace)
 
+    def breakers(self) -> dict[str, str]:
+        """Return the states of the circuit breakers by part."""
+        found = {"store": self.fuse.state}
+        if self.semantic is not None:
+            found["embedder"] = self.semantic.embedder_state
+        return found
+
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background, and probe no more."""
         if self.semantic is not None:
@@ -85,8 +98,11 @@ class DataPath:
 
     # --------------------------------------------------------------------------------- lookup
 
-    def lookup(self, request: Request) -> Outcome:
-        """Find the answer of this request, or of one that asks the same in other words."""
+    def lookup(self, request: Request, stale: bool = False) -> Outcome:
+        """Find the answer of this request, or of one that asks the same in other words.
+
+        ``stale``: also one whose time is over, if the cache has it still.
+        """
         started = time.perf_counter()
         controls = controls_of(self._owner)
         if controls is BYPASS:
@@ -97,7 +113,7 @@ class DataPath:
             outcome: Outcome | None = self.why_not(request, namespace, controls)
             refusals = None
             if outcome is None:
-                outcome, refusals = self._exact(request, namespace, address)
+                outcome, refusals = self._exact(request, namespace, address, stale)
             if outcome is None:
                 outcome = self._by_meaning(request, namespace, address, refusals)
         self._report(request, namespace, address, outcome, time.perf_counter() - started)
@@ -126,7 +142,7 @@ class DataPath:
         return self._exact(request, namespace, address)[0]
 
     def _exact(
-        self, request: Request, namespace: str, address: Address
+        self, request: Request, namespace: str, address: Address, stale: bool = False
     ) -> tuple[Outcome | None, Record | None]:
         """Do so, and return what else was found in the place of an answer: refusals."""
         try:
@@ -139,8 +155,12 @@ class DataPath:
             return None, record
         if not is_readable(record, request):
             return Miss("format"), None
-        age = max(0.0, self._clock() - record.created)
-        return Hit(record.answer, Tier.EXACT, 1.0, str(EntryId(address.key)), age), None
+        now = self._clock()
+        is_stale = not is_fresh(record, now + self._stale)
+        if is_stale and not stale:
+            return None, None
+        age, entry_id = max(0.0, now - record.created), str(EntryId(address.key))
+        return Hit(record.answer, Tier.EXACT, 1.0, entry_id, age, is_stale), None
 
     def _by_meaning(
         self, request: Request, namespace: str, address: Address, refusals: Record | None
@@ -216,7 +236,7 @@ class DataPath:
         """Make a record of now; ``ttl`` None means the cache's, in seconds."""
         now = self._clock()
         ttl = self._ttl if ttl is None else ttl
-        expires = None if ttl is None or ttl == float("inf") else now + ttl
+        expires = None if ttl is None or ttl == float("inf") else now + ttl + self._stale
         return Record(
             address.key, address.scope, namespace, question, answer, model, tags, now, expires
         )
@@ -232,19 +252,21 @@ class DataPath:
 
     # ------------------------------------------------------------------------------- feedback
 
-    def feedback(self, entry_id: str, correct: bool) -> None:
+    def feedback(self, entry_id: str, correct: bool, source: str = "app") -> None:
         """Say whether a served answer was right; works from any process, without the lookup.
 
         A wrong exact answer is deleted. A wrong semantic one is no longer served to that question,
         and the policy learns, from right ones too. An id that is not known (any more) is ignored
-        and counted.
+        and counted; other feedback is counted under its ``source``.
         """
         serving = EntryId.parse(entry_id)
         try:
             record = self.fuse.call(self._store.get, serving.record) if serving else None
             if serving is None or record is None:
                 self.counters.add("feedback:unknown")
-            elif serving.asked is None or self.semantic is None:
+                return
+            self.counters.add(f"feedback:{source}")
+            if serving.asked is None or self.semantic is None:
                 if not correct:
                     selector = Selector(record.namespace, key=record.key)
                     self.fuse.call(self._store.delete, selector)

@@ -1,106 +1,77 @@
 """Compute once for all who ask: one flow, run by two runtimes.
 
-    look -> found? -> take or join the flight -> look again -> ask -> land the flight -> keep
+    look -> found? -> board: lead a flight or join another's -> ask -> land the flight -> keep
 
 A follower waits for the leader's answer, in a blocking call by blocking, in a coroutine by
 awaiting: it never holds a pool's thread. When the leader fails or takes longer than the lease, the
-follower asks for itself.
+follower asks for itself. Between processes a lease in their store says who leads, and followers
+look for what the leader keeps.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from shared_core.forking import renew_after_fork
-from shared_core.hop import Hop
+from shared_core.leases import Leases
+from shared_core.runtimes import Found, Runtime
 
 T = TypeVar("T")
-Found = tuple[T] | None
-"""A value in a tuple, because the value itself may be None."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.1
+"""Seconds between two looks for what another process computes."""
+
+UNSURE = 0.05
+"""Seconds that a flight may hold others before it is sure that something is computed."""
 
 
-_led: ContextVar[frozenset[tuple[int, str]]] = ContextVar("tiered_cache_led", default=frozenset())
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A computation in the air: its result, who leads it, and since when.
+
+    ``is_sure`` is False as long as nobody has seen the computation begin. ``lease`` is the token of
+    the lease held for it in the store, if there is one.
+    """
+
+    key: str
+    future: Future[Any]
+    started: float
+    thread: int
+    task: object
+    is_sure: bool = True
+    lease: bytes | None = None
+
+    def arrive(self, value: Any) -> None:
+        """Give the result to all who wait; a second one changes nothing."""
+        if not self.future.done():
+            self.future.set_result((value,))
+
+
+_led: ContextVar[tuple[Flight, ...]] = ContextVar("tiered_cache_led", default=())
 """Flights that this thread or task, or one that called it, leads."""
 
 
-class Runtime(Protocol):
-    """The three ways in which a flow touches the world."""
-
-    async def run(self, blocking: Callable[[], T]) -> T:
-        """Run code that blocks for a short time."""
-
-    async def join(self, flight: Future[Found[T]], lease: float) -> Found[T]:
-        """Wait for another's flight at most ``lease`` seconds; None if nothing came of it."""
-
-    async def ask(self, compute: Callable[[], Any]) -> Any:
-        """Call what is slow, and await it if it is a coroutine."""
-
-
-class Blocking:
-    """Never suspends: for callers without an event loop."""
-
-    async def run(self, blocking: Callable[[], T]) -> T:
-        return blocking()
-
-    async def join(self, flight: Future[Found[T]], lease: float) -> Found[T]:
-        try:
-            return flight.result(lease)
-        except TimeoutError:
-            return None
-
-    async def ask(self, compute: Callable[[], Any]) -> Any:
-        value = compute()
-        if inspect.isawaitable(value):
-            if inspect.iscoroutine(value):
-                value.close()
-            raise TypeError("the function is asynchronous: use the method's async twin")
-        return value
-
-
-class OnLoop:
-    """A runtime for coroutines; blocking parts hop to threads."""
-
-    def __init__(self, hop: Hop) -> None:
-        self._hop = hop
-
-    async def run(self, blocking: Callable[[], T]) -> T:
-        return await self._hop.run(blocking)
-
-    async def join(self, flight: Future[Found[T]], lease: float) -> Found[T]:
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(flight), lease)
-        except TimeoutError:
-            return None
-
-    async def ask(self, compute: Callable[[], Any]) -> Any:
-        if inspect.iscoroutinefunction(compute):
-            return await compute()
-        value = await asyncio.to_thread(compute)
-        return await value if isinstance(value, Awaitable) else value
-
-
-def finish(flow: Coroutine[Any, Any, T]) -> T:
-    """Run a flow whose runtime never suspends, and return its result."""
-    try:
-        flow.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    flow.close()
-    raise RuntimeError("a blocking flow suspended")
-
-
 class Flights:
-    """Computations in the air, by key, for all threads and event loops of a process."""
+    """Computations in the air, by key, for all threads and event loops of a process.
 
-    def __init__(self) -> None:
-        self._flights: dict[str, Future[Any]] = {}
+    ``lease`` is how many seconds one may hold others up; ``leases`` tells the other processes.
+    """
+
+    def __init__(
+        self,
+        lease: float,
+        leases: Leases | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lease, self._leases, self._clock = lease, leases, clock
+        self._flights: dict[str, Flight] = {}
         self._lock = threading.Lock()
         renew_after_fork(self)
 
@@ -108,24 +79,114 @@ class Flights:
         """The parent's flights never land in the child."""
         self._flights, self._lock = {}, threading.Lock()
 
-    def board(self, key: str) -> tuple[Future[Any], bool]:
+    async def board(
+        self,
+        runtime: Runtime,
+        key: str,
+        look_again: Callable[[], Found[T]],
+        is_sure: bool = True,
+        waits: bool = True,
+    ) -> tuple[Found[T], Flight | None]:
+        """Wait for the value that is being computed, or lead: then ``land`` ends the flight.
+
+        Returns neither where nothing came of the wait, or it would be a wait for oneself: compute,
+        and tell nobody. With ``waits`` False, neither means that another leads.
+        """
+        flight, leading = self._enter(key, is_sure)
+        if not leading:
+            return await self._join(runtime, flight) if waits else None, None
+        try:
+            # an earlier flight may have landed between the first look and this one's start
+            free, found = await self._depart(runtime, flight, look_again, waits)
+        except BaseException:
+            self.land(flight)
+            raise
+        if found is None and (free or waits):
+            _led.set((*(one for one in _led.get() if not one.future.done()), flight))
+            return None, flight
+        if found is not None:
+            flight.arrive(found[0])
+        self.land(flight)
+        return found, None
+
+    def land(self, flight: Flight) -> None:
+        """End a flight; if it brought nothing, its followers ask for themselves.
+
+        Does not block an event loop, and does nothing the second time.
+        """
+        with self._lock:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+            lease, flight.lease = flight.lease, None
+            if not flight.future.done():
+                flight.future.set_result(None)
+        if lease is not None and self._leases is not None:
+            self._leases.give_back(flight.key, lease)
+
+    def _enter(self, key: str, is_sure: bool) -> tuple[Flight, bool]:
         """Return the flight of this key, and whether the caller leads it."""
         with self._lock:
+            now = self._clock()
             flight = self._flights.get(key)
-            if flight is not None:
+            if flight is not None and now < flight.started + self.lease:
                 return flight, False
-            flight = self._flights[key] = Future()
+            flight = Flight(key, Future(), now, threading.get_ident(), current_task(), is_sure)
             # A running future cannot be cancelled: who gives up waiting leaves the leader alone.
-            flight.set_running_or_notify_cancel()
+            flight.future.set_running_or_notify_cancel()
+            self._flights[key] = flight
             return flight, True
 
-    def land(self, key: str, flight: Future[Any]) -> None:
-        """End a flight; if it brought nothing, its followers ask for themselves."""
-        with self._lock:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-        if not flight.done():
-            flight.set_result(None)
+    async def _join(self, runtime: Runtime, flight: Flight) -> Found[Any]:
+        if _is_own(flight, runtime):
+            return None
+        if not flight.is_sure:
+            found = await runtime.join(flight.future, UNSURE)
+            if found is not None or flight.future.done() or not flight.is_sure:
+                return found
+        left = flight.started + self.lease - self._clock()
+        return await runtime.join(flight.future, max(0.0, left))
+
+    async def _depart(
+        self, runtime: Runtime, flight: Flight, look_again: Callable[[], Found[T]], waits: bool
+    ) -> tuple[bool, Found[T]]:
+        """Take the lease, or wait while another process holds it for what that one keeps."""
+        leases = self._leases if flight.is_sure else None
+
+        def look() -> tuple[bool, Found[T]]:
+            free = True
+            if leases is not None:
+                free, flight.lease = leases.take(flight.key)
+                if flight.future.done():  # given up meanwhile
+                    self.land(flight)
+            return free, look_again()
+
+        pause = FIRST_PAUSE
+        free, found = await runtime.run(look)
+        while waits and found is None and not free and self._clock() < flight.started + self.lease:
+            await runtime.pause(pause)
+            pause = min(1.5 * pause, LONGEST_PAUSE)
+            free, found = await runtime.run(look)
+        return free, found
+
+
+def current_task() -> object:
+    """Return the task that runs here, None outside of event loops."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _is_own(flight: Flight, runtime: Runtime) -> bool:
+    """Tell whether its leader could not go on while the caller waits: it is the caller, or below.
+
+    A caller that blocks its thread blocks every task of that thread's event loop.
+    """
+    if flight in _led.get():
+        return True
+    if flight.thread != threading.get_ident():
+        return False
+    return runtime.blocks or flight.task is None or flight.task is current_task()
 
 
 async def once(
@@ -138,7 +199,6 @@ async def once(
     ask: Callable[[], Any],
     shape: Callable[[Any], T],
     keep: Callable[[T], None],
-    lease: float,
 ) -> tuple[T, bool]:
     """Return a value and whether it was computed for this caller.
 
@@ -148,26 +208,18 @@ async def once(
     found = await runtime.run(look)
     if found is not None:
         return found[0], False
+    if flights is None:
+        return await _compute(runtime, ask, shape, keep, None), True
     led = _led.get()
-    if flights is None or (id(flights), key) in led:  # who leads must not wait for itself
-        return await _compute(runtime, ask, shape, keep, None), True
-    flight, leading = flights.board(key)
-    if not leading:
-        found = await runtime.join(flight, lease)
-        if found is not None:
-            return found[0], False
-        return await _compute(runtime, ask, shape, keep, None), True
-    token = _led.set(led | {(id(flights), key)})
+    found, flight = await flights.board(runtime, key, look_again)
+    if found is not None:
+        return found[0], False
     try:
-        # an earlier flight may have landed between the first look and this one's start
-        found = await runtime.run(look_again)
-        if found is not None:
-            flight.set_result(found)
-            return found[0], False
         return await _compute(runtime, ask, shape, keep, flight), True
     finally:
-        _led.reset(token)
-        flights.land(key, flight)
+        _led.set(led)
+        if flight is not None:
+            flights.land(flight)
 
 
 async def _compute(
@@ -175,11 +227,11 @@ async def _compute(
     ask: Callable[[], Any],
     shape: Callable[[Any], T],
     keep: Callable[[T], None],
-    flight: Future[Found[T]] | None,
+    flight: Flight | None,
 ) -> T:
     value = shape(await runtime.ask(ask))
     if flight is not None:
         # Before it is stored: a slow store delays nobody. Who comes until then joins this flight.
-        flight.set_result((value,))
+        flight.arrive(value)
     await runtime.run(lambda: keep(value))
     return value

@@ -39,6 +39,15 @@ class Hop:
 
         return await asyncio.get_running_loop().run_in_executor(self._executor(), call)
 
+    def soon(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run ``function`` at once; on an event loop in the pool, without waiting for its end."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            function(*args, **kwargs)
+        else:
+            self._executor().submit(function, *args, **kwargs)
+
     def _executor(self) -> ThreadPoolExecutor:
         pool = self._pool
         if pool is None:

@@ -35,6 +35,8 @@ class Options:
       by their figures, negations and words
     - ``shadow``: True: learn and report, serve nothing by meaning
     - ``ttl``: seconds or timedelta that an entry lives, None for ever; a hit does not extend it
+    - ``stale_ttl``: seconds or timedelta that ``answer`` still gives an entry after its ttl, while
+      the model is asked anew in the background; None (the default): none
     - ``max_entries``: most entries in the store; the least recently used goes first
     - ``timeout``: seconds that a lookup or a store may wait for the store
     - ``coalesce``: equal requests of ``answer`` in flight wait for one model call
@@ -66,6 +68,7 @@ class Options:
     judge: Judge | None = None
     shadow: bool = False
     ttl: Seconds | None = timedelta(days=7)
+    stale_ttl: Seconds | None = None
     max_entries: int | None = None
     timeout: float = 0.25
     coalesce: bool = True
@@ -108,8 +111,8 @@ class Options:
             if limit == math.inf:
                 raise ValueError(f"{name} must be a limit: give a number of seconds, not {limit!r}")
             object.__setattr__(self, name, limit)
-        if self.ttl is not None:
-            seconds("ttl", self.ttl)
+        _life("ttl", self.ttl)
+        _life("stale_ttl", self.stale_ttl)
         most = self.max_entries
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
             raise ValueError(
@@ -128,6 +131,11 @@ class Options:
             if not callable(hook):
                 raise ValueError(f"hooks must be callables that take a LookupEvent, not {hook!r}")
         object.__setattr__(self, "hooks", hooks)
+
+    @property
+    def stale(self) -> float:
+        """Return ``stale_ttl`` in seconds, 0 for none."""
+        return _life("stale_ttl", self.stale_ttl) or 0.0
 
     @property
     def policy(self) -> Policy:
@@ -157,6 +165,10 @@ def seconds(name: str, value: Seconds) -> float:
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
         raise ValueError(f"{name} must be seconds above 0 or a timedelta, not {value!r}")
     return math.inf if number == math.inf else float(number)
+
+
+def _life(name: str, value: Seconds | None) -> float | None:
+    return None if value is None else seconds(name, value)
 
 
 def _choose(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -64,6 +64,11 @@ class Record:
     vector: Vector | None = field(default=None, compare=False)
 
 
+def is_fresh(record: Record, until: float) -> bool:
+    """Tell whether a record is to live beyond this time, in seconds since the epoch."""
+    return record.expires is None or record.expires > until
+
+
 def lent(record: Record) -> Record:
     """Copy what a reader could change for all others: the token counts."""
     if not isinstance(usage := record.answer.usage, Mapping):
@@ -81,13 +86,17 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An answer from the cache. ``age`` is in seconds, ``similarity`` 1.0 for exact hits."""
+    """An answer from the cache. ``age`` is in seconds, ``similarity`` 1.0 for exact hits.
+
+    ``is_stale``: its time is over, and the model is to be asked anew.
+    """
 
     answer: Answer
     tier: Tier
     similarity: float
     entry_id: str
     age: float
+    is_stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,16 @@ def quietly(
         logger.debug("a %s raised", part, exc_info=error)
 
 
+async def calmly(count: Callable[[str], None], part: str, flow: Awaitable[object]) -> None:
+    """Await what runs in the background; log and count what it raises, and drop it."""
+    try:
+        await flow
+    except Exception as error:
+        count(part)
+        logger.warning("a %s in the background raised %s", part, told(error))
+        logger.debug("a %s raised", part, exc_info=error)
+
+
 E = TypeVar("E", bound=Exception)
 
 

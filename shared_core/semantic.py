@@ -21,7 +21,7 @@ from shared_core.labelling import Labeller, Refusals, is_refused
 from shared_core.learning import Learner
 from shared_core.options import Options
 from shared_core.reading import Reader
-from shared_core.record import Explore, Hit, Miss, Neighbour, Outcome, Record, Tier
+from shared_core.record import Explore, Hit, Miss, Neighbour, Outcome, Record, Tier, is_fresh
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable
 from shared_core.stores import Store
@@ -55,7 +55,7 @@ class SemanticTier:
         self._store, self._fuse, self._count = store, fuse, count
         self._policy = options.policy
         self._policy_fuse = Fuse("policy", count_error)
-        self._shadow = options.shadow
+        self._shadow, self._stale_ttl = options.shadow, options.stale
         self._explorations = Explorations()
         self._deciding = threading.Lock()  # a policy's state may note what it decided
         self._suited_to = ""
@@ -99,7 +99,8 @@ class SemanticTier:
             return Miss("truncated")
         self.suit(embedded[0])
         state = self._fuse.call(self.learner.state, namespace)
-        near, candidates = self._neighbours(request, namespace, address, embedded, refusals)
+        until = now + self._stale_ttl
+        near, candidates = self._neighbours(request, namespace, address, embedded, refusals, until)
         return self._choose(request.question, near, candidates, state, address, now)
 
     def _pass(self, question: str | None, namespace: str, reason: str | None) -> None:
@@ -116,6 +117,7 @@ class SemanticTier:
         address: Address,
         embedded: tuple[str, Vector],
         refusals: Record | None,
+        until: float,
     ) -> tuple[list[Neighbour], list[Candidate]]:
         """Return the neighbours that the asker may be given, and what the policy is told of them.
 
@@ -129,6 +131,7 @@ class SemanticTier:
                 for one in found
                 if one.record.scope == address.scope
                 and one.record.namespace == namespace
+                and is_fresh(one.record, until)
                 and is_readable(one.record, request)
                 and not one.record.answer.exact_only
             ]

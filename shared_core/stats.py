@@ -105,6 +105,8 @@ class Shadow:
 class Stats:
     """What a cache did. Rates are shares of lookups; explores are not hits.
 
+    ``coalesced`` counts the misses that were answered by the model call of another. ``feedback``
+    counts what was said of answers by its source, and as "unknown" what named none that is kept.
     ``policy`` describes the threshold policy, ``progress`` says how far it is while it learns too
     little to serve ("34 of about 80 labels"). ``error_per_hit`` is the estimated share of wrong
     answers among semantic hits, ``error_per_request`` among the lookups that the exact tier left,
@@ -122,7 +124,9 @@ class Stats:
     hit_rate: float
     explores: int
     misses: Mapping[str, int]
+    coalesced: int
     stores: int
+    feedback: Mapping[str, int]
     policy: Mapping[str, Any]
     progress: str | None
     labels: int
@@ -161,7 +165,9 @@ def stats_of(
         hit_rate=sum(hits.values()) / lookups if lookups else 0.0,
         explores=counts.get("explores", 0),
         misses=_under(counts, "misses:"),
+        coalesced=counts.get("coalesced", 0),
         stores=counts.get("stores", 0),
+        feedback=_under(counts, "feedback:"),
         policy=policy,
         progress=policy.get("learning"),
         labels=errors.labels,

@@ -1,0 +1,288 @@
+"""The cache for agents: model calls of any agent, results of the tools that its author names.
+
+    create_agent(model, tools, middleware=[TieredCacheMiddleware(cache, tools={"search": 3600})])
+
+A model call goes through LangChain's own cache path, so that messages, tools, schema and settings
+are looked up as the model gets them. Model and tools of one agent share a cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, is_dataclass, replace
+from functools import partial
+from hashlib import sha256
+from inspect import signature
+from typing import Any
+
+try:
+    from langchain.agents.middleware import (
+        AgentMiddleware,
+        ExtendedModelResponse,
+        ModelRequest,
+        ModelResponse,
+        ToolCallRequest,
+    )
+except ImportError as error:
+    raise ImportError(
+        f"TieredCacheMiddleware needs langchain: pip install 'langchain>=1' ({error})"
+    ) from None
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.types import Command
+
+from langchain_tiered_cache.cache import TieredCache
+from langchain_tiered_cache.messages import MARK
+from shared_core.control import controlling, controls_of
+from shared_core.options import Seconds, seconds
+from shared_core.record import Answer, Hit
+from shared_core.request import Request, canonical_json
+from shared_core.resilience import raising
+from shared_core.runtimes import Blocking, Runtime, finish
+
+TOOL_FORMAT = "langchain-tool/1"
+
+_SUPPLIED = frozenset({"self", "config", "callbacks", "run_manager"})
+"""Parameters of a tool's function that LangChain fills in and that no result depends on."""
+
+ToolResult = ToolMessage | Command[Any]
+ModelResult = ModelResponse[Any] | AIMessage | ExtendedModelResponse[Any]
+
+
+class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Answers an agent's model calls, and calls of the tools named, from the cache.
+
+    ``cache`` is a ``TieredCache``. ``tools`` names the tools whose results may be kept, with
+    seconds to keep them (None: as long as the cache keeps anything): results are found again for
+    equal arguments alone. Do not name a tool that does something besides returning a result.
+    Failed calls, and results other than a message, are never kept; tools that are given the agent's
+    state or runtime are never looked up.
+
+    ``namespace`` says whose the agent's call is: a text, or a callable that is given the
+    ``context`` of the invocation and returns one. By default calls share answers only if their
+    contexts are equal. A context that says nothing (not JSON, no text returned) is a miss.
+
+    Raises ValueError for arguments that make no sense.
+    """
+
+    def __init__(
+        self,
+        cache: TieredCache,
+        *,
+        tools: Mapping[str, Seconds | None] | Iterable[str] = (),
+        namespace: str | Callable[[Any], str] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(cache, TieredCache):
+            raise ValueError(f"cache must be a TieredCache, not {type(cache).__name__}")
+        if isinstance(tools, str):
+            raise ValueError(f"tools must name several tools, not the text {tools!r}: [{tools!r}]")
+        if namespace is not None and not callable(namespace) and not _is_name(namespace):
+            raise ValueError(f"namespace must be a text, a callable or None, not {namespace!r}")
+        lives = dict(tools) if isinstance(tools, Mapping) else dict.fromkeys(tools)
+        self._cache, self._namespace = cache, namespace
+        self._kinds: dict[type[BaseChatModel], type[BaseChatModel]] = {}
+        self._lives = {
+            name: None if life is None else seconds(f"tools[{name!r}]", life)
+            for name, life in lives.items()
+        }
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResult:
+        """Call the model, or answer from the cache."""
+        with self._on_behalf_of(request.runtime):
+            return handler(self._caching(request))
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResult:
+        """Do as ``wrap_model_call`` does."""
+        with self._on_behalf_of(request.runtime):
+            return await handler(self._caching(request))
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolResult]
+    ) -> ToolResult:
+        """Call the tool, or return what it returned for the same arguments."""
+        asked = self._tool_request(request)
+        if asked is None:
+            return handler(request)
+        with self._on_behalf_of(request.runtime):
+            return finish(self._tool(Blocking(), asked, request, partial(handler, request)))
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolResult]]
+    ) -> ToolResult:
+        """Do as ``wrap_tool_call`` does."""
+        asked = self._tool_request(request)
+        if asked is None:
+            return await handler(request)
+
+        async def call() -> ToolResult:
+            return await handler(request)
+
+        with self._on_behalf_of(request.runtime):
+            return await self._tool(self._cache.cache.on_loop, asked, request, call)
+
+    # ---------------------------------------------------------------------------- whose call
+
+    def _on_behalf_of(self, runtime: Any) -> AbstractContextManager[None]:
+        """Put the namespace of a call in force; none to be had means that the cache is left out."""
+        context = getattr(runtime, "context", None)
+        if context is None and self._namespace is None:
+            return nullcontext()
+        controls = controls_of(self._cache.cache)
+        try:
+            own = controls.namespace or self._cache.cache.options.namespace
+            controls = replace(controls, namespace=self._name(context, own))
+        except ValueError as error:
+            self._cache.count("context", f"the cache is passed over: {error}")
+            controls = replace(controls, read=False, write=False)
+        return controlling(self._cache.cache, controls)
+
+    def _name(self, context: Any, own: str) -> str:
+        if isinstance(self._namespace, str):
+            return self._namespace
+        if self._namespace is None:
+            return f"{own}/{sha256(_spelt(context).encode()).hexdigest()[:32]}"
+        name = raising(ValueError, self._namespace, context)
+        if not _is_name(name):
+            raise ValueError("namespace= returned no text for the context of a call")
+        return name
+
+    def _caching(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        """Return the request with a model that asks this cache, unless it says ``cache=False``."""
+        model = request.model
+        if not isinstance(model, BaseChatModel) or model.cache is False:
+            return request
+        kind = self._kinds.get(type(model))
+        if kind is None:
+            kind = self._kinds[type(model)] = _asking(type(model), self._cache)
+        return request.override(model=_view(model, kind))
+
+    # --------------------------------------------------------------------------------- tools
+
+    def _tool_request(self, request: ToolCallRequest) -> Request | None:
+        """Return what the cache is asked for a tool call, None if it is not."""
+        call, tool = request.tool_call, request.tool
+        if call["name"] not in self._lives or tool is None:
+            return None
+        if _needs_more(tool):
+            self._cache.count("tool", f"{call['name']} is given more than its arguments: not kept")
+            return None
+        try:
+            context = {"tool": call["name"], "arguments": call["args"]}
+            named = f"tool:{call['name']}"
+            return Request.of(None, named, context=context, exact_only="tool", format=TOOL_FORMAT)
+        except (TypeError, ValueError):
+            return None
+
+    async def _tool(
+        self,
+        runtime: Runtime,
+        asked: Request,
+        request: ToolCallRequest,
+        call: Callable[[], Any],
+    ) -> ToolResult:
+        inner = self._cache.cache
+        hit = await runtime.run(lambda: inner.lookup(asked))
+        flight = None
+        if not isinstance(hit, Hit):
+            found, flight = await inner.answers.wait(runtime, asked)
+            hit = found or hit
+        if isinstance(hit, Hit):
+            return _message(hit, request.tool_call)
+        try:
+            result: ToolResult = await runtime.ask(call)
+            answer = _answer(result)
+            if answer is not None and isinstance(result, ToolMessage):
+                kept, life = answer, self._lives[request.tool_call["name"]]
+                if flight is not None:
+                    flight.arrive(kept)
+                entry_id = await runtime.run(lambda: inner.store(asked, kept, ttl=life))
+                _mark(result, {"hit": False, "entry_id": entry_id})
+            return result
+        finally:
+            if flight is not None:
+                inner.answers.land(flight)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != ""
+
+
+def _spelt(context: Any) -> str:
+    """Spell a context in one way. Raises ValueError if it is not made of JSON values."""
+    if is_dataclass(context) and not isinstance(context, type):
+        context = raising(ValueError, asdict, context)
+    elif hasattr(context, "model_dump"):
+        context = raising(ValueError, context.model_dump, mode="json")
+    try:
+        return canonical_json(context)
+    except (TypeError, RecursionError):
+        raise ValueError("the context of the call has no JSON form: give namespace=") from None
+
+
+def _view(model: BaseChatModel, kind: type[BaseChatModel]) -> BaseChatModel:
+    """Return the same model, with its very state, seen as of another class."""
+    view = kind.__new__(kind)
+    for name in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
+        object.__setattr__(view, name, getattr(model, name))
+    object.__setattr__(view, "__pydantic_fields_set__", model.model_fields_set)
+    return view
+
+
+def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatModel]:
+    """Derive the class of such views, whose cache is this one.
+
+    A copy of the model would do, but would keep to itself what the model counts or remembers.
+    """
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    metaclass: Any = type(kind)
+    made: type[BaseChatModel] = metaclass(kind.__name__, (kind,), names)
+    # Set afterwards: a property in the place of a field is refused when a class is made.
+    type.__setattr__(made, "cache", property(lambda self: tiered))
+    return made
+
+
+def _needs_more(tool: Any) -> bool:
+    """Tell whether a tool's function is given what the model does not say: state, runtime, …"""
+    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run
+    said = tool.tool_call_schema
+    fields = said["properties"] if isinstance(said, dict) else said.model_fields
+    parameters = signature(function).parameters.values()
+    named = {
+        one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+    }
+    return bool(named - set(fields) - _SUPPLIED)
+
+
+def _answer(result: ToolResult) -> Answer | None:
+    """Return what may be kept of a result: a message of success that JSON can hold."""
+    if not isinstance(result, ToolMessage) or result.status != "success":
+        return None
+    body = {"content": result.content, "artifact": result.artifact}
+    try:
+        payload = json.dumps(body, allow_nan=False)
+        if json.loads(payload) != body:
+            return None
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return Answer(str(result.text), payload=payload, format=TOOL_FORMAT, exact_only=True)
+
+
+def _message(hit: Hit, call: Mapping[str, Any]) -> ToolMessage:
+    """Build the message that answers this call of the tool."""
+    body = json.loads(hit.answer.payload or "{}")
+    message = ToolMessage(**body, name=call["name"], tool_call_id=call["id"])
+    _mark(message, {"hit": True, "tier": str(hit.tier), "entry_id": hit.entry_id, "age": hit.age})
+    return message
+
+
+def _mark(message: ToolMessage, mark: Mapping[str, Any]) -> None:
+    message.response_metadata = {**message.response_metadata, MARK: dict(mark)}
