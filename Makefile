@@ -32,9 +32,8 @@ ifdef DATA
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/matching.py --data "$(DATA)"
 endif
 
-notebooks: $(VENV)/.notebooks-installed
-	@for file in $(wildcard notebooks/*.ipynb); do \
-		$(BIN)/jupyter execute --inplace "$$file" || exit 1; done
+notebooks: $(VENV)/.test-installed
+	OMP_NUM_THREADS=1 $(BIN)/python notebooks/execute.py
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/it"; exit 1; }
@@ -48,10 +47,6 @@ $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.test-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@ $(VENV)/.demo-installed
-
-$(VENV)/.notebooks-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --constraint constraints.txt --editable '.[all,dev,notebooks]'
-	@touch $@ $(VENV)/.demo-installed $(VENV)/.test-installed
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,6 +17,7 @@ from shared_core.codec import Codec
 from shared_core.control import Controls, controlling, controls_of, tag_tuple, tracing
 from shared_core.data_path import DataPath
 from shared_core.events import Trace
+from shared_core.feedback import take
 from shared_core.hop import Hop, twin
 from shared_core.invalidation import SIMILAR, Target
 from shared_core.leases import Leases
@@ -119,10 +120,9 @@ class ResponseCache:
         """Say whether a served answer was right; works from any process, without the lookup.
 
         A wrong exact answer is deleted. A wrong semantic one is no longer served to that question,
-        and the policy learns, from right ones too. An id that is not known (any more) is ignored
-        and counted; other feedback is counted under its ``source``.
+        and the policy learns, from right ones too. An unknown id is ignored. All is counted.
         """
-        self._path.feedback(entry_id, correct, source)
+        take(self._path, self._store, entry_id, correct, source)
 
     afeedback = twin(feedback)
 

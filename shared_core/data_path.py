@@ -9,21 +9,33 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared_core.control import BYPASS, Controls, controls_of, tag_tuple, traces_of
 from shared_core.entry_id import EntryId
 from shared_core.events import StoreEvent, lookup_event
 from shared_core.labelling import are_refusals
 from shared_core.options import Options, Seconds, seconds
-from shared_core.record import Answer, Hit, Miss, Outcome, Record, Tier, is_fresh
+from shared_core.record import (
+    Answer,
+    Explore,
+    Hit,
+    Miss,
+    Outcome,
+    PrefixMatch,
+    Record,
+    Tier,
+    is_fresh,
+)
 from shared_core.request import Address, Request
 from shared_core.resilience import Fuse, Unavailable, quietly
 from shared_core.semantic import SemanticTier, is_readable
 from shared_core.stats import Counters
-from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key
+from shared_core.stores import Clock, KeyValue, Store, epoch_key
 from shared_core.stores.time_limit import allowance
-from shared_core.thresholds import Label
+
+if TYPE_CHECKING:
+    from shared_core.prefix import PrefixCache
 
 SEALED = "\0sealed:"
 
@@ -116,6 +128,8 @@ class DataPath:
                 outcome, refusals = self._exact(request, namespace, address, stale)
             if outcome is None:
                 outcome = self._by_meaning(request, namespace, address, refusals)
+        if self._options.prefix is not None and not isinstance(outcome, Hit):
+            outcome = self._with_prefix(request, namespace, outcome)
         self._report(request, namespace, address, outcome, time.perf_counter() - started)
         return outcome
 
@@ -171,6 +185,18 @@ class DataPath:
             return self.semantic.find(request, namespace, address, self._clock(), refusals)
         except Unavailable as failed:
             return Miss(failed.part)
+
+    def _with_prefix(
+        self, request: Request, namespace: str, outcome: Explore | Miss
+    ) -> Explore | Miss:
+        """Add what front of the prompt was sent before; the model is about to be sent all of it."""
+        found: list[PrefixMatch] = []
+
+        def note(prefixes: PrefixCache) -> None:
+            found.append(prefixes.note(request, namespace))
+
+        quietly(self.count_error, "prefix", note, self._options.prefix)
+        return replace(outcome, prefix=found[0]) if found else outcome
 
     def _report(
         self, request: Request, namespace: str, address: Address, outcome: Outcome, latency: float
@@ -249,33 +275,3 @@ class DataPath:
             return None
         self.counters.add("stores")
         return str(EntryId(record.key))
-
-    # ------------------------------------------------------------------------------- feedback
-
-    def feedback(self, entry_id: str, correct: bool, source: str = "app") -> None:
-        """Say whether a served answer was right; works from any process, without the lookup.
-
-        A wrong exact answer is deleted. A wrong semantic one is no longer served to that question,
-        and the policy learns, from right ones too. An id that is not known (any more) is ignored
-        and counted; other feedback is counted under its ``source``.
-        """
-        serving = EntryId.parse(entry_id)
-        try:
-            record = self.fuse.call(self._store.get, serving.record) if serving else None
-            if serving is None or record is None:
-                self.counters.add("feedback:unknown")
-                return
-            self.counters.add(f"feedback:{source}")
-            if serving.asked is None or self.semantic is None:
-                if not correct:
-                    selector = Selector(record.namespace, key=record.key)
-                    self.fuse.call(self._store.delete, selector)
-            else:
-                self.counters.add("labels:right" if correct else "labels:wrong")
-                if not correct:
-                    self.semantic.refusals.add(record, serving.asked)
-                self.semantic.suit(record.space)
-                label = Label(correct, serving.similarity, score=serving.score)
-                self.fuse.call(self.semantic.learner.learn, record.namespace, label)
-        except Unavailable:
-            return

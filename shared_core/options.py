@@ -7,12 +7,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from shared_core.events import LookupEvent
 from shared_core.guard import Guard
 from shared_core.judge import Judge
 from shared_core.thresholds import Policy, Static, Verified
+
+if TYPE_CHECKING:
+    from shared_core.prefix import PrefixCache
 
 Seconds = float | int | timedelta
 Hook = Callable[[LookupEvent], object]
@@ -44,6 +47,8 @@ class Options:
     - ``hit_usage``: "mark": usage of a hit is in the mark alone; "keep": it stays in the message
     - ``encryption_key``: Fernet key for question and answer at rest
     - ``hooks``: callables given each ``LookupEvent``
+    - ``prefix``: a ``shared_core.prefix.PrefixCache``: what is not answered says how much of its
+      prompt was sent before; None: it does not
 
     On Redis alone:
 
@@ -76,6 +81,7 @@ class Options:
     hit_usage: Literal["mark", "keep"] = "mark"
     encryption_key: str | bytes | None = None
     hooks: Iterable[Hook] = ()
+    prefix: PrefixCache | None = None
     index: Literal["flat", "hnsw"] | None = None
     precision: Literal["float32", "float16"] | None = None
     near_cache: int = 0
@@ -131,6 +137,7 @@ class Options:
             if not callable(hook):
                 raise ValueError(f"hooks must be callables that take a LookupEvent, not {hook!r}")
         object.__setattr__(self, "hooks", hooks)
+        _prefix(self.prefix)
 
     @property
     def stale(self) -> float:
@@ -174,6 +181,12 @@ def _life(name: str, value: Seconds | None) -> float | None:
 def _choose(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+
+
+def _prefix(prefix: Any) -> None:
+    notes = callable(getattr(prefix, "note", None)) and not isinstance(prefix, type)
+    if prefix is not None and not notes:
+        raise ValueError(f"prefix must be a PrefixCache() or None, not {prefix!r}")
 
 
 def _policy(threshold: Any) -> Policy:

@@ -100,27 +100,45 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixMatch:
+    """The front of a prompt that was sent before.
+
+    ``messages`` of it are known whole; ``blocks`` counts their blocks and those of the message that
+    differs; ``tokens_estimate`` is what they hold, ``share`` that part of the prompt, 0..1.
+    """
+
+    messages: int
+    blocks: int
+    tokens_estimate: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Explore:
     """A candidate that is not proven: ask the model, its fresh answer labels the candidate.
 
     ``reason``: "learning" while nothing may be served by meaning yet, "risk" for a candidate that
     is not sure enough, "audit" for one that is checked although it is, "shadow" in shadow mode.
+    ``prefix`` is None unless the cache was opened with a prefix cache.
     """
 
     candidate: Record
     similarity: float
     reason: str = "learning"
+    prefix: PrefixMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
     """No answer, and why: ``absent temperature truncated not_user_text guard threshold store …``.
 
-    ``similarity`` is that of the nearest candidate, when there was one.
+    ``similarity`` is that of the nearest candidate, when there was one; ``prefix`` is None unless
+    the cache was opened with a prefix cache.
     """
 
     reason: str
     similarity: float | None = None
+    prefix: PrefixMatch | None = None
 
 
 Outcome = Hit | Explore | Miss

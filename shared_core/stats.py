@@ -55,6 +55,9 @@ class Counters:
             case Explore():
                 kind = "explore"
                 amounts["explores"] = 1
+        prefix = None if isinstance(outcome, Hit) else outcome.prefix
+        if prefix is not None and prefix.blocks:
+            amounts |= {"prefix:hits": 1, "prefix:tokens": prefix.tokens_estimate}
         with self._lock:
             for name, amount in amounts.items():
                 self._counts[name] += amount
@@ -114,7 +117,8 @@ class Stats:
     policy's own if it estimates its errors, else what ``feedback`` said of hits, with a Wilson
     score interval. ``shadow`` is None unless the cache ran in shadow mode. ``latency`` holds
     seconds: p50, p90, p99 by tier ("miss" included). ``money_saved`` is in US dollars, None when no
-    price of the models is known.
+    price of the models is known. ``prefix_hits`` are explores and misses of whose prompt some front
+    was sent before, ``prefix_tokens`` an estimate of what those fronts hold.
     """
 
     lookups: int
@@ -140,6 +144,8 @@ class Stats:
     tokens_saved: Mapping[str, int]
     money_saved: float | None
     latency: Mapping[str, Mapping[str, float]]
+    prefix_hits: int = 0
+    prefix_tokens: int = 0
 
 
 def stats_of(
@@ -181,6 +187,8 @@ def stats_of(
         tokens_saved=dict(tokens),
         money_saved=_money(saved),
         latency={tier: _percentiles(values) for tier, values in latencies.items()},
+        prefix_hits=counts.get("prefix:hits", 0),
+        prefix_tokens=counts.get("prefix:tokens", 0),
     )
 
 

@@ -22,6 +22,14 @@ LEAVES = (
 )
 """Nothing imports them."""
 
+PREFIX = (
+    "shared_core.prefix",
+    "shared_core.token_budget",
+    "shared_core.chunks",
+    "shared_core.kv_reuse",
+)
+"""Nothing that a lookup runs imports them: delete them, and the rest works."""
+
 PURE = ("shared_core.record", "shared_core.request", "shared_core.guard", "shared_core.thresholds")
 """These import the standard library, numpy, and each other."""
 
@@ -43,8 +51,9 @@ ONLY_IN = {
     "redis": REDIS,
     "redisvl": REDIS,
     "sentence_transformers": ("shared_core.embedding",),
-    "torch": ("shared_core.embedding",),
-    "transformers": ("shared_core.embedding",),
+    "torch": ("shared_core.embedding", "shared_core.kv_reuse"),
+    "transformers": ("shared_core.embedding", "shared_core.kv_reuse"),
+    "safetensors": ("shared_core.embedding", "shared_core.kv_reuse"),
     "typer": LEAVES,
     "rich": LEAVES,
     "fastapi": ("shared_core.service",),
@@ -201,6 +210,15 @@ def test_nothing_imports_a_leaf_but_the_command_line() -> None:
             and not (
                 i.importer == "shared_core.cli" and (i.inside or i.imported.endswith("_command"))
             )
+        )
+    )
+
+
+def test_nothing_imports_what_reuses_a_prompts_front_but_its_own_adapters() -> None:
+    hooks = tuple(f"{package}.prefix" for package in PACKAGES)
+    assert not broken(
+        lambda i: (
+            under(i.imported, *PREFIX) and not under(i.importer, *PREFIX, *hooks) and not i.typing
         )
     )
 
