@@ -132,7 +132,7 @@ class Peer:
 
 
 def ours(url: str, known: Known, llm: str) -> tuple[Peer, Callable[[], None]]:
-    cache = TieredCache(url, threshold=Static(THRESHOLD), embedder=known)
+    cache = TieredCache(url, threshold=Static(THRESHOLD), embedder=known, timeout=5.0)
 
     def look(ask: Ask) -> Any:
         return cache.lookup(ask.prompt, llm)

@@ -243,7 +243,6 @@ class _Examination:
         precision = "FLOAT32" if told["letter"] == "f" else "FLOAT16"
         expected = {
             f"s{told['signature']}": {"TAG", "CASESENSITIVE"},
-            "x": {"NUMERIC"},
             told["field"]: {"VECTOR", told["kind"].upper(), precision, "COSINE"},
         }
         found: dict[str, set[str]] = {}

@@ -72,7 +72,7 @@ def url_of(path: Path) -> str:
 
 
 def filled(url: str, answers: int = 1, **options: Any) -> ResponseCache:
-    cache = ResponseCache.open(url, embedder=fake_embed, **options)
+    cache = ResponseCache.open(url, embedder=fake_embed, timeout=5, **options)
     for number in range(answers):
         words = "abcdefg"[number] * 5
         cache.store(Request.of(question=f"What is {words}?", model="m"), Answer(words))

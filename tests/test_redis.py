@@ -24,7 +24,17 @@ from hypothesis import strategies as st
 from redis.connection import AbstractConnection
 from redisvl.index import SearchIndex
 
-from shared_core import Answer, Hit, Miss, Request, ResponseCache, StoreError
+from shared_core import (
+    Answer,
+    Explore,
+    Feedback,
+    Hit,
+    Miss,
+    Request,
+    ResponseCache,
+    StoreError,
+    Verified,
+)
 from shared_core.answer import value_key
 from shared_core.stores import Selector, Store, epoch_key, open_store
 from shared_core.stores.redis_address import address_of
@@ -142,12 +152,13 @@ def server(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return a list that gets one item for each round trip from now on."""
+    """Return a list that gets one item for each round trip of this thread from now on."""
     made: list[bytes] = []
-    send = AbstractConnection.send_packed_command
+    send, ours = AbstractConnection.send_packed_command, threading.get_ident()
 
     def counted(self: Any, command: Any, *args: Any, **options: Any) -> None:
-        made.append(command if isinstance(command, bytes) else b"".join(command))
+        if threading.get_ident() == ours:  # counters are flushed beside the requests
+            made.append(command if isinstance(command, bytes) else b"".join(command))
         send(self, command, *args, **options)
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
@@ -180,6 +191,32 @@ def test_every_step_of_a_lookup_and_a_put_is_one_round_trip(
         store.get_many(["refused:a"])
         store.load_state({"labels": 0})
         assert len(trips) == 2 or not warm
+
+
+@pytest.mark.parametrize("threshold", [0.8, Feedback(initial=0.8, minimum=0.8), Verified()])
+def test_a_lookup_is_two_round_trips_at_most_and_one_if_the_request_is_the_same(
+    redis_url: str, trips: list[bytes], threshold: Any
+) -> None:
+    def made(work: Callable[[], Any]) -> tuple[Any, int]:
+        trips.clear()
+        found = work()
+        return found, len(trips)
+
+    first = Request.of("How do I renew my library book?", model="m")
+    other = Request.of("How do I renew our library book?", model="m")
+    far = Request.of("Where may boats be tied up over night?", model="m")
+    with ResponseCache.open(
+        redis_url, embedder=fake_embed, threshold=threshold, timeout=5
+    ) as cache:
+        for warm in (False, True):
+            _, stored = made(lambda: cache.store(first, Answer("online"), tags=["docs"]))
+            hit, exact = made(lambda: cache.lookup(first))
+            assert isinstance(hit, Hit)
+            near, semantic = made(lambda: cache.lookup(other))
+            assert isinstance(near, Explore if threshold == Verified() else Hit)
+            missed, miss = made(lambda: cache.lookup(far))
+            assert isinstance(missed, Miss)
+            assert (stored, exact, semantic, miss) == (1, 1, 2, 2) or not warm
 
 
 def test_a_bump_costs_the_next_read_one_round_trip_more(store: Store, trips: list[bytes]) -> None:

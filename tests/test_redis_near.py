@@ -178,6 +178,7 @@ def test_what_another_process_changed_is_served_no_more(
                 server.config_set("maxmemory", 1)
                 eventually(lambda: server.dbsize() == 0)
                 server.config_set("maxmemory", 0)
+                server.config_set("maxmemory-policy", "noeviction")
             case "retype":
                 server.set("tlc:{0}:r1:____:a", "no hash")
             case "bumps evicted":  # and the epochs: of the records' tags nothing is known any more
@@ -296,6 +297,47 @@ def test_a_record_read_before_a_change_that_nobody_heard_of_is_not_held(
     monkeypatch.setattr(RedisStore, "_read", deaf_meanwhile)
     assert text_of(near) == "answer a"
     assert text_of(near) is None
+
+
+def test_a_record_held_just_after_the_way_was_lost_goes_before_the_news_are_back(
+    near: Any, other: Any, server: redis.Redis
+) -> None:
+    near.put(record("a"))
+    with pytest.MonkeyPatch.context() as deaf:
+        deaf.setattr(Feed, "_connect", lambda _: 0.01)
+        server.client_kill_filter(_type="pubsub")
+        eventually(lambda: not near.near._feed.catch_up())
+        with pytest.MonkeyPatch.context() as early:
+            early.setattr(Feed, "catch_up", lambda _: True)  # asked a moment before
+            assert text_of(near) == "answer a"
+        assert len(near.near) == 1
+        other.delete(Selector("n", key="a"))
+    hears(near)
+    assert text_of(near) is None
+
+
+def test_a_record_whose_proof_is_too_old_is_asked_for_even_if_the_thread_is_late(
+    near: Any, reads: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(near, "a")
+    goes_on, stands = threading.Event(), threading.Event()
+    step = Feed._step
+
+    def late(self: Feed) -> tuple[int, float]:
+        stands.set()
+        goes_on.wait(5)
+        return step(self)
+
+    monkeypatch.setattr(Feed, "_step", late)
+    try:
+        assert stands.wait(5)  # as in a process that was stopped, and goes on now
+        near.near._feed._sure_until = time.monotonic()
+        reads.clear()
+        assert text_of(near) == "answer a"
+        assert len(reads) == 1
+        assert len(near.near) == 1  # still held: nobody has let go of it
+    finally:
+        goes_on.set()
 
 
 # ---------------------------------------------------------------------------- what we do ourselves
