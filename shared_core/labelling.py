@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 
 from shared_core.docket import Docket, LateJudge
 from shared_core.exploring import Exploration
@@ -38,8 +39,10 @@ class Labeller:
         self._judge = asked if self._late is None else same_answer
         self._docket = Docket(asked)
 
-    def settle(self, record: Record, exploration: Exploration) -> Record:
+    def settle(self, record: Record, exploration: Exploration | None) -> Record:
         """Group the fresh answer with the neighbour it equals, and label what was explored."""
+        if exploration is None:
+            return grouped(record)
         verdicts: dict[str, bool | None] = {}
         for one in exploration.near:
             group = one.record.group or one.record.key
@@ -55,7 +58,7 @@ class Labeller:
                 record.answer, one.record.answer, label
             ):
                 self._count("errors:judge_busy")
-        return replace(record, group=equal[0]) if equal else record
+        return replace(record, group=equal[0]) if equal else grouped(record)
 
     def _label(
         self, namespace: str, similarity: float, exploration: Exploration, right: bool | None
@@ -72,6 +75,16 @@ class Labeller:
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background."""
         self._docket.drain()
+
+
+def grouped(record: Record) -> Record:
+    """Put a record into the group of all answers of its very text, wherever they were given."""
+    text = " ".join(record.answer.text.split()).casefold()
+    if not text:
+        return record
+    return replace(
+        record, group=blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    )
 
 
 def _judged(fuse: Fuse, judge: Judge, fresh: Answer, cached: Answer) -> bool | None:

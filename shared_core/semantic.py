@@ -234,8 +234,7 @@ class SemanticTier:
                 return record
         except Unavailable:
             return record
-        if exploration is not None:
-            record = self._labeller.settle(record, exploration)
+        record = self._labeller.settle(record, exploration)
         if not self._reader.ready:
             self._reader.when_ready(lambda: self._add_vector_later(record))
             return record

@@ -127,7 +127,18 @@ def test_equal_answers_share_a_group_and_others_do_not(make: Callable[..., Respo
         ask(cache, question, answer)
     keys = [request(question).address("default").key for question in (first, second, third)]
     groups = [record.group for record in map(cache._store.get, keys) if record is not None]
-    assert groups == ["", keys[0], ""]
+    assert groups[0] == groups[1] != groups[2]
+
+
+def test_an_answer_in_the_very_words_of_another_is_of_its_group_wherever_it_was_given(
+    make: Callable[..., ResponseCache],
+) -> None:
+    cache = make(threshold=Probing())
+    asked = [request(text) for text in (ASKED, "Where do I sign up for the choir?")]
+    for one in asked:
+        cache.store(one, RETURNS)
+    records = [cache._store.get(one.address("default").key) for one in asked]
+    assert len({record.group for record in records if record is not None}) == 1
 
 
 def test_an_answer_that_was_never_looked_up_labels_nothing(

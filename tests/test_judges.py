@@ -289,7 +289,8 @@ def test_a_judge_in_the_background_leaves_the_groups_to_the_words() -> None:
     explored(cache, " Please!", fresh=REWORDED)
     cache._path.semantic.close()  # type: ignore[union-attr]
     keys = [request(question).address("default").key for question in (ASKED, ASKED + " Please!")]
-    assert [record.group for record in map(cache._store.get, keys) if record] == ["", keys[0]]
+    one, two = [record.group for record in map(cache._store.get, keys) if record]
+    assert one == two != ""
 
 
 def test_a_full_docket_refuses_and_the_app_goes_on() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
-BELIEF = 2.0
+BELIEF = 0.5
 """Labels of a pool that the model's own estimate counts for, for each that the prior counts for."""
 
 ALERT = 0.25
