@@ -144,12 +144,19 @@ class CachedText:
         finally:
             _called.reset(token)
 
-    def _generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
-        result: LLMResult = plain(self)._generate(prompts, *args, **kwargs)
+    def _generate(
+        self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        own = plain(self)
+        result: LLMResult = own._generate(prompts, stop=stop, run_manager=run_manager, **kwargs)
         return result
 
-    async def _agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
-        result: LLMResult = await plain(self)._agenerate(prompts, *args, **kwargs)
+    async def _agenerate(
+        self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        own = plain(self)
+        answer = own._agenerate(prompts, stop=stop, run_manager=run_manager, **kwargs)
+        result: LLMResult = await answer
         return result
 
     def dict(self, **kwargs: Any) -> Any:
