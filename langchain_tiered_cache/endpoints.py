@@ -83,9 +83,14 @@ class CachedChat:
 
 
 class ChatStreams:
-    """A chat model that asks the cache for streams."""
+    """A chat model that asks the cache for streams.
+
+    Those of LangChain's newer protocol are made of these, also where a class makes its own.
+    """
 
     __slots__ = ()
+
+    _stream_chat_model_events = None
 
     def _stream(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
@@ -103,6 +108,8 @@ class AsyncChatStreams:
     """A chat model that asks the cache for asynchronous streams."""
 
     __slots__ = ()
+
+    _astream_chat_model_events = None
 
     async def _astream(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any

@@ -293,6 +293,23 @@ async def test_an_asynchronous_stream_that_is_left_is_not_stored_and_is_closed()
     assert model.cache.cache.stats().stores == 0
 
 
+async def test_a_stream_that_is_cancelled_is_not_stored() -> None:
+    class Slow(AsyncStreamer):
+        async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+            async for chunk in super()._astream(*args, **kwargs):
+                yield chunk
+                begun.set()
+                await asyncio.Event().wait()
+
+    begun, model = asyncio.Event(), cached(Slow())
+    task = asyncio.create_task(collect(model.astream("q")))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert model.cache.cache.stats().stores == 0
+
+
 def test_a_stream_that_breaks_is_not_stored() -> None:
     model = cached(Streamer(fails_after=2))
     with pytest.raises(ConnectionError):
@@ -392,6 +409,32 @@ def test_several_streams_at_a_time_each_get_the_answer() -> None:
         "The capital\n\n of  it is Paris. "
     }
     assert model.asked == ["stream"]
+
+
+class Native(AsyncStreamer):
+    """One that speaks the newer protocol of stream events itself."""
+
+    def _stream_chat_model_events(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("a cached model makes these events of its chunks")
+
+    _astream_chat_model_events = _stream_chat_model_events
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+@pytest.mark.parametrize("kind", [Streamer, AsyncStreamer, Native])
+@pytest.mark.parametrize("script", ["text", "tool calls", "reasoning blocks"])
+def test_streams_of_the_newer_protocol_come_from_the_cache(
+    script: str, kind: type[Streamer]
+) -> None:
+    async def awaited() -> Any:
+        return await (await model.astream_events("q", version="v3")).output
+
+    model = cached(kind(script=SCRIPTS[script]))
+    messages = [model.stream_events("q", version="v3").output for _ in range(2)]
+    messages.append(asyncio.run(awaited()))
+    assert model.asked == ["stream"]
+    assert said(messages[0]) == said(messages[1]) == said(messages[2])
+    assert messages[0].text
 
 
 # Agents and graphs
