@@ -13,7 +13,7 @@ import pytest
 from langchain_core.language_models import BaseLLM, FakeListChatModel
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.outputs import ChatGeneration, Generation, GenerationChunk, LLMResult
 from langchain_core.runnables import ConfigurableField
 from langchain_openai import ChatOpenAI
 from pydantic import Field
@@ -214,9 +214,27 @@ def test_a_completion_is_found_only_for_the_arguments_of_its_call() -> None:
     assert model.calls[-1] == {}  # type: ignore[attr-defined]
 
 
-def test_the_serialised_form_of_a_question_is_that_of_invoke() -> None:
-    """A message's id is no part of what is asked."""
-    model = cached()
-    list(model.stream([HumanMessage("q", id="1")]))
-    list(model.stream([HumanMessage("q", id="2")]))
-    assert model.asked == ["stream"]
+class Noting(TieredCache):
+    """A cache that notes what it is asked."""
+
+    asked: list[tuple[str, str]]
+
+    def lookup(self, prompt: str, llm_string: str) -> Any:
+        self.asked.append((prompt, llm_string))
+        return super().lookup(prompt, llm_string)
+
+
+def test_the_cache_is_asked_the_very_same_by_invoke_and_by_stream() -> None:
+    cache = Noting(semantic=False)
+    cache.asked = []
+    models = [cached_model(Streamer(), cache), cached_model(openai(temperature=0), cache)]
+    for model in models:
+        messages = [HumanMessage("q", id="1")]
+        cache.update(dumps([HumanMessage("q")]), model._get_llm_string(stop=["x"]), [answer()])
+        model.invoke(messages, stop=["x"])
+        list(model.stream(messages, stop=["x"]))
+        assert cache.asked[-1] == cache.asked[-2]
+
+
+def answer() -> ChatGeneration:
+    return ChatGeneration(message=AIMessage("Paris"))

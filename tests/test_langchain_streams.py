@@ -19,6 +19,10 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.tracers._streaming import (
+    _StreamingCallbackHandler,
+    _V2StreamingCallbackHandler,
+)
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import Field
 
@@ -69,6 +73,7 @@ SCRIPTS: dict[str, list[AIMessageChunk]] = {
         say([{"type": "text", "text": "a b", "index": 0, "id": "x"}]),
         say([{"type": "text", "text": "c d", "index": 0, "id": "y"}]),
     ],
+    "on after its last": [say("a", chunk_position="last"), say(" b"), say("", **END)],
     "blocks without index": [say([{"type": "text", "text": "a b"}]), say(["c d"])],
 }
 
@@ -284,6 +289,32 @@ def test_a_stream_that_is_left_is_not_stored_and_is_closed() -> None:
     assert model.asked == ["stream", "stream"]
 
 
+def test_what_a_model_streams_is_closed_when_the_stream_is_left() -> None:
+    class Line:
+        def __init__(self) -> None:
+            self.is_open = True
+
+        def __iter__(self) -> Line:
+            return self
+
+        def __next__(self) -> ChatGenerationChunk:
+            return ChatGenerationChunk(message=say("word "))
+
+        def close(self) -> None:
+            self.is_open = False
+
+    class Calling(Streamer):
+        def _stream(self, *_: Any, **__: Any) -> Any:
+            return line
+
+    line = Line()
+    stream = cached(Calling()).stream("q")
+    next(stream)
+    assert line.is_open
+    stream.close()
+    assert not line.is_open
+
+
 async def test_an_asynchronous_stream_that_is_left_is_not_stored_and_is_closed() -> None:
     model = cached(AsyncStreamer())
     stream = model.astream("q")
@@ -376,6 +407,31 @@ def test_replays_keep_the_pace() -> None:
         patch.setattr("langchain_tiered_cache.streams.time.sleep", waits.append)
         by_stream(model, "q")
     assert waits == [0.25] * 6
+
+
+def test_listeners_of_the_newer_protocol_hear_a_hit_once() -> None:
+    class Ear(BaseCallbackHandler, _StreamingCallbackHandler, _V2StreamingCallbackHandler):
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def tap_output_aiter(self, run_id: Any, output: Any) -> Any:
+            return output
+
+        def tap_output_iter(self, run_id: Any, output: Any) -> Any:
+            return output
+
+        def on_llm_new_token(self, *_: Any, **__: Any) -> None:
+            self.heard.append("token")
+
+        def on_stream_event(self, event: Any, **_: Any) -> None:
+            self.heard.append(event["event"])
+
+    model, ears = cached(), (Ear(), Ear())
+    for ear in ears:
+        model.invoke("q", config={"callbacks": [ear]})
+    assert model.asked == ["stream"]
+    assert set(ears[0].heard) == set(ears[1].heard)
+    assert "token" not in ears[1].heard
 
 
 def test_callbacks_hear_a_replay_as_a_stream() -> None:
