@@ -251,7 +251,8 @@ def _text_stream(
     if not isinstance(cache, TieredCache):
         return None
     try:
-        params = {**own._dict_for_compat(), "stop": stop, **kwargs}
+        asked = getattr(own, "_dict_for_compat", own.dict)()  # older versions have the latter alone
+        params = {**asked, "stop": stop, **kwargs}
         llm_string = str(sorted(params.items()))
     except UNREADABLE as error:
         cache.count("lookup:key", _WITHOUT_KEY, error)
