@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Awaitable, Callable, Sequence
-from hashlib import sha256
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
@@ -13,10 +11,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, SerializeAsAny
 from llamaindex_tiered_cache.components import fields_of, plain
 from llamaindex_tiered_cache.opening import open_values
 from shared_core.cache import ResponseCache
-from shared_core.hop import Hop
-from shared_core.options import seconds
-from shared_core.request import canonical_json
-from shared_core.resilience import Fuse, Unavailable
+from shared_core.embedding_cache import EmbeddingCache
 
 QUERY, TEXT = "query", "text"
 """The two roles of a text; many models embed them differently."""
@@ -35,10 +30,7 @@ class CachedEmbedding(BaseEmbedding):
 
     embed_model: SerializeAsAny[BaseEmbedding] = Field(description="The model that embeds.")
 
-    _cache: ResponseCache = PrivateAttr()
-    _namespace: str = PrivateAttr()
-    _fuse: Fuse = PrivateAttr()
-    _hop: Hop = PrivateAttr()
+    _vectors: EmbeddingCache = PrivateAttr()
 
     def __init__(
         self,
@@ -56,10 +48,7 @@ class CachedEmbedding(BaseEmbedding):
         of_inner = ("model_name", "embed_batch_size", "callback_manager", "num_workers")
         fields: dict[str, Any] = {name: getattr(embed_model, name) for name in of_inner}
         super().__init__(**{**fields, "embed_model": embed_model, **kwargs})
-        self._cache = open_values(cache)
-        self._namespace = namespace or self._cache.options.namespace
-        self._fuse = Fuse("embeddings", self._cache.count_error)
-        self._hop = Hop()
+        self._vectors = EmbeddingCache(open_values(cache), namespace)
 
     @classmethod
     def class_name(cls) -> str:
@@ -72,7 +61,7 @@ class CachedEmbedding(BaseEmbedding):
             self.embed_model.callback_manager = value  # the inner model is the one that reports
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.embed_model, self._cache, self._namespace)
+        return _restored, (self.embed_model, self._vectors.cache, self._vectors.namespace)
 
     def get_query_embedding(self, query: str) -> Embedding:
         """Return the vector of a query."""
@@ -130,14 +119,7 @@ class CachedEmbedding(BaseEmbedding):
     def _embedded(
         self, role: str, texts: Sequence[str], embed: Callable[[list[str]], list[Embedding]]
     ) -> list[Embedding]:
-        keys = self._keys(role, texts)
-        known = self._read(keys)
-        new = [text for text in keys if text not in known]
-        if new:
-            fresh = dict(zip(new, embed(new), strict=True))
-            self._write(keys, fresh)
-            known |= fresh
-        return [list(known[text]) for text in texts]
+        return self._vectors.embedded(self._identity(), role, texts, embed)
 
     async def _aembedded(
         self,
@@ -145,61 +127,15 @@ class CachedEmbedding(BaseEmbedding):
         texts: Sequence[str],
         embed: Callable[[list[str]], Awaitable[list[Embedding]]],
     ) -> list[Embedding]:
-        keys = self._keys(role, texts)
-        known = await self._hop.run(self._read, keys)
-        new = [text for text in keys if text not in known]
-        if new:
-            fresh = dict(zip(new, await embed(new), strict=True))
-            await self._hop.run(self._write, keys, fresh)
-            known |= fresh
-        return [list(known[text]) for text in texts]
-
-    def _keys(self, role: str, texts: Sequence[str]) -> dict[str, str | None]:
-        """Return each text's key, None where the model has no identity beyond this process."""
-        try:
-            model = self._identity()
-        except (TypeError, ValueError):
-            return dict.fromkeys(texts)
-        head = canonical_json([self._namespace, model, role])
-        return {text: _key(head, text) for text in texts}
+        return await self._vectors.aembedded(self._identity(), role, texts, embed)
 
     def _identity(self) -> Any:
+        """Return what tells the model apart, None if nothing does beyond this process."""
         kind = type(self.embed_model)
-        return [f"{kind.__module__}.{kind.__qualname__}", plain(fields_of(self.embed_model))]
-
-    def _read(self, keys: dict[str, str | None]) -> dict[str, Embedding]:
-        named = {key: text for text, key in keys.items() if key is not None}
-        if not named:
-            return {}
         try:
-            values = self._fuse.call(self._cache.values.get_many, list(named))
-        except Unavailable:
-            return {}
-        return {named[key]: _vector(value) for key, value in values.items()}
-
-    def _write(self, keys: dict[str, str | None], fresh: dict[str, Embedding]) -> None:
-        items = {
-            key: array("d", vector).tobytes()  # float64: they come back equal
-            for text, vector in fresh.items()
-            if (key := keys[text]) is not None
-        }
-        ttl = self._cache.options.ttl
-        lifetime = None if ttl is None else seconds("ttl", ttl)
-        try:
-            if items:
-                forever = lifetime is None or lifetime == float("inf")
-                self._fuse.call(self._cache.values.put_many, items, None if forever else lifetime)
-        except Unavailable:
-            return
-
-
-def _key(head: str, text: str) -> str:
-    return "embedding:" + sha256(f"{head}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _vector(value: bytes) -> Embedding:
-    numbers: array[float] = array("d", value)
-    return numbers.tolist()
+            return [f"{kind.__module__}.{kind.__qualname__}", plain(fields_of(self.embed_model))]
+        except (TypeError, ValueError):
+            return None
 
 
 def _restored(embed_model: BaseEmbedding, cache: ResponseCache, namespace: str) -> CachedEmbedding:

@@ -142,7 +142,7 @@ def test_a_store_that_fails_is_passed_over_and_counted() -> None:
 def test_it_is_pickled_with_its_cache(cache: ResponseCache) -> None:
     model = CachedEmbedding(MockEmbedding(embed_dim=3), cache, namespace="n")
     again = pickle.loads(pickle.dumps(model))  # noqa: S301 - its own
-    assert again._cache is cache
+    assert again._vectors.cache is cache
     assert again.get_text_embedding("a") == model.get_text_embedding("a")
 
 

@@ -1,0 +1,211 @@
+"""``CachedEmbeddings``, which embeds each text once, and ``TieredByteStore``, plain storage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.stores import BaseStore
+from pydantic import BaseModel, SecretStr
+
+from langchain_tiered_cache.cache import TieredCache
+from langchain_tiered_cache.providers import TRANSPORT
+from shared_core.cache import ResponseCache
+from shared_core.embedding_cache import EmbeddingCache
+from shared_core.hop import Hop, twin
+from shared_core.options import Seconds, seconds
+
+QUERY, DOCUMENT = "query", "document"
+"""The two roles of a text; many models embed them differently."""
+
+BATCH = 500
+"""Values that one read or write of a byte store holds."""
+
+_PER_CALL = TRANSPORT | {
+    "chunk_size", "headers", "retry_min_seconds", "retry_max_seconds", "show_progress",
+    "show_progress_bar",
+}  # fmt: skip
+"""Fields that no vector depends on."""
+
+
+class CachedEmbeddings(Embeddings):
+    """Embeddings whose vectors are kept, by model, role and text.
+
+        embeddings = CachedEmbeddings(OpenAIEmbeddings(), "sqlite:///embeddings.db")
+
+    Of a call, each text that is not known is embedded once, all of them in one batch. Vectors come
+    back equal, and live as long as the cache's entries do (``ttl``). A store that fails is passed
+    over. Two models are one if their class and settings are equal; ``model`` is a name to use
+    instead, which models need that are no pydantic models of plain settings. ``cache`` is a
+    ``TieredCache``, a ``ResponseCache`` or a URL, ``namespace`` replaces the cache's own. Wrong
+    arguments raise ValueError at construction.
+    """
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        cache: TieredCache | ResponseCache | str = "memory://",
+        *,
+        model: str | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        if not isinstance(embeddings, Embeddings):
+            raise ValueError(
+                f"embeddings must be embeddings of LangChain, not {type(embeddings).__name__}"
+            )
+        if model is not None and (not isinstance(model, str) or not model):
+            raise ValueError(f"model must be a text that is not empty, or None, not {model!r}")
+        self.embeddings = embeddings
+        self._model = model or _identity(embeddings)
+        self._vectors = EmbeddingCache(_with_values(cache), namespace)
+
+    def embed_documents(self, texts: list[str], **kwargs: Any) -> list[list[float]]:
+        """Return the vectors of documents, in their order."""
+        return self._vectors.embedded(
+            self._model, DOCUMENT, texts, lambda new: self.embeddings.embed_documents(new, **kwargs)
+        )
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a query."""
+        return self._vectors.embedded(
+            self._model, QUERY, [text], lambda new: [self.embeddings.embed_query(new[0])]
+        )[0]
+
+    async def aembed_documents(self, texts: list[str], **kwargs: Any) -> list[list[float]]:
+        """Return the vectors of documents, in their order."""
+        return await self._vectors.aembedded(
+            self._model,
+            DOCUMENT,
+            texts,
+            lambda new: self.embeddings.aembed_documents(new, **kwargs),
+        )
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Return the vector of a query."""
+
+        async def embed(new: list[str]) -> list[list[float]]:
+            return [await self.embeddings.aembed_query(new[0])]
+
+        return (await self._vectors.aembedded(self._model, QUERY, [text], embed))[0]
+
+
+def _identity(embeddings: Embeddings) -> Any:
+    """Return what tells a model apart. Raises ValueError if it does not say so itself."""
+    kind: Any = type(embeddings)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    remedy = "give it a name that stands for model and settings: CachedEmbeddings(…, model=…)"
+    if not isinstance(embeddings, BaseModel):
+        raise ValueError(f"{name} does not say what model it is; {remedy}")
+    fields = {
+        field: value
+        for field, about in kind.model_fields.items()
+        if (value := getattr(embeddings, field)) is not None
+        and not (about.exclude or field in _PER_CALL or field.endswith("_api_key"))
+        and not isinstance(value, SecretStr)
+    }
+    try:
+        return [name, {field: _plain(value) for field, value in fields.items()}]
+    except TypeError as error:
+        raise ValueError(f"{name} has a setting without a JSON form, {error}; {remedy}") from None
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_plain, value))
+    raise TypeError(type(value).__qualname__)
+
+
+def _with_values(cache: TieredCache | ResponseCache | str) -> ResponseCache:
+    """Return a cache whose values are used; one that is opened for it embeds nothing itself."""
+    if isinstance(cache, TieredCache):
+        return cache.cache
+    if isinstance(cache, ResponseCache):
+        return cache
+    if isinstance(cache, str):
+        return ResponseCache.open(cache, semantic=False)
+    raise ValueError(f"cache must be a TieredCache, a ResponseCache or a URL, not {cache!r}")
+
+
+class TieredByteStore(BaseStore[str, bytes]):
+    """A byte store on memory, sqlite or Redis, for ``CacheBackedEmbeddings`` and retrievers.
+
+        store = TieredByteStore("sqlite:///bytes.db", namespace="handbook")
+        CacheBackedEmbeddings.from_bytes_store(embeddings, store, namespace=embeddings.model)
+
+    ``cache`` is a ``TieredCache``, a ``ResponseCache`` or a URL; its store is used. ``namespace``
+    keeps users of one store apart. Values live until they are deleted, or for ``ttl``;
+    ``max_entries`` of a cache does not count them.
+
+    This is storage: what fails raises StoreError. Wrong arguments raise ValueError at construction.
+    """
+
+    def __init__(
+        self,
+        cache: TieredCache | ResponseCache | str = "memory://",
+        *,
+        namespace: str = "default",
+        ttl: Seconds | None = None,
+    ) -> None:
+        if not isinstance(namespace, str) or not namespace:
+            raise ValueError(f"namespace must be a text that is not empty, not {namespace!r}")
+        self._cache = _with_values(cache)
+        self._namespace = namespace
+        self._ttl = None if ttl is None else seconds("ttl", ttl)
+        self._hop = Hop()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._cache, self._namespace, self._ttl)
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the values, None for those that are not there. Raises StoreError."""
+        found: dict[str, bytes] = {}
+        names = [self._name(key) for key in keys]
+        for start in range(0, len(names), BATCH):
+            found |= self._cache.values.get_many(names[start : start + BATCH])
+        return [found.get(name) for name in names]
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Store values in writes of ``BATCH``, all or none of a write. Raises StoreError."""
+        lifetime = None if self._ttl == float("inf") else self._ttl
+        for start in range(0, len(key_value_pairs), BATCH):
+            batch = key_value_pairs[start : start + BATCH]
+            items = {self._name(key): bytes(value) for key, value in batch}
+            self._cache.values.put_many(items, lifetime)
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        """Delete values; those that are not there are ignored. Raises StoreError."""
+        for start in range(0, len(keys), BATCH):
+            self._cache.values.delete_many(list(map(self._name, keys[start : start + BATCH])))
+
+    def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
+        """Yield the keys with a prefix, each once; without it all. Raises StoreError."""
+        head, seen, cursor = self._name(""), set[str](), ""
+        while True:
+            names, cursor = self._cache.values.scan(self._name(prefix or ""), cursor)
+            yield from (name.removeprefix(head) for name in names if name not in seen)
+            seen.update(names)
+            if not cursor:
+                return
+
+    amget = twin(mget)
+    amset = twin(mset)
+    amdelete = twin(mdelete)
+
+    async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
+        """Do as ``yield_keys`` does; the event loop is not blocked."""
+        for key in await self._hop.run(lambda: list(self.yield_keys(prefix=prefix))):
+            yield key
+
+    def _name(self, key: str) -> str:
+        return f"bytes:{len(self._namespace)}:{self._namespace}:{key}"
+
+
+def _restored(cache: ResponseCache, namespace: str, ttl: float | None) -> TieredByteStore:
+    return TieredByteStore(cache, namespace=namespace, ttl=ttl)
