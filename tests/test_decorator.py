@@ -89,6 +89,7 @@ def test_values_that_differ_never_share_a_key() -> None:
     assert len({digest(value) for value in values}) == len(values)
 
 
+@pytest.mark.slow
 def test_a_key_is_the_same_in_another_process() -> None:
     code = (
         "from tests.test_decorator import *\n"

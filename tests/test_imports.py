@@ -41,6 +41,7 @@ def test_importing_the_core_loads_neither_numpy_nor_a_framework() -> None:
     assert loaded("import shared_core", (*HEAVY, *FRAMEWORKS, "numpy")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["memory://", "sqlite"])
 def test_the_exact_tier_loads_nothing_heavy(store: str, tmp_path: object) -> None:
     pytest.importorskip("langchain_core")

@@ -23,6 +23,8 @@ from pydantic import PrivateAttr
 from langchain_tiered_cache import TieredCache
 from tests.chat_models import Chat
 
+pytestmark = pytest.mark.slow
+
 CALL_S = 0.3
 QUICK_S = 0.25
 """A wait that is none: far below the lease of 30 s."""

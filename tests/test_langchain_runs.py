@@ -139,6 +139,7 @@ def test_a_wrong_value_is_warned_of_once_and_what_hangs_on_it_left_out(
     assert was_hit(model.invoke("new")) is not hits, "with a wrong ttl nothing is kept"
 
 
+@pytest.mark.slow
 async def test_two_tenants_never_share_an_answer(tiered: TieredCache) -> None:
     """2,000 calls, in all forms, at random and at the same time; each answer names its asker."""
     rng = random.Random(7)

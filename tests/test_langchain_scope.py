@@ -404,6 +404,7 @@ def test_two_scopes_share_an_answer_only_if_they_are_equal(
     assert (first.key == second.key) == (one == other)
 
 
+@pytest.mark.slow
 def test_random_scopes_have_as_many_digests() -> None:
     rng = random.Random(7)
     texts = ["", "a", "b", "a b", "a\nb", "1", "null", '"a"', "user", "[]"]
@@ -428,6 +429,7 @@ def test_random_scopes_have_as_many_digests() -> None:
         assert found.setdefault(digest, repr(scope)) == repr(scope)
 
 
+@pytest.mark.slow
 @settings(max_examples=SCOPE_MUTATIONS, deadline=None)
 @given(scopes, st.data())
 def test_one_mutation_of_a_scope_is_enough(scope: dict[str, Any], data: st.DataObject) -> None:

@@ -83,6 +83,7 @@ class Import:
     typing: bool
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for package in PACKAGES:
@@ -100,9 +101,9 @@ def imports() -> tuple[Import, ...]:
 def _read(importer: str, path: Path) -> Iterator[Import]:
     def walk(node: ast.AST, inside: bool, typing: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
-            within = inside or isinstance(
-                child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-            )
+            if isinstance(child, ast.expr):
+                continue  # no import is inside of one
+            within = inside or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
             types = typing or (
                 isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
             )

@@ -137,6 +137,7 @@ def test_answers_that_are_evicted_or_cleared_leave_values_alone(store_url: str) 
         assert len(store.get_all()) == 20
 
 
+@pytest.mark.slow
 def test_values_persist_and_a_pickled_store_reconnects(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'values.db'}"
     with ResponseCache.open(url, semantic=False) as cache:

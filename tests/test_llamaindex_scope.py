@@ -262,6 +262,7 @@ def told(llm: Any, messages: list[ChatMessage], call: dict[str, Any]) -> str:
     return repr((fields, turns, tools, call.get("stop"), call.get("seed")))
 
 
+@pytest.mark.slow
 def test_no_two_of_2000_random_mutations_share_an_answer() -> None:
     rng = random.Random(11)
     keys: dict[str, str] = {}

@@ -627,6 +627,7 @@ def test_a_file_that_was_deleted_or_replaced_is_left(
     assert len(told) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [(), ("-wal",), ("-shm",), ("-wal", "-shm")])
 def test_a_file_that_was_deleted_alone_is_made_anew_by_all_its_processes(
     path: str, open_at: Callable[..., SqliteStore], left: tuple[str, ...]

@@ -95,6 +95,7 @@ TRIALS = 20
 REQUESTS = 1200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("per", "target", "truth", "least", "share"),
     [("hit", 0.05, steep, 0.1, 0.9), ("hit", 0.02, steep, 0.02, 0.9),
@@ -136,6 +137,7 @@ def test_nothing_is_served_before_twenty_labels_whatever_the_prior_believes() ->
     assert stream.run(30).hits > 0
 
 
+@pytest.mark.slow
 def test_a_change_of_the_world_is_noticed_and_the_error_falls_back() -> None:
     """Half of the answers change at request 1,500; 1,500 later all windows of 500 are well."""
 
@@ -152,6 +154,7 @@ def test_a_change_of_the_world_is_noticed_and_the_error_falls_back() -> None:
             assert within(sum(not right for right in window), len(window), 0.05)
 
 
+@pytest.mark.slow
 def test_a_world_that_stays_gives_no_false_alarm() -> None:
     assert (
         sum(Stream(Verified(0.05), steep, seed).run(1500).state.changes for seed in range(5)) <= 1
@@ -367,6 +370,7 @@ def test_what_is_told_is_json_and_says_how_far_learning_is() -> None:
     assert "wrong" in policy.describe(learnt(policy, hopeless))["learning"]
 
 
+@pytest.mark.slow
 def test_known_label_noise_is_corrected_for() -> None:
     def noisy(similarity: float, number: int) -> float:
         return 0.96 * (similarity > 0.7) + 0.04 * (similarity <= 0.7)
