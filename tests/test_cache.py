@@ -68,7 +68,8 @@ def make(url: str, awaited: bool) -> Iterator[Callable[..., Driver]]:
     made: list[ResponseCache] = []
 
     def open(**options: Any) -> Driver:
-        options = {"embedder": fake_embed, "threshold": 0.8, **options}
+        # A busy machine may take longer than the default timeout, which would be a miss.
+        options = {"embedder": fake_embed, "threshold": 0.8, "timeout": 5.0, **options}
         made.append(ResponseCache.open(url, **options))
         return Driver(made[-1], awaited)
 
