@@ -20,7 +20,7 @@ from langchain_core.outputs import (
     GenerationChunk,
 )
 
-from shared_core.record import Answer
+from shared_core.record import Answer, is_cut_off
 
 FORMAT = "langchain/1"
 """Format of answers that only LangChain can read; also the mark and version of every payload."""
@@ -52,13 +52,6 @@ _RESPONSE_IDS = (
 """How ids begin that name an item of one response; ids of tool calls begin otherwise."""
 
 _FINISH_FIELDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
-_CUT_OFF = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "content_filter", "safety", "refusal", "error",
-     "recitation", "blocklist", "prohibited_content", "guardrail_intervened", "content_filtered",
-     "model_context_window_exceeded", "model_length", "incomplete"}
-)  # fmt: skip
-
-
 _COST_OF_A_HIT = {"total_cost": 0}
 
 
@@ -254,7 +247,7 @@ def _is_plain(message: Any) -> bool:
 def _is_exact_only(generation: Generation) -> bool:
     """Tell whether an answer fits no other wording: calls tools, is cut off, refused or empty."""
     told = _told(generation)
-    if (_finish_reason(told) or "").lower() in _CUT_OFF or told.get("status") == "incomplete":
+    if is_cut_off(_finish_reason(told)) or told.get("status") == "incomplete":
         return True
     if not isinstance(generation, ChatGeneration):
         return not generation.text

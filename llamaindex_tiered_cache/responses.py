@@ -28,7 +28,7 @@ from llama_index.core.bridge.pydantic import BaseModel
 
 from llamaindex_tiered_cache.request import FORMAT
 from llamaindex_tiered_cache.usage import finish_reason_of, usage_of, without_usage
-from shared_core.record import Answer
+from shared_core.record import Answer, is_cut_off
 
 MARK = "tiered_cache"
 """Where in ``additional_kwargs`` a response says what the cache did."""
@@ -36,12 +36,6 @@ MARK = "tiered_cache"
 Response = TypeVar("Response", ChatResponse, CompletionResponse)
 Delta = tuple[str | None, dict[str, Any] | None]
 """What one chunk of a stream adds: its text, and its own ``additional_kwargs``."""
-
-_CUT_OFF = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "content_filter", "safety", "refusal", "error",
-     "recitation", "blocklist", "prohibited_content", "guardrail_intervened", "content_filtered",
-     "model_context_window_exceeded", "model_length", "incomplete"}
-)  # fmt: skip
 
 _FAILURES = (TypeError, ValueError, KeyError, AttributeError, RecursionError, IndexError)
 
@@ -251,7 +245,7 @@ def _answer(
         model=model if isinstance(model, str) else None,
         usage=usage_of(response),
         finish_reason=reason,
-        exact_only=calls or special or not text or (reason or "").lower() in _CUT_OFF,
+        exact_only=calls or special or not text or is_cut_off(reason),
     )
 
 

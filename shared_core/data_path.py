@@ -25,6 +25,7 @@ from shared_core.record import (
     PrefixMatch,
     Record,
     Tier,
+    is_cut_off,
     is_fresh,
 )
 from shared_core.request import Address, Request
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
     from shared_core.prefix import PrefixCache
 
 SEALED = "\0sealed:"
-
-
-CUT_OFF = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "content_filter", "refusal", "error"}
-)
-"""Finish reasons, in lower case, of answers that are only served to the very same request."""
 
 
 class DataPath:
@@ -234,7 +229,7 @@ class DataPath:
         address = request.address(namespace)
         entry_id: str | None = None
         if namespace and controls.write and not request.uncacheable:
-            if (answer.finish_reason or "").lower() in CUT_OFF:
+            if is_cut_off(answer.finish_reason):
                 answer = replace(answer, exact_only=True)
             record = self.record(
                 address, namespace, request.question, answer, request.model, all_tags, lifetime

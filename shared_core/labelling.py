@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -120,10 +120,15 @@ def are_refusals(record: Record) -> bool:
     return record.answer.format == REFUSED
 
 
-def is_refused(refusals: Record | None, record: Record) -> bool:
-    """Say whether an answer was refused to the question in whose place ``refusals`` were found."""
-    return _refused(refusals).get(record.key) == record.created
+def refused_answers(refusals: Record | None, records: Sequence[Record]) -> set[str]:
+    """Return the answers, whoever was given them first, that ``refusals`` keep from a question."""
+    refused = _refused(refusals)
+    return {one.answer.text for one in records if refused.get(one.key) == one.created}
 
 
 def _refused(refusals: Record | None) -> dict[str, float]:
-    return {} if refusals is None else dict(json.loads(refusals.answer.text))
+    """Return when each refused record was made, by its key; what is odd refuses nothing."""
+    try:
+        return {} if refusals is None else dict(json.loads(refusals.answer.text))
+    except (ValueError, TypeError):
+        return {}

@@ -69,6 +69,19 @@ def is_fresh(record: Record, until: float) -> bool:
     return record.expires is None or record.expires > until
 
 
+CUT_OFF = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "content_filter", "safety", "refusal", "error",
+     "recitation", "blocklist", "prohibited_content", "guardrail_intervened", "content_filtered",
+     "model_context_window_exceeded", "model_length", "incomplete"}
+)  # fmt: skip
+"""Finish reasons of all providers, in lower case, of answers that are not whole."""
+
+
+def is_cut_off(finish_reason: str | None) -> bool:
+    """Say whether an answer ended before its time: it is served to the very same request alone."""
+    return (finish_reason or "").lower() in CUT_OFF
+
+
 def lent(record: Record) -> Record:
     """Copy what a reader could change for all others: the token counts."""
     if not isinstance(usage := record.answer.usage, Mapping):

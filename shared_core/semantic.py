@@ -17,7 +17,7 @@ from shared_core.entry_id import EntryId
 from shared_core.exploring import Exploration, Explorations
 from shared_core.forking import renew_after_fork
 from shared_core.judge import same_answer
-from shared_core.labelling import Labeller, Refusals, is_refused
+from shared_core.labelling import Labeller, Refusals, refused_answers
 from shared_core.learning import Learner
 from shared_core.options import Options
 from shared_core.reading import Reader
@@ -105,10 +105,12 @@ class SemanticTier:
 
     def _pass(self, question: str | None, namespace: str, reason: str | None) -> None:
         """Let the policy count a question that no neighbour may answer: it is a request, too."""
-        if reason == "time" and self.is_suited:
-            with self._deciding:
+        if reason == "time" and self._policy.explores and self.is_suited:
+            with suppress(Unavailable):  # counted; it is a miss anyway
                 state = self._fuse.call(self.learner.state, namespace)
-                self._policy_fuse.call(self._policy.decide, question or "", (), state, self._rng)
+                with self._deciding:
+                    decide = self._policy.decide
+                    self._policy_fuse.call(decide, question or "", (), state, self._rng)
 
     def _neighbours(
         self,
@@ -135,9 +137,7 @@ class SemanticTier:
                 and is_readable(one.record, request)
                 and not one.record.answer.exact_only
             ]
-            refused = {
-                one.record.answer.text for one in near if is_refused(refusals, one.record)
-            }  # that answer, whoever was given it first
+            refused = refused_answers(refusals, [one.record for one in near])
             near = [one for one in near if one.record.answer.text not in refused]
             candidates = [self._reader.candidate(question, one, floor) for one in near]
             if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared_core import Answer, Explore, Hit, Miss, Request, ResponseCache
+from shared_core import Answer, Explore, Hit, Miss, Request, ResponseCache, StoreError
 from shared_core.judge import Judge
 from shared_core.thresholds import Candidate, Decision, Label, Serve, Skip
 from shared_core.thresholds import Explore as Try
@@ -237,3 +237,20 @@ def test_what_others_learnt_comes_beside_the_requests(tmp_path: Path) -> None:
     assert isinstance(pupil.lookup(request(ASKED + " Please!")), Explore)  # waits for no news
     pupil.flush()  # as its own thread does every second
     assert isinstance(pupil.lookup(request(ASKED + " Please!")), Hit)
+
+
+def test_a_question_about_now_is_a_miss_for_that_reason_while_the_state_cannot_be_read(
+    make: Callable[..., ResponseCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make(threshold=Probing())
+    ask(cache, ASKED, RETURNS)
+
+    def fails(namespace: str) -> Any:
+        raise StoreError("gone")
+
+    assert cache._path.semantic is not None
+    monkeypatch.setattr(cache._path.semantic.learner, "state", fails)
+    outcome = cache.lookup(request("Is the library open today?"))
+    assert isinstance(outcome, Miss)
+    assert outcome.reason == "time"
+    assert cache.stats().errors == {"store": 1}
