@@ -27,7 +27,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "redis": ("redis", "redisvl"),
     "onnx": ("onnxruntime", "tokenizers"),
     "ann": ("usearch",),
-    "service": ("fastapi", "uvicorn"),
+    "service": ("fastapi", "uvicorn", "httpx", "pydantic_settings"),
     "encryption": ("cryptography",),
     "cli": ("typer", "rich", "genai-prices"),
 }
