@@ -85,8 +85,9 @@ def asked(prompt: str, llm_string: str) -> Asking:
     else:
         metadata = (var_child_runnable_config.get() or {}).get("metadata") or {}
     asking = Asking((hash(prompt), hash(llm_string)), is_chat, run, metadata.get(MARK))
-    waiting = (one for one in _askings.get() if not one.is_over)
-    _askings.set((asking, *waiting)[:KEPT])
+    if run is not None or not is_chat:  # else no update is to come that would ask for it
+        waiting = (one for one in _askings.get() if not one.is_over)
+        _askings.set((asking, *waiting)[:KEPT])
     return asking
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
 VERSION = 1
+
+_HOLE = "\0"
+"""Stands for the answer's text inside of its payload: no JSON holds this character itself."""
+
+_UNSAID = {field.name: field.default for field in fields(Answer)}
+"""What an answer is where its bytes do not say; its model is the record's."""
 
 
 class UndecodableError(ValueError):
@@ -56,20 +62,21 @@ class Codec:
 
     def encode(self, record: Record) -> bytes:
         """Return the record as bytes, without its vector."""
-        secret = {"question": record.question, "answer": _answer(record.answer)}
+        secret = {"question": record.question, "answer": _answer(record)}
         body: dict[str, Any] = {
             "v": VERSION,
             "key": record.key,
             "scope": record.scope,
             "namespace": record.namespace,
             "model": record.model,
-            "tags": record.tags,
             "created": record.created,
             "expires": record.expires,
             "space": record.space,
         }
         if record.group:
             body["group"] = record.group
+        if record.tags:
+            body["tags"] = record.tags
         if self._fernet is None:
             body.update(secret)
         else:
@@ -84,10 +91,10 @@ class Codec:
                 raise UndecodableError("a record of another version")
             if "sealed" in body:
                 body.update(json.loads(self._unseal(body.pop("sealed"))))
-            body["answer"] = Answer(**body["answer"])
-            if not isinstance(body["tags"], list):
+            body["answer"] = _answer_of(body["answer"], body["model"])
+            if not isinstance(tags := body.pop("tags", []), list):
                 raise UndecodableError("tags that are no list")
-            body["tags"] = tuple(body["tags"])
+            body["tags"] = tuple(tags)
             record = Record(**body)
             if not _is_whole(record):
                 raise UndecodableError("a field of another type")
@@ -108,12 +115,24 @@ class Codec:
             raise UndecodableError("the record is encrypted with another key") from None
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(record: Record) -> dict[str, Any]:
+    """Return what of the answer goes without saying neither by default nor by the record."""
+    answer = record.answer
     usage = answer.usage
     if usage is not None:  # an answer is not lost for a count that JSON does not have
         counts = usage.items() if isinstance(usage, Mapping) else ()
         answer = replace(answer, usage={str(name): n for name, n in counts if _is_number(n)})
-    return {name: value for name, value in asdict(answer).items() if value is not None}
+    unsaid = {**_UNSAID, "model": record.model}
+    told = {name: value for name, value in asdict(answer).items() if value != unsaid[name]}
+    if answer.payload is not None and _HOLE not in answer.payload:
+        told["frame"] = told.pop("payload").replace(json.dumps(answer.text), _HOLE)
+    return told
+
+
+def _answer_of(told: dict[str, Any], model: str) -> Answer:
+    if "frame" in told:
+        told["payload"] = told.pop("frame").replace(_HOLE, json.dumps(told["text"]))
+    return Answer(**{"model": model, **told})
 
 
 def _is_whole(record: Record) -> bool:

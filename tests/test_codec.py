@@ -115,3 +115,19 @@ def test_counts_that_json_does_not_have_lose_no_answer() -> None:
     usage: Any = {"input_tokens": 3, "price": Decimal("0.1"), "odd": float("inf")}
     record = replace(RECORD, answer=Answer("a", usage=usage))
     assert Codec().decode(Codec().encode(record)).answer == Answer("a", usage={"input_tokens": 3})
+
+
+def test_a_text_that_its_payload_repeats_is_kept_once() -> None:
+    text = 'Öffne "Konto", dann\nVerlängern. ' * 20
+    payload = json.dumps({"content": text, "note": "x"})
+    record = replace(RECORD, answer=Answer(text, payload))
+    data = Codec().encode(record)
+    assert len(data) < 1.3 * len(json.dumps(text))
+    assert Codec().decode(data) == record
+
+
+@pytest.mark.parametrize("payload", ['{"a":"\0"}', '"\\u0000"', '""', '"a" "a"', "a"])
+@pytest.mark.parametrize("text", ["", "a", "\0", '"a"'])
+def test_a_payload_comes_back_whatever_it_holds(text: str, payload: str) -> None:
+    record = replace(RECORD, answer=Answer(text, payload))
+    assert Codec().decode(Codec().encode(record)) == record

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shared_core.record import Vector
 
 BODY, ABOUT, STAMPS = b"b", b"i", b"e"
+SCOPE_DIGITS = 32
 DTYPES: Mapping[Precision, str] = {"float32": "<f4", "float16": "<f2"}
 
 _VECTOR = re.compile(rb"[fh][0-9a-f]{12}")
@@ -57,8 +58,9 @@ def vector_bytes(vector: Vector, precision: Precision) -> bytes:
 
 
 def scope_text(scope: str) -> str:
-    """Return a scope as the index holds it: hex digits, which need no escapes."""
-    return scope if _DIGEST.fullmatch(scope) else sha256(encoded(scope)).hexdigest()
+    """Return a scope as the index holds it: 128 bits in hex digits, which need no escapes."""
+    digest = scope if _DIGEST.fullmatch(scope) else sha256(encoded(scope)).hexdigest()
+    return digest[-SCOPE_DIGITS:]  # the first ones are the namespace's
 
 
 def record_of(fields: Mapping[bytes, bytes], codec: Codec) -> Record | None:

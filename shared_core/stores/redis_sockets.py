@@ -6,15 +6,18 @@ that trickles in may take many times as long as was allowed.
 
 from __future__ import annotations
 
+import inspect
 import math
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import TimeoutError as TookTooLong
 
 from shared_core.stores.time_limit import time_left
 
@@ -69,6 +72,9 @@ def timed(connection_class: type[Any]) -> type[Any]:
     if issubclass(connection_class, _Timed):
         return connection_class
 
+    reading = inspect.signature(connection_class.read_response).parameters
+    at_once = {"timeout": 0, "disconnect_on_error": False} if "timeout" in reading else {}
+
     class Timed(_Timed, connection_class):  # type: ignore[misc]  # known when it is called
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
@@ -81,8 +87,10 @@ def timed(connection_class: type[Any]) -> type[Any]:
         def can_read(self, timeout: float = 0) -> bool:
             readable: bool = super().can_read(timeout)
             if readable:  # unasked for: the server says why it will not serve
-                self.read_response()
-            return readable
+                with suppress(TookTooLong):  # or TLS says something of its own
+                    self.read_response(**at_once)
+                    return True
+            return False
 
     Timed.__name__ = Timed.__qualname__ = f"Timed{connection_class.__name__}"
     return Timed
