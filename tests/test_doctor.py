@@ -253,24 +253,20 @@ def test_a_server_in_order_is_described_and_left_as_it_is(
 
 
 @pytest.mark.redis
-def test_a_server_without_a_limit_of_memory_is_mended_by_the_command_shown(
-    redis_url: str, client: redis.Redis
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"maxmemory": 0}, "no limit"),
+        ({"maxmemory": "1gb", "maxmemory-policy": "noeviction"}, "noeviction"),
+    ],
+)
+def test_memory_that_is_set_badly_is_mended_by_the_command_shown(
+    redis_url: str, client: redis.Redis, settings: dict[str, Any], said: str
 ) -> None:
-    client.config_set("maxmemory", 0)
+    for name, value in settings.items():
+        client.config_set(name, value)
     found = about(examine(redis_url), "memory:")
-    assert (found.level, "no limit" in found.text) == ("warning", True)
-    mend(client, found.remedy)
-    assert about(examine(redis_url), "memory:").level == "ok"
-
-
-@pytest.mark.redis
-def test_a_server_that_evicts_nothing_is_mended_by_the_command_shown(
-    redis_url: str, client: redis.Redis
-) -> None:
-    client.config_set("maxmemory", "1gb")
-    client.config_set("maxmemory-policy", "noeviction")
-    found = about(examine(redis_url), "memory:")
-    assert (found.level, "noeviction" in found.text) == ("warning", True)
+    assert (found.level, said in found.text) == ("warning", True)
     mend(client, found.remedy)
     assert about(examine(redis_url), "memory:").level == "ok"
 

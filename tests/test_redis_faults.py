@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -378,11 +379,16 @@ def _is_hit(message: Any) -> bool:
 
 
 @contextmanager
-def full(server: RedisStack) -> Iterator[None]:
+def configured(name: str, server: RedisStack) -> Iterator[None]:
+    """Let a setting be 1 that is 0 otherwise."""
     with talk(server) as client:
-        client.config_set("maxmemory", 1)
+        client.config_set(name, 1)
         yield
-        client.config_set("maxmemory", 0)
+        client.config_set(name, 0)
+
+
+full = partial(configured, "maxmemory")
+without_replicas = partial(configured, "min-replicas-to-write")
 
 
 @contextmanager
@@ -398,14 +404,6 @@ def read_only(server: RedisStack) -> Iterator[None]:
         until(lambda: client.info("replication")["master_link_status"] == "up", "replica")
         yield
         client.replicaof("NO", "ONE")
-
-
-@contextmanager
-def without_replicas(server: RedisStack) -> Iterator[None]:
-    with talk(server) as client:
-        client.config_set("min-replicas-to-write", 1)
-        yield
-        client.config_set("min-replicas-to-write", 0)
 
 
 @contextmanager
