@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 THREADS = 8
 
+LAST_WORDS_S = 1.0
+"""Seconds that closing waits for what was to run soon."""
+
 
 class Hop:
     """Runs blocking calls off the event loop, for any number of loops; no thread before use."""
@@ -24,11 +27,12 @@ class Hop:
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._soon: set[Future[object]] = set()
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
         """Threads do not survive a fork: the child's first hop makes a pool of its own."""
-        self._pool, self._lock = None, threading.Lock()
+        self._pool, self._lock, self._soon = None, threading.Lock(), set()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``function`` in the pool and return its result; cancelling only stops the waiting."""
@@ -46,7 +50,9 @@ class Hop:
         except RuntimeError:
             function(*args, **kwargs)
         else:
-            self._executor().submit(function, *args, **kwargs)
+            future: Future[object] = self._executor().submit(function, *args, **kwargs)
+            self._soon.add(future)
+            future.add_done_callback(self._soon.discard)
 
     def _executor(self) -> ThreadPoolExecutor:
         pool = self._pool
@@ -58,7 +64,8 @@ class Hop:
         return pool
 
     def close(self) -> None:
-        """Let the threads end once they are idle."""
+        """Wait, for a bounded time, for what was to run soon; the threads end once idle."""
+        wait(tuple(self._soon), LAST_WORDS_S)
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=False)

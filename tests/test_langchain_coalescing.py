@@ -21,6 +21,7 @@ from langchain_core.outputs import ChatResult, Generation, LLMResult
 from pydantic import PrivateAttr
 
 from langchain_tiered_cache import TieredCache
+from shared_core.leases import Leases
 from tests.chat_models import Chat
 
 pytestmark = pytest.mark.slow
@@ -461,4 +462,22 @@ async def test_a_cancelled_call_gives_its_lease_back(tmp_path: Path) -> None:
     assert (await follower).text == "You said: q"
     assert time.monotonic() - started < 3
     one.close()
+    other.close()
+
+
+async def test_a_cache_that_is_closed_at_once_gives_its_leases_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = Leases._end
+
+    def slowly(self: Leases, key: str, token: bytes) -> None:
+        time.sleep(0.2)
+        end(self, key, token)
+
+    monkeypatch.setattr(Leases, "_end", slowly)
+    url = f"sqlite:///{tmp_path / 'answers.db'}"
+    one, other = TieredCache(url, semantic=False), TieredCache(url, semantic=False)
+    await Chat(cache=one).ainvoke("q")
+    one.close()
+    assert other.cache.values.scan("lease:") == ([], "")
     other.close()
