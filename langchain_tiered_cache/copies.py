@@ -1,0 +1,36 @@
+"""Copies of generations that share nothing with their pattern, for callers who change what they get.
+
+Building a message validates every field; copying one that is known to be right does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from langchain_core.outputs import ChatGeneration, Generation
+from pydantic import BaseModel
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def copied(pattern: Generation) -> Generation:
+    """Copy a generation, and its message, whose fields all came out of JSON."""
+    twin = _own(pattern)
+    if isinstance(twin, ChatGeneration):
+        twin.__dict__["message"] = _own(twin.message)
+    return twin
+
+
+def _own(model: M) -> M:
+    twin = model.model_copy()
+    for fields in (twin.__dict__, twin.model_extra or {}):
+        for name, value in fields.items():
+            if isinstance(value, (dict, list)):
+                fields[name] = _own_json(value)
+    return twin
+
+
+def _own_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _own_json(item) for name, item in value.items()}
+    return [_own_json(item) for item in value] if isinstance(value, list) else value
