@@ -12,6 +12,9 @@ from pydantic import BaseModel
 
 M = TypeVar("M", bound=BaseModel)
 
+_CHANGEABLE = frozenset({dict, list})
+"""What came out of JSON and can be changed."""
+
 
 def copied(pattern: Generation) -> Generation:
     """Copy a generation, and its message, whose fields all came out of JSON."""
@@ -25,12 +28,15 @@ def _own(model: M) -> M:
     twin = model.model_copy()
     for fields in (twin.__dict__, twin.model_extra or {}):
         for name, value in fields.items():
-            if isinstance(value, (dict, list)):
+            if type(value) in _CHANGEABLE:
                 fields[name] = _own_json(value)
     return twin
 
 
 def _own_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _own_json(item) for name, item in value.items()}
-    return [_own_json(item) for item in value] if isinstance(value, list) else value
+    if type(value) is dict:
+        return {
+            name: _own_json(item) if type(item) in _CHANGEABLE else item
+            for name, item in value.items()
+        }
+    return [_own_json(item) if type(item) in _CHANGEABLE else item for item in value]

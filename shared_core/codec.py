@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from shared_core.record import Answer, Record
@@ -79,7 +80,7 @@ class Codec:
     def decode(self, data: bytes, vector: Any = None) -> Record:
         """Return the record; raises UndecodableError for anything that ``encode`` did not write."""
         try:
-            body = json.loads(data)
+            body = json.loads(str(data, "utf-8"))  # bytes are first searched for their encoding
             if body.pop("v") != VERSION:
                 raise UndecodableError("a record of another version")
             if "sealed" in body:
@@ -88,14 +89,14 @@ class Codec:
             if not isinstance(body["tags"], list):
                 raise UndecodableError("tags that are no list")
             body["tags"] = tuple(body["tags"])
-            record = Record(**body)
+            record = Record(**body, vector=vector)
             if not _is_whole(record):
                 raise UndecodableError("a field of another type")
         except UndecodableError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UndecodableError(f"not a record: {type(error).__name__}") from None
-        return record if vector is None else replace(record, vector=vector)
+        return record
 
     def _unseal(self, token: str) -> bytes:
         if self._fernet is None:
@@ -119,18 +120,14 @@ def _answer(answer: Answer) -> dict[str, Any]:
 def _is_whole(record: Record) -> bool:
     """Say whether every field is of its type: what is read may be anybody's."""
     answer = record.answer
+    texts = (
+        *(record.key, record.scope, record.namespace, record.model, record.space),
+        *(record.group, answer.text, answer.format, *record.tags),
+    )
+    or_none = (record.question, answer.payload, answer.model, answer.finish_reason)
     return (
-        all(
-            isinstance(text, str)
-            for text in (
-                *(record.key, record.scope, record.namespace, record.model, record.space),
-                *(record.group, answer.text, answer.format, *record.tags),
-            )
-        )
-        and all(
-            text is None or isinstance(text, str)
-            for text in (record.question, answer.payload, answer.model, answer.finish_reason)
-        )
+        {*map(type, texts)} == {str}
+        and {*map(type, or_none)} <= _TEXT_OR_NONE
         and _is_number(record.created)
         and (record.expires is None or _is_number(record.expires))
         and isinstance(answer.exact_only, bool)
@@ -138,8 +135,11 @@ def _is_whole(record: Record) -> bool:
     )
 
 
+_TEXT_OR_NONE = {str, NoneType}
+
+
 def _counts(usage: object) -> bool:
-    return isinstance(usage, Mapping) and all(map(_is_number, usage.values()))
+    return isinstance(usage, dict) and all(map(_is_number, usage.values()))
 
 
 def _is_number(value: object) -> bool:
