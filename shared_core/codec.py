@@ -9,16 +9,20 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import lru_cache
 from hashlib import sha256
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from shared_core.record import Answer, Record
+from shared_core.record import Answer, Record, lent
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
 VERSION = 1
+
+KEPT, LONGEST_KEPT = 512, 16_000
+"""Newest records read that are kept decoded, and the bytes of the longest."""
 
 
 class UndecodableError(ValueError):
@@ -54,6 +58,7 @@ class Codec:
                 ) from None
             key = encryption_key.encode() if isinstance(encryption_key, str) else encryption_key
             self.seal = sha256(b"tiered-cache seal\n" + key).hexdigest()[:16]
+        self._decode_once = lru_cache(KEPT)(self._decode)  # what is asked for often is read often
 
     def encode(self, record: Record) -> bytes:
         """Return the record as bytes, without its vector."""
@@ -79,6 +84,11 @@ class Codec:
 
     def decode(self, data: bytes, vector: Any = None) -> Record:
         """Return the record; raises UndecodableError for anything that ``encode`` did not write."""
+        is_kept = len(data) <= LONGEST_KEPT
+        record = lent(self._decode_once(data)) if is_kept else self._decode(data)
+        return record if vector is None else replace(record, vector=vector)
+
+    def _decode(self, data: bytes) -> Record:
         try:
             body = json.loads(str(data, "utf-8"))  # bytes are first searched for their encoding
             if body.pop("v") != VERSION:
@@ -89,7 +99,7 @@ class Codec:
             if not isinstance(body["tags"], list):
                 raise UndecodableError("tags that are no list")
             body["tags"] = tuple(body["tags"])
-            record = Record(**body, vector=vector)
+            record = Record(**body)
             if not _is_whole(record):
                 raise UndecodableError("a field of another type")
         except UndecodableError:
