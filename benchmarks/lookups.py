@@ -1,24 +1,38 @@
-"""Exact hits as LangChain makes them: ours on memory and sqlite beside LangChain's own caches.
+"""Exact lookups as LangChain makes them, each bar beside what is measured.
 
-    python benchmarks/lookups.py [--rounds 2000]
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/lookups.py [--rounds 600] [--url redis://…]
 
-Every cache holds one chat answer and is asked for it in turn, in one process: p10, p50 and p99 of
-interleaved rounds, in microseconds, and the ratio of p10 to LangChain's SQLiteCache. Then the parts
-of a hit in memory: parse (LangChain's two strings into a request), key, read (the core's whole
-lookup, key included), rebuild (a fresh message).
+Memory, sqlite and Redis, ours with ``semantic=False`` beside LangChain's own caches, all in one
+process; those on one kind of store are interleaved, in another order each round. "many" asks for 2,000 prompts in turn, more
+than the adapter keeps parsed, so that every lookup reads its prompt and builds its message anew.
+Floors are what a lookup cannot do without: the store's bytes read by its own client, and decoded.
+
+Microseconds: p10, p50, p99 of wall time, and mean CPU time of the calling thread. Ratios are of
+p10, with a 95 % bootstrap interval over the rounds. langchain-redis is no dependency: ``pip install
+--no-deps langchain-redis`` adds it. Redis is that of ``tests.redis_server`` or, with ``--url``, a
+server whose data may be deleted; on other systems than Linux x86_64 its part is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
+import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumps
@@ -26,12 +40,29 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_tiered_cache import TieredCache
-from langchain_tiered_cache.request import parse
-from langchain_tiered_cache.serving import served
-from shared_core.record import Hit
+from shared_core.codec import Codec
 
 SYSTEM = "You are a helpful assistant of a public library. Answer in plain words. " * 4
 QUESTION = "How do I renew a book that I borrowed?"
+MANY = 2000
+"""Prompts that are asked in turn: more than are kept parsed."""
+WARM = 50
+"""Rounds that are not counted."""
+RESAMPLED = 1000
+STARTS = 5
+PACKAGES = ("langchain-core", "langchain-community", "langchain-redis", "redis", "hiredis")
+
+FOUND = """
+import time
+from langchain_core.outputs import Generation
+from langchain_tiered_cache import TieredCache
+cache = TieredCache(semantic=False)
+cache.update("prompt", "model", [Generation(text="answer")])
+assert cache.lookup("prompt", "model")
+print(time.process_time())
+"""
+
+Call = Callable[[], Any]
 
 
 class Model(BaseChatModel):
@@ -66,79 +97,263 @@ def generation() -> ChatGeneration:
     return ChatGeneration(message=message, generation_info={"finish_reason": "stop"})
 
 
-def caches(folder: Path) -> dict[str, Any]:
+def prompt(question: str = QUESTION) -> str:
+    return dumps([SystemMessage(SYSTEM), HumanMessage(question)])
+
+
+LLM = Model(temperature=0.2)._get_llm_string(stop=None)
+PROMPT = prompt()
+OTHERS = [prompt(f"{QUESTION} It is number {number}.") for number in range(MANY)]
+
+
+def filled(cache: Any, *, many: bool = False) -> Any:
+    for text in OTHERS if many else [PROMPT]:
+        cache.update(text, LLM, [generation()])
+    return cache
+
+
+def hit(cache: Any) -> Call:
+    return lambda: cache.lookup(PROMPT, LLM)
+
+
+def hits_of_many(cache: Any) -> Call:
+    prompts = cycle(OTHERS)
+    return lambda: cache.lookup(next(prompts), LLM)
+
+
+def miss(cache: Any) -> Call:
+    prompts = (prompt(f"{QUESTION} It is lost, {number}.") for number in range(10**9))
+    ahead = [next(prompts) for _ in range(3 * MANY)]  # dumping is LangChain's part
+
+    def look() -> bool:
+        return cache.lookup(ahead.pop(), LLM) is None
+
+    return look
+
+
+def own(url: str, closing: ExitStack) -> TieredCache:
+    cache = TieredCache(url, semantic=False, timeout=5.0)
+    closing.callback(cache.close)
+    return cache
+
+
+def in_memory(closing: ExitStack) -> dict[str, Call]:
+    cache = filled(filled(own("memory://", closing), many=True))
+    kept = {(PROMPT, LLM): [generation()]}
+    return {
+        "memory floor: dict": lambda: kept[PROMPT, LLM],
+        "langchain-core InMemoryCache hit": hit(filled(InMemoryCache())),
+        "memory hit": hit(cache),
+        "memory hit, many": hits_of_many(cache),
+        "memory miss": miss(cache),
+    }
+
+
+def in_sqlite(folder: Path, closing: ExitStack) -> dict[str, Call]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from langchain_community.cache import SQLiteCache
 
-        theirs = SQLiteCache(str(folder / "theirs.db"))
+        theirs = filled(filled(SQLiteCache(str(folder / "theirs.db"))), many=True)
+    closing.callback(theirs.engine.dispose)
+    cache = filled(own(f"sqlite:///{folder / 'ours.db'}", closing))
+    floor = sqlite3.connect(folder / "ours.db")
+    closing.callback(floor.close)
+    ((key,),) = floor.execute("SELECT key FROM records").fetchall()
+    filled(cache, many=True)
+    codec = Codec()
+
+    def read() -> Any:
+        row = floor.execute("SELECT body FROM records WHERE key = ?", (key,)).fetchone()
+        return codec.decode(row[0])
+
     return {
-        "langchain-core InMemoryCache (aliases)": InMemoryCache(),
-        "langchain-community SQLiteCache": theirs,
-        "TieredCache memory": TieredCache(semantic=False),
-        "TieredCache sqlite": TieredCache(f"sqlite:///{folder / 'ours.db'}", semantic=False),
+        "sqlite floor: SELECT, decode": read,
+        "langchain SQLiteCache hit": hit(theirs),
+        "langchain SQLiteCache hit, many": hits_of_many(theirs),
+        "langchain SQLiteCache miss": miss(theirs),
+        "sqlite hit": hit(cache),
+        "sqlite hit, many": hits_of_many(cache),
+        "sqlite miss": miss(cache),
     }
 
 
-def measure(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tuple[float, ...]]:
-    """Return p10, p50, p99 in microseconds of each call, in turn, after a warm-up."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 50):
-        for name, call in calls.items():
-            started = time.perf_counter()
+def in_redis(url: str, closing: ExitStack) -> dict[str, Call]:
+    import redis
+
+    client = closing.enter_context(redis.Redis.from_url(url))
+    cache = filled(own(url, closing))
+    (name,) = client.scan_iter("tlc:*:r1:*", count=10_000)
+    filled(cache, many=True)
+    codec = Codec()
+    calls: dict[str, Call] = {
+        "redis floor: HGETALL, decode": lambda: codec.decode(client.hgetall(name)[b"b"]),
+        "redis hit": hit(cache),
+        "redis hit, many": hits_of_many(cache),
+        "redis miss": miss(cache),
+    }
+    try:
+        from langchain_redis import RedisCache
+    except ImportError:
+        print("without langchain-redis: pip install --no-deps langchain-redis adds it")
+        return calls
+    theirs = filled(filled(RedisCache(url)), many=True)
+    return calls | {
+        "langchain RedisCache hit": hit(theirs),
+        "langchain RedisCache hit, many": hits_of_many(theirs),
+        "langchain RedisCache miss": miss(theirs),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Microseconds of one call, a value per round."""
+
+    wall: np.ndarray[Any, Any]
+    cpu: np.ndarray[Any, Any]
+
+    @property
+    def p10(self) -> float:
+        return float(np.percentile(self.wall, 10))
+
+
+def measure(calls: dict[str, Call], rounds: int) -> dict[str, Taken]:
+    """Make every call once a round: what comes after a long one finds cold processor caches."""
+    order, rng = list(calls.items()), random.Random(9)
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for _ in range(rounds + WARM):
+        rng.shuffle(order)
+        for name, call in order:
+            cpu, start = time.thread_time(), time.perf_counter()
             found = call()
-            elapsed = time.perf_counter() - started
+            wall = time.perf_counter() - start
+            taken[name].append((wall * 1e6, (time.thread_time() - cpu) * 1e6))
             assert found, name
-            if number >= 50:
-                taken[name].append(elapsed * 1e6)
-    return {
-        name: tuple(sorted(times)[int(len(times) * share)] for share in (0.1, 0.5, 0.99))
-        for name, times in taken.items()
-    }
+    counted = {name: np.array(times[WARM:]) for name, times in taken.items()}
+    return {name: Taken(times[:, 0], times[:, 1]) for name, times in counted.items()}
 
 
-def table(rows: dict[str, tuple[float, ...]], base: str | None = None) -> None:
-    for name, (p10, p50, p99) in rows.items():
-        ratio = f"{rows[base][0] / p10:7.1f} x" if base else ""
-        print(f"  {name:40s} p10 {p10:7.1f}  p50 {p50:7.1f}  p99 {p99:8.1f} us  {ratio}")
+def interval(of: Callable[..., Any], *taken: Taken) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a function of p10s; rounds are resampled together."""
+    rng = np.random.default_rng(4)
+    rounds = rng.integers(len(taken[0].wall), size=(RESAMPLED, len(taken[0].wall)))
+    p10s = (np.percentile(one.wall[rounds], 10, axis=1) for one in taken)
+    low, high = np.percentile(of(*p10s), [2.5, 97.5])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What is asked of a measured value: at most, or at least, so much."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    most: float | None = None
+    least: float | None = None
+
+    def __str__(self) -> str:
+        met = self.value <= self.most if self.most is not None else self.value >= (self.least or 0)
+        bar = f"at most {self.most:g}" if self.most is not None else f"at least {self.least:g}"
+        value = f"{self.value:7.2f} {self.unit} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{'met ' if met else 'MISS'} {self.name:58s} {value:28s} {bar} {self.unit}"
+
+
+def bars(taken: dict[str, Taken]) -> Iterator[Bar]:
+    def over(name: str, base: str, **bar: float) -> Iterator[Bar]:
+        if name in taken and base in taken:
+            ends = interval(np.divide, taken[name], taken[base])
+            ratio = taken[name].p10 / taken[base].p10
+            yield Bar(f"{name} / {base}", ratio, *ends, "x", **bar)
+
+    def beyond(name: str, floor: str, most: float) -> Iterator[Bar]:
+        if name in taken:
+            ends = interval(np.subtract, taken[name], taken[floor])
+            more = taken[name].p10 - taken[floor].p10
+            most = max(most, 0.25 * taken[floor].p10)
+            yield Bar(f"{name} - {floor}", more, *ends, "us", most=most)
+
+    one = taken["memory hit"]
+    yield Bar("memory hit", one.p10, *interval(lambda p10: p10, one), "us", most=40)
+    yield from over("langchain SQLiteCache hit", "sqlite hit", least=5)
+    yield from over("langchain SQLiteCache hit, many", "sqlite hit, many", least=5)
+    yield from over("redis hit", "redis floor: HGETALL, decode", most=1.5)
+    yield from over("langchain RedisCache hit", "redis hit", least=2)
+    yield from over("langchain RedisCache hit, many", "redis hit, many", least=2)
+    yield from over("redis miss", "langchain RedisCache miss", most=1)
+    yield from beyond("memory hit", "memory floor: dict", 40)
+    yield from beyond("sqlite hit", "sqlite floor: SELECT, decode", 100)
+    yield from beyond("redis hit", "redis floor: HGETALL, decode", 100)
+
+
+def cpu_of(code: str) -> float:
+    """Return the CPU seconds that a new process needs for some code, which prints them."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    return float(done.stdout)
+
+
+def start() -> Bar:
+    """Measure import and start to the first exact hit, beyond what langchain-core takes."""
+    alone = "import time\nimport langchain_core.caches\nprint(time.process_time())"
+    pairs = [(cpu_of(alone), cpu_of(FOUND)) for _ in range(STARTS)]  # in turns
+    theirs, ours = (min(times) for times in zip(*pairs, strict=True))
+    more = sorted(b - a for a, b in pairs)
+    return Bar("start to first exact hit", ours - theirs, more[0], more[-1], "CPU s", most=0.3)
+
+
+def versions(names: Sequence[str]) -> str:
+    def one(name: str) -> str:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            return f"no {name}"
+
+    return ", ".join([f"Python {sys.version.split()[0]}", *map(one, names)])
+
+
+def redis_url(given: str | None, closing: ExitStack) -> str | None:
+    """Return an empty server, None where there is none."""
+    from tests.redis_server import RedisStack, why_not
+
+    if given is None and (reason := why_not()) is not None:
+        print(f"without Redis: {reason}")
+        return None
+    if given is None:
+        return closing.enter_context(RedisStack(modules=("redisearch.so", "rejson.so"))).url
+    import redis
+
+    with redis.Redis.from_url(given) as client:
+        client.flushall()
+    return given
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, default=2000)
-    rounds = parser.parse_args().rounds
-    prompt = dumps([SystemMessage(SYSTEM), HumanMessage(QUESTION)])
-    llm_string = Model()._get_llm_string(stop=None)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=600)
+    parser.add_argument("--url", help="a Redis whose data may be deleted")
+    given = parser.parse_args()
+    print(versions(PACKAGES))
     print(
-        f"load average {os.getloadavg()[0]:.1f}, {rounds} rounds, prompt {len(prompt)} characters"
+        f"load average {os.getloadavg()[0]:.1f}, {given.rounds} rounds, prompt of {len(PROMPT)} "
+        f"characters, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}"
     )
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with ExitStack() as closing, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = caches(Path(folder))
-        for cache in found.values():
-            cache.update(prompt, llm_string, [generation()])
-        hits = {
-            name: (lambda cache=cache: cache.lookup(prompt, llm_string))
-            for name, cache in found.items()
-        }
-        print("exact hit, whole lookup; ratio to SQLiteCache by p10")
-        table(measure(hits, rounds), "langchain-community SQLiteCache")
-
-        ours: TieredCache = found["TieredCache memory"]
-        request = parse(prompt, llm_string)
-        hit = ours.cache.lookup(request)
-        assert isinstance(hit, Hit)
-        print("parts of a hit in memory")
-        parts = {
-            "parse": lambda: parse(prompt, llm_string),
-            "key": lambda: request.address("default"),
-            "read (with key, stats)": lambda: ours.cache.lookup(request),
-            "rebuild": lambda: served(hit, "mark"),
-        }
-        table(measure(parts, rounds))
-        for cache in found.values():
-            if isinstance(cache, TieredCache):
-                cache.close()
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        taken = measure(in_memory(closing), given.rounds)
+        taken |= measure(in_sqlite(folder, closing), given.rounds)
+        url = redis_url(given.url, closing)
+        if url is not None:
+            taken |= measure(in_redis(url, closing), given.rounds)
+    for name, one in taken.items():
+        p10, p50, p99 = np.percentile(one.wall, [10, 50, 99])
+        times = f"p10 {p10:7.1f}  p50 {p50:7.1f}  p99 {p99:8.1f} us"
+        print(f"  {name:34s} {times}  CPU {one.cpu.mean():7.1f}")
+    for bar in [*bars(taken), start()]:
+        print(bar)
+    print(f"load average {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -85,8 +85,10 @@ def asked(prompt: str, llm_string: str) -> Asking:
     else:
         metadata = (var_child_runnable_config.get() or {}).get("metadata") or {}
     asking = Asking((hash(prompt), hash(llm_string)), is_chat, run, metadata.get(MARK))
-    if run is not None or not is_chat:  # else no update is to come that would ask for it
-        waiting = (one for one in _askings.get() if not one.is_over)
+    waiting = tuple(one for one in _askings.get() if not one.is_over)
+    # A chat without a run has nothing to tell its update, which may never come; it only hides an
+    # equal lookup of a model call that goes on around it.
+    if run is not None or not is_chat or any(one.id == asking.id for one in waiting):
         _askings.set((asking, *waiting)[:KEPT])
     return asking
 
@@ -102,7 +104,9 @@ def answered(prompt: str, llm_string: str) -> Asking | None:
 
 def forget(asking: Asking) -> None:
     """Forget a lookup in this context: nothing will follow."""
-    _askings.set(tuple(one for one in _askings.get() if one is not asking))
+    waiting = _askings.get()
+    if asking in waiting:
+        _askings.set(tuple(one for one in waiting if one is not asking))
 
 
 def called(prompt: str, run: Run) -> None:

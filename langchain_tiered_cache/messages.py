@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -20,6 +21,7 @@ from langchain_core.outputs import (
     GenerationChunk,
 )
 
+from langchain_tiered_cache.copies import copied
 from shared_core.record import Answer, is_cut_off
 
 FORMAT = "langchain/1"
@@ -50,6 +52,9 @@ _RESPONSE_IDS = (
     "rs_", "msg_", "resp_", "fc_", "ws_", "fs_", "ci_", "ig_", "cu_", "ctc_", "mcp", "lc_", "run-",
 )  # fmt: skip
 """How ids begin that name an item of one response; ids of tool calls begin otherwise."""
+
+PATTERNS, LONGEST_PATTERN = 512, 16_000
+"""Payloads of which built messages are kept to be copied, and the characters of the longest."""
 
 _FINISH_FIELDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _COST_OF_A_HIT = {"total_cost": 0}
@@ -90,14 +95,18 @@ def answer_of(generations: Sequence[Generation]) -> Answer | None:
     return _answer(list(generations), payload) if again else None
 
 
-def generations_of(answer: Answer) -> list[Generation]:
+def generations_of(answer: Answer, chat: type[ChatGeneration] = ChatGeneration) -> list[Generation]:
     """Build new generations of an answer; its own of LangChain's, else one of its text.
 
-    Raises ValueError if the payload is not what ``answer_of`` wrote.
+    ``chat`` is the class of those with whole chat messages. Raises ValueError if the payload is not
+    what ``answer_of`` wrote.
     """
-    if answer.payload is not None and answer.payload.startswith(_HEAD):
+    payload = answer.payload
+    if payload is not None and payload.startswith(_HEAD):
         try:
-            return _load(answer.payload)
+            if len(payload) > LONGEST_PATTERN:
+                return _load(payload, chat)
+            return [copied(pattern) for pattern in _patterns(payload, chat)]
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a payload of {FORMAT}: {type(error).__name__}") from None
     if answer.format != "text":
@@ -107,7 +116,7 @@ def generations_of(answer: Answer) -> list[Generation]:
         content=answer.text,
         response_metadata={name: value for name, value in metadata.items() if value is not None},
     )
-    return [ChatGeneration(message=message)]
+    return [chat(message=message)]
 
 
 _HEAD = json.dumps({"v": FORMAT}, separators=(",", ":"))[:-1]
@@ -181,19 +190,26 @@ def _metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in ("id", MARK)}
 
 
-def _load(payload: str) -> list[Generation]:
+@lru_cache(PATTERNS)
+def _patterns(payload: str, chat: type[ChatGeneration]) -> tuple[Generation, ...]:
+    """Build generations to be copied, which takes less time."""
+    return tuple(_load(payload, chat))
+
+
+def _load(payload: str, chat: type[ChatGeneration] = ChatGeneration) -> list[Generation]:
     body = json.loads(payload)
     if body["v"] != FORMAT:
         raise ValueError("a payload of another version")
-    return [_load_generation(dump) for dump in body["generations"]]
+    return [_load_generation(dump, chat) for dump in body["generations"]]
 
 
-def _load_generation(dump: Mapping[str, Any]) -> Generation:
+def _load_generation(dump: Mapping[str, Any], chat: type[ChatGeneration]) -> Generation:
     info = dump.get("info")
-    if dump["kind"] in _CHAT_GENERATIONS:
-        chat = _CHAT_GENERATIONS[dump["kind"]]
-        return chat(message=_load_message(dump["message"]), generation_info=info)
-    return _GENERATIONS[dump["kind"]](text=dump["text"], generation_info=info)
+    kind = _CHAT_GENERATIONS.get(dump["kind"])
+    if kind is None:
+        return _GENERATIONS[dump["kind"]](text=dump["text"], generation_info=info)
+    message = _load_message(dump["message"])
+    return (chat if kind is ChatGeneration else kind)(message=message, generation_info=info)
 
 
 def _load_message(dump: dict[str, Any]) -> AIMessage:

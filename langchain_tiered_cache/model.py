@@ -83,6 +83,11 @@ def read_model(llm_string: str, runs: Sequence[Run] = ()) -> Model:
     return _canonical(known) or _opaque(llm_string)
 
 
+def says_all(llm_string: str) -> bool:
+    """Tell whether a string alone says which model is asked, and how."""
+    return isinstance(_read(llm_string), Model)
+
+
 @lru_cache(maxsize=256)
 def _read(llm_string: str) -> Model | _Spelt:
     """Read a string, once: to a model if it says all, else to what it says."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from langchain_tiered_cache.model import Model, read_model
+from langchain_tiered_cache.model import Model, read_model, says_all
 from langchain_tiered_cache.prompt import is_stable, neutral_messages
 from langchain_tiered_cache.runs import current_runs
 from shared_core.material import is_material
@@ -20,6 +21,9 @@ from shared_core.request import Request, canonical_messages
 
 FORMAT = "langchain/1"
 """Format of answers that only LangChain can read."""
+
+KEPT, LONGEST_KEPT = 512, 16_000
+"""Newest prompts whose requests are kept, and the characters of the longest."""
 
 Question = Callable[[str], str | tuple[str, Any] | None]
 """Says what a user's text asks. Given the text of the last user message, it returns
@@ -61,6 +65,18 @@ def parse(prompt: str, llm_string: str, question: Question | None = None) -> Req
     only as it stands. Raises what ``question`` raises, and TypeError if what it
     returns is neither text, pair nor None.
     """
+    if question is None and len(prompt) <= LONGEST_KEPT and says_all(llm_string):
+        return _parse_once(prompt, llm_string)
+    return _parse(prompt, llm_string, question)
+
+
+@lru_cache(KEPT)
+def _parse_once(prompt: str, llm_string: str) -> Request:
+    """Parse what depends on nothing else: an update follows its lookup, and hits are repeats."""
+    return _parse(prompt, llm_string, None)
+
+
+def _parse(prompt: str, llm_string: str, question: Question | None) -> Request:
     try:
         model = read_model(llm_string, current_runs())
         parts = _read(prompt)

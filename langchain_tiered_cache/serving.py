@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Literal
-from uuid import uuid4
 
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
@@ -20,14 +20,18 @@ def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
     A plain ``Generation`` has no place for a mark and stays as it was stored. Raises ValueError if
     the stored answer cannot be read.
     """
-    return [_marked(generation, hit, hit_usage) for generation in generations_of(hit.answer)]
+    is_kept = hit_usage == "keep"
+    found = generations_of(hit.answer, ChatGeneration if is_kept else ServedGeneration)
+    for generation in found:
+        if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
+            _mark(generation.message, hit)
+            if not is_kept:
+                generation.message.usage_metadata = None
+    return found
 
 
-def _marked(generation: Generation, hit: Hit, hit_usage: Literal["mark", "keep"]) -> Generation:
-    message = generation.message if isinstance(generation, ChatGeneration) else None
-    if not isinstance(message, AIMessage):
-        return generation
-    message.id = f"{LC_ID_PREFIX}-{uuid4()}"  # a graph's state replaces messages of equal ids
+def _mark(message: AIMessage, hit: Hit) -> None:
+    message.id = f"{LC_ID_PREFIX}-{token_hex(16)}"  # a graph's state replaces messages of equal ids
     message.response_metadata[MARK] = {
         "hit": True,
         "tier": str(hit.tier),
@@ -36,12 +40,6 @@ def _marked(generation: Generation, hit: Hit, hit_usage: Literal["mark", "keep"]
         "age": hit.age,
         "usage": message.usage_metadata,
     }
-    if hit_usage == "keep":
-        return generation
-    message.usage_metadata = None
-    if type(generation) is not ChatGeneration:
-        return generation
-    return ServedGeneration(message=message, generation_info=generation.generation_info)
 
 
 def mark_as_fresh(generations: Sequence[Generation], entry_id: str | None) -> None:

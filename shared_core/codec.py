@@ -9,10 +9,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from functools import lru_cache
 from hashlib import sha256
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from shared_core.record import Answer, Record
+from shared_core.record import Answer, Record, lent
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -24,6 +26,9 @@ _HOLE = "\0"
 
 _UNSAID = {field.name: field.default for field in fields(Answer)}
 """What an answer is where its bytes do not say; its model is the record's."""
+
+KEPT, LONGEST_KEPT = 512, 16_000
+"""Newest records read that are kept decoded, and the bytes of the longest."""
 
 
 class UndecodableError(ValueError):
@@ -59,6 +64,7 @@ class Codec:
                 ) from None
             key = encryption_key.encode() if isinstance(encryption_key, str) else encryption_key
             self.seal = sha256(b"tiered-cache seal\n" + key).hexdigest()[:16]
+        self._decode_once = lru_cache(KEPT)(self._decode)  # what is asked for often is read often
 
     def encode(self, record: Record) -> bytes:
         """Return the record as bytes, without its vector."""
@@ -85,8 +91,13 @@ class Codec:
 
     def decode(self, data: bytes, vector: Any = None) -> Record:
         """Return the record; raises UndecodableError for anything that ``encode`` did not write."""
+        is_kept = len(data) <= LONGEST_KEPT
+        record = lent(self._decode_once(data)) if is_kept else self._decode(data)
+        return record if vector is None else replace(record, vector=vector)
+
+    def _decode(self, data: bytes) -> Record:
         try:
-            body = json.loads(data)
+            body = json.loads(str(data, "utf-8"))  # bytes are first searched for their encoding
             if body.pop("v") != VERSION:
                 raise UndecodableError("a record of another version")
             if "sealed" in body:
@@ -102,7 +113,7 @@ class Codec:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UndecodableError(f"not a record: {type(error).__name__}") from None
-        return record if vector is None else replace(record, vector=vector)
+        return record
 
     def _unseal(self, token: str) -> bytes:
         if self._fernet is None:
@@ -138,18 +149,14 @@ def _answer_of(told: dict[str, Any], model: str) -> Answer:
 def _is_whole(record: Record) -> bool:
     """Say whether every field is of its type: what is read may be anybody's."""
     answer = record.answer
+    texts = (
+        *(record.key, record.scope, record.namespace, record.model, record.space),
+        *(record.group, answer.text, answer.format, *record.tags),
+    )
+    or_none = (record.question, answer.payload, answer.model, answer.finish_reason)
     return (
-        all(
-            isinstance(text, str)
-            for text in (
-                *(record.key, record.scope, record.namespace, record.model, record.space),
-                *(record.group, answer.text, answer.format, *record.tags),
-            )
-        )
-        and all(
-            text is None or isinstance(text, str)
-            for text in (record.question, answer.payload, answer.model, answer.finish_reason)
-        )
+        {*map(type, texts)} == {str}
+        and {*map(type, or_none)} <= _TEXT_OR_NONE
         and _is_number(record.created)
         and (record.expires is None or _is_number(record.expires))
         and isinstance(answer.exact_only, bool)
@@ -157,8 +164,11 @@ def _is_whole(record: Record) -> bool:
     )
 
 
+_TEXT_OR_NONE = {str, NoneType}
+
+
 def _counts(usage: object) -> bool:
-    return isinstance(usage, Mapping) and all(map(_is_number, usage.values()))
+    return isinstance(usage, dict) and all(map(_is_number, usage.values()))
 
 
 def _is_number(value: object) -> bool:

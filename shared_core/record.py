@@ -84,9 +84,19 @@ def is_cut_off(finish_reason: str | None) -> bool:
 
 def lent(record: Record) -> Record:
     """Copy what a reader could change for all others: the token counts."""
-    if not isinstance(usage := record.answer.usage, Mapping):
+    found = record.answer
+    usage = found.usage
+    if not usage or not isinstance(usage, Mapping):
         return record
-    return replace(record, answer=replace(record.answer, usage={**usage}))
+    # Every hit in memory comes here, and ``replace`` takes three times as long as the constructors.
+    answer = Answer(
+        *(found.text, found.payload, found.format, found.model),
+        *({**usage}, found.finish_reason, found.exact_only),
+    )
+    return Record(
+        *(record.key, record.scope, record.namespace, record.question, answer, record.model),
+        *(record.tags, record.created, record.expires, record.space, record.group, record.vector),
+    )
 
 
 @dataclass(frozen=True, slots=True)

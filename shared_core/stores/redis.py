@@ -100,10 +100,11 @@ class RedisStore:
         tag, name = self._names.tag_of(key), self._names.record(key)
         life = (("PTTL", name),) if with_life else ()
         try:
-            fields, *lives, stands = self._epochs.read_with(tag, ("HGETALL", name), *life)
+            read, *lives, stands = self._epochs.read_with(tag, ("HGETALL", name), *life)
         except WrongType:
             self._connection.run(tag, "UNLINK", name)
             return None, 0.0
+        fields = dict(zip(read[::2], read[1::2], strict=True))
         return self._alive(tag, name, key, fields, stands), seconds_of(lives[0] if lives else -1)
 
     def _alive(

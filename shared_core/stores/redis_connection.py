@@ -22,13 +22,13 @@ from redis.exceptions import (
 from shared_core.forking import renew_after_fork
 from shared_core.stores import StoreError
 from shared_core.stores.redis_address import AnyClient, RedisAddress
+from shared_core.stores.redis_exchange import Command, Exchange
 from shared_core.stores.redis_failures import ERRORS, RedisFailure, retold, told_as_store_errors
 from shared_core.stores.redis_names import Names, is_record
 from shared_core.stores.redis_sockets import timed
 from shared_core.stores.time_limit import time_left, waiting
 
 T = TypeVar("T")
-Command = Sequence[Any]
 
 PAGE = 1000
 """Keys that one step of a scan looks at: about 0.3 ms of the server's time."""
@@ -56,12 +56,13 @@ class RedisConnection:
         self._address, self._timeout, self._secrets = address, timeout, address.secrets
         self.names = Names(sharded=address.kind == "cluster")
         self._client: AnyClient | None = None
+        self._exchange: Exchange | None = None
         self._closed = False
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
         """Leave the parent's connections to the parent."""
-        self._client = None
+        self._client = self._exchange = None
 
     @property
     def place(self) -> str:
@@ -69,16 +70,21 @@ class RedisConnection:
         return self._address.place
 
     def run(self, tag: str, *command: Any) -> Any:
-        """Run one command where the keys of a hash tag lie, and return its reply."""
-        return self.at(tag, lambda server: server.execute_command(*command))
+        """Run one command where the keys of a hash tag lie, and return the server's reply."""
+        (reply,) = self.run_all(tag, (command,))
+        return reply
 
     def run_all(
         self, tag: str, commands: Sequence[Command], *, together: bool = False
     ) -> list[Any]:
         """Run commands in one round trip (``together``: transaction); the first error raises."""
+        if together:
+            return self._run_together(tag, commands)
+        return self.at(tag, lambda server: self._exchange_with(server).replies(commands))
 
+    def _run_together(self, tag: str, commands: Sequence[Command]) -> list[Any]:
         def work(server: redis.Redis) -> list[Any]:
-            with server.pipeline(transaction=together) as pipeline:
+            with server.pipeline(transaction=True) as pipeline:
                 for command in commands:
                     pipeline.execute_command(*command)
                 replies: list[Any] = pipeline.execute()
@@ -176,6 +182,8 @@ class RedisConnection:
         """
         client = self._client
         if isinstance(client, redis.Redis):
+            if self._exchange is not None:
+                self._exchange.drop_idle()
             client.connection_pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
@@ -194,6 +202,12 @@ class RedisConnection:
             # Two threads may make one each; the one that is left over closes itself.
             client = self._client = self._address.connect(self._timeout)
         return client
+
+    def _exchange_with(self, server: redis.Redis) -> Exchange:
+        exchange, pool = self._exchange, server.connection_pool
+        if exchange is None or exchange.pool is not pool:
+            exchange = self._exchange = Exchange(pool, keeps=self._address.kind == "server")
+        return exchange
 
     def _server(self, tag: str) -> redis.Redis:
         client = self._connected()
