@@ -95,9 +95,7 @@ def answer_of(generations: Sequence[Generation]) -> Answer | None:
     return _answer(list(generations), payload) if again else None
 
 
-def generations_of(
-    answer: Answer, chat: type[ChatGeneration] = ChatGeneration
-) -> list[Generation]:
+def generations_of(answer: Answer, chat: type[ChatGeneration] = ChatGeneration) -> list[Generation]:
     """Build new generations of an answer; its own of LangChain's, else one of its text.
 
     ``chat`` is the class of those with whole chat messages. Raises ValueError if the payload is not
