@@ -41,6 +41,10 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_tiered_cache import TieredCache
+from langchain_tiered_cache.asking import asked, forget
+from langchain_tiered_cache.messages import _load as read_payload
+from langchain_tiered_cache.request import _parse, parse
+from langchain_tiered_cache.serving import served
 from shared_core.codec import Codec
 
 SYSTEM = "You are a helpful assistant of a public library. Answer in plain words. " * 4
@@ -206,6 +210,39 @@ def in_redis(url: str, closing: ExitStack) -> dict[str, Call]:
     }
 
 
+def parts(folder: Path, url: str | None, closing: ExitStack) -> dict[str, Call]:
+    """Return what a hit is made of, each part in a loop of its own."""
+    request = parse(PROMPT, LLM)
+    key = request.address("default").key
+    own_url = f"sqlite:///{folder / 'ours.db'}"
+    places = {"sqlite": own_url} if url is None else {"sqlite": own_url, "redis": url}
+    memory = filled(own("memory://", closing))
+    hit = memory.cache.lookup(request)
+    kept: dict[str, Call] = {
+        "who asks": lambda: forget(asked(PROMPT, LLM)) or True,
+        "parse, kept": lambda: parse(PROMPT, LLM),
+        "parse, anew": lambda: _parse(PROMPT, LLM, None),
+        "key": lambda: request.address("default"),
+        "core: key, read, count": lambda: memory.cache.lookup(request),
+        "read, memory": lambda: memory.cache._store.get(key),
+        "message, kept": lambda: served(hit, "mark"),
+        "message, anew": lambda: read_payload(hit.answer.payload),
+    }
+    for name, place in places.items():
+        store = own(place, closing).cache._store
+        kept[f"read, {name}"] = lambda store=store: store.get(key)
+    return kept
+
+
+def alone(call: Call, rounds: int) -> list[float]:
+    times = []
+    for _ in range(5 * rounds):
+        started = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - started) * 1e6)
+    return times
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """Microseconds of one call, a value per round."""
@@ -362,6 +399,11 @@ def main() -> None:
         url = redis_url(given.url, closing)
         if url is not None:
             taken |= measure(in_redis(url, closing), given.rounds)
+        print("parts of a hit, each in a loop of its own")
+        for name, part in parts(folder, url, closing).items():
+            p10, p50 = np.percentile(alone(part, given.rounds), [10, 50])
+            print(f"  {name:34s} p10 {p10:7.1f}  p50 {p50:7.1f} us")
+    print("whole lookups, interleaved")
     for name, one in taken.items():
         p10, p50, p99 = np.percentile(one.wall, [10, 50, 99])
         times = f"p10 {p10:7.1f}  p50 {p50:7.1f}  p99 {p99:8.1f} us"
