@@ -1,4 +1,4 @@
-"""Copies of generations that share nothing with their pattern, for callers who change what they get.
+"""Copies of generations that share nothing with their pattern: callers change what they get.
 
 Building a message validates every field; copying one that is known to be right does not.
 """

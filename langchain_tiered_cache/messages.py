@@ -104,9 +104,7 @@ def generations_of(answer: Answer, chat: type[ChatGeneration] = ChatGeneration) 
     payload = answer.payload
     if payload is not None and payload.startswith(_HEAD):
         try:
-            if len(payload) > LONGEST_PATTERN:
-                return _load(payload, chat)
-            return [copied(pattern) for pattern in _patterns(payload, chat)]
+            return _generations_of(payload, chat)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a payload of {FORMAT}: {type(error).__name__}") from None
     if answer.format != "text":
@@ -190,10 +188,22 @@ def _metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in ("id", MARK)}
 
 
+def _generations_of(payload: str, chat: type[ChatGeneration]) -> list[Generation]:
+    """Build generations; from the second time on they are copies of some that were built."""
+    if len(payload) > LONGEST_PATTERN:
+        return _load(payload, chat)
+    patterns = _patterns(payload, chat)
+    if not patterns:
+        patterns.append(None)  # most payloads are met once: copies of them would be for nothing
+        return _load(payload, chat)
+    pattern = patterns[0] = patterns[0] or _load(payload, chat)
+    return [copied(generation) for generation in pattern]
+
+
 @lru_cache(PATTERNS)
-def _patterns(payload: str, chat: type[ChatGeneration]) -> tuple[Generation, ...]:
-    """Build generations to be copied, which takes less time."""
-    return tuple(_load(payload, chat))
+def _patterns(payload: str, chat: type[ChatGeneration]) -> list[list[Generation] | None]:
+    """Return a place for what is built of a payload: nothing in it means that it is a new one."""
+    return []
 
 
 def _load(payload: str, chat: type[ChatGeneration] = ChatGeneration) -> list[Generation]:

@@ -20,6 +20,8 @@ _ROLES = {
     "function": "function",
     "FunctionMessageChunk": "function",
 }
+_PLAIN = {"content", "type"}
+"""What most messages have and nothing else; none of it needs a second look."""
 _ROLE_GIVEN = ("chat", "ChatMessageChunk")
 
 _OPENAI_ROLE = "__openai_role__"
@@ -52,6 +54,8 @@ def _neutral(dump: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("not a message")
     given = dump["kwargs"]
     kind = given["type"]
+    if given.keys() == _PLAIN and kind in _ROLES:
+        return {"role": _ROLES[kind], "content": given["content"]}
     more = _sent(given)
     fields = {name: given[name] for name in given if name not in VOLATILE_MESSAGE_FIELDS}
     role = fields.pop("role") if kind in _ROLE_GIVEN else _ROLES.get(kind)

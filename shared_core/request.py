@@ -41,6 +41,7 @@ VOLATILE_MESSAGE_FIELDS = frozenset(
 
 VOLATILE_PART_FIELDS = frozenset({"cache_control", "index"})
 
+_NOTHING: tuple[Any, ...] = (None, [], {})
 
 HOME_DIGITS = 4
 """How much of a namespace's digest opens its keys and scopes.
@@ -116,8 +117,7 @@ class Request:
 
     def address(self, namespace: str) -> Address:
         """Digest this request for one namespace."""
-        head = f"{FORMAT}\n{json.dumps(namespace)}\n{self.scope}"
-        scope = sha256(head.encode()).hexdigest()
+        scope = sha256(f"{_head(namespace)}{self.scope}".encode()).hexdigest()
         tail = "none" if self.question is None else "text " + self.question
         key = sha256(f"{scope}\n{tail}".encode("utf-8", "surrogatepass")).hexdigest()
         home = namespace_digest(namespace)[:HOME_DIGITS]
@@ -137,6 +137,12 @@ def _holds_sampling(settings: Any) -> bool:
             for name, value in settings.items()
         )
     return isinstance(settings, (list, tuple)) and any(map(_holds_sampling, settings))
+
+
+@lru_cache(1024)
+def _head(namespace: str) -> str:
+    """Return what is digested before a scope: the version, and the namespace in ASCII."""
+    return f"{FORMAT}\n{json.dumps(namespace)}\n"
 
 
 @lru_cache(1024)
@@ -215,7 +221,7 @@ def _message(message: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, A
     kept = {
         name: value
         for name, value in message.items()
-        if name not in VOLATILE_MESSAGE_FIELDS and value is not None and value not in ([], {})
+        if name not in VOLATILE_MESSAGE_FIELDS and value not in _NOTHING
     }
     kept.setdefault("content", "")
     if "tool_calls" in kept:

@@ -24,7 +24,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._unflushed: Counter[str] = Counter()
+        self._flushed: Counter[str] = Counter()
         self._latencies: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
         renew_after_fork(self)
@@ -37,7 +37,6 @@ class Counters:
         """Count one more."""
         with self._lock:
             self._counts[name] += amount
-            self._unflushed[name] += amount
 
     def count_lookup(self, outcome: Outcome, model: str, latency: float) -> None:
         """Count how a lookup ended, the tokens that it saved, and its latency in seconds."""
@@ -61,7 +60,6 @@ class Counters:
         with self._lock:
             for name, amount in amounts.items():
                 self._counts[name] += amount
-                self._unflushed[name] += amount
             kept = self._latencies.get(kind)
             if kept is None:
                 kept = self._latencies[kind] = deque(maxlen=LATENCIES_KEPT)
@@ -80,13 +78,15 @@ class Counters:
     def take_unflushed(self) -> dict[str, int]:
         """Return what was counted since the last call."""
         with self._lock:
-            taken, self._unflushed = self._unflushed, Counter()
-        return dict(taken)
+            flushed, self._flushed = self._flushed, self._counts.copy()
+            return {
+                name: n - flushed[name] for name, n in self._counts.items() if n != flushed[name]
+            }
 
     def give_back(self, amounts: Mapping[str, int]) -> None:
         """Undo ``take_unflushed``, after a failure to write."""
         with self._lock:
-            self._unflushed.update(amounts)
+            self._flushed.subtract(amounts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_core.codec import Codec, UndecodableError
-from shared_core.record import Answer, Record
+from shared_core.codec import LONGEST_KEPT, Codec, UndecodableError
+from shared_core.record import Answer, Record, lent
 
 any_text = st.text(st.characters(), max_size=20)
 answers = st.builds(
@@ -40,8 +41,36 @@ records = st.builds(
     space=any_text,
     group=any_text,
 )
+FULL = Record(
+    *("k", "s", "n", "q?", Answer("a", "{}", "langchain/1", "m", {"x": 1}, "stop", True)),
+    *("m", ("tag",), 1.0, 2.0, "space", "group", np.ones(2, np.float32)),
+)
+"""No field of it is as it is by default."""
 RECORD = Record("k", "s", "n", "q?", Answer("a"))
 KEY = Fernet.generate_key()
+
+
+def test_a_lent_record_is_equal_in_every_field_and_shares_no_counts() -> None:
+    twin = lent(FULL)
+    for name in Record.__slots__:
+        mine, theirs = getattr(twin, name), getattr(FULL, name)
+        assert mine is theirs or mine == theirs, name
+    assert twin.vector is FULL.vector
+    assert twin.answer.usage is not FULL.answer.usage
+
+
+def test_what_one_reader_changes_reaches_no_other() -> None:
+    codec = Codec()
+    data = codec.encode(replace(RECORD, answer=Answer("a", usage={"input_tokens": 1})))
+    for _ in range(3):
+        usage: Any = codec.decode(data).answer.usage
+        assert usage == {"input_tokens": 1}
+        usage.clear()
+
+
+def test_a_record_of_unusual_length_comes_back_equal() -> None:
+    long = replace(RECORD, answer=Answer("a" * LONGEST_KEPT))
+    assert Codec().decode(Codec().encode(long)) == long
 
 
 @given(records, st.sampled_from([Codec(), Codec(KEY)]))

@@ -15,7 +15,7 @@ from langchain_core.outputs import (
 )
 from pydantic import BaseModel
 
-from langchain_tiered_cache.messages import FORMAT, answer_of, generations_of
+from langchain_tiered_cache.messages import FORMAT, LONGEST_PATTERN, answer_of, generations_of
 from shared_core import Answer
 
 USAGE = {
@@ -74,6 +74,40 @@ def test_messages_read_back_equal(name: str) -> None:
 @pytest.mark.parametrize("kind", [Generation, GenerationChunk])
 def test_plain_generations_read_back_equal(kind: type[Generation]) -> None:
     generations = [kind(text="a", generation_info={"reason": "test"}), kind(text="b")]
+    assert through(generations) == generations
+
+
+def spoil(value: Any) -> None:
+    """Change everything in a value that can be changed."""
+    if isinstance(value, BaseModel):
+        for fields in (value.__dict__, value.model_extra or {}):
+            spoil(fields)
+    elif isinstance(value, dict):
+        for item in value.values():
+            spoil(item)
+        value.clear()
+    elif isinstance(value, list):
+        for item in value:
+            spoil(item)
+        value.clear()
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_what_one_caller_changes_reaches_no_other(name: str) -> None:
+    message = MESSAGES[name]
+    kind = ChatGenerationChunk if isinstance(message, AIMessageChunk) else ChatGeneration
+    info = {"reason": {"of": ["test"]}}
+    answer = answer_of([kind(message=message, generation_info=info)])
+    assert answer is not None
+    whole = [one.model_dump() for one in generations_of(answer)]
+    for _ in range(2):
+        (spoilt,) = generations_of(answer)
+        spoil(spoilt)
+    assert [one.model_dump() for one in generations_of(answer)] == whole
+
+
+def test_a_long_answer_reads_back_equal() -> None:
+    generations: list[Generation] = [ChatGeneration(message=AIMessage("long " * LONGEST_PATTERN))]
     assert through(generations) == generations
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.language_models import FakeListLLM
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
-from langchain_tiered_cache import TieredCache
+from langchain_tiered_cache import TieredCache, asking
 from langchain_tiered_cache.runs import current_runs
-from tests.chat_models import Chat
+from tests.chat_models import Chat, prompt_of
 
 FORMS = ["invoke", "ainvoke", "batch", "abatch", "stream", "astream", "chain", "achain"]
 
@@ -289,3 +290,29 @@ async def test_the_apps_own_callbacks_are_called_all_the_same(tiered: TieredCach
 
     await FakeListLLM(responses=["a"], cache=tiered).ainvoke("q", {"callbacks": [Own()]})
     assert seen == ["start", "end"]
+
+
+def test_lookups_by_hand_leave_nothing_behind_in_their_context(tiered: TieredCache) -> None:
+    llm_string = Chat()._get_llm_string()
+    before = asking._askings.get()
+    for number in range(100):
+        assert tiered.lookup(prompt_of(HumanMessage(f"{number}?")), llm_string) is None
+    assert asking._askings.get() == before
+
+
+@pytest.mark.parametrize("form", ["invoke", "ainvoke"])
+async def test_a_lookup_and_an_update_by_hand_inside_of_an_equal_call_leave_it_its_own(
+    form: str, tiered: TieredCache
+) -> None:
+    def reply(messages: list[BaseMessage]) -> AIMessage:
+        pair = prompt_of(*messages), model._get_llm_string()
+        tiered.lookup(*pair)
+        tiered.update(*pair, [ChatGeneration(message=AIMessage("by hand"))])
+        return AIMessage("by the model")
+
+    model = Chat(cache=tiered, reply=reply)
+    await ask(form, model, "Who?", says(namespace="tenant"))
+    assert (await ask(form, model, "Who?", says(namespace="tenant"))).text == "by the model"
+    by_hand = tiered.lookup(prompt_of(HumanMessage("Who?")), model._get_llm_string())
+    assert by_hand is not None
+    assert by_hand[0].text == "by hand"

@@ -43,7 +43,7 @@ LAYERS = (
 
 REDIS = tuple(
     f"shared_core.stores.redis{module}"
-    for module in ("", "_address", "_connection", "_failures", "_index", "_sockets")
+    for module in ("", "_address", "_connection", "_exchange", "_failures", "_index", "_sockets")
 )
 """Nothing else of the project knows whose library it is."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from shared_core import Answer, Hit, Request, ResponseCache, Static, StoreError, Verified
 from shared_core.report import as_json, lines, read_stats
-from shared_core.stats import Shadow, Stats, stats_of, wilson
+from shared_core.stats import Counters, Shadow, Stats, stats_of, wilson
 from shared_core.stores.sqlite_reader import ReadOnlyFile
 from tests.fakes import fake_embed
 from tests.test_exploring import ASKED, OTHER, RETURNS, Probing, ask
@@ -213,3 +213,15 @@ def test_a_policy_whose_description_fails_costs_the_description_alone(tmp_path: 
     cache.close()
     found = read_stats(url)
     assert (found.lookups, found.explores, dict(found.policy)) == (2, 1, {})
+
+
+def test_what_could_not_be_written_is_written_the_next_time() -> None:
+    counters = Counters()
+    counters.add("stores", 3)
+    taken = counters.take_unflushed()
+    counters.add("stores")
+    counters.give_back(taken)
+    counters.add("lookups", 2)
+    assert counters.take_unflushed() == {"stores": 4, "lookups": 2}
+    assert counters.take_unflushed() == {}
+    assert counters.counts() == {"stores": 4, "lookups": 2}

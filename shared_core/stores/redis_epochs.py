@@ -11,7 +11,8 @@ from typing import Any
 
 from shared_core.record import Record
 from shared_core.stores import epoch_key
-from shared_core.stores.redis_connection import Command, RedisConnection
+from shared_core.stores.redis_connection import RedisConnection
+from shared_core.stores.redis_exchange import Command
 
 MOST_KNOWN = 100_000
 

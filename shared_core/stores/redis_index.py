@@ -21,7 +21,8 @@ from redisvl.index import SearchIndex
 from redisvl.query import VectorQuery
 from redisvl.schema import IndexSchema
 
-from shared_core.stores.redis_connection import Command, RedisConnection
+from shared_core.stores.redis_connection import RedisConnection
+from shared_core.stores.redis_exchange import Command
 from shared_core.stores.redis_failures import IndexMissing, store_error
 from shared_core.stores.redis_names import signature
 
