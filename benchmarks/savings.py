@@ -262,7 +262,7 @@ def _call(ask: Ask, prompts: PromptCache | None) -> tuple[dict[str, int], float]
     read = 0
     if prompts is not None:
         read, written = prompts.split(messages, ask.at)
-        usage |= {"cache_read_tokens": read, "cache_write_tokens": written}
+        usage |= {"cached_tokens": read, "cache_write_tokens": written}
     return usage, FIRST_MS + READ_MS * (asked - read) + WRITE_MS * answered
 
 
@@ -292,7 +292,7 @@ def show(name: str, results: dict[str, Result]) -> None:
         print(
             f"| {label} | {len(one.usages):,} | {one.hits['exact'] / one.requests:.1%} "
             f"| {semantic / one.requests:.1%} | {wrong if semantic else 0} "
-            f"| {sums['input_tokens']:,}, {sums['cache_read_tokens']:,} "
+            f"| {sums['input_tokens']:,}, {sums['cached_tokens']:,} "
             f"| {sums['output_tokens']:,} | {times} |"
         )
     requests = next(iter(results.values())).requests
