@@ -34,7 +34,7 @@ GROUPS = 20
 WRITERS = {"sqlite": 1, "redis": 2}
 """One process writes to a file at a time: others would only wait."""
 
-BEFORE_S, BETWEEN_S, AFTER_S = 2.0, 0.3, 2.0
+PATIENCE_S, BETWEEN_S, AFTER_S = 60.0, 0.3, 2.0
 REPEATS, PAUSE_S, BAR_S = 500, 0.01, 0.005
 TIMEOUT_S = 5.0
 
@@ -54,12 +54,13 @@ def fill(url: str, first: int, entries: int, step: int) -> None:
             cache.store(request(number), Answer("Old."), tags=["all", f"group {number % GROUPS}"])
 
 
-def read(url: str, entries: int, seed: int, stop: Any, results: Any) -> None:
+def read(url: str, entries: int, seed: int, ready: Any, stop: Any, results: Any) -> None:
     """Look up at random, and tell of each group when the last lookup began that hit, and how often.
 
-    The clock is the machine's: the same for all processes.
+    The clock is the machine's: the same for all processes. ``ready`` is released when all groups
+    have been hit once.
     """
-    rng, last, hits, lookups = random.Random(seed), dict[int, float](), 0, 0
+    rng, last, hits, lookups, told = random.Random(seed), dict[int, float](), 0, 0, False
     with opened(url) as cache:
         while not stop.is_set():
             number = rng.randrange(entries)
@@ -70,6 +71,9 @@ def read(url: str, entries: int, seed: int, stop: Any, results: Any) -> None:
             hits += found
             if found:
                 last[number % GROUPS] = started
+                if len(last) == GROUPS and not told:
+                    ready.release()
+                    told = True
         errors = dict(cache.stats().errors)
     results.put((last, hits, lookups, errors))
 
@@ -103,9 +107,10 @@ def measure(url: str, entries: int, readers: int) -> None:
     for one in writers:
         one.join()
     put_s = time.perf_counter() - started
-    stop, results = fork.Event(), fork.Queue()
+    ready, stop, results = fork.Semaphore(0), fork.Event(), fork.Queue()
     processes = [
-        fork.Process(target=read, args=(url, entries, n, stop, results)) for n in range(readers)
+        fork.Process(target=read, args=(url, entries, seed, ready, stop, results))
+        for seed in range(readers)
     ]
     for one in processes:
         one.start()
@@ -113,7 +118,7 @@ def measure(url: str, entries: int, readers: int) -> None:
     with opened(url) as cache:
         held = cache._store.info().entries
         cache.lookup(request(0))
-        time.sleep(BEFORE_S)
+        assert all(ready.acquire(timeout=PATIENCE_S) for _ in processes)
         for group in range(GROUPS):
             tag = "all" if group == GROUPS - 1 else f"group {group}"
             cache.bump(tag)
