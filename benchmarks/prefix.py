@@ -14,9 +14,13 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shared_core import Request, open_store
 from shared_core.chunks import ChunkCache, split
@@ -102,21 +106,12 @@ def chunks() -> None:
 
 def states(continuations: int) -> None:
     import torch
-    import transformers
 
+    from examples.kv_prefix import tiny_model
     from shared_core.kv_reuse import KVPrefixCache
 
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=1_000,
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=4_096,
-    )
-    model = transformers.LlamaForCausalLM(config).eval()
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4}
+    model = tiny_model(vocab_size=1_000, hidden_size=256, intermediate_size=688, **heads)
     prefix = torch.randint(0, 1_000, (PREFIX_TOKENS,)).tolist()
     cache = KVPrefixCache(model)
     cache.prefill(prefix)

@@ -26,22 +26,25 @@ HANDBOOK = (
 QUESTIONS = ("How long is a loan?", "How often is it renewed?", "Who may wait for a book?")
 
 
-def tiny_model() -> Any:
-    """Return a Llama of four layers with random weights whose tokens are bytes."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=256,
-        hidden_size=128,
-        intermediate_size=344,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    return LlamaForCausalLM(config).eval()
+def tiny_model(seed: int = 0, **sizes: Any) -> Any:
+    """Return a Llama of four layers with random weights whose tokens are bytes.
+
+    ``sizes`` are those of ``LlamaConfig`` that are to be others.
+    """
+    torch.manual_seed(seed)
+    tiny = {
+        "vocab_size": 256,
+        "hidden_size": 128,
+        "intermediate_size": 344,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**tiny, **sizes})).eval()
 
 
 class LocalModel(LLM):

@@ -23,6 +23,7 @@ from langchain_core.outputs import (
 
 from langchain_tiered_cache.copies import copied
 from shared_core.record import Answer, is_cut_off
+from shared_core.usage import tokens_of
 
 FORMAT = "langchain/1"
 """Format of answers that only LangChain can read; also the mark and version of every payload."""
@@ -236,7 +237,6 @@ def _answer(generations: list[Generation], payload: str) -> Answer:
     first = generations[0]
     message = first.message if isinstance(first, ChatGeneration) else None
     told = _told(first)
-    usage = getattr(message, "usage_metadata", None) or {}
     model = told.get("model_name") or told.get("model")
     is_plain = len(generations) == 1 and (message is None or _is_plain(message))
     return Answer(
@@ -244,7 +244,7 @@ def _answer(generations: list[Generation], payload: str) -> Answer:
         payload=payload,
         format="text" if is_plain else FORMAT,
         model=model if isinstance(model, str) else None,
-        usage={name: n for name, n in usage.items() if isinstance(n, int)} or None,
+        usage=tokens_of(getattr(message, "usage_metadata", None)),
         finish_reason=_finish_reason(told),
         exact_only=any(map(_is_exact_only, generations)),
     )

@@ -1,5 +1,8 @@
 """The framework-neutral core of tiered-llm-cache: requests, answers, and the cache between them."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from shared_core.cache import ResponseCache
 from shared_core.codec import UndecodableError
 from shared_core.embedding import Embedder, EmbedderError
@@ -15,41 +18,111 @@ from shared_core.stores import KeyValue, RecordStore, StoreError, open_store
 from shared_core.thresholds import Feedback, Policy, Static, Verified
 from shared_core.tuning import Tuning, tune
 
+if TYPE_CHECKING:
+    from shared_core.argument_keys import UnkeyableError
+    from shared_core.batcher import Batcher, BatcherClosed
+    from shared_core.chunks import ChunkCache
+    from shared_core.client import CachedClient
+    from shared_core.client_response import CachedResponse
+    from shared_core.costs import Budget, Costs
+    from shared_core.decorator import cached
+    from shared_core.embedding_cache import EmbeddingCache
+    from shared_core.kv_reuse import KVPrefixCache
+    from shared_core.limits import RateLimit
+    from shared_core.prefix import PrefixCache, SystemPromptCache, cached_tokens, mark
+    from shared_core.pricing import Price
+    from shared_core.retrying import Retries
+    from shared_core.token_budget import NoRoomError, TokenBudget
+
 __version__ = "0.1.0"
 
 __all__ = [
     "Address",
     "Answer",
+    "Batcher",
+    "BatcherClosed",
+    "Budget",
+    "CachedClient",
+    "CachedResponse",
+    "ChunkCache",
+    "Costs",
     "Difference",
     "Embedder",
     "EmbedderError",
+    "EmbeddingCache",
     "EmbeddingJudge",
     "Explore",
     "Feedback",
     "Guard",
     "Hit",
+    "KVPrefixCache",
     "KeyValue",
     "LLMJudge",
     "LookupEvent",
     "Miss",
+    "NoRoomError",
     "Options",
     "Outcome",
     "Policy",
+    "PrefixCache",
+    "Price",
+    "RateLimit",
     "Record",
     "RecordStore",
     "Request",
     "ResponseCache",
+    "Retries",
     "Static",
     "Stats",
     "StoreError",
     "StoreEvent",
+    "SystemPromptCache",
     "Tier",
+    "TokenBudget",
     "Trace",
     "Tuning",
     "UndecodableError",
+    "UnkeyableError",
     "Verified",
+    "cached",
+    "cached_tokens",
+    "mark",
     "open_store",
     "policy_from_json",
     "policy_to_json",
     "tune",
 ]
+
+_LATER = {
+    "Batcher": "batcher",
+    "BatcherClosed": "batcher",
+    "Budget": "costs",
+    "CachedClient": "client",
+    "CachedResponse": "client_response",
+    "ChunkCache": "chunks",
+    "Costs": "costs",
+    "EmbeddingCache": "embedding_cache",
+    "KVPrefixCache": "kv_reuse",
+    "NoRoomError": "token_budget",
+    "PrefixCache": "prefix",
+    "Price": "pricing",
+    "RateLimit": "limits",
+    "Retries": "retrying",
+    "SystemPromptCache": "prefix",
+    "TokenBudget": "token_budget",
+    "UnkeyableError": "argument_keys",
+    "cached": "decorator",
+    "cached_tokens": "prefix",
+    "mark": "prefix",
+}
+"""Names to the modules that are loaded when they are asked for: no lookup needs them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -67,8 +67,6 @@ class CachedClient:
     ) -> None:
         self._cache, self._clock = cache, clock
         self.costs = costs or Costs()
-        # as a hook of the cache, it counts hits without our help
-        self._counts_hits = self.costs not in cache.options.hooks
         self._provider = Provider(
             client,
             async_client,
@@ -214,7 +212,7 @@ class CachedClient:
         )
         cached = call.fresh is None
         tier = None if not cached else SHARED if hit is None else str(hit.tier)
-        if tier is not None and (self._counts_hits or hit is None):
+        if tier is not None:
             self.costs.save(
                 call.model, usage, tier=tier, namespace=call.namespace, estimated=estimated
             )

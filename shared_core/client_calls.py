@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from shared_core.cache import ResponseCache
 from shared_core.client_provider import Call, Provider
@@ -26,10 +27,11 @@ class Calls:
         if call.request is None:
             return self._asked(call)
         try:
-            answer = raising(
-                CacheFailed, self._cache.answer, call.request, lambda: self._asked(call),
-                **call.controls,
-            )  # fmt: skip
+            with self._provider.costs.by_hand():
+                answer = raising(
+                    CacheFailed, self._cache.answer, call.request, lambda: self._asked(call),
+                    **call.controls,
+                )  # fmt: skip
             raising(CacheFailed, message_of, answer)
             return answer
         except CacheFailed:
@@ -47,9 +49,10 @@ class Calls:
             return await self._aasked(call)
 
         try:
-            answer = await araising(
-                CacheFailed, self._cache.aanswer(call.request, ask, **call.controls)
-            )
+            with self._provider.costs.by_hand():
+                answer = await araising(
+                    CacheFailed, self._cache.aanswer(call.request, ask, **call.controls)
+                )
             raising(CacheFailed, message_of, answer)
             return answer
         except CacheFailed:
@@ -97,5 +100,7 @@ class Calls:
         except CacheFailed:
             self._cache.count_error("client")
 
-    def _controlled(self, call: Call) -> AbstractContextManager[None]:
-        return self._cache.control(**call.controls)
+    @contextmanager
+    def _controlled(self, call: Call) -> Iterator[None]:
+        with self._cache.control(**call.controls), self._provider.costs.by_hand():
+            yield

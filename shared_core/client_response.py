@@ -12,6 +12,7 @@ from typing import Any
 
 from shared_core.client_request import FORMAT
 from shared_core.record import Answer
+from shared_core.usage import tokens_of
 
 SHARED = "shared"
 """The tier of an answer that was awaited from an equal call under way."""
@@ -71,7 +72,7 @@ def answer_of(completion: Any) -> Answer:
         payload=None if plain else json.dumps({"v": FORMAT, "choices": choices}),
         format="text" if plain else FORMAT,
         model=completion.model or None,
-        usage=usage_of(completion.usage),
+        usage=tokens_of(completion.usage),
         finish_reason=first.get("finish_reason"),
         exact_only=bool(special or not text or reasons & _CUT_OFF),
     )
@@ -106,20 +107,3 @@ def choices_of(answer: Answer) -> list[dict[str, Any]]:
     except (TypeError, KeyError, IndexError) as error:
         raise ValueError(f"not a payload of {FORMAT}: {type(error).__name__}") from None
     return choices
-
-
-def usage_of(usage: Any) -> dict[str, int] | None:
-    """Return the token counts of the SDK's usage under neutral names, None if there is none."""
-    if usage is None:
-        return None
-    details = getattr(usage, "prompt_tokens_details", None)
-    out = getattr(usage, "completion_tokens_details", None)
-    found = {
-        "input_tokens": usage.prompt_tokens,
-        "output_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "cache_read_tokens": getattr(details, "cached_tokens", None) or None,
-        "cache_write_tokens": getattr(details, "cache_write_tokens", None) or None,
-        "reasoning_tokens": getattr(out, "reasoning_tokens", None) or None,
-    }
-    return {name: count for name, count in found.items() if isinstance(count, int)}

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
-from shared_core.events import LookupEvent
+from shared_core.events import LookupEvent, StoreEvent
 from shared_core.forking import renew_after_fork
 from shared_core.pricing import Price, price
 from shared_core.resilience import quietly
@@ -106,6 +108,9 @@ class _Purse:
     told: bool = False
 
 
+_by_hand: ContextVar[tuple[Costs, ...]] = ContextVar("tiered_cache_costs_by_hand", default=())
+
+
 @dataclass(slots=True)
 class _Book:
     lines: dict[tuple[str, str, str], Line] = field(default_factory=dict)
@@ -116,12 +121,12 @@ class _Book:
 class Costs:
     """Keeps account of what was spent and saved, in this process. Safe for threads.
 
-    ``prices`` by model go before genai-prices' list. A ``CachedClient`` given one fills it; of
-    other ways to the cache it is a hook, which sees what is saved, and ``spend`` is told the rest:
+    ``prices`` by model go before genai-prices' list. A ``CachedClient`` given one fills it. As a
+    hook of a cache it sees what hits save, and what the answers that are stored cost; ``spend``
+    is for calls whose answers go past the cache.
 
         costs = Costs(budgets=[Budget(20.0, print, period=86_400)])
         cache = ResponseCache.open(hooks=[costs])
-        costs.spend("gpt-4o-mini", {"input_tokens": 900, "output_tokens": 120})
         costs.account().total.savings_rate
     """
 
@@ -162,7 +167,7 @@ class Costs:
         self._add((model, MODEL, namespace), replace(line, spent=dollars or 0.0))
         if dollars is None or usage is None:
             return None
-        if usage.get("cache_read_tokens") or usage.get("cache_write_tokens"):
+        if usage.get("cached_tokens") or usage.get("cache_write_tokens"):
             whole = {name: usage.get(name) or 0 for name in ("input_tokens", "output_tokens")}
             saved = (self.price(model, whole) or 0.0) - dollars
             self._add((model, PREFIX, namespace), Line(saved=saved))
@@ -186,9 +191,23 @@ class Costs:
 
     def __call__(self, event: LookupEvent) -> None:
         """Count what a hit saved: this object is a hook of caches."""
-        if event.outcome == "hit":
+        if event.outcome == "hit" and self not in _by_hand.get():
             usage, tier = event.usage or None, str(event.tier)
             self.save(event.model, usage, tier=tier, namespace=event.namespace)
+
+    def stored(self, event: StoreEvent) -> None:
+        """Count what a stored answer cost; one without usage is not known to be of a call."""
+        if event.usage and self not in _by_hand.get():
+            self.spend(event.model, event.usage, namespace=event.namespace)
+
+    @contextmanager
+    def by_hand(self) -> Iterator[None]:
+        """Hear no cache in this block: whoever enters it tells what is spent and saved."""
+        token = _by_hand.set((*_by_hand.get(), self))
+        try:
+            yield
+        finally:
+            _by_hand.reset(token)
 
     def account(self) -> Account:
         """Return the sums so far."""

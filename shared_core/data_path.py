@@ -238,10 +238,15 @@ class DataPath:
                 if self.semantic is not None:
                     record = self.semantic.completed(record, request)
                 entry_id = self.put(record)
+        self.counters.count_call(answer.usage)
         latency = time.perf_counter() - started
         name = namespace.removesuffix(self._seal)
+        event = StoreEvent(entry_id, address.key, name, request.model, latency, answer.usage)
         for trace in traces_of(self._owner):
-            trace.events.append(StoreEvent(entry_id, address.key, name, request.model, latency))
+            trace.events.append(event)
+        for hook in self._options.hooks:
+            if (stored := getattr(hook, "stored", None)) is not None:
+                quietly(self.count_error, "hook", stored, event)
         return entry_id
 
     def record(

@@ -1,6 +1,7 @@
 """Vectors of an app's own embedding model, kept by model, role and text in a cache's store.
 
     texts -> keys -> known vectors
+                 |-> another embeds them -> awaited
                  \\-> the others, each once -> embed -> kept
 
 Not the vectors by which the cache matches questions: those are ``shared_core.embedding``'s.
@@ -10,31 +11,39 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
 from shared_core.cache import ResponseCache
+from shared_core.flights import Flights
 from shared_core.hop import Hop
 from shared_core.options import seconds
 from shared_core.request import canonical_json
 from shared_core.resilience import Fuse, Unavailable
+from shared_core.runtimes import Blocking, OnLoop, Runtime, finish
 
 Vector = list[float]
 
 
 class EmbeddingCache:
-    """What is known of texts' vectors; a store that fails is passed over.
+    """What is known of texts' vectors; a store that fails is passed over. Safe for threads.
 
-    Vectors live as long as the cache's entries do (``ttl``). ``model`` is a JSON value that tells
-    models apart, None for one that cannot be told apart, of which nothing is kept; ``role`` is what
-    a text is embedded as, since many models embed queries and documents differently.
+    Vectors come back equal, and live as long as the cache's entries do (``ttl``). ``model`` is a
+    JSON value that tells models apart, None for one that cannot be told apart, of which nothing is
+    kept; ``role`` is what a text is embedded as, since many models embed queries and documents
+    differently. ``namespace`` None: the cache's own.
+
+        vectors = EmbeddingCache(ResponseCache.open("sqlite:///vectors.db", semantic=False))
+        vectors.embedded("text-embedding-3-small", "document", texts, embed)
     """
 
     def __init__(self, cache: ResponseCache, namespace: str | None = None) -> None:
         self.cache = cache
         self.namespace = namespace or cache.options.namespace
         self._fuse = Fuse("embeddings", cache.count_error)
-        self._hop = Hop()
+        self._on_loop = OnLoop(Hop())
+        self._flights = Flights(cache.options.lease)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EmbeddingCache, (self.cache, self.namespace)
@@ -46,15 +55,13 @@ class EmbeddingCache:
         texts: Sequence[str],
         embed: Callable[[list[str]], list[Vector]],
     ) -> list[Vector]:
-        """Return the vectors of texts, in their order; ``embed`` gets those unknown, each once."""
-        keys = self._keys(model, role, texts)
-        known = self._read(keys)
-        new = [text for text in keys if text not in known]
-        if new:
-            fresh = dict(zip(new, embed(new), strict=True))
-            self._write(keys, fresh)
-            known |= fresh
-        return [list(known[text]) for text in texts]
+        """Return the vectors of texts, in their order; ``embed`` gets those unknown, each once.
+
+        Who asks for a text that another thread or task is embedding waits for its vector, at most
+        for the cache's ``lease``. Raises what ``embed`` raises, ValueError for another number of
+        vectors than of texts.
+        """
+        return finish(self._embedded(Blocking(), model, role, texts, embed))
 
     async def aembedded(
         self,
@@ -64,13 +71,36 @@ class EmbeddingCache:
         embed: Callable[[list[str]], Awaitable[list[Vector]]],
     ) -> list[Vector]:
         """Do as ``embedded`` does; the event loop is not blocked."""
+        return await self._embedded(self._on_loop, model, role, texts, embed)
+
+    async def _embedded(
+        self,
+        runtime: Runtime,
+        model: Any,
+        role: str,
+        texts: Sequence[str],
+        embed: Callable[..., Any],
+    ) -> list[Vector]:
         keys = self._keys(model, role, texts)
-        known = await self._hop.run(self._read, keys)
+        known = await runtime.run(lambda: self._read(keys))
         new = [text for text in keys if text not in known]
-        if new:
-            fresh = dict(zip(new, await embed(new), strict=True))
-            await self._hop.run(self._write, keys, fresh)
+        named = {key: text for text in new if (key := keys[text]) is not None}
+        if not new:
+            return [list(known[text]) for text in texts]
+        with self._flights.lead(named) as (led, others):
+            elsewhere = {named[key] for key in others}
+            own = {text: keys[text] for text in new if text not in elsewhere}
+            if led:  # another flight may have landed since the first look
+                known |= await runtime.run(lambda: self._read(own))
+            fresh = await _asked(runtime, embed, [text for text in own if text not in known])
             known |= fresh
+            for key, flight in led.items():
+                flight.arrive(known[named[key]])
+            await runtime.run(lambda: self._write(own, fresh))
+        for key, flight in others.items():
+            if (found := await self._flights.join(runtime, flight)) is not None:
+                known[named[key]] = found[0]
+        known |= await _asked(runtime, embed, [text for text in new if text not in known])
         return [list(known[text]) for text in texts]
 
     def _keys(self, model: Any, role: str, texts: Sequence[str]) -> dict[str, str | None]:
@@ -89,7 +119,11 @@ class EmbeddingCache:
             values = self._fuse.call(self.cache.values.get_many, list(named))
         except Unavailable:
             return {}
-        return {named[key]: _vector(value) for key, value in values.items()}
+        known: dict[str, Vector] = {}
+        for key, value in values.items():
+            with suppress(ValueError):  # not what was stored: embedded anew
+                known[named[key]] = array("d", value).tolist()
+        return known
 
     def _write(self, keys: dict[str, str | None], fresh: dict[str, Vector]) -> None:
         items = {
@@ -107,10 +141,15 @@ class EmbeddingCache:
             return
 
 
+async def _asked(
+    runtime: Runtime, embed: Callable[..., Any], texts: list[str]
+) -> dict[str, Vector]:
+    if not texts:
+        return {}
+    if runtime.blocks:
+        return dict(zip(texts, embed(texts), strict=True))
+    return dict(zip(texts, await embed(texts), strict=True))
+
+
 def _key(head: str, text: str) -> str:
     return "embedding:" + sha256(f"{head}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _vector(value: bytes) -> Vector:
-    numbers: array[float] = array("d", value)
-    return numbers.tolist()

@@ -33,13 +33,17 @@ class LookupEvent:
 
 @dataclass(frozen=True, slots=True)
 class StoreEvent:
-    """One store: ``entry_id`` None means that nothing was kept. ``latency`` is in seconds."""
+    """One store: ``entry_id`` None means that nothing was kept. ``latency`` is in seconds.
+
+    ``usage`` is what the answer that was to be kept cost in tokens.
+    """
 
     entry_id: str | None
     key: str
     namespace: str
     model: str
     latency: float
+    usage: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True)

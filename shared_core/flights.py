@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -108,6 +109,27 @@ class Flights:
             flight.arrive(found[0])
         self.land(flight)
         return found, None
+
+    @contextmanager
+    def lead(self, keys: Iterable[str]) -> Iterator[tuple[dict[str, Flight], dict[str, Flight]]]:
+        """Lead, for a block, a flight for each key that has none; return these and the others'.
+
+        Those led land at the block's end. Whoever joins others' must do so after it: two who lead
+        what the other waits for would wait for ever.
+        """
+        entered = {key: self._enter(key, True) for key in keys}
+        led = {key: flight for key, (flight, leading) in entered.items() if leading}
+        token = _led.set((*_led.get(), *led.values()))
+        try:
+            yield led, {key: flight for key, (flight, _) in entered.items() if key not in led}
+        finally:
+            _led.reset(token)
+            for flight in led.values():
+                self.land(flight)
+
+    async def join(self, runtime: Runtime, flight: Flight) -> Found[Any]:
+        """Wait for what another computes, for the rest of its lease; None if nothing came of it."""
+        return await self._join(runtime, flight)
 
     def land(self, flight: Flight) -> None:
         """End a flight; if it brought nothing, its followers ask for themselves.

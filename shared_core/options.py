@@ -46,7 +46,8 @@ class Options:
     - ``lease``: seconds that they wait at most
     - ``hit_usage``: "mark": usage of a hit is in the mark alone; "keep": it stays in the message
     - ``encryption_key``: Fernet key for question and answer at rest
-    - ``hooks``: callables given each ``LookupEvent``
+    - ``hooks``: callables given each ``LookupEvent``; one with a method ``stored`` is given each
+      ``StoreEvent`` too
     - ``prefix``: a ``shared_core.prefix.PrefixCache``: what is not answered says how much of its
       prompt was sent before; None: it does not
 

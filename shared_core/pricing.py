@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,8 +11,13 @@ from typing import Any
 MILLION = 1_000_000
 BYTES_PER_TOKEN = 4
 
-PRICED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+PRICED = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
 """What of a usage has a price. The tokens of a provider's prompt cache are input tokens too."""
+
+TIER_STARTS = (
+    32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288,
+)  # fmt: skip
+"""Above so many tokens of input some model of genai-prices costs more, for all tokens of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +38,10 @@ class Price:
             if price is not None and not price >= 0:
                 raise ValueError(f"a price must be dollars per million tokens, not {price!r}")
 
-    def of(self, usage: Mapping[str, int]) -> float:
+    def of(self, usage: Mapping[str, float]) -> float:
         """Return what a usage costs in US dollars."""
         counted = _counted(usage)
-        read, write = counted["cache_read_tokens"], counted["cache_write_tokens"]
+        read, write = counted["cached_tokens"], counted["cache_write_tokens"]
         plain = counted["input_tokens"] - read - write
         dollars = plain * self.input + counted["output_tokens"] * self.output
         dollars += read * (self.input if self.cache_read is None else self.cache_read)
@@ -44,13 +50,14 @@ class Price:
 
 
 def price(
-    model: str, usage: Mapping[str, int], prices: Mapping[str, Price] | None = None
+    model: str, usage: Mapping[str, float], prices: Mapping[str, Price] | None = None
 ) -> float | None:
     """Return what ``usage`` costs in US dollars; None if the model or genai-prices is not known.
 
     ``usage`` counts ``input_tokens`` and ``output_tokens``, and of the input what a provider's
-    prompt cache had (``cache_read_tokens``) and took in (``cache_write_tokens``); whatever else it
-    holds is left out. ``prices`` by model go before the list's.
+    prompt cache had (``cached_tokens``) and took in (``cache_write_tokens``); whatever else it
+    holds is left out. ``prices`` by model go before the list's. It is the usage of one call: some
+    models cost more from some length on.
     """
     own = (prices or {}).get(model)
     if own is not None:
@@ -58,18 +65,35 @@ def price(
     listed = _price_list()
     if listed is None or not model:
         return None
-    counted = listed.Usage(**_counted(usage))
+    counts = _counted(usage)
+    counts["cache_read_tokens"] = counts.pop("cached_tokens")
+    counted = listed.Usage(**counts)
     try:
         return float(listed.calc_price(counted, model_ref=model).total_price)
     except LookupError:
         return None
 
 
-def _counted(usage: Mapping[str, int]) -> dict[str, int]:
+def tier_start(input_tokens: float) -> int:
+    """Return above how many tokens of input the price tier of a call begins, 0 for the lowest."""
+    above = bisect_left(TIER_STARTS, input_tokens)
+    return TIER_STARTS[above - 1] if above else 0
+
+
+def price_of_calls(model: str, sums: Mapping[str, int], calls: int) -> float | None:
+    """Return what calls of one price tier cost together, by the sums of their usages.
+
+    They cost so many times what their mean costs, which is of that tier, too.
+    """
+    each = price(model, {name: amount / calls for name, amount in sums.items()})
+    return None if each is None else each * calls
+
+
+def _counted(usage: Mapping[str, float]) -> dict[str, float]:
     """Return what has a price. More cached tokens than input tokens would be a bug of others."""
     counted = {name: max(0, usage.get(name) or 0) for name in PRICED}
     room = counted["input_tokens"]
-    for name in ("cache_read_tokens", "cache_write_tokens"):
+    for name in ("cached_tokens", "cache_write_tokens"):
         counted[name] = min(counted[name], room)
         room -= counted[name]
     return counted

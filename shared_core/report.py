@@ -79,6 +79,8 @@ def lines(stats: Stats) -> Iterator[tuple[str, str]]:
         )
         money = "" if stats.money_saved is None else f", ${stats.money_saved:,.2f}"
         yield "saved", f"{tokens}{money}"
+    if stats.provider_cached_tokens:
+        yield "provider's cache", f"{stats.provider_cached_tokens:,} input tokens of misses"
     for kind, count in sorted(stats.errors.items()):
         yield f"error, {kind}", f"{count:,}, not seen by the app"
 

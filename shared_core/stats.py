@@ -11,6 +11,7 @@ from typing import Any
 
 from shared_core.forking import renew_after_fork
 from shared_core.record import Explore, Hit, Miss, Outcome, Tier
+from shared_core.savings import money_saved, saved_by, tokens_saved
 
 LATENCIES_KEPT = 2048
 
@@ -45,9 +46,9 @@ class Counters:
             case Hit(answer=answer, tier=tier):
                 kind = str(tier)
                 amounts[f"hits:{kind}"] = 1
-                for name in ("input_tokens", "output_tokens") if answer.usage else ():
-                    if tokens := (answer.usage or {}).get(name):
-                        amounts[f"saved:{name}:{model}"] = tokens
+                if answer.usage:
+                    counts = saved_by(answer.usage, model)
+                    amounts |= {f"saved:{name}": n for name, n in counts.items()}
             case Miss(reason=reason):
                 kind = "miss"
                 amounts[f"misses:{reason}"] = 1
@@ -64,6 +65,13 @@ class Counters:
             if kept is None:
                 kept = self._latencies[kind] = deque(maxlen=LATENCIES_KEPT)
             kept.append(latency)
+
+    def count_call(self, usage: object) -> None:
+        """Count what the provider's own prompt cache had of a call, and took in."""
+        for name in ("cached_tokens", "cache_write_tokens"):
+            count = usage.get(name) if isinstance(usage, Mapping) else None
+            if isinstance(count, int) and count > 0:
+                self.add(f"provider:{name}", count)
 
     def counts(self) -> dict[str, int]:
         """Return all counts."""
@@ -118,7 +126,9 @@ class Stats:
     score interval. ``shadow`` is None unless the cache ran in shadow mode. ``latency`` holds
     seconds: p50, p90, p99 by tier ("miss" included). ``money_saved`` is in US dollars, None when no
     price of the models is known. ``prefix_hits`` are explores and misses of whose prompt some front
-    was sent before, ``prefix_tokens`` an estimate of what those fronts hold.
+    was sent before, ``prefix_tokens`` an estimate of what those fronts hold. By the providers'
+    count, their prompt caches had ``provider_cached_tokens`` of the calls whose answers were
+    stored, and took in ``provider_cache_write_tokens``.
     """
 
     lookups: int
@@ -146,6 +156,8 @@ class Stats:
     latency: Mapping[str, Mapping[str, float]]
     prefix_hits: int = 0
     prefix_tokens: int = 0
+    provider_cached_tokens: int = 0
+    provider_cache_write_tokens: int = 0
 
 
 def stats_of(
@@ -160,9 +172,6 @@ def stats_of(
     lookups = counts.get("lookups", 0)
     errors = _errors(policy) or _errors_by_feedback(counts)
     saved = _under(counts, "saved:")
-    tokens: Counter[str] = Counter()
-    for name, amount in saved.items():
-        tokens[name.partition(":")[0]] += amount
     return Stats(
         lookups=lookups,
         hits=sum(hits.values()),
@@ -184,11 +193,13 @@ def stats_of(
         shadow=_shadow(counts),
         errors=_under(counts, "errors:"),
         breakers=breakers,
-        tokens_saved=dict(tokens),
-        money_saved=_money(saved),
+        tokens_saved=tokens_saved(saved),
+        money_saved=money_saved(saved),
         latency={tier: _percentiles(values) for tier, values in latencies.items()},
         prefix_hits=counts.get("prefix:hits", 0),
         prefix_tokens=counts.get("prefix:tokens", 0),
+        provider_cached_tokens=counts.get("provider:cached_tokens", 0),
+        provider_cache_write_tokens=counts.get("provider:cache_write_tokens", 0),
     )
 
 
@@ -246,21 +257,6 @@ def _shadow(counts: Mapping[str, int]) -> Shadow | None:
 
 def _under(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
     return {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)}
-
-
-def _money(saved: Mapping[str, int]) -> float | None:
-    """Price tokens counted as ``input_tokens:MODEL`` and ``output_tokens:MODEL``."""
-    if not saved:
-        return None
-    from shared_core.pricing import price
-
-    usage: dict[str, dict[str, int]] = {}
-    for name, amount in saved.items():
-        kind, _, model = name.partition(":")
-        usage.setdefault(model, {})[kind] = amount
-    prices = [price(model, tokens) for model, tokens in usage.items()]
-    known = [amount for amount in prices if amount is not None]
-    return sum(known) if known else None
 
 
 def _percentiles(values: Iterable[float]) -> dict[str, float]:

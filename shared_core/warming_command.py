@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from shared_core.costs import Costs
     from shared_core.warming import WarmReport
     from shared_core.warming_rows import Asker, BadLine, Row
+
+INTERRUPTED = 130
+"""What a shell's commands end with when they are stopped by Ctrl-C."""
 
 BAD_SHOWN = 10
 ANSWER_TOKENS = 300
@@ -84,6 +86,9 @@ def warm(  # noqa: PLR0913, PLR0917 - each is an option of the command line
                 report = _warmed(cache, file, asker, asking, note, concurrency, progress)
     except (ValueError, OSError, ImportError, StoreError, EmbedderError) as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        typer.echo("stopped: the same command goes on from here", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     _tell(report, costs, dry_run)
     raise typer.Exit(1 if report.bad else 0)
 
@@ -185,7 +190,7 @@ def _bad_lines(path: Path) -> Iterator[Callable[[BadLine], None]]:
             file = path.open("w", encoding="utf-8")
         count += 1
         row = {"line": bad.line, "reason": bad.reason, "text": bad.text}
-        file.write(json.dumps(row, ensure_ascii=False) + os.linesep)
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
         if count <= BAD_SHOWN:
             typer.echo(f"line {bad.line}: {bad.reason}", err=True)
@@ -216,6 +221,9 @@ def _tell(report: WarmReport, costs: Costs, dry_run: bool) -> None:
             typer.echo(
                 f"about {report.input_tokens:,} input and {report.output_tokens:,} output tokens"
             )
+            known = account.total.unpriced == 0
+            typer.echo(f"about ${account.total.spent:,.4f}" if known else "at an unknown price")
+            return
         typer.echo(dict(lines_of(account))["in all"])
 
 

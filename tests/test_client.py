@@ -488,7 +488,7 @@ def test_what_the_providers_prompt_cache_had_is_cheaper(
     client = client_of(server, cache)
     response = chat(client, QUESTION)
     assert response.usage is not None
-    assert response.usage["cache_read_tokens"] == 600
+    assert response.usage["cached_tokens"] == 600
     assert response.cost == pytest.approx(400e-6 + 60e-6)
     assert client.costs.account().by_tier["prefix"].saved == pytest.approx(540e-6)
 

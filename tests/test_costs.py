@@ -25,16 +25,16 @@ def test_own_prices_go_before_the_list() -> None:
 
 
 def test_cached_tokens_are_priced_as_what_they_are() -> None:
-    usage = {"input_tokens": 1_000_000, "cache_read_tokens": 600_000, "cache_write_tokens": 200_000}
+    usage = {"input_tokens": 1_000_000, "cached_tokens": 600_000, "cache_write_tokens": 200_000}
     assert PRICES["m"].of(usage) == pytest.approx(0.2 * 1 + 0.6 * 0.1 + 0.2 * 1.25)
     assert PRICES["plain"].of(usage) == pytest.approx(2.0), "no price of its own: as other input"
-    assert PRICES["m"].of({"input_tokens": 10, "cache_read_tokens": 99}) == pytest.approx(1e-6)
+    assert PRICES["m"].of({"input_tokens": 10, "cached_tokens": 99}) == pytest.approx(1e-6)
 
 
 def test_the_list_knows_prices_of_cached_tokens() -> None:
     pytest.importorskip("genai_prices")
     whole = price("gpt-4o-mini", {"input_tokens": 1000})
-    cached = price("gpt-4o-mini", {"input_tokens": 1000, "cache_read_tokens": 1000})
+    cached = price("gpt-4o-mini", {"input_tokens": 1000, "cached_tokens": 1000})
     assert whole is not None
     assert cached is not None
     assert 0 < cached < whole
@@ -74,14 +74,14 @@ def test_what_has_no_price_or_was_estimated_is_said() -> None:
 
 def test_a_prompt_cache_saves_by_the_tier_prefix() -> None:
     ledger = costs()
-    ledger.spend("m", {"input_tokens": 1_000_000, "cache_read_tokens": 1_000_000})
+    ledger.spend("m", {"input_tokens": 1_000_000, "cached_tokens": 1_000_000})
     ledger.spend("m", {"input_tokens": 1_000_000, "cache_write_tokens": 1_000_000})
     account = ledger.account()
     assert account.total.spent == pytest.approx(0.1 + 1.25)
     assert account.by_tier["prefix"].saved == pytest.approx(0.9 - 0.25), "net of the writing"
 
 
-def test_as_a_hook_it_counts_what_hits_save() -> None:
+def test_as_a_hook_it_counts_what_hits_save_and_stored_answers_cost() -> None:
     ledger = costs()
     cache = ResponseCache.open(semantic=False, namespace="shop", hooks=[ledger])
     request = Request.of("What is a fuse?", model="m")
@@ -89,8 +89,26 @@ def test_as_a_hook_it_counts_what_hits_save() -> None:
     cache.store(request, Answer("It melts.", usage=USAGE))
     cache.lookup(request)
     account = ledger.account()
-    assert account.by_namespace["shop"] == Line(hits=1, saved=pytest.approx(0.2))
-    assert account.by_tier.keys() == {"exact"}
+    both = Line(1, 1, spent=pytest.approx(0.2), saved=pytest.approx(0.2))
+    assert account.by_namespace["shop"] == both
+    assert account.by_tier.keys() == {"exact", "model"}
+
+
+def test_a_stored_answer_without_usage_is_no_call() -> None:
+    ledger = costs()
+    cache = ResponseCache.open(semantic=False, hooks=[ledger])
+    cache.store(Request.of("What is a fuse?", model="m"), Answer("It melts."))
+    assert ledger.account().total == Line()
+
+
+def test_by_hand_the_cache_tells_nothing() -> None:
+    ledger, other = costs(), costs()
+    cache = ResponseCache.open(semantic=False, hooks=[ledger, other])
+    with ledger.by_hand():
+        cache.store(Request.of("What is a fuse?", model="m"), Answer("It melts.", usage=USAGE))
+        cache.lookup(Request.of("What is a fuse?", model="m"))
+    assert ledger.account().total == Line()
+    assert (other.account().total.calls, other.account().total.hits) == (1, 1)
 
 
 def test_a_budget_is_told_of_once_when_it_is_passed() -> None:

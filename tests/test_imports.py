@@ -41,6 +41,26 @@ def test_importing_the_core_loads_neither_numpy_nor_a_framework() -> None:
     assert loaded("import shared_core", (*HEAVY, *FRAMEWORKS, "numpy")) == []
 
 
+def test_every_name_of_the_core_is_there_when_it_is_asked_for() -> None:
+    import shared_core
+
+    assert len(set(shared_core.__all__)) == len(shared_core.__all__)
+    assert set(shared_core.__all__) <= set(dir(shared_core))
+    for name in shared_core.__all__:
+        found = getattr(shared_core, name)
+        assert name == getattr(found, "__name__", name)
+    with pytest.raises(AttributeError, match="Nothing"):
+        shared_core.Nothing  # noqa: B018
+
+
+def test_names_that_no_lookup_needs_are_loaded_when_they_are_asked_for() -> None:
+    later = ("client", "batcher", "decorator", "chunks", "prefix", "costs", "embedding_cache")
+    modules = tuple(f"shared_core.{name}" for name in later)
+    assert loaded("import shared_core", modules) == []
+    code = "from shared_core import CachedClient, ChunkCache, PrefixCache, cached, Costs"
+    assert loaded(code, (*HEAVY, *FRAMEWORKS, "openai")) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["memory://", "sqlite"])
 def test_the_exact_tier_loads_nothing_heavy(store: str, tmp_path: object) -> None:

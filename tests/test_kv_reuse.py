@@ -13,27 +13,17 @@ pytestmark = pytest.mark.model
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from shared_core.kv_reuse import KVPrefixCache, Reuse  # noqa: E402 - after the skips
+from examples.kv_prefix import tiny_model  # noqa: E402 - after the skips
+from shared_core.kv_reuse import KVPrefixCache, Reuse  # noqa: E402
 
 VOCABULARY = 97
 CLOSE = {"rtol": 0.0, "atol": 1e-4}
 
 
 def llama(seed: int = 0, **more: Any) -> Any:
-    torch.manual_seed(seed)
-    sizes = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
-        "bos_token_id": 0,
-        "eos_token_id": None,
-        "pad_token_id": 0,
-    }
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **more)).eval()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes |= {"vocab_size": VOCABULARY, "max_position_embeddings": 512, "eos_token_id": None}
+    return tiny_model(seed, **sizes, **more)
 
 
 def gpt2() -> Any:

@@ -196,7 +196,12 @@ def test_an_answer_says_its_model_its_usage_and_why_it_ended() -> None:
     metadata = {"model_name": "m", "finish_reason": "stop"}
     found = answer(AIMessage("a", usage_metadata=USAGE, response_metadata=metadata))
     assert (found.text, found.model, found.finish_reason) == ("a", "m", "stop")
-    assert found.usage == {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+    assert found.usage == {
+        "input_tokens": 7,
+        "output_tokens": 3,
+        "total_tokens": 10,
+        "reasoning_tokens": 1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from shared_core.warming import warm_rows
 from shared_core.warming_rows import Asker, BadLine, Row, read_file
 from tests.fakes import FakeEmbedder
 
+ROOT = Path(__file__).parent.parent
 OPENAI = Endpoint("openai", "https://api.openai.com/v1", {})
 
 
@@ -347,10 +353,36 @@ def test_a_dry_run_says_the_cost_and_does_nothing(
     assert code == 1
     assert "3 lines: 2 would be stored, 1 of them would be asked for, 0 already there, 1" in output
     assert "about 100 input and 1,000 output tokens" in output
-    assert "spent $0.0006" in output
-    assert "1 estimated" in output
+    assert "about $0.0006" in output
     with ResponseCache.open(url, semantic=False) as cache:
         assert text_in(cache, of_question("b", "gpt-4o-mini")) is None
+
+
+@pytest.mark.slow
+def test_a_command_that_was_stopped_goes_on_where_it_was(tmp_path: Path, url: str) -> None:
+    pytest.importorskip("typer")
+    count = 5000
+    file = file_of(tmp_path, *({"question": f"q {n}", "answer": f"a {n}"} for n in range(count)))
+    command = [sys.executable, "-m", "shared_core.cli", "warm", str(file), url]
+    command += ["--model", "m", "--exact", "--no-progress"]
+    with ResponseCache.open(url, semantic=False) as cache:
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as stopped:
+            deadline = time.monotonic() + 60
+            while text_in(cache, of_question("q 200")) is None:
+                assert stopped.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            stopped.send_signal(signal.SIGINT)
+            _, told = stopped.communicate(timeout=60)
+        assert (stopped.returncode, "goes on from here" in told) == (130, True)
+        assert text_in(cache, of_question(f"q {count - 1}")) is None, "it was stopped too late"
+        again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        found = re.search(r"5,000 lines: ([\d,]+) stored, .* ([\d,]+) already there", again.stdout)
+        assert found is not None
+        stored, there = (int(one.replace(",", "")) for one in found.groups())
+        assert stored + there == count
+        assert there > 200
+        assert text_in(cache, of_question(f"q {count - 1}")) == f"a {count - 1}"
 
 
 @pytest.mark.parametrize(

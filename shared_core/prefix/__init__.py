@@ -8,8 +8,8 @@ what to keep, ``cached_tokens`` reads what it did.
 from shared_core.prefix.marking import Marked, mark
 from shared_core.prefix.system_prompt import SystemPromptCache
 from shared_core.prefix.tree import PrefixCache, PrefixCounts
-from shared_core.prefix.usage import CachedTokens, cached_tokens
 from shared_core.record import PrefixMatch
+from shared_core.usage import CachedTokens, cached_tokens
 
 __all__ = [
     "CachedTokens",
