@@ -19,22 +19,35 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 SYSTEM = (
     "You are a helpful assistant of a public library. Answer in plain words, briefly and politely. "
-    "If you do not know, say so and name the desk that does."
+    "If you do not know, say so and name the desk that does, and when it opens."
 )
-VERBS, KINDS, THINGS, PLACES, WAYS = (
+VERBS, THINGS, PLACES = (
     words.split()
     for words in (
-        "renew borrow return extend reserve cancel find order move print sell bind",
-        "old new small large rare red blue green",
+        "renew borrow return extend reserve cancel find order move print sell bind clean copy count "
+        "draw hide keep lend list lose mark mend name open pack paint read rent scan send show "
+        "store swap take test touch trade weigh wrap",
         "book film map letter drawing journal recording poster dictionary atlas guide novel poem "
-        "essay score photograph newspaper postcard leaflet manuscript painting puzzle game record",
+        "essay score photograph newspaper postcard leaflet manuscript painting puzzle game record "
+        "chair table lamp key card bag box bottle bicycle camera clock coat coin computer cup "
+        "curtain desk door engine flag flower glass guitar hammer hat knife ladder lens machine "
+        "mirror needle notebook oven pen pencil piano picture pipe plant plate radio ring rope "
+        "rug scarf screen shelf ship shirt shoe sign spoon stamp statue stone telescope tent tool",
         "library archive school museum gallery theatre station harbour market garden village "
-        "castle office workshop hospital kitchen cellar tower chapel stadium",
-        "myself alone quickly safely",
+        "castle office workshop hospital kitchen cellar tower chapel stadium airport bakery bank "
+        "bar beach bridge camp church cinema club college court dairy dock factory farm field "
+        "forest fort gate hall hotel house inn island lab lake mall mill mine monastery palace "
+        "park pharmacy pool port prison pub restaurant river road shop square stable studio "
+        "temple tunnel university valley yard zoo",
     )
 )
-REWORDED = ("Please, how can I", "Hello, how could I", "How may I", "In which way can I")
-ANSWER = "You do that at the desk on the ground floor, with your card, until six. " * 5
+REWORDED = ("How can I", "How could I", "How may I", "How should I")
+ANSWER = (
+    "You do that at the desk on the ground floor, with your card, until six in the evening. Ask the "
+    "librarian there for the blue form, fill in both sides, and wait for the stamp; it takes some "
+    "minutes. Whoever cannot come may send a friend with a letter, or write to us instead. Late fees "
+    "are twenty cents a day, and nobody pays more than five euros. Children pay nothing at all."
+)
 _NUMBER = re.compile(r"^Answer (\d+):")
 
 
@@ -67,8 +80,8 @@ class Ask:
 @cache
 def _matters() -> list[str]:
     plain = [
-        f"{verb} the {kind} {thing} from the {place} {way}"
-        for verb, kind, thing, place, way in product(VERBS, KINDS, THINGS, PLACES, WAYS)
+        f"{verb} a {thing} at the {place}"
+        for verb, thing, place in product(VERBS, THINGS, PLACES)
     ]
     random.Random(5).shuffle(plain)
     return plain

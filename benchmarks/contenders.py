@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from asks import Ask, Model, answer, generation
 
 SIMILARITY = 0.92
@@ -49,6 +48,8 @@ class Contender:
 
 def made(texts: list[str]) -> Any:
     """Return unit vectors, float32 (n, 384): rewordings of one question at a cosine of 0.97."""
+    import numpy as np
+
     rows = []
     for text in texts:
         matter = _MATTER.search(text)
@@ -59,6 +60,8 @@ def made(texts: list[str]) -> Any:
 
 
 def _direction(text: str) -> Any:
+    import numpy as np
+
     seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
     row = np.random.default_rng(seed).standard_normal(384)
     return row / np.linalg.norm(row)
@@ -151,6 +154,10 @@ def ours_redis_exact(setting: Setting) -> Contender:
     return _ours(setting.redis, setting, None, semantic=False, namespace="exact")
 
 
+def ours_sqlite_exact(setting: Setting) -> Contender:
+    return _ours(f"sqlite:///{setting.folder}/exact.db", setting, None, semantic=False)
+
+
 def ours_memory_exact(setting: Setting) -> Contender:
     return _ours("memory://", setting, None, semantic=False)
 
@@ -224,6 +231,7 @@ def redisvl(setting: Setting) -> Contender:
 def gptcache(setting: Setting) -> Contender:
     """Build GPTCache on SQLite and faiss; its distance is the squared one of unit vectors."""
     import gptcache.utils
+    import numpy as np
 
     # It would run pip inside this process for what it does not find under its own name.
     gptcache.utils._check_library = lambda *_, **__: True
@@ -308,6 +316,7 @@ ENTRIES = {
     "TieredCache, memory": Entry(ours_memory, OURS),
     "TieredCache, memory, exact only": Entry(ours_memory_exact, OURS),
     "TieredCache, sqlite": Entry(ours_sqlite, OURS),
+    "TieredCache, sqlite, exact only": Entry(ours_sqlite_exact, OURS),
     "TieredCache, redis": Entry(ours_redis, OURS),
     "TieredCache, redis, sentence-transformers": Entry(ours_redis_library, OURS),
     "TieredCache, redis, exact only": Entry(ours_redis_exact, OURS),

@@ -109,7 +109,8 @@ class Served:
         from contenders import ENTRIES, Setting
 
         self.entry, self.entries = ENTRIES[name], entries
-        self.cache = self.entry.build(Setting(Path(folder), redis, model))
+        self.folder = Path(folder)
+        self.cache = self.entry.build(Setting(self.folder, redis, model))
 
     def fill(self, start: int, count: int) -> dict[str, Any]:
         """Store so many questions; return the seconds of each."""
@@ -209,13 +210,14 @@ class Served:
         return {"seconds": took, "late": late}
 
     def usage(self) -> dict[str, Any]:
-        """Return CPU seconds and memory since the process began, and what heavy it imported."""
+        """Return what the process has used since it began, its files, what heavy it imported."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         with open("/proc/self/statm") as file:
             resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         heavy = [name for name in ("torch", "onnxruntime") if name in sys.modules]
         cpu = used.ru_utime + used.ru_stime
-        return {"cpu": cpu, "resident": resident, "heavy": heavy}
+        disk = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        return {"cpu": cpu, "resident": resident, "disk": disk, "heavy": heavy}
 
     def _judged(self, kind: str, numbers: list[int], texts: list[str | None]) -> Mapping[str, int]:
         from asks import number_of
