@@ -24,9 +24,9 @@ SYSTEM = (
 VERBS, THINGS, PLACES = (
     words.split()
     for words in (
-        "renew borrow return extend reserve cancel find order move print sell bind clean copy count "
-        "draw hide keep lend list lose mark mend name open pack paint read rent scan send show "
-        "store swap take test touch trade weigh wrap",
+        "renew borrow return extend reserve cancel find order move print sell bind clean copy "
+        "count draw hide keep lend list lose mark mend name open pack paint read rent scan "
+        "send show store swap take test touch trade weigh wrap",
         "book film map letter drawing journal recording poster dictionary atlas guide novel poem "
         "essay score photograph newspaper postcard leaflet manuscript painting puzzle game record "
         "chair table lamp key card bag box bottle bicycle camera clock coat coin computer cup "
@@ -43,10 +43,10 @@ VERBS, THINGS, PLACES = (
 )
 REWORDED = ("How can I", "How could I", "How may I", "How should I")
 ANSWER = (
-    "You do that at the desk on the ground floor, with your card, until six in the evening. Ask the "
-    "librarian there for the blue form, fill in both sides, and wait for the stamp; it takes some "
-    "minutes. Whoever cannot come may send a friend with a letter, or write to us instead. Late fees "
-    "are twenty cents a day, and nobody pays more than five euros. Children pay nothing at all."
+    "You do that at the desk on the ground floor, with your card, until six in the evening. Ask "
+    "the librarian there for the blue form, fill in both sides, and wait for the stamp; it takes "
+    "some minutes. Whoever cannot come may send a friend with a letter, or write to us instead. "
+    "Late fees are twenty cents a day, and nobody pays more than five euros. Children pay nothing."
 )
 _NUMBER = re.compile(r"^Answer (\d+):")
 
@@ -80,8 +80,7 @@ class Ask:
 @cache
 def _matters() -> list[str]:
     plain = [
-        f"{verb} a {thing} at the {place}"
-        for verb, thing, place in product(VERBS, THINGS, PLACES)
+        f"{verb} a {thing} at the {place}" for verb, thing, place in product(VERBS, THINGS, PLACES)
     ]
     random.Random(5).shuffle(plain)
     return plain

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 
-from contenders import MADE
+from contender import MADE
 from redis_sizes import server
 from rounds import Series, command, conditions, ratio, save, shuffled
 from worker import workers

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from rounds import load
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
-OURS, OURS_LIBRARY, EXACT_ONLY = "#0b6e99", "#7fb8d0", "#0b6e99"
+OURS, OURS_LIBRARY = "#0b6e99", "#7fb8d0"
 PEERS = {
     "langchain-redis RedisSemanticCache": "#c2410c",
     "langchain-redis RedisCache": "#c2410c",
@@ -25,7 +25,7 @@ PEERS = {
     "GPTCache, sqlite and faiss": "#8a8a8a",
     "BetterDB SemanticCache": "#b59a00",
     "langchain-core InMemoryCache": "#5b8c5a",
-    "langchain-community SQLiteCache": "#5b8c5a",
+    "langchain-community SQLiteCache": "#3f6b4f",
 }
 STYLE = {
     "figure.facecolor": "white",
@@ -80,7 +80,9 @@ def tiers(found: dict[str, Any]) -> Any:
         axes.set_xscale("log")
         axes.set_title(kind)
     panels[-1].set_xlim(right=panels[-1].get_xlim()[1] * 2)
-    panels[-1].set_xlabel("time of a lookup, p10 in microseconds, logarithmic; shorter is better")
+    ticks = {1: "1 µs", 10: "10 µs", 100: "100 µs", 1e3: "1 ms", 1e4: "10 ms", 1e5: "100 ms"}
+    panels[-1].set_xticks(list(ticks), list(ticks.values()))
+    panels[-1].set_xlabel("time of a lookup, p10, logarithmic; shorter is better")
     return figure
 
 
@@ -113,9 +115,7 @@ def entries(found: dict[str, Any]) -> Any:
     figure, axes = plt.subplots(figsize=(7.6, 3.6), layout="constrained")
     rows = found["rows"] + embedded()
     for name in dict.fromkeys(row["cache"] for row in rows):
-        own = sorted(
-            (row["entries"], row["p10"] / 1000) for row in rows if row["cache"] == name
-        )
+        own = sorted((row["entries"], row["p10"] / 1000) for row in rows if row["cache"] == name)
         style = "--" if ", memory" in name or ", sqlite" in name else "-"
         axes.plot(*zip(*own, strict=True), style, marker="o", color=colour(name), label=name)
     axes.set_xscale("log")

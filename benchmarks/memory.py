@@ -13,7 +13,7 @@ import argparse
 from typing import Any
 
 from asks import ANSWER, ask, generation
-from contenders import MADE
+from contender import MADE
 from langchain_core.load import dumps
 from redis_sizes import server, used
 from rounds import command, conditions, save

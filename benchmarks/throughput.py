@@ -27,8 +27,10 @@ AT_ONCE = 64
 OURS, OURS_LIBRARY = "TieredCache, redis", "TieredCache, redis, sentence-transformers"
 PEER, REDISVL = "langchain-redis RedisSemanticCache", "RedisVL SemanticCache"
 NAMES = [OURS, OURS_LIBRARY, PEER, REDISVL]
-BARS = [(OURS, PEER, 8, 7.0), (OURS, REDISVL, 8, 2.5), (OURS, PEER, 64, 7.0), (OURS, REDISVL, 64, 2.5)]
-LATE_MS, LATE_SHARE = 50.0, 20.0
+BARS = [
+    *((OURS, PEER, callers, 7.0) for callers in (8, 64)),
+    *((OURS, REDISVL, callers, 2.5) for callers in (8, 64)),
+]
 
 
 class Supply:

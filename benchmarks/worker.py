@@ -40,29 +40,32 @@ class Worker:
         from contenders import ENTRIES
 
         self.name = name
-        self._folder = tempfile.TemporaryDirectory()
-        place = ENTRIES[name].environment
-        python = str(ENVIRONMENTS / place / "bin/python") if place else sys.executable
-        given = [name, self._folder.name, redis, model, str(entries)]
-        started = time.perf_counter()
-        self._process = subprocess.Popen(
-            [python, __file__, *given],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("BENCH_TALK") else subprocess.PIPE,
-            text=True,
-            env=os.environ | ONE_THREAD | OFFLINE,
-        )
-        self.versions: dict[str, str] = self._read()["versions"]
-        self.start_s = time.perf_counter() - started
+        with ExitStack() as stack:  # what is open is closed if the process does not start
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            self._said = stack.enter_context(tempfile.TemporaryFile("w+"))
+            place = ENTRIES[name].environment
+            python = str(ENVIRONMENTS / place / "bin/python") if place else sys.executable
+            self._process = subprocess.Popen(
+                [python, __file__, name, folder, redis, model, str(entries)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                text=True,
+                env=os.environ | ONE_THREAD | OFFLINE,
+            )
+            stack.callback(self._end)
+            self.versions: dict[str, str] = self._read()["versions"]
+            self._open = stack.pop_all()
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def _end(self) -> None:
         self._process.kill()
-        self._process.wait()
-        self._folder.cleanup()
+        self._process.communicate()
 
     def tell(self, do: str, **given: Any) -> dict[str, Any]:
         """Have something done and return what came of it. Raises Failed."""
@@ -78,8 +81,9 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            said = self._process.stderr.read() if self._process.stderr else ""
-            raise Failed(f"{self.name}: {said.strip().splitlines()[-1:] or 'ended'}")
+            self._said.seek(0)
+            last = [line for line in self._said if line.strip()][-1:]
+            raise Failed(f"{self.name} ended: {''.join(last).strip()}")
         told: dict[str, Any] = json.loads(line)
         if "failed" in told:
             raise Failed(f"{self.name}: {told['failed']}")
@@ -106,7 +110,8 @@ class Served:
     """The cache inside the worker, and what can be asked of it."""
 
     def __init__(self, name: str, folder: str, redis: str, model: str, entries: int) -> None:
-        from contenders import ENTRIES, Setting
+        from contender import Setting
+        from contenders import ENTRIES
 
         self.entry, self.entries = ENTRIES[name], entries
         self.folder = Path(folder)
