@@ -7,7 +7,8 @@ import os
 import platform
 import random
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -52,6 +53,17 @@ def shuffled(names: Iterable[T], rng: random.Random) -> list[T]:
     order = list(names)
     rng.shuffle(order)
     return order
+
+
+def measured(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time calls of this process in turn; return microseconds, sorted."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - started) * 1e6)
+    return {name: sorted(found) for name, found in times.items()}
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float], share: float = 10) -> list[float]:
