@@ -68,7 +68,8 @@ def tiers(found: dict[str, Any]) -> Iterator[str]:
     yield from section("Latency by tier", found)
     yield (
         f"{found['entries']} entries, {found['rounds']} rounds; each cache in a process of its "
-        "own, asked in turn. Served: right / another question's answer / nothing."
+        "own, asked in turn; exact hits go through all entries again and again. Served: right / "
+        "another question's answer / nothing."
     )
     yield ""
     order = ("exact hit", "exact miss", "semantic hit", "semantic miss")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("langchain_core")
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CORE = "langchain-core InMemoryCache"
 
@@ -57,8 +59,10 @@ def test_a_cache_in_a_process_of_its_own_is_judged_by_the_answers_it_gives() -> 
     with module("worker").Worker(CORE, "", "made", 10) as worker:
         worker.tell("fill", start=0, count=3)
         told = worker.tell("look", kind="stored", numbers=[0, 2, 5])
+        absent = worker.tell("look", kind="other", numbers=[0, 1])
         crowd = worker.tell("crowd", threads=4, seconds=0.1, kind="stored", start=0)
     assert (told["right"], told["wrong"], told["none"]) == (2, 0, 1)
+    assert (absent["right"], absent["wrong"], absent["none"]) == (0, 0, 2)
     assert len(told["seconds"]) == 3
     assert 0 < crowd["served"] < crowd["done"]
 
