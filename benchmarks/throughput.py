@@ -18,7 +18,7 @@ from typing import Any
 
 from redis_sizes import server
 from rounds import command, conditions, ratio, save, shuffled
-from worker import Worker, workers
+from worker import Worker, fill, workers
 
 from shared_core.embedding.source import source_of
 
@@ -91,8 +91,7 @@ def main() -> None:
     where = conditions(command())
     model, supply = str(source_of(None)), Supply()
     with server(given.url) as url, workers(NAMES, url, model, entries) as running:
-        for worker in running.values():
-            worker.tell("fill", start=0, count=entries)
+        fill(running, entries)
         turns = crowds(running, rounds, seconds, supply)
         awaited = gathered(running, rounds, supply)
         versions = {name: worker.versions for name, worker in running.items()}

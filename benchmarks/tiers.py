@@ -17,7 +17,7 @@ from typing import Any
 from contenders import ENTRIES
 from redis_sizes import server
 from rounds import Series, command, conditions, ratio, save, shuffled
-from worker import Failed, Worker, workers
+from worker import Worker, fill, workers
 
 from shared_core.embedding.source import source_of
 
@@ -98,12 +98,7 @@ def main() -> None:
         server(given.url, "rejson.so") as url,
         workers(list(TIERS), url, str(model), entries) as running,
     ):
-        for name, worker in list(running.items()):
-            try:
-                worker.tell("fill", start=0, count=entries)
-            except Failed as error:
-                print(f"left out: {error}")
-                del running[name]
+        fill(running, entries)
         series = measure(running, rounds, entries)
         versions = {name: worker.versions for name, worker in running.items()}
     rows = [

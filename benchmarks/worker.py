@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,24 @@ def workers(names: list[str], redis: str, model: str, entries: int) -> Iterator[
             except (Failed, OSError) as error:
                 print(f"left out: {error}", file=sys.stderr)
         yield found
+
+
+def fill(running: dict[str, Worker], entries: int) -> None:
+    """Have all store so many questions, some at once; who cannot is left out."""
+
+    def one(name: str) -> Failed | None:
+        try:
+            running[name].tell("fill", start=0, count=entries)
+        except Failed as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        failures = dict(zip(running, pool.map(one, running), strict=True))
+    for name, failure in failures.items():
+        if failure is not None:
+            print(f"left out: {failure}", file=sys.stderr)
+            del running[name]
 
 
 # ---------------------------------------------------------------------------- in the process
