@@ -7,6 +7,7 @@ On white, so that they can be read on pages of any colour.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from rounds import load
+from rounds import RESULTS, load
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 OURS, OURS_LIBRARY = "#0b6e99", "#7fb8d0"
@@ -79,7 +80,7 @@ def tiers(found: dict[str, Any]) -> Any:
         bars(axes, by[kind], time_text)
         axes.set_xscale("log")
         axes.set_title(kind)
-    panels[-1].set_xlim(right=panels[-1].get_xlim()[1] * 2)
+    panels[-1].set_xlim(right=panels[-1].get_xlim()[1] * 3)
     ticks = {1: "1 µs", 10: "10 µs", 100: "100 µs", 1e3: "1 ms", 1e4: "10 ms", 1e5: "100 ms"}
     panels[-1].set_xticks(list(ticks), list(ticks.values()))
     panels[-1].set_xlabel("time of a lookup, p10, logarithmic; shorter is better")
@@ -113,13 +114,17 @@ def throughput(found: dict[str, Any]) -> Any:
 
 def entries(found: dict[str, Any]) -> Any:
     figure, axes = plt.subplots(figsize=(7.6, 3.6), layout="constrained")
-    rows = found["rows"] + embedded()
+    rows = found["rows"] + larger()
     for name in dict.fromkeys(row["cache"] for row in rows):
         own = sorted((row["entries"], row["p10"] / 1000) for row in rows if row["cache"] == name)
-        style = "--" if ", memory" in name or ", sqlite" in name else "-"
+        style = ":" if ", memory" in name else "--" if ", sqlite" in name else "-"
         axes.plot(*zip(*own, strict=True), style, marker="o", color=colour(name), label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("entries")
     axes.set_ylabel("p10, ms, without the embedding")
     axes.set_title("latency of a semantic lookup by entries")
@@ -128,10 +133,17 @@ def entries(found: dict[str, Any]) -> Any:
     return figure
 
 
-def embedded() -> list[dict[str, Any]]:
-    """Return rows of the stores without a server, if they were measured."""
-    found = load("embedded_sizes")
-    return [] if found is None else list(found["rows"])
+def larger() -> list[dict[str, Any]]:
+    """Return what embedded_sizes.py printed of searches in larger stores."""
+    file, rows, name, count = RESULTS / "embedded_sizes.txt", [], "", 0
+    for line in file.read_text().splitlines() if file.exists() else []:
+        if title := re.match(r"(sqlite|memory), (\d+) entries in (\d+) scopes?", line):
+            name = f"TieredCache, {title[1]}" + (f", {title[3]} scopes" if title[3] != "1" else "")
+            count = int(title[2])
+        elif taken := re.match(r" +nearest p10 +([\d.]+)", line):
+            rows = [row for row in rows if (row["cache"], row["entries"]) != (name, count)]
+            rows.append({"cache": name, "entries": count, "p10": 1000 * float(taken[1])})
+    return rows
 
 
 def memory(found: dict[str, Any]) -> Any:

@@ -48,6 +48,8 @@ RUNS = (
     ),
     Run("embedding", "", "--rounds 40 --callers 8"),
     Run("stores", "", "exact"),
+    Run("embedded_sizes", "", "--quick"),
+    Run("loop_lag", "", "--rounds 3"),
     Run("coalescing", "", "--call 1"),
     Run("rag"),
     Run("savings"),
