@@ -174,7 +174,9 @@ def bars(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     for bar in results.get("throughput", {}).get("bars", []):
         least, found = bar["bar"], bar["ratio"]
         what = f"{bar['callers']} callers: {bar['ours']}, times the throughput of {bar['peer']}"
-        rows.append((what, f"at least {least:g}", times(found), None, verdict(found[0] >= least)))
+        rows.append(
+            (what, f"at least {least:g}", times(found), bar.get("cpu"), verdict(found[0] >= least))
+        )
     for what, limit, value, met in late(results.get("throughput", {}).get("late", [])):
         rows.append((what, limit, value, None, verdict(met)))
     for bar in results.get("memory", {}).get("bars", []):
