@@ -4,7 +4,6 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-BENCHMARKS := lookups stores rag savings
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := test
@@ -24,10 +23,11 @@ lint: $(VENV)/.test-installed
 soak: $(VENV)/.test-installed
 	TIERED_CACHE_SOAK=full $(PYTEST) -m ""
 
-# DATA=folder of labelled questions (<name>.jsonl.gz, rows {"t": question, "c": class}) adds matching.
+# QUICK=1 takes minutes, not an hour. DATA=folder of labelled questions (<name>.jsonl.gz, rows
+# {"t": question, "c": class}) adds matching. Results: benchmarks/RESULTS.md, docs/figures.
 bench: $(VENV)/.test-installed
-	@for name in $(BENCHMARKS); do echo "== $$name"; \
-		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/environments.py
+	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 ifdef DATA
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/matching.py --data "$(DATA)"
 endif
@@ -49,4 +49,4 @@ $(VENV)/.test-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo-installed
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench-envs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.prompts import ChatPromptTemplate
+from rounds import measured
 
 from llamaindex_tiered_cache import cached_llm
 from llamaindex_tiered_cache.request import chat_request
@@ -62,17 +62,6 @@ class Model(CustomLLM):
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
         raise AssertionError("a stream replays what was answered at once")
-
-
-def measured(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time the calls in turn; microseconds, sorted."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[name].append((time.perf_counter() - started) * 1e6)
-    return {name: sorted(found) for name, found in times.items()}
 
 
 def main() -> None:

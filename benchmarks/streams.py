@@ -14,15 +14,16 @@ import argparse
 import asyncio
 import os
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asks
 from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk
+from rounds import measured
 
 from langchain_tiered_cache import TieredCache, cached_model
 
@@ -32,23 +33,10 @@ MESSAGES = [
 ]
 
 
-class Model(BaseChatModel):
-    """A chat model that LangChain can serialise, as the providers' are; streams words at once."""
+class Model(asks.Model):
+    """One that streams words at once."""
 
-    model_name: str = "gpt-4o-mini"
-    temperature: float = 0.0
     words: int = 30
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        return True
-
-    @property
-    def _llm_type(self) -> str:
-        return "bench"
-
-    def _generate(self, *_: Any, **__: Any) -> ChatResult:
-        raise AssertionError("it streams")
 
     def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
         for _word in range(self.words):
@@ -71,17 +59,6 @@ async def afirst(model: BaseChatModel) -> None:
     stream = model.astream(MESSAGES)
     await anext(stream)
     await stream.aclose()  # type: ignore[attr-defined]
-
-
-def measured(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time the calls in turn; microseconds, sorted."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[name].append((time.perf_counter() - started) * 1e6)
-    return {name: sorted(found) for name, found in times.items()}
 
 
 def calls_of(

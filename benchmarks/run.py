@@ -1,0 +1,100 @@
+"""Run every benchmark, draw the figures and write benchmarks/RESULTS.md: `make bench`.
+
+    python benchmarks/run.py [--quick] [NAME ...]
+
+NAMEs run those alone; figures and report are made of the newest results of each. What a benchmark
+prints goes to benchmarks/results/NAME.txt, unless it writes its tables to NAME.json itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rounds import RESULTS, conditions
+from worker import ENVIRONMENTS, ONE_THREAD
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A benchmark, its arguments in full and for a quick run.
+
+    ``tables`` says that it writes them itself; ``environment`` is one of a peer's.
+    """
+
+    name: str
+    full: str = ""
+    quick: str = ""
+    tables: bool = False
+    environment: str = ""
+
+
+RUNS = (
+    *(Run(name, "", "--quick", tables=True) for name in ("tiers", "throughput", "entries")),
+    *(Run(name, "", "--quick", tables=True) for name in ("memory", "startup")),
+    Run("lookups", "", "--rounds 300", environment="langchain-redis"),
+    Run(
+        "redis_lookups",
+        "--entries 10000 --scopes 10",
+        "--entries 1000 --scopes 10 --rounds 100",
+        environment="langchain-redis",
+    ),
+    Run("embedding", "", "--rounds 40 --callers 8"),
+    Run("stores", "", "exact"),
+    Run("embedded_sizes", "", "--quick"),
+    Run("loop_lag", "", "--rounds 3"),
+    Run("coalescing", "", "--call 1"),
+    Run("rag"),
+    Run("savings"),
+)
+"""In the order of the report."""
+
+
+def run(one: Run, quick: bool) -> bool:
+    """Run a benchmark and keep what it prints; return whether it came to its end."""
+    given = (one.quick if quick else one.full).split()
+    place = ENVIRONMENTS / one.environment / "bin/python"
+    python = str(place) if one.environment and place.exists() else sys.executable
+    shown = " ".join(["python", f"benchmarks/{one.name}.py", *given])
+    print(f"== {shown}", file=sys.stderr, flush=True)
+    # The root is on the path for the environments of peers, which do not have ours installed.
+    paths = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    before, began = conditions(shown), time.monotonic()
+    done = subprocess.run(
+        [python, str(HERE / f"{one.name}.py"), *given],
+        stdout=None if one.tables else subprocess.PIPE,
+        text=True,
+        env=os.environ | ONE_THREAD | {"PYTHONPATH": paths},
+        check=False,
+    )
+    print(f"   {time.monotonic() - began:.0f} s", file=sys.stderr)
+    if not one.tables and done.returncode == 0:
+        head = f"{before['date']}, {before['cpu']}, load {before['load'][0]} before"
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{one.name}.txt").write_text(f"$ {shown}\n{head}\n{done.stdout}")
+    return done.returncode == 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    names = [one.name for one in RUNS]
+    parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME")
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    chosen = [one for one in RUNS if not given.names or one.name in given.names]
+    failed = [one.name for one in chosen if not run(one, given.quick)]
+    for name in ("figures", "report"):
+        subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=True)
+    if failed:
+        raise SystemExit(f"did not come to their end: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
