@@ -102,6 +102,7 @@ class Activity:
         outcome = event.outcome if event.tier is None else str(event.tier)
         with self._lock:
             self._tally.count(outcome, now)
+            self._tally.see(event.namespace, now)
             if event.similarity is not None and event.tier is not Tier.EXACT:
                 self._tally.count_similarity(event.outcome, event.similarity, now)
             self._changed = True
@@ -141,9 +142,9 @@ class Activity:
 
         ``minutes`` counts outcomes by minute (``time``: its begin, in seconds since the epoch);
         ``similarity`` counts by outcome in 20 equal ``bins`` from 0.5 to 1, and ``below``;
-        ``parts`` has percentiles in seconds; ``recent`` are hits by meaning, newest first, of one
-        ``namespace`` if that is given. ``workers`` is how many added to it, ``complete`` False if
-        the store could not be read.
+        ``parts`` has percentiles in seconds; ``recent`` are hits by meaning, newest first, and
+        ``namespaces`` those that were used: of one ``namespace`` and its parts, if that is given.
+        ``workers`` is how many added to it, ``complete`` False if the store could not be read.
         """
         self._read_stored()
         with self._lock:
@@ -159,8 +160,9 @@ class Activity:
         tally.forget(self._clock())
         picture = picture_of(tally)
         if namespace is not None:
-            recent = picture["recent"]
-            picture["recent"] = [hit for hit in recent if hit["namespace"] == namespace]
+            recent, names = picture["recent"], picture["namespaces"]
+            picture["recent"] = [hit for hit in recent if is_within(hit["namespace"], namespace)]
+            picture["namespaces"] = [name for name in names if is_within(name, namespace)]
         return {**picture, "workers": 1 + len(others), "complete": complete}
 
     def flush(self) -> None:
@@ -208,6 +210,11 @@ class Activity:
         return ServedByMeaning(
             hit.entry_id, noted.namespace, asked, stored, answer, similarity, noted.time
         )
+
+
+def is_within(namespace: str, tenant: str) -> bool:
+    """Say whether a namespace is a tenant's own or a part of it."""
+    return namespace == tenant or namespace.startswith(f"{tenant}:")
 
 
 class _Rows:

@@ -10,7 +10,9 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
@@ -24,6 +26,7 @@ STEPS = 8
 
 HITS_KEPT = 50
 VERDICTS_KEPT = 500
+NAMESPACES_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ Bins = dict[int, int]
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one day, recent hits, and verdicts by entry id.
+    """Counts of one day, recent hits, verdicts by entry id, and when namespaces were last used.
 
     ``minutes`` counts outcomes by minute since the epoch; ``similarities`` and ``latencies`` count
     bins by hour and by outcome or part.
@@ -68,6 +71,11 @@ class Tally:
     latencies: dict[int, dict[str, Bins]] = field(default_factory=dict)
     hits: dict[str, ServedByMeaning] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    namespaces: dict[str, float] = field(default_factory=dict)
+
+    def see(self, namespace: str, now: float) -> None:
+        """Remember that a namespace is used."""
+        _keep(self.namespaces, namespace, now, NAMESPACES_KEPT)
 
     def count(self, outcome: str, now: float) -> None:
         """Count an outcome."""
@@ -87,16 +95,13 @@ class Tally:
         if known is not None:
             newest = max(known, hit, key=lambda one: one.time)
             hit = replace(newest, times=known.times + hit.times)
-        self.hits[hit.entry_id] = hit
-        while len(self.hits) > HITS_KEPT:
-            del self.hits[next(iter(self.hits))]
+        _keep(self.hits, hit.entry_id, hit, HITS_KEPT)
 
     def judge(self, entry_id: str, verdict: Verdict) -> None:
         """Remember what was said last of a hit."""
-        known = self.verdicts.pop(entry_id, verdict)
-        self.verdicts[entry_id] = max(known, verdict, key=lambda one: one.time)
-        while len(self.verdicts) > VERDICTS_KEPT:
-            del self.verdicts[next(iter(self.verdicts))]
+        known = self.verdicts.get(entry_id, verdict)
+        newest = max(known, verdict, key=lambda one: one.time)
+        _keep(self.verdicts, entry_id, newest, VERDICTS_KEPT)
 
     def forget(self, now: float) -> None:
         """Drop what is older than a day."""
@@ -110,6 +115,7 @@ class Tally:
                 del counts[period]
         self.hits = {id: hit for id, hit in self.hits.items() if hit.time > since}
         self.verdicts = {id: one for id, one in self.verdicts.items() if one.time > since}
+        self.namespaces = {name: time for name, time in self.namespaces.items() if time > since}
 
     def as_json(self) -> str:
         """Return the tally as JSON."""
@@ -119,6 +125,7 @@ class Tally:
             "latencies": self.latencies,
             "hits": {id: asdict(hit) for id, hit in self.hits.items()},
             "verdicts": {id: asdict(verdict) for id, verdict in self.verdicts.items()},
+            "namespaces": self.namespaces,
         }
         return json.dumps(body, separators=(",", ":"))
 
@@ -136,6 +143,7 @@ class Tally:
                         _add(getattr(tally, name), int(hour), kind, counted)
             tally.hits = {id: ServedByMeaning(**hit) for id, hit in read["hits"].items()}
             tally.verdicts = {id: Verdict(**one) for id, one in read["verdicts"].items()}
+            tally.namespaces = {str(name): float(at) for name, at in read["namespaces"].items()}
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a tally: {type(error).__name__}") from None
         return tally
@@ -155,6 +163,8 @@ def merged(tallies: Iterable[Tally]) -> Tally:
         hits += tally.hits.values()
         for id, verdict in tally.verdicts.items():
             total.judge(id, verdict)
+        for name, time in tally.namespaces.items():
+            total.see(name, max(time, total.namespaces.get(name, time)))
     for hit in sorted(hits, key=lambda one: one.time):
         total.note(hit)
     return total
@@ -195,6 +205,14 @@ def percentiles(bins: Mapping[int, int]) -> dict[str, float]:
     return found
 
 
+def _keep(held: dict[str, T], name: str, value: T, most: int) -> None:
+    """Put a value last; the first go where there are too many."""
+    held.pop(name, None)
+    held[name] = value
+    while len(held) > most:
+        del held[next(iter(held))]
+
+
 def _add(hours: dict[int, dict[str, Bins]], hour: int, kind: str, bins: Mapping[int, int]) -> None:
     held = hours.setdefault(hour, {}).setdefault(kind, {})
     for number, count in bins.items():
@@ -228,6 +246,7 @@ def picture_of(tally: Tally) -> dict[str, Any]:
             {**asdict(hit), "verdict": _said(tally.verdicts.get(hit.entry_id))}
             for hit in reversed(tally.hits.values())
         ],
+        "namespaces": sorted(tally.namespaces),
     }
 
 

@@ -162,7 +162,13 @@ def test_hits_of_other_namespaces_are_left_out_of_ones_picture(clock: Clock) -> 
     with opened("memory://", activity, clock) as cache:
         serve(cache, activity)
         assert activity.picture("other")["recent"] == []
+        assert activity.picture("defaul")["recent"] == []
         assert len(activity.picture("default")["recent"]) == 1
+        with cache.control(namespace="default:part"):
+            ask(cache, "of a part")
+        with cache.control(namespace="default2"):
+            ask(cache, "of another")
+        assert activity.picture("default")["namespaces"] == ["default", "default:part"]
 
 
 def test_no_text_is_kept_where_questions_are_not_recorded(clock: Clock) -> None:
