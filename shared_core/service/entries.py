@@ -39,7 +39,10 @@ LEAST_SIMILARITY = 0.3
 
 @dataclass(frozen=True, slots=True)
 class FoundEntry:
-    """A stored question and how its answer begins; ``similarity`` is the cosine to the text that was searched by meaning."""
+    """A stored question and how its answer begins.
+
+    ``similarity`` is the cosine to the text that was searched by meaning.
+    """
 
     entry_id: str
     question: str
