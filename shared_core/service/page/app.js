@@ -96,7 +96,7 @@ function say(message) {
 // ------------------------------------------------------------------------------------ numbers
 
 const whole = (n) => Math.round(n).toLocaleString("en-US");
-const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
+const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)}\u00a0%`;
 const plural = (n, noun) => `${whole(n)} ${noun}${n === 1 ? "" : "s"}`;
 
 function duration(seconds) {
@@ -375,15 +375,21 @@ async function judge(row, entryId, correct) {
   if (row.dataset.verdict) return;
   const verdict = correct ? "right" : "wrong";
   row.dataset.verdict = verdict;
+  let told;
   try {
-    await ask("v1/cache/feedback", { method: "POST", body: { entry_id: entryId, correct } });
+    told = await ask("v1/cache/feedback", { method: "POST", body: { entry_id: entryId, correct, source: "page" } });
   } catch (error) {
     delete row.dataset.verdict;
     throw error;
   }
+  if (!told.taken) {
+    delete row.dataset.verdict;
+    say("The entry is gone: nothing can be learnt from it any more.");
+    return;
+  }
   markJudged(row, verdict);
   await refresh();
-  say(`Said: ${verdict}. The policy has ${plural(stats.policy.labels ?? stats.labels, "label")}.`);
+  say(`Said: ${verdict}. There are ${plural(stats.labels, "label")} now.`);
 }
 
 function showRecent() {
@@ -408,14 +414,15 @@ function showRecent() {
 
 async function search() {
   const by = document.querySelector("input[name=by]:checked").value;
-  const found = await ask(`v1/cache/entries?${new URLSearchParams({ query: $("query").value, by })}`);
+  const namespace = $("namespace").value;
+  const found = await ask(`v1/cache/entries?${new URLSearchParams({ query: $("query").value, by, namespace })}`);
   const looked = `${plural(found.entries.length, "entry").replace("entrys", "entries")} shown, ${whole(found.seen)} looked at`;
   $("found-note").textContent = found.complete ? `${looked}.` : `${looked}; there are more.`;
   $("found").hidden = found.entries.length === 0;
-  $("found").tBodies[0].replaceChildren(...found.entries.map(foundRow));
+  $("found").tBodies[0].replaceChildren(...found.entries.map((entry) => foundRow(entry, namespace)));
 }
 
-function foundRow(entry) {
+function foundRow(entry, namespace) {
   const cell = (label, ...children) => make("td", { "data-label": label }, ...children);
   const remove = make("button", { type: "button", class: "danger", "aria-label": `Delete: ${entry.question}` }, "Delete");
   const near = entry.similarity === null ? [] : [make("div", { class: "quiet" }, `similarity ${entry.similarity.toFixed(3)}`)];
@@ -423,18 +430,18 @@ function foundRow(entry) {
     cell("Model, tags", [entry.model, ...entry.tags].filter(Boolean).join(", ")), cell("Stored", ago(entry.created)), make("td", {}, remove));
   remove.addEventListener("click", () => attempt(async () => {
     if (!(await confirmed(`Delete the entry of “${entry.question}”?`))) return;
-    const { deleted } = await ask("v1/cache/invalidate", { method: "POST", body: { entry_id: entry.entry_id } });
+    const { removed } = await ask("v1/cache/invalidate", { method: "POST", body: { entry_id: entry.entry_id, namespace } });
     const next = (row.nextElementSibling ?? row.previousElementSibling)?.querySelector("button") ?? $("query");
     row.remove();
     next.focus();
-    $("found-note").textContent = deleted ? "Deleted." : "It was gone already.";
+    $("found-note").textContent = removed ? "Deleted." : "It was gone already.";
     await refresh();
   }));
   return row;
 }
 
 async function invalidate() {
-  const body = {};
+  const body = { namespace: $("namespace").value };
   const told = [];
   for (const [id, name] of [["tag", "with the tag"], ["model", "of the model"]]) {
     const value = $(id).value.trim();
@@ -449,9 +456,9 @@ async function invalidate() {
     $("tag").focus();
     return;
   }
-  if (!(await confirmed(`Delete all entries ${told.join(", ")}?`))) return;
-  const { deleted } = await ask("v1/cache/invalidate", { method: "POST", body });
-  $("invalidate-note").textContent = `${whole(deleted)} deleted.`;
+  if (!(await confirmed(`Delete all entries of ${body.namespace} ${told.join(", ")}?`))) return;
+  const { removed } = await ask("v1/cache/invalidate", { method: "POST", body });
+  $("invalidate-note").textContent = `${whole(removed)} deleted.`;
   await refresh();
 }
 
@@ -463,6 +470,15 @@ function confirmed(text) {
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
   });
+}
+
+function showNamespaces() {
+  const select = $("namespace");
+  const chosen = select.value || activity.namespace;
+  const names = [...new Set([chosen, ...activity.namespaces])].sort();
+  if (names.join("\n") === [...select.options].map((one) => one.value).join("\n")) return;
+  select.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+  select.value = chosen;
 }
 
 // ------------------------------------------------------------------------------------- begin
@@ -479,6 +495,7 @@ function show() {
   showLatency();
   showMisses();
   showRecent();
+  showNamespaces();
 }
 
 function submitted(form, action) {
