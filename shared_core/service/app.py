@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 
 from shared_core.cache import ResponseCache
 from shared_core.options import Hook
-from shared_core.service import cache_api, health
+from shared_core.service import cache_api, health, page
+from shared_core.service.activity import Activity
 from shared_core.service.gate import Gate
 from shared_core.service.keys import Keyring
 from shared_core.service.rates import Rates
@@ -34,8 +35,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            hooks: list[Hook] = []
             opened = cache
+            activity = _activity_of(opened, settings)
+            hooks: list[Hook] = [activity]
             if opened is None:
                 opened = ResponseCache.open(settings.cache, hooks=hooks, **settings.cache_options())
                 stack.push_async_callback(opened.aclose)
@@ -48,6 +50,7 @@ def create_app(
                 upstream=asked,
                 keyring=Keyring(settings.keys),
                 limits=Rates(settings.rate_limit),
+                activity=activity,
             )
             yield
 
@@ -62,8 +65,16 @@ def create_app(
         app.add_exception_handler(error, refused)
     app.include_router(health.router)
     app.include_router(cache_api.router)
+    app.include_router(page.router)
     app.add_middleware(Gate, body_limit=settings.body_limit, header_limit=settings.header_limit)
     return app
+
+
+def _activity_of(cache: ResponseCache | None, settings: Settings) -> Activity:
+    """Return the hook by which the page hears of the cache: that of an open one, if it has one."""
+    heard = () if cache is None else cache.options.hooks
+    own = Activity(record_questions=settings.record_questions)
+    return next((hook for hook in heard if isinstance(hook, Activity)), own)
 
 
 def worker() -> FastAPI:

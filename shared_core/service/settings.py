@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     rate_limit: int | None = Field(
         None, ge=1, description="Most requests of a caller in a minute, in each worker."
     )
+    record_questions: bool = Field(
+        True, description="Show on the page what was asked and served by meaning."
+    )
     cors_origins: Names = Field((), description="Origins whose pages may call; none: CORS is off.")
     hide_headers: bool = Field(False, description="Leave out the x-tiered-cache-* headers.")
     access_log: bool = Field(False, description="Log a line for each request.")

@@ -12,6 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from shared_core.cache import ResponseCache
 from shared_core.client_request import Endpoint
+from shared_core.service.activity import Activity
 from shared_core.service.address import is_loopback
 from shared_core.service.keys import NAME, Caller, Keyring, Role
 from shared_core.service.rates import Rates
@@ -47,7 +48,7 @@ class Service:
     upstream: httpx.AsyncClient
     keyring: Keyring
     limits: Rates
-    activity: Any = None
+    activity: Activity
 
     @property
     def endpoint(self) -> Endpoint:
