@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from shared_core.cache import ResponseCache
 from shared_core.options import Hook
-from shared_core.service import health, page
+from shared_core.service import cache_api, health, page
 from shared_core.service.activity import Activity
 from shared_core.service.gate import Gate
 from shared_core.service.keys import Keyring
@@ -64,6 +64,7 @@ def create_app(
     for error in (Refusal, RequestValidationError, HTTPException):
         app.add_exception_handler(error, refused)
     app.include_router(health.router)
+    app.include_router(cache_api.router)
     app.include_router(page.router)
     app.add_middleware(Gate, body_limit=settings.body_limit, header_limit=settings.header_limit)
     return app

@@ -51,8 +51,8 @@ class Gate:
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
-            if not overrun:
+            if started or not overrun:  # what is said of a body cut short is not for its sender
+                started = True
                 await send(message)
 
         refusal = self._of_headers(scope)

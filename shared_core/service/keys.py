@@ -28,7 +28,8 @@ class Caller:
     """Who sent a request.
 
     ``namespace`` is the tenant that it belongs to. ``upstream_key``: the upstream is asked with the
-    server's own credential; else the request's own credential headers are passed on.
+    server's own credential, or with none if it has none, and none of the request's is passed on;
+    else the request's own credential headers are.
     """
 
     name: str

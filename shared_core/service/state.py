@@ -56,13 +56,13 @@ class Service:
         return Endpoint("openai", self.settings.upstream, {})
 
 
-def service(request: Request) -> Service:
+async def service(request: Request) -> Service:
     """Return the service that a request came to."""
     found: Service = request.app.state.service
     return found
 
 
-def caller(
+async def caller(
     request: Request,
     _bearer: Annotated[Any, Depends(_bearer)] = None,
     _own: Annotated[Any, Depends(_own_header)] = None,
@@ -71,8 +71,9 @@ def caller(
 
     Raises Refusal: 401 for no key or an unknown one, 429 for too many requests.
     """
-    found = _identified(service(request), request.headers)
-    wait = service(request).limits.wait(found.name)
+    on = await service(request)
+    found = _identified(on, request.headers)
+    wait = on.limits.wait(found.name)
     if wait > 0:
         seconds = str(int(wait) + 1)
         raise Refusal(
@@ -108,13 +109,13 @@ def _identified(on: Service, headers: Headers) -> Caller:
     return Caller(entry.name, entry.role, entry.namespace, not passed_on)
 
 
-def administrator(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
+async def administrator(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
     """Let administrators through. Raises Refusal 403 for all others, and what ``caller`` raises.
 
     Without keys, whoever reaches a loopback address is one. A browser reaches it for any page, so
     the name that it was told must be that of this machine, and the page must be ours.
     """
-    on = service(request)
+    on = await service(request)
     if found.role != "admin":
         remedy = (
             "this key has the role use: take one made with `tiered-cache key NAME --role admin`"
@@ -144,7 +145,7 @@ def namespace_of(caller: Caller, request: Request) -> str:
     is told to share. ``x-tiered-cache-namespace`` names a part of that, never anything beside it.
     Raises Refusal 400 for a part whose name makes no sense.
     """
-    on = service(request)
+    on: Service = request.app.state.service
     part = request.headers.get(NAMESPACE_HEADER)
     if part is not None and not NAME.fullmatch(part):
         raise Refusal(
