@@ -143,8 +143,8 @@ class Activity:
         ``minutes`` counts outcomes by minute (``time``: its begin, in seconds since the epoch);
         ``similarity`` counts by outcome in 20 equal ``bins`` from 0.5 to 1, and ``below``;
         ``parts`` has percentiles in seconds; ``recent`` are hits by meaning, newest first;
-        ``namespaces`` those that were used. ``workers`` is how many added to it, ``complete`` False
-        if the store could not be read.
+        ``namespaces`` those that were used, the latest first. ``workers`` is how many added to it,
+        ``complete`` False if the store could not be read.
         """
         self._read_stored()
         with self._lock:

@@ -81,6 +81,7 @@ def get(body: Asked, on: On, whose: Whose) -> Found:
         outcome = on.cache.lookup(request)
     match outcome:
         case Hit(answer=answer):
+            on.activity.record_hit(request.question, outcome, whose)
             return Found(
                 outcome="hit",
                 answer=_answered(answer),
@@ -90,9 +91,9 @@ def get(body: Asked, on: On, whose: Whose) -> Found:
                 age=outcome.age,
                 namespace=whose,
             )
-        case Explore(similarity=similarity, reason=reason, namespace=whose):
+        case Explore(similarity=similarity, reason=reason):
             return Found(outcome="explore", similarity=similarity, reason=reason, namespace=whose)
-        case Miss(similarity=similarity, reason=reason, namespace=whose):
+        case Miss(similarity=similarity, reason=reason):
             return Found(outcome="miss", similarity=similarity, reason=reason, namespace=whose)
 
 
@@ -135,6 +136,7 @@ def feedback(body: Verdict, on: On, by: By, whose: Whose) -> Taken:
     if owner is None or (by.role != "admin" and owner != whose):
         return Taken(taken=False)
     on.cache.feedback(body.entry_id, body.correct, body.source)
+    on.activity.record_verdict(body.entry_id, body.correct)
     return Taken(taken=True)
 
 

@@ -110,8 +110,9 @@ class Picture(BaseModel):
     similarity: ByOutcome
     parts: dict[str, Part]
     recent: list[RecentHit] = Field(description="Newest first, at most 50.")
-    namespace: str = Field(description="The caller's own.", examples=["default"])
-    namespaces: list[str] = Field(description="Those used in the last day, and the caller's own.")
+    namespaces: list[str] = Field(
+        description="Those used in the last day, the latest first, and the caller's own."
+    )
     workers: int
     complete: bool = Field(description="False if the store could not be read.")
 
@@ -146,8 +147,8 @@ async def activity(request: Request, on: On, caller: Administrator) -> Picture:
     """Return what happened lately, in all workers and namespaces together."""
     own = namespace_of(caller, request)
     seen = await run_in_threadpool(on.activity.picture)
-    names = sorted({own, *seen["namespaces"]})
-    return Picture.model_validate({**seen, "namespace": own, "namespaces": names})
+    names = list(dict.fromkeys([*seen["namespaces"], own]))
+    return Picture.model_validate({**seen, "namespaces": names})
 
 
 @router.get("/v1/cache/entries", tags=["cache"], responses=responses(400, 401, 403, 422, 429, 431))

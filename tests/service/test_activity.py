@@ -161,13 +161,17 @@ def test_the_namespaces_in_use_are_known(clock: Clock) -> None:
     activity = Activity(clock=clock)
     with opened("memory://", activity, clock) as cache:
         ask(cache, "of the cache's own")
+        clock.now += 1
         with cache.control(namespace="default:part"):
             ask(cache, "of a part")
-        assert activity.picture()["namespaces"] == ["default", "default:part"]
+        assert activity.picture()["namespaces"] == ["default:part", "default"]
         for number in range(500):
+            clock.now += 1
             with cache.control(namespace=f"n{number:03}"):
                 ask(cache, "of another")
-        assert activity.picture()["namespaces"] == [f"n{number:03}" for number in range(300, 500)]
+        assert activity.picture()["namespaces"] == [
+            f"n{number:03}" for number in range(499, 299, -1)
+        ]
 
 
 def test_no_text_is_kept_where_questions_are_not_recorded(clock: Clock) -> None:

@@ -473,12 +473,8 @@ function confirmed(text) {
 }
 
 function showNamespaces() {
-  const select = $("namespace");
-  const chosen = select.value || activity.namespace;
-  const names = [...new Set([chosen, ...activity.namespaces])].sort();
-  if (names.join("\n") === [...select.options].map((one) => one.value).join("\n")) return;
-  select.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
-  select.value = chosen;
+  const known = new Set([...$("namespace").options].map((one) => one.value));
+  $("namespace").append(...activity.namespaces.filter((name) => !known.has(name)).map((name) => make("option", { value: name }, name)));
 }
 
 // ------------------------------------------------------------------------------------- begin
