@@ -224,9 +224,20 @@ def clear(
 
 
 @router.get("/stats", response_model=CacheStats)
-def stats(on: On, _: Administrator) -> Any:
-    """Return what the cache did, in all namespaces, all workers together."""
-    return finite(as_json(on.cache.stats(all=True)))
+def stats(
+    on: On,
+    whose: Whose,
+    _: Administrator,
+    namespace: Annotated[
+        NamespaceName | None, Query(description="Whose policy is told; default: the caller's.")
+    ] = None,
+) -> Any:
+    """Return what the cache did, in all namespaces, all workers together.
+
+    What the policy learned, and errors that it estimates, are of one namespace.
+    """
+    with on.cache.control(namespace=namespace or whose):
+        return finite(as_json(on.cache.stats(all=True)))
 
 
 def finite(value: Any) -> Any:

@@ -47,7 +47,9 @@ function refresh() {
 
 async function read() {
   try {
-    [stats, activity] = await Promise.all([ask("v1/cache/stats"), ask("v1/cache/activity")]);
+    activity = await ask("v1/cache/activity");
+    showNamespaces();
+    stats = await ask(`v1/cache/stats?${new URLSearchParams({ namespace: $("namespace").value })}`);
   } catch (error) {
     if (error instanceof Refused) askForKey(error.message);
     else showError(error.message);
@@ -73,7 +75,7 @@ function askForKey(why) {
   const asked = $("key-section");
   const first = asked.hidden;
   asked.hidden = false;
-  $("content").hidden = $("empty").hidden = true;
+  $("content").hidden = $("empty").hidden = $("namespace-label").hidden = true;
   showError("");
   if (sessionStorage.getItem(KEY)) {
     sessionStorage.removeItem(KEY);
@@ -473,6 +475,7 @@ function confirmed(text) {
 }
 
 function showNamespaces() {
+  $("namespace-label").hidden = false;
   const known = new Set([...$("namespace").options].map((one) => one.value));
   $("namespace").append(...activity.namespaces.filter((name) => !known.has(name)).map((name) => make("option", { value: name }, name)));
 }
@@ -491,7 +494,6 @@ function show() {
   showLatency();
   showMisses();
   showRecent();
-  showNamespaces();
 }
 
 function submitted(form, action) {
@@ -503,6 +505,7 @@ function submitted(form, action) {
 
 $("example").textContent = `OpenAI(base_url="${new URL("v1", location.href)}")`;
 $("refresh").addEventListener("click", refresh);
+$("namespace").addEventListener("change", refresh);
 $("forget-key").addEventListener("click", () => {
   sessionStorage.removeItem(KEY);
   $("key-note").textContent = "The key is forgotten.";
