@@ -47,10 +47,10 @@ def embedder_state(cache: ResponseCache) -> Literal["ok", "loading", "down", "of
     semantic = cache._path.semantic
     if semantic is None:
         return "off"
-    if not semantic._reader.ready:
+    if not semantic.reader.ready:
         return "loading"
     try:
-        semantic._reader.embed(PROBE)
+        semantic.reader.embed(PROBE)
     except Unavailable:
         return "down"
     return "ok"
