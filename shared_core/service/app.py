@@ -9,6 +9,7 @@ import httpx
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from shared_core.cache import ResponseCache
 from shared_core.options import Hook
@@ -17,7 +18,7 @@ from shared_core.service.activity import Activity
 from shared_core.service.gate import Gate
 from shared_core.service.keys import Keyring
 from shared_core.service.rates import Rates
-from shared_core.service.refusals import Refusal, refused
+from shared_core.service.refusals import Refusal, refused, responses
 from shared_core.service.settings import Settings, handed_over
 from shared_core.service.state import Service
 
@@ -60,6 +61,7 @@ def create_app(
         title="tiered-llm-cache",
         summary="A cache for LLM answers behind OpenAI's API",
         lifespan=lifespan,
+        responses=responses(413, 431),  # of the gate, before every route
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
     )
@@ -68,6 +70,14 @@ def create_app(
     app.include_router(health.router)
     app.include_router(cache_api.router)
     app.include_router(page.router)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=("*",),
+        )
     app.add_middleware(Gate, body_limit=settings.body_limit, header_limit=settings.header_limit)
     return app
 

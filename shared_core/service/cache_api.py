@@ -17,6 +17,7 @@ from shared_core.client_request import request_of
 from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.report import as_json
 from shared_core.request import Request as CacheRequest
+from shared_core.service.activity import is_within
 from shared_core.service.cache_bodies import (
     Answered,
     Asked,
@@ -34,16 +35,16 @@ from shared_core.service.cache_bodies import (
 )
 from shared_core.service.inside import has, owner_of
 from shared_core.service.keys import Caller
-from shared_core.service.refusals import Refusal, responses
+from shared_core.service.refusals import Refusal, errors_as_json, responses
 from shared_core.service.state import Service, administrator, caller, namespace_of, service
 
-router = APIRouter(
-    prefix="/v1/cache", tags=["cache"], responses=responses(400, 401, 403, 413, 422, 429, 431)
-)
+router = APIRouter(prefix="/v1/cache", tags=["cache"], responses=responses(400, 401, 403, 422, 429))
 
 On = Annotated[Service, Depends(service)]
 By = Annotated[Caller, Depends(caller)]
 Administrator = Annotated[Caller, Depends(administrator)]
+
+EVENT = '{"done":2,"total":2,"stored":2,"present":0,"failed":0}'
 
 AT_ONCE = 64
 """How many rows are warmed between two events."""
@@ -71,6 +72,20 @@ def asked_of(on: Service, body: Asked) -> CacheRequest:
         raise Refusal(
             422, f"this request has no identity ({kind})", code="invalid_request"
         ) from None
+
+
+def _administers(by: Caller, namespace: str) -> bool:
+    """Say whether a caller is an administrator of a namespace: its own, or a part of that."""
+    return by.role == "admin" and is_within(namespace, by.namespace)
+
+
+def _not_yours() -> Refusal:
+    return Refusal(
+        403,
+        "this namespace is not yours to administer: take an admin key of it",
+        code="not_your_namespace",
+        param="namespace",
+    )
 
 
 @router.post("/get", response_model=Found)
@@ -130,10 +145,10 @@ def _kept(on: Service, body: AskedAndAnswered, whose: str) -> Kept:
 def feedback(body: Verdict, on: On, by: By, whose: Whose) -> Taken:
     """Say whether a served answer was right: a wrong one is not served again, the policy learns.
 
-    Of another tenant's entries only administrators may say so.
+    Administrators may say so of all entries of their namespace's parts.
     """
     owner = owner_of(on.cache, body.entry_id)
-    if owner is None or (by.role != "admin" and owner != whose):
+    if owner is None or not (owner == whose or _administers(by, owner)):
         return Taken(taken=False)
     on.cache.feedback(body.entry_id, body.correct, body.source)
     on.activity.record_verdict(body.entry_id, body.correct)
@@ -143,8 +158,8 @@ def feedback(body: Verdict, on: On, by: By, whose: Whose) -> Taken:
 @router.post("/invalidate", response_model=Removed)
 def invalidate(body: ToInvalidate, on: On, by: By, whose: Whose) -> Removed:
     """Delete the entries that match all that is given."""
-    if body.namespace not in (None, whose) and by.role != "admin":
-        raise Refusal(403, "only administrators name a namespace", param="namespace")
+    if body.namespace not in (None, whose) and not _administers(by, body.namespace or ""):
+        raise _not_yours()
     similar = None if body.similar_to is None else asked_of(on, body.similar_to)
     named = {"entry_id": body.entry_id, "model": body.model, "tag": body.tag}
     try:
@@ -170,11 +185,17 @@ def invalidate(body: ToInvalidate, on: On, by: By, whose: Whose) -> Removed:
             "description": "Events as they happen, each a Progress.",
             "content": {
                 "text/event-stream": {
-                    "schema": {"type": "string"},
-                    "example": 'data: {"done":2,"total":2,"stored":2,"present":0,"failed":0}\n\n',
+                    "schema": {
+                        "type": "object",
+                        "description": "One event; its data is a Progress as JSON.",
+                        "properties": {"data": {"type": "string"}},
+                        "required": ["data"],
+                    },
+                    "example": {"data": EVENT},
                 }
             },
-        }
+        },
+        **errors_as_json(400, 401, 413, 422, 429, 431),
     },
 )
 async def warm(body: ToWarm, on: On, whose: Whose) -> StreamingResponse:
@@ -211,12 +232,14 @@ def _warmed(on: Service, rows: list[AskedAndAnswered], whose: str) -> list[str]:
 )
 def clear(
     on: On,
-    _: Administrator,
+    by: Administrator,
     namespace: Annotated[NamespaceName, Query(description="Whose entries are to go.")],
     confirm: Annotated[str, Query(description="The namespace again.")],
     learned: Annotated[bool, Query(description="Forget what the policy learned, too.")] = False,
 ) -> Removed:
-    """Delete every entry of a namespace."""
+    """Delete every entry of a namespace: the key's own, or a part of it."""
+    if not _administers(by, namespace):
+        raise _not_yours()
     if confirm != namespace:
         raise Refusal(409, "confirm must repeat the namespace", code="unconfirmed", param="confirm")
     with on.cache.control(namespace=namespace):

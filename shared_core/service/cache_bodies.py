@@ -14,6 +14,7 @@ NamespaceName = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,64}(:[A-Za-z0-9_.\-]{1,64}){0,2}$"),
 ]
 Lifetime = Annotated[float, Field(gt=0, le=10**10, allow_inf_nan=False)]
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 QUESTION = {
     "model": "gpt-4o-mini",
@@ -176,7 +177,8 @@ class ToInvalidate(BaseModel):
     )
     similarity: Annotated[float, Field(ge=-1, le=1)] = 0.9
     namespace: NamespaceName | None = Field(
-        default=None, description="For administrators: a namespace that is not the key's own."
+        default=None,
+        description="For administrators: a part of the key's namespace, such as shop:eu.",
     )
 
 
@@ -232,9 +234,9 @@ class CacheStats(BaseModel):
     progress: str | None
     labels: int
     error_per_hit: float | None
-    error_interval: tuple[float, float]
+    error_interval: Interval
     error_per_request: float | None
-    error_per_request_interval: tuple[float, float]
+    error_per_request_interval: Interval
     shadow: Mapping[str, Any] | None
     errors: Mapping[str, int]
     breakers: Mapping[str, str]

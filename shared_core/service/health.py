@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from shared_core.service.inside import embedder_state, store_state
 from shared_core.service.keys import Caller
-from shared_core.service.refusals import responses
+from shared_core.service.refusals import errors_as_json
 from shared_core.service.state import Service, administrator, service
 from shared_core.stats import Stats
 
@@ -41,7 +41,7 @@ class Ready(BaseModel):
     embedder: Literal["ok", "loading", "down", "off"]
 
 
-@router.get("/health", responses=responses(413, 431))
+@router.get("/health")
 async def health() -> Alive:
     """Say that the process answers; asks nothing else."""
     return Alive()
@@ -50,7 +50,7 @@ async def health() -> Alive:
 @router.get(
     "/ready",
     response_model=Ready,
-    responses={503: {"model": Ready, "description": "Not ready."}, **responses(413, 431)},
+    responses={503: {"model": Ready, "description": "Not ready."}},
 )
 def ready(on: On) -> JSONResponse:
     """Say whether the store can be reached and the embedding model be had.
@@ -68,7 +68,7 @@ def ready(on: On) -> JSONResponse:
     response_class=PlainTextResponse,
     responses={
         200: {"content": {"text/plain": {"example": "tiered_cache_lookups_total 4\n"}}},
-        **responses(401, 403, 413, 429, 431),
+        **errors_as_json(401, 403, 413, 429, 431),
     },
 )
 def metrics(on: On, _: Annotated[Caller, Depends(administrator)]) -> PlainTextResponse:

@@ -102,19 +102,32 @@ def _of_validation(error: RequestValidationError) -> Refusal:
     return Refusal(422, message, code="invalid_request", param=where or None)
 
 
+TOLD = {
+    400: "A header or the body cannot be read.",
+    401: "No key, or none that is known.",
+    403: "The key's role or namespace is not enough, or the admin API is off.",
+    404: "Not found.",
+    413: "The body is larger than the server takes.",
+    422: "The body makes no sense; `param` names the field.",
+    429: "Too many requests of this caller; `Retry-After` says when to come back.",
+    431: "The headers are larger than the server takes.",
+    502: "The upstream could not be reached.",
+    504: "The upstream did not answer in time.",
+}
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe errors of these statuses for the OpenAPI document."""
-    told = {
-        400: "A header makes no sense.",
-        401: "No key, or none that is known.",
-        403: "The key's role is not enough, or the admin API is off.",
-        404: "Not found.",
-        413: "The body is larger than the server takes.",
-        422: "The body makes no sense; `param` names the field.",
-        429: "Too many requests of this key; `Retry-After` says when to come back.",
-        431: "The headers are larger than the server takes.",
-        502: "The upstream could not be reached.",
-        503: "Not ready.",
-        504: "The upstream did not answer in time.",
+    return {status: {"model": ErrorBody, "description": TOLD[status]} for status in statuses}
+
+
+def errors_as_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Do as ``responses`` does, for a route whose answer is no JSON."""
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {
+        status: {
+            "description": TOLD[status],
+            "content": {"application/json": {"schema": schema}},
+        }
+        for status in statuses
     }
-    return {status: {"model": ErrorBody, "description": told[status]} for status in statuses}
