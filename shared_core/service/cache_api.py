@@ -250,7 +250,7 @@ def clear(
 def stats(
     on: On,
     whose: Whose,
-    _: Administrator,
+    by: Administrator,
     namespace: Annotated[
         NamespaceName | None, Query(description="Whose policy is told; default: the caller's.")
     ] = None,
@@ -259,6 +259,8 @@ def stats(
 
     What the policy learned, and errors that it estimates, are of one namespace.
     """
+    if not _administers(by, namespace or whose):
+        raise _not_yours()
     with on.cache.control(namespace=namespace or whose):
         return finite(as_json(on.cache.stats(all=True)))
 

@@ -16,9 +16,10 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from shared_core.service.activity import is_within
 from shared_core.service.entries import By, search
 from shared_core.service.keys import Caller
-from shared_core.service.refusals import responses
+from shared_core.service.refusals import Refusal, responses
 from shared_core.service.state import Service, administrator, namespace_of, service
 
 FILES = Path(__file__).parent / "page"
@@ -33,6 +34,7 @@ HEADERS = {
 }
 
 MOST_SHOWN = 50
+ERRORS = (400, 401, 403, 413, 429, 431)
 
 router = APIRouter()
 
@@ -142,16 +144,19 @@ On = Annotated[Service, Depends(service)]
 Administrator = Annotated[Caller, Depends(administrator)]
 
 
-@router.get("/v1/cache/activity", tags=["cache"], responses=responses(400, 401, 403, 429, 431))
+@router.get("/v1/cache/activity", tags=["cache"], responses=responses(*ERRORS))
 async def activity(request: Request, on: On, caller: Administrator) -> Picture:
-    """Return what happened lately, in all workers and namespaces together."""
+    """Return what happened lately, in all workers together.
+
+    Counts are of all namespaces, as those of the statistics; questions of the caller's alone.
+    """
     own = namespace_of(caller, request)
-    seen = await run_in_threadpool(on.activity.picture)
+    seen = await run_in_threadpool(on.activity.picture, caller.namespace)
     names = list(dict.fromkeys([*seen["namespaces"], own]))
     return Picture.model_validate({**seen, "namespaces": names})
 
 
-@router.get("/v1/cache/entries", tags=["cache"], responses=responses(400, 401, 403, 422, 429, 431))
+@router.get("/v1/cache/entries", tags=["cache"], responses=responses(*ERRORS, 422))
 async def entries(
     request: Request,
     on: On,
@@ -160,11 +165,14 @@ async def entries(
     by: Annotated[By, Query(description="Words of the question, or its meaning.")] = "words",
     namespace: Annotated[
         str | None,
-        Query(min_length=1, max_length=200, description="Where to look; default: the caller's."),
+        Query(min_length=1, max_length=200, description="Where to look: the caller's, or a part."),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = MOST_SHOWN,
 ) -> ShownEntries:
     """Find stored questions. Looks at them one by one, for some seconds at most."""
-    with on.cache.control(namespace=namespace or namespace_of(caller, request)):
+    name = namespace or namespace_of(caller, request)
+    if not is_within(name, caller.namespace):
+        raise Refusal(403, "this namespace is not yours", code="not_yours", param="namespace")
+    with on.cache.control(namespace=name):
         found = await run_in_threadpool(search, on.cache, query, by, limit)
     return ShownEntries.model_validate(asdict(found))

@@ -174,6 +174,16 @@ def test_the_namespaces_in_use_are_known(clock: Clock) -> None:
         ]
 
 
+def test_of_another_tenant_nothing_is_shown_but_counts(clock: Clock) -> None:
+    activity = Activity(clock=clock)
+    with opened("memory://", activity, clock) as cache:
+        serve(cache, activity)
+        for tenant, shown in (("default", 1), ("defaul", 0), ("default:part", 0)):
+            picture = activity.picture(tenant)
+            assert len(picture["recent"]) == len(picture["namespaces"]) == shown
+            assert totals(picture)["semantic"] == 1
+
+
 def test_no_text_is_kept_where_questions_are_not_recorded(clock: Clock) -> None:
     activity = Activity(record_questions=False, clock=clock)
     with opened("memory://", activity, clock) as cache:
