@@ -386,7 +386,7 @@ def test_verdicts_reach_the_policy_and_are_shown(busy: Site, show: Show) -> None
     assert stats["feedback"] == {"page": 2}
     assert stats["error_per_hit"] == 0.5
     said = [row.find_element("css selector", ".said").text for row in rows]
-    assert said == ["You said: right", "", "You said: wrong"]
+    assert said == ["judged right", "", "judged wrong"]
     assert page.text("[data-stat='labels']") == "2"
     assert busy.ask(f"Please: {QUESTIONS[0]}")["outcome"] == "miss"
     rows[0].find_elements("css selector", ".verdict button")[1].click()
@@ -504,7 +504,7 @@ def test_all_can_be_done_by_keyboard_and_the_focus_is_seen(busy: Site, show: Sho
     walk_to(f"Right: Please: {QUESTIONS[2]}")
     page.press("\ue007")  # Enter
     page.until(lambda: busy.stats()["labels"] == 1)
-    page.until(lambda: page.text("#status").startswith("Said: right"))
+    page.until(lambda: page.text("#status").startswith("Judged right"))
     assert page.focused() == f"Right: Please: {QUESTIONS[2]}", "the focus stays where it was"
     walk_to("query")
     page.press("password", "\ue007")

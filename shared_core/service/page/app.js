@@ -2,6 +2,7 @@
 // Whatever comes from the service is put into the page as text, never as markup.
 
 const EVERY_MS = 5000;
+const SAID_MS = 8000;
 const KEY = "tiered-cache-key";
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
@@ -90,9 +91,13 @@ function showError(message) {
   $("error").hidden = !message;
 }
 
+let saying;
+
 function say(message) {
   $("status").textContent = message;
-  $("status").hidden = !message;
+  $("status").classList.add("shown");
+  clearTimeout(saying);
+  saying = setTimeout(() => $("status").classList.remove("shown"), SAID_MS);
 }
 
 // ------------------------------------------------------------------------------------ numbers
@@ -366,7 +371,7 @@ function updateRow(row, hit) {
 
 function markJudged(row, verdict) {
   row.dataset.verdict = verdict;
-  row.querySelector(".said").textContent = `You said: ${verdict}`;
+  row.querySelector(".said").textContent = `judged ${verdict}`;
   for (const button of row.querySelectorAll(".verdict button")) {
     // A disabled button would lose the focus, and the keyboard its place.
     button.setAttribute("aria-disabled", "true");
@@ -391,7 +396,7 @@ async function judge(row, entryId, correct) {
   }
   markJudged(row, verdict);
   await refresh();
-  say(`Said: ${verdict}. There are ${plural(stats.labels, "label")} now.`);
+  say(`Judged ${verdict}. There are ${plural(stats.labels, "label")} now.`);
 }
 
 function showRecent() {
@@ -431,7 +436,7 @@ function foundRow(entry, namespace) {
   const row = make("tr", { "data-entry": entry.entry_id }, cell("Question", entry.question, ...near), cell("Answer", entry.answer),
     cell("Model, tags", [entry.model, ...entry.tags].filter(Boolean).join(", ")), cell("Stored", ago(entry.created)), make("td", {}, remove));
   remove.addEventListener("click", () => attempt(async () => {
-    if (!(await confirmed(`Delete the entry of “${entry.question}”?`))) return;
+    if (!(await confirmed(`Delete this entry? ${entry.question}`))) return;
     const { removed } = await ask("v1/cache/invalidate", { method: "POST", body: { entry_id: entry.entry_id, namespace } });
     const next = (row.nextElementSibling ?? row.previousElementSibling)?.querySelector("button") ?? $("query");
     row.remove();
