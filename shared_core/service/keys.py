@@ -104,11 +104,10 @@ class Keyring:
         Every entry is compared, each in constant time, so that the time taken tells neither
         whether a key is known nor which it is.
         """
-        digest, found = _digest(key), None
-        for entry in self._entries:
-            if hmac.compare_digest(entry.digest, digest):
-                found = entry
-        return found
+        digest, place = _digest(key), 0
+        for number, entry in enumerate(self._entries, 1):
+            place += number * hmac.compare_digest(entry.digest, digest)  # no branch: no time of it
+        return self._entries[place - 1] if place else None
 
 
 def _digest(key: str) -> str:
