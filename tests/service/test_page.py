@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared_core import Feedback, ResponseCache
+from shared_core import Feedback, ResponseCache, Verified
 from shared_core.service.activity import Activity
 from shared_core.service.app import create_app
 from shared_core.service.keys import new_key
@@ -29,6 +29,8 @@ QUESTIONS = (
     "How do I export all invoices as a file?",
     "What is the refund policy for annual plans?",
 )
+
+FEEDBACK = Feedback(initial=0.8, minimum=0.7)
 
 
 @dataclass
@@ -69,17 +71,19 @@ Open = Callable[..., Site]
 def open_site() -> Iterator[Open]:
     """Give a function of settings that starts a service.
 
-    ``key=`` is what its client sends, ``guard=`` that of the cache.
+    ``key=`` is what its client sends, ``guard=`` and ``threshold=`` are the cache's.
     """
     with ExitStack() as stack:
 
-        def start(key: str | None = None, guard: bool = True, **settings: Any) -> Site:
+        def start(
+            key: str | None = None, guard: bool = True, threshold: Any = FEEDBACK, **settings: Any
+        ) -> Site:
             activity = Activity()
             cache = stack.enter_context(
                 ResponseCache.open(
                     "memory://",
                     embedder=FakeEmbedder(max_tokens=200),
-                    threshold=Feedback(initial=0.8, minimum=0.7),
+                    threshold=threshold,
                     guard=guard,
                     hooks=(activity,),
                 )
@@ -340,6 +344,22 @@ def test_every_number_is_that_of_the_statistics(busy: Site, show: Show) -> None:
     rate = f"{stats['lookups']} lookups in 1 hour, {hits} of them hits"
     assert page.text("#rate-note") == rate
     assert page.one("#rate svg").get_attribute("aria-label") == f"Hit rate by tier: {rate}"
+
+
+@browser_test
+def test_a_policy_that_learns_says_how_far_it_is(open_site: Open, show: Show) -> None:
+    site = open_site(threshold=Verified(max_error=0.05))
+    for question in QUESTIONS:
+        site.keep(question)
+        assert site.ask(f"Please: {question}")["outcome"] == "explore"
+        site.keep(f"Please: {question}")
+    stats, page = site.stats(), show(site.url).loaded()
+    assert stats["policy"]["right"] == len(QUESTIONS)
+    assert stats["progress"]
+    assert page.text("#progress") == f"learning: {stats['progress']}"
+    assert page.text("#policy") == f"at most wrong {percent(0.05)} per hitright 3wrong 0"
+    assert page.text("[data-stat='explores']") == page.text("#similarity-explore") == "3"
+    assert page.text("[data-stat='error_per_hit']") == "no estimate yet"
 
 
 @browser_test
