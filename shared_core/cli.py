@@ -1,4 +1,4 @@
-"""The command line: ``tiered-cache demo``, ``doctor``, ``stats``, ``tune`` and ``warm``."""
+"""The command line: ``tiered-cache demo doctor key serve stats tune warm``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ try:
 except ImportError:
     raise SystemExit("tiered-cache needs: pip install 'tiered-llm-cache[cli]'") from None
 
+from shared_core.serve_command import UNTOUCHED, key, serve
 from shared_core.warming_command import warm
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(warm)
+app.command(context_settings=UNTOUCHED)(serve)
+app.command()(key)
 
 
 def _console() -> Console:

@@ -99,6 +99,15 @@ def lent(record: Record) -> Record:
     )
 
 
+def owned(record: Record) -> Record:
+    """Copy what its maker could still change: the vector and the token counts."""
+    if record.vector is not None:
+        vector = record.vector.astype("f4")
+        vector.setflags(write=False)
+        record = replace(record, vector=vector)
+    return lent(record)
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """A live record near a question; ``similarity`` is the cosine of their vectors, -1..1."""

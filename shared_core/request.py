@@ -10,6 +10,7 @@ every cache.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -242,13 +243,20 @@ def _tool_call(call: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, An
     args = call.get("args", function.get("arguments"))
     if isinstance(args, str):
         with suppress(ValueError):  # a model may write what is not JSON: compared as text
-            args = json.loads(args)
+            args = json.loads(args, parse_float=_finite, parse_constant=_finite)
     identifier = call.get("id") or f"unnamed {len(numbers)}"
     return {
         "id": numbers.setdefault(identifier, f"call_{len(numbers)}"),
         "name": call.get("name", function.get("name")),
         "args": args,
     }
+
+
+def _finite(number: str) -> float:
+    """Read a number of JSON; Python's reader takes NaN and infinities, which JSON does not have."""
+    if not math.isfinite(found := float(number)):
+        raise ValueError(number)
+    return found
 
 
 def _content(parts: Sequence[Any], of_assistant: bool) -> Any:

@@ -62,7 +62,7 @@ class SemanticTier:
         self._told = False
         renew_after_fork(self)
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
-        self._reader = Reader(options, count_error)
+        self.reader = Reader(options, count_error)
         self.learner = Learner(self._policy, store)
         self.refusals = Refusals(store, fuse)
         self._labeller = Labeller(options.judge or same_answer, self.learner, fuse, count)
@@ -85,14 +85,14 @@ class SemanticTier:
         refusals: Record | None = None,
     ) -> Outcome:
         """Return a Hit, an Explore, or a Miss with its reason."""
-        reason = self._reader.why_exact_only(request)
+        reason = self.reader.why_exact_only(request)
         if reason is not None or request.question is None:
             self._pass(request.question, namespace, reason)
             return Miss(reason or "not_user_text")
-        if not self._reader.ready:
+        if not self.reader.ready:
             return Miss("loading")
         try:
-            embedded = self._reader.embed(request.question)
+            embedded = self.reader.embed(request.question)
         except Unavailable:
             return Miss("embedder")
         if embedded is None:
@@ -139,7 +139,7 @@ class SemanticTier:
             ]
             refused = refused_answers(refusals, [one.record for one in near])
             near = [one for one in near if one.record.answer.text not in refused]
-            candidates = [self._reader.candidate(question, one, floor) for one in near]
+            candidates = [self.reader.candidate(question, one, floor) for one in near]
             if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):
                 return near, candidates
             k = WIDEST
@@ -180,7 +180,7 @@ class SemanticTier:
         """Let a policy that explores go by what is known of the embedder of this space."""
         if space == self._suited_to:
             return
-        model = self._reader.model_of(space) if self._policy.explores else space
+        model = self.reader.model_of(space) if self._policy.explores else space
         with self._deciding:
             if self._policy.explores and space != self._suited_to:
                 self._policy = self._policy.suited_to(model)
@@ -230,16 +230,16 @@ class SemanticTier:
         """
         exploration = self._explorations.take(record.key)
         try:
-            if record.answer.exact_only or self._reader.why_exact_only(request) is not None:
+            if record.answer.exact_only or self.reader.why_exact_only(request) is not None:
                 return record
         except Unavailable:
             return record
         record = self._labeller.settle(record, exploration)
-        if not self._reader.ready:
-            self._reader.when_ready(lambda: self._add_vector_later(record))
+        if not self.reader.ready:
+            self.reader.when_ready(lambda: self._add_vector_later(record))
             return record
         try:
-            embedded = self._reader.embed(record.question or "")
+            embedded = self.reader.embed(record.question or "")
         except Unavailable:
             return record
         if embedded is None:
@@ -250,7 +250,7 @@ class SemanticTier:
     def _add_vector_later(self, record: Record) -> None:
         """Complete a record that was stored while the model was loading, if it is still there."""
         try:
-            embedded = self._reader.embed(record.question or "")
+            embedded = self.reader.embed(record.question or "")
             current = self._fuse.call(self._store.get, record.key)
             if embedded is not None and current is not None and current.created == record.created:
                 space, vector = embedded
@@ -260,7 +260,7 @@ class SemanticTier:
 
     def similar(self, question: str, scope: str, similarity: float) -> list[str]:
         """Return the keys of a scope's records whose questions are at or above a cosine."""
-        embedded = self._reader.embed(question)
+        embedded = self.reader.embed(question)
         wanted = 16
         while embedded is not None:
             near = self._fuse.call(self._store.nearest, scope, *embedded, wanted)
@@ -280,12 +280,12 @@ class SemanticTier:
 
     def preload(self) -> None:
         """Load the embedding model now. Raises EmbedderError."""
-        self._reader.preload()
+        self.reader.preload()
 
     @property
     def embedder_state(self) -> str:
         """Return the state of the embedder's fuse."""
-        return self._reader.embedder_fuse.state
+        return self.reader.embedder_fuse.state
 
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background."""

@@ -56,6 +56,16 @@ def scanned(store: Store, prefix: str) -> list[str]:
             return found
 
 
+def browsed(store: Store, namespace: str) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    cursor = ""
+    while True:
+        records, cursor = store.browse(namespace, cursor)
+        found |= {record.key: record for record in records}
+        if not cursor:
+            return found
+
+
 class StoreConformance:
     """What every store does. ``open_one(**options)`` opens an empty store on ``clock``.
 
@@ -363,6 +373,24 @@ class StoreConformance:
         assert store.info().entries == 0
 
     # Labels
+
+    def test_browsing_meets_every_live_record_of_the_namespace_and_no_other(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        assert browsed(store, "n") == {}
+        for number in range(450):
+            store.put(record(f"{number}", unit(1, number, 0)))
+        store.put(record("expired", unit(1, 0, 0), expires=clock.now + 5))
+        store.put(record("bumped", unit(1, 0, 0), tags=("t",)))
+        store.put(record("tagged", tags=("u",)))
+        store.put(record("foreign", unit(1, 0, 0), namespace="n2"))
+        store.increment({epoch_key("n", "t"): 1})
+        clock.now += 10
+        found = browsed(store, "n")
+        assert found.keys() == {*map(str, range(450)), "tagged"}
+        assert found["7"].question == "question 7"
+        assert found["7"].vector == pytest.approx(unit(1, 7, 0), abs=1e-3)
+        assert browsed(store, "n2").keys() == {"foreign"}
 
     def test_labels_are_numbered_from_one_in_their_order(self, store: Store) -> None:
         store.add_labels("a", ["x", "y"])

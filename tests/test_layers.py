@@ -18,6 +18,7 @@ LEAVES = (
     "shared_core.cli",
     "shared_core.demo",
     "shared_core.doctor",
+    "shared_core.serve_command",
     "shared_core.warming_command",
 )
 """Nothing imports them."""
@@ -211,6 +212,15 @@ def test_nothing_imports_a_leaf_but_the_command_line() -> None:
             and not (
                 i.importer == "shared_core.cli" and (i.inside or i.imported.endswith("_command"))
             )
+        )
+    )
+
+
+def test_nothing_imports_the_service_but_the_command_that_starts_it() -> None:
+    assert not broken(
+        lambda i: (
+            under(i.imported, "shared_core.service")
+            and not under(i.importer, "shared_core.service", "shared_core.serve_command")
         )
     )
 

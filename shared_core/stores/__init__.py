@@ -1,6 +1,6 @@
-"""Where records live: two protocols, and ``open_store`` that picks who serves them.
+"""Where records live: three protocols, and ``open_store`` that picks who serves them.
 
-A store is one object that serves both protocols. All methods block, may be called from any thread,
+A store is one object that serves all of them. All methods block, may be called from any thread,
 and survive a fork: the child opens its own handles. ``tests/conformance.py`` is the suite that
 every store passes.
 """
@@ -155,7 +155,18 @@ class KeyValue(Protocol):
         """
 
 
-class Store(RecordStore, KeyValue, Protocol):
+class Browsable(Protocol):
+    """Records one after the other, for a person who looks for some."""
+
+    def browse(self, namespace: str, cursor: str = "") -> tuple[list[Record], str]:
+        """Return some live records of a namespace, and the cursor for the next call.
+
+        The cursor is "" when there are no more. Every record that is there during the whole walk
+        comes at least once, with its vector; none counts as used. Raises StoreError.
+        """
+
+
+class Store(RecordStore, KeyValue, Browsable, Protocol):
     """What ``open_store`` returns."""
 
 

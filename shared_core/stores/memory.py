@@ -6,12 +6,12 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from shared_core.forking import renew_after_fork
-from shared_core.record import Neighbour, Record, lent
+from shared_core.record import Neighbour, Record, lent, owned
 from shared_core.stores import Clock, Selector, StoreError, StoreInfo, epoch_key
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class MemoryStore:
             ]
 
     def put(self, record: Record) -> None:
-        record = _own(record)
+        record = owned(record)
         with self._lock:
             self._check_open()
             now = self._clock()
@@ -140,6 +140,14 @@ class MemoryStore:
             last, kept = self._labels.get(id, (0, deque(maxlen=KEPT_LABELS)))
             kept.extend(labels)
             self._labels[id] = (last + len(labels), kept)
+
+    def browse(self, namespace: str, cursor: str = "") -> tuple[list[Record], str]:
+        """Return every record at once: they are in memory anyway."""
+        with self._lock:
+            self._check_open()
+            now, held = self._clock(), reversed(self._entries.values())
+            live = [one.record for one in held if self._is_live(one, now)]
+        return [lent(record) for record in live if record.namespace == namespace], ""
 
     def info(self) -> StoreInfo:
         with self._lock:
@@ -283,12 +291,3 @@ class MemoryStore:
                 self._remove(key)
             else:
                 del self._values[key]
-
-
-def _own(record: Record) -> Record:
-    """Copy what the caller could still change: the vector and the token counts."""
-    if record.vector is not None:
-        vector = record.vector.astype("f4")
-        vector.setflags(write=False)
-        record = replace(record, vector=vector)
-    return lent(record)

@@ -26,6 +26,7 @@ from shared_core.stores.redis_index import Found, IndexKind, Precision, RedisInd
 from shared_core.stores.redis_names import encoded, text
 from shared_core.stores.redis_near import NearCache, seconds_of
 from shared_core.stores.redis_near_feed import Feed
+from shared_core.stores.redis_pages import page
 from shared_core.stores.redis_record import (
     BODY,
     STAMPS,
@@ -252,6 +253,10 @@ class RedisStore:
         if labels:
             tag, names = self._names.value_tag(id), self._names.label_keys(id)
             self._connection.run_script(tag, PUSH, names, KEPT_LABELS, *map(encoded, labels))
+
+    def browse(self, namespace: str, cursor: str = "") -> tuple[list[Record], str]:
+        codec, clock = self._codec, self._clock
+        return page(self._connection, self._epochs, codec, clock, namespace, cursor)
 
     def info(self) -> StoreInfo:
         """Describe the store; where the server holds very many keys, entries are an estimate."""

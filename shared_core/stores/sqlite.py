@@ -28,6 +28,9 @@ LIVE = """(expires IS NULL OR expires > ?) AND NOT EXISTS (
     WHERE tags.record = records.id AND coalesce(kv.value, x'30') <> tags.epoch)"""
 GET = f"SELECT id, body, vector FROM records WHERE key = ? AND {LIVE}"  # noqa: S608 - constants
 GET_BY_ID = f"SELECT id, body, vector FROM records WHERE id = ? AND {LIVE}"  # noqa: S608 - constants
+BROWSE = f"""SELECT id, body, vector FROM records WHERE namespace = ? AND id < ? AND {LIVE}
+    ORDER BY id DESC LIMIT ?"""  # noqa: S608 - constants
+PAGE, BEYOND = 200, 2**63 - 1
 PUT = """INSERT OR REPLACE INTO records
     (key, scope, space, namespace, model, created, expires, used, body, vector)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -197,6 +200,14 @@ class SqliteStore:
             excess = last + len(labels) - KEPT_LABELS
             if excess > 0:
                 writer.execute("DELETE FROM labels WHERE id = ? AND number <= ?", (name, excess))
+
+    def browse(self, namespace: str, cursor: str = "") -> tuple[list[Record], str]:
+        """Return the newest first."""
+        page = (blob(namespace), int(cursor or BEYOND), self._clock(), PAGE)
+        with self._file.reading() as reader:
+            rows = reader.execute(BROWSE, page).fetchall()
+        found = [record for row in rows if (record := self._decode(row)) is not None]
+        return found, str(rows[-1][0]) if len(rows) == PAGE else ""
 
     def info(self) -> StoreInfo:
         with self._file.reading() as reader:

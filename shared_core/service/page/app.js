@@ -1,0 +1,547 @@
+// The page of the service: reads stats and activity, sends verdicts, deletions and searches.
+// Whatever comes from the service is put into the page as text, never as markup.
+
+const EVERY_MS = 5000;
+const SAID_MS = 8000;
+const KEY = "tiered-cache-key";
+const SVG = "http://www.w3.org/2000/svg";
+const $ = (id) => document.getElementById(id);
+
+let stats = null;
+let activity = null;
+let hours = 1;
+let refreshing = null;
+const recentRows = new Map(); // by entry id: rows stay, so that focus and open answers do
+
+// ------------------------------------------------------------------------------------- asking
+
+class Refused extends Error {}
+
+async function ask(path, { method = "GET", body } = {}) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.authorization = `Bearer ${key}`;
+  if (body !== undefined) headers["content-type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
+  } catch {
+    throw new Error("The service does not answer. It is asked again every few seconds.");
+  }
+  const text = await response.text();
+  let told = null;
+  try { told = JSON.parse(text); } catch { /* told below by its status */ }
+  if (response.status === 401 || response.status === 403) throw new Refused(reason(told) || "The key is not accepted.");
+  if (!response.ok || told === null) throw new Error(`The service answered ${response.status}${reason(told) ? `: ${reason(told)}` : "."}`);
+  return told;
+}
+
+function reason(told) {
+  const said = told?.error?.message ?? told?.detail ?? "";
+  return typeof said === "string" ? said : said.map?.((one) => one.msg).join("; ") ?? "";
+}
+
+function refresh() {
+  refreshing ??= read().finally(() => { refreshing = null; });
+  return refreshing;
+}
+
+async function read() {
+  try {
+    activity = await ask("v1/cache/activity");
+    showNamespaces();
+    stats = await ask(`v1/cache/stats?${new URLSearchParams({ namespace: $("namespace").value })}`);
+  } catch (error) {
+    if (error instanceof Refused) askForKey(error.message);
+    else showError(error.message);
+    return;
+  }
+  showError("");
+  $("key-section").hidden = true;
+  $("forget-key").hidden = !sessionStorage.getItem(KEY);
+  $("updated").textContent = `as of ${new Date().toLocaleTimeString()}, ${plural(activity.workers, "worker")}`;
+  show();
+}
+
+async function attempt(action) {
+  try {
+    await action();
+  } catch (error) {
+    if (error instanceof Refused) askForKey(error.message);
+    else showError(error.message);
+  }
+}
+
+function askForKey(why) {
+  const asked = $("key-section");
+  const first = asked.hidden;
+  asked.hidden = false;
+  $("content").hidden = $("empty").hidden = $("namespace-label").hidden = true;
+  showError("");
+  if (sessionStorage.getItem(KEY)) {
+    sessionStorage.removeItem(KEY);
+    $("key-note").textContent = why;
+  }
+  $("forget-key").hidden = true;
+  if (first) $("key").focus();
+}
+
+function showError(message) {
+  $("error").textContent = message;
+  $("error").hidden = !message;
+}
+
+let saying;
+
+function say(message) {
+  $("status").textContent = message;
+  $("status").classList.add("shown");
+  clearTimeout(saying);
+  saying = setTimeout(() => $("status").classList.remove("shown"), SAID_MS);
+}
+
+// ------------------------------------------------------------------------------------ numbers
+
+const whole = (n) => Math.round(n).toLocaleString("en-US");
+const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)}\u00a0%`;
+const plural = (n, noun) => `${whole(n)} ${noun}${n === 1 ? "" : "s"}`;
+
+function duration(seconds) {
+  if (seconds < 1e-3) return `${(seconds * 1e6).toPrecision(3)} µs`;
+  if (seconds < 1) return `${(seconds * 1e3).toPrecision(3)} ms`;
+  return `${seconds.toPrecision(3)} s`;
+}
+
+function ago(time) {
+  const seconds = Math.max(0, Date.now() / 1000 - time);
+  if (seconds < 90) return `${Math.round(seconds)} s ago`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min ago`;
+  return seconds < 172800 ? `${Math.round(seconds / 3600)} h ago` : `${Math.round(seconds / 86400)} days ago`;
+}
+
+const money = (dollars) => `$${dollars.toFixed(dollars !== 0 && dollars < 1 ? 4 : 2)}`;
+
+const FORMS = {
+  hit_rate: percent, "rates_by_tier.exact": percent, "rates_by_tier.semantic": percent,
+  error_per_hit: percent, "error_interval.0": percent, "error_interval.1": percent,
+  money_saved: money, "policy.policy": String,
+};
+const ABSENT = { money_saved: "–", error_per_hit: "no estimate yet", "policy.policy": "–" };
+
+function showFigures() {
+  for (const element of document.querySelectorAll("[data-stat]")) {
+    const path = element.dataset.stat;
+    const value = path.split(".").reduce((held, name) => held?.[name], stats) ?? null;
+    element.dataset.value = JSON.stringify(value);
+    element.textContent = value === null ? ABSENT[path] ?? "0" : (FORMS[path] ?? whole)(value);
+  }
+  $("money-note").textContent = stats.money_saved === null ? "no price is known of what was saved" : "US dollars, at list prices";
+  $("progress").textContent = progress();
+  showPairs($("policy"), policyFacts());
+  const errors = Object.entries(stats.errors);
+  $("errors-total").textContent = whole(errors.reduce((sum, [, count]) => sum + count, 0));
+  showPairs($("errors"), errors.map(([part, count]) => [part, whole(count)]));
+  showPairs($("breakers"), Object.entries(stats.breakers).map(([part, state]) => [`${part} breaker`, state]));
+  const open = Object.entries(stats.breakers).filter(([, state]) => state !== "closed").map(([part]) => part);
+  $("health").hidden = false;
+  $("health").textContent = open.length ? `goes on without: ${open.join(", ")}` : "all parts work";
+  $("health").classList.toggle("bad", open.length > 0);
+}
+
+function progress() {
+  if (stats.progress) return `learning: ${stats.progress}`;
+  if (stats.policy.policy === "exact") return "nothing is served by meaning";
+  return "serves by meaning";
+}
+
+function policyFacts() {
+  const policy = stats.policy;
+  const facts = [];
+  const add = (name, value, form = String) => value !== undefined && value !== null && facts.push([name, form(value)]);
+  add("threshold", policy.threshold);
+  add("serves from a chance of", policy.serves_from, percent);
+  add("at most wrong", policy.max_error, (share) => `${percent(share)} per ${policy.per ?? "hit"}`);
+  add("right", policy.right, whole);
+  add("wrong", policy.wrong, whole);
+  return facts;
+}
+
+function showPairs(parent, pairs) {
+  parent.replaceChildren(...pairs.map(([name, value]) => make("span", {}, `${name} `, make("b", { "data-name": name }, value))));
+}
+
+// ------------------------------------------------------------------------------------- charts
+
+function make(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+function draw(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children.map((child) => (child instanceof Node ? child : document.createTextNode(String(child)))));
+  return element;
+}
+
+function canvas(id, height, label) {
+  const width = Math.max(220, $(id).clientWidth);
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
+  $(id).replaceChildren(svg);
+  return { svg, width };
+}
+
+function gridLine(svg, y, left, right, text) {
+  svg.append(draw("line", { x1: left, x2: right, y1: y, y2: y }));
+  svg.append(draw("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, text));
+}
+
+const TIERS = ["exact", "semantic", "explore", "miss"];
+
+function showRate() {
+  const minutes = { 1: 1, 6: 5, 24: 15 }[hours];
+  const length = 60 * minutes;
+  const count = (hours * 3600) / length;
+  const last = Math.floor(Date.now() / 1000 / length);
+  const columns = Array.from({ length: count }, () => ({ exact: 0, semantic: 0, explore: 0, miss: 0 }));
+  for (const one of activity.minutes) {
+    const column = columns[count - 1 - (last - Math.floor(one.time / length))];
+    if (column) for (const tier of TIERS) column[tier] += one[tier];
+  }
+  const total = (column) => TIERS.reduce((sum, tier) => sum + column[tier], 0);
+  const all = columns.map(total);
+  const seen = all.reduce((sum, n) => sum + n, 0);
+  const hits = columns.reduce((sum, column) => sum + column.exact + column.semantic, 0);
+  const told = `${plural(seen, "lookup")} in ${plural(hours, "hour")}${seen ? `, ${percent(hits / seen)} of them hits` : ""}`;
+  $("rate-note").textContent = told;
+
+  const { svg, width } = canvas("rate", 220, `Hit rate by tier: ${told}`);
+  const [left, right, top, bottom, floor] = [42, width - 4, 8, 150, 194];
+  for (const share of [0, 0.5, 1]) gridLine(svg, bottom - share * (bottom - top), left, right, `${100 * share} %`);
+  gridLine(svg, floor, left, right, "");
+  const most = Math.max(1, ...all);
+  svg.append(draw("text", { x: left - 6, y: 170, "text-anchor": "end" }, whole(most)));
+  const step = (right - left) / count;
+  columns.forEach((column, index) => {
+    const n = all[index];
+    if (!n) return;
+    const bar = draw("g");
+    const x = left + index * step + step * 0.1;
+    const start = (last - count + 1 + index) * length;
+    let y = bottom;
+    for (const tier of ["exact", "semantic"]) {
+      const height = (column[tier] / n) * (bottom - top);
+      y -= height;
+      if (height) bar.append(draw("rect", { x, y, width: step * 0.8, height, class: `fill-${tier}` }));
+    }
+    const height = Math.max(1, (n / most) * 30);
+    bar.append(draw("rect", { x, y: floor - height, width: step * 0.8, height, class: "fill-volume" }));
+    bar.append(draw("title", {}, `${clock(start)}: ${plural(n, "lookup")}, ${column.exact} exact, ${column.semantic} semantic, ${column.explore} explored, ${column.miss} missed`));
+    svg.append(bar);
+  });
+  for (const share of [0, 0.5, 1]) {
+    const anchor = { 0: "start", 0.5: "middle", 1: "end" }[share];
+    const time = share === 1 ? "now" : clock((last + 1 - count * (1 - share)) * length);
+    svg.append(draw("text", { x: left + share * (right - left), y: 212, "text-anchor": anchor }, time));
+  }
+}
+
+function clock(time) {
+  return new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+function showSimilarities() {
+  const kinds = [["hit", "semantic"], ["explore", "explore"], ["miss", "miss"]];
+  const sums = {};
+  let below = 0;
+  for (const [kind] of kinds) {
+    const { bins, below: less } = activity.similarity[kind];
+    sums[kind] = bins.reduce((sum, n) => sum + n, less);
+    below += less;
+    $(`similarity-${kind}`).textContent = whole(sums[kind]);
+  }
+  $("similarity-note").textContent = below ? `${whole(below)} below 0.5 not drawn` : "";
+  const told = kinds.map(([kind]) => `${whole(sums[kind])} ${kind === "miss" ? "misses" : `${kind}s`}`).join(", ");
+  const { svg, width } = canvas("similarity", 200, `Similarity of the nearest question: ${told}`);
+  const [left, right, top, bottom] = [42, width - 4, 8, 170];
+  const count = activity.similarity.hit.bins.length;
+  const height = (index) => kinds.reduce((sum, [kind]) => sum + activity.similarity[kind].bins[index], 0);
+  const most = Math.max(1, ...Array.from({ length: count }, (_, index) => height(index)));
+  gridLine(svg, bottom, left, right, "0");
+  gridLine(svg, top, left, right, whole(most));
+  const step = (right - left) / count;
+  for (let index = 0; index < count; index++) {
+    if (!height(index)) continue;
+    const bar = draw("g");
+    let y = bottom;
+    for (const [kind, colour] of kinds) {
+      const n = activity.similarity[kind].bins[index];
+      const tall = (n / most) * (bottom - top);
+      y -= tall;
+      if (n) bar.append(draw("rect", { x: left + index * step + 1, y, width: Math.max(1, step - 2), height: tall, class: `fill-${colour}` }));
+    }
+    const from = 0.5 + index / (2 * count);
+    const each = kinds.map(([kind]) => `${activity.similarity[kind].bins[index]} ${kind}`).join(", ");
+    bar.append(draw("title", {}, `${from.toFixed(3)} to ${(from + 1 / (2 * count)).toFixed(3)}: ${each}`));
+    svg.append(bar);
+  }
+  for (const mark of [0.5, 0.6, 0.7, 0.8, 0.9, 1]) {
+    const anchor = mark === 1 ? "end" : mark === 0.5 ? "start" : "middle";
+    svg.append(draw("text", { x: left + (mark - 0.5) * 2 * (right - left), y: 188, "text-anchor": anchor }, mark.toFixed(1)));
+  }
+}
+
+function bar(share, colour) {
+  return draw("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
+    draw("rect", { x: 0, y: 0, height: 10, width: Math.max(0.5, 100 * share), class: `fill-${colour}` }));
+}
+
+function showLatency() {
+  const parts = { ...activity.parts, ...stats.latency };
+  const rows = Object.entries(parts).filter(([, one]) => one.p99 !== undefined).sort((a, b) => b[1].p99 - a[1].p99);
+  const slowest = rows.length ? rows[0][1].p99 : 1;
+  const least = 1e-6; // a scale of powers of ten: parts differ by a thousand
+  const share = (seconds) => Math.log(Math.max(seconds, least) / least) / Math.log(Math.max(slowest, 2 * least) / least);
+  $("latency").tBodies[0].replaceChildren(...rows.map(([part, one]) => make("tr", { "data-part": part },
+    make("th", { scope: "row" }, part),
+    ...["p50", "p90", "p99"].map((name) => make("td", { "data-value": one[name] }, duration(one[name]))),
+    make("td", {}, bar(share(one.p99), TIERS.includes(part) ? part : "volume")))));
+}
+
+function showMisses() {
+  const rows = Object.entries(stats.misses).sort((a, b) => b[1] - a[1]);
+  const most = rows.length ? rows[0][1] : 1;
+  $("misses").tBodies[0].replaceChildren(...rows.map(([why, count]) => make("tr", { "data-reason": why },
+    make("th", { scope: "row" }, why.replaceAll("_", " ")), make("td", {}, whole(count)), make("td", {}, bar(count / most, "miss")))));
+}
+
+// ------------------------------------------------------------------------ served by meaning
+
+function words(text) {
+  return text.match(/\s+|[\p{L}\p{N}]+(?:['’.,-][\p{L}\p{N}]+)*|[^\s\p{L}\p{N}]/gu) ?? [];
+}
+
+// Mark in each text the words that the other has not, in order: a longest common subsequence.
+function compared(one, other) {
+  const [a, b] = [words(one), words(other)];
+  const same = (i, j) => a[i].toLowerCase() === b[j].toLowerCase();
+  const isWord = (text) => /[\p{L}\p{N}]/u.test(text);
+  const best = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
+  for (let i = a.length - 1; i >= 0; i--) {
+    for (let j = b.length - 1; j >= 0; j--) {
+      best[i][j] = same(i, j) ? best[i + 1][j + 1] + 1 : Math.max(best[i + 1][j], best[i][j + 1]);
+    }
+  }
+  const kept = [new Set(), new Set()];
+  for (let i = 0, j = 0; i < a.length && j < b.length;) {
+    if (same(i, j)) { kept[0].add(i++); kept[1].add(j++); }
+    else if (best[i + 1][j] >= best[i][j + 1]) i++;
+    else j++;
+  }
+  return [a, b].map((texts, side) => texts.map((text, index) =>
+    kept[side].has(index) || !isWord(text) ? document.createTextNode(text) : make("mark", {}, text)));
+}
+
+function recentRow(hit) {
+  const row = make("tr", { "data-entry": hit.entry_id });
+  const [asked, stored] = hit.asked !== null && hit.stored !== null
+    ? compared(hit.asked, hit.stored) : [[hit.asked ?? "not recorded"], [hit.stored ?? (hit.asked === null ? "not recorded" : "no longer stored")]];
+  const cell = (label, ...children) => make("td", { "data-label": label }, ...children);
+  const answer = hit.answer === null ? [] : [make("details", {}, make("summary", {}, "Answer"), make("div", { class: "answer" }, hit.answer))];
+  const times = make("div", { class: "quiet times" });
+  const said = make("p", { class: "quiet said" });
+  const buttons = [["Right", true], ["Wrong", false]].map(([name, correct]) => {
+    const button = make("button", { type: "button", "aria-label": `${name}: ${hit.asked ?? hit.entry_id}` }, name);
+    button.addEventListener("click", () => attempt(() => judge(row, hit.entry_id, correct)));
+    return button;
+  });
+  row.append(cell("Asked", ...asked), cell("Stored question", make("div", { class: "stored" }, ...stored), ...answer),
+    cell("Similarity", hit.similarity.toFixed(3)), cell("Served", make("span", { class: "when" }), times),
+    cell("Was it right?", make("div", { class: "verdict" }, ...buttons, said)));
+  return row;
+}
+
+function updateRow(row, hit) {
+  row.querySelector(".when").textContent = ago(hit.time);
+  row.querySelector(".times").textContent = hit.times > 1 ? plural(hit.times, "time") : "";
+  if (hit.verdict !== null) markJudged(row, hit.verdict);
+}
+
+function markJudged(row, verdict) {
+  row.dataset.verdict = verdict;
+  row.querySelector(".said").textContent = `judged ${verdict}`;
+  for (const button of row.querySelectorAll(".verdict button")) {
+    // A disabled button would lose the focus, and the keyboard its place.
+    button.setAttribute("aria-disabled", "true");
+  }
+}
+
+async function judge(row, entryId, correct) {
+  if (row.dataset.verdict) return;
+  const verdict = correct ? "right" : "wrong";
+  row.dataset.verdict = verdict;
+  let told;
+  try {
+    told = await ask("v1/cache/feedback", { method: "POST", body: { entry_id: entryId, correct, source: "page" } });
+  } catch (error) {
+    delete row.dataset.verdict;
+    throw error;
+  }
+  if (!told.taken) {
+    delete row.dataset.verdict;
+    say("The entry is gone: nothing can be learnt from it any more.");
+    return;
+  }
+  markJudged(row, verdict);
+  await refresh();
+  say(`Judged ${verdict}. There are ${plural(stats.labels, "label")} now.`);
+}
+
+function showRecent() {
+  const hits = activity.recent;
+  $("recent").hidden = hits.length === 0;
+  $("recent-empty").hidden = hits.length > 0;
+  const body = $("recent").tBodies[0];
+  const focused = document.activeElement;
+  const wanted = hits.map((hit) => {
+    if (!recentRows.has(hit.entry_id)) recentRows.set(hit.entry_id, recentRow(hit));
+    updateRow(recentRows.get(hit.entry_id), hit);
+    return recentRows.get(hit.entry_id);
+  });
+  for (const id of [...recentRows.keys()].filter((id) => !hits.some((hit) => hit.entry_id === id))) recentRows.delete(id);
+  if (wanted.length !== body.rows.length || wanted.some((row, index) => row !== body.rows[index])) {
+    body.replaceChildren(...wanted);
+    if (focused !== document.activeElement && document.contains(focused)) focused.focus({ preventScroll: true });
+  }
+}
+
+// -------------------------------------------------------------------------------- the entries
+
+async function search() {
+  const by = document.querySelector("input[name=by]:checked").value;
+  const namespace = $("namespace").value;
+  const found = await ask(`v1/cache/entries?${new URLSearchParams({ query: $("query").value, by, namespace })}`);
+  const looked = `${plural(found.entries.length, "entry").replace("entrys", "entries")} shown, ${whole(found.seen)} looked at`;
+  $("found-note").textContent = found.complete ? `${looked}.` : `${looked}; there are more.`;
+  $("found").hidden = found.entries.length === 0;
+  $("found").tBodies[0].replaceChildren(...found.entries.map((entry) => foundRow(entry, namespace)));
+}
+
+function foundRow(entry, namespace) {
+  const cell = (label, ...children) => make("td", { "data-label": label }, ...children);
+  const remove = make("button", { type: "button", class: "danger", "aria-label": `Delete: ${entry.question}` }, "Delete");
+  const near = entry.similarity === null ? [] : [make("div", { class: "quiet" }, `similarity ${entry.similarity.toFixed(3)}`)];
+  const row = make("tr", { "data-entry": entry.entry_id }, cell("Question", entry.question, ...near), cell("Answer", entry.answer),
+    cell("Model, tags", [entry.model, ...entry.tags].filter(Boolean).join(", ")), cell("Stored", ago(entry.created)), make("td", {}, remove));
+  remove.addEventListener("click", () => attempt(async () => {
+    if (!(await confirmed(`Delete this entry? ${entry.question}`))) return;
+    const { removed } = await ask("v1/cache/invalidate", { method: "POST", body: { entry_id: entry.entry_id, namespace } });
+    const next = (row.nextElementSibling ?? row.previousElementSibling)?.querySelector("button") ?? $("query");
+    row.remove();
+    next.focus();
+    $("found-note").textContent = removed ? "Deleted." : "It was gone already.";
+    await refresh();
+  }));
+  return row;
+}
+
+async function invalidate() {
+  const body = { namespace: $("namespace").value };
+  const told = [];
+  for (const [id, name] of [["tag", "with the tag"], ["model", "of the model"]]) {
+    const value = $(id).value.trim();
+    if (value) { body[id] = value; told.push(`${name} “${value}”`); }
+  }
+  if ($("age").value !== "") {
+    body.older_than = Number($("age").value) * Number($("unit").value);
+    told.push(`older than ${$("age").value} ${$("unit").selectedOptions[0].textContent}`);
+  }
+  if (!told.length) {
+    $("invalidate-note").textContent = "Give a tag, a model or an age.";
+    $("tag").focus();
+    return;
+  }
+  if (!(await confirmed(`Delete all entries of ${body.namespace} ${told.join(", ")}?`))) return;
+  const { removed } = await ask("v1/cache/invalidate", { method: "POST", body });
+  $("invalidate-note").textContent = `${whole(removed)} deleted.`;
+  await refresh();
+}
+
+function confirmed(text) {
+  const dialog = $("confirm");
+  $("confirm-text").textContent = text;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+function showNamespaces() {
+  $("namespace-label").hidden = false;
+  const known = new Set([...$("namespace").options].map((one) => one.value));
+  $("namespace").append(...activity.namespaces.filter((name) => !known.has(name)).map((name) => make("option", { value: name }, name)));
+}
+
+// ------------------------------------------------------------------------------------- begin
+
+function show() {
+  if (!stats || !activity || !$("key-section").hidden) return;
+  const idle = stats.lookups === 0 && stats.stores === 0;
+  $("empty").hidden = !idle;
+  $("content").hidden = idle;
+  if (idle) return;
+  showFigures();
+  showRate();
+  showSimilarities();
+  showLatency();
+  showMisses();
+  showRecent();
+}
+
+function submitted(form, action) {
+  $(form).addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(action);
+  });
+}
+
+$("example").textContent = `OpenAI(base_url="${new URL("v1", location.href)}")`;
+$("refresh").addEventListener("click", refresh);
+$("namespace").addEventListener("change", refresh);
+$("forget-key").addEventListener("click", () => {
+  sessionStorage.removeItem(KEY);
+  $("key-note").textContent = "The key is forgotten.";
+  askForKey("");
+});
+submitted("key-form", async () => {
+  sessionStorage.setItem(KEY, $("key").value);
+  $("key").value = "";
+  await refresh();
+  if ($("key-section").hidden) $("main").focus();
+  else $("key").focus();
+});
+submitted("search", search);
+submitted("invalidate", invalidate);
+for (const button of document.querySelectorAll("[data-hours]")) {
+  button.addEventListener("click", () => {
+    hours = Number(button.dataset.hours);
+    for (const one of document.querySelectorAll("[data-hours]")) one.setAttribute("aria-pressed", String(one === button));
+    show();
+  });
+}
+let drawn = 0;
+new ResizeObserver(() => {
+  if ($("main").clientWidth === drawn) return;
+  drawn = $("main").clientWidth;
+  requestAnimationFrame(show);
+}).observe($("main"));
+setInterval(() => {
+  if (document.visibilityState === "visible" && $("key-section").hidden) refresh();
+}, EVERY_MS);
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible" && $("key-section").hidden) refresh();
+});
+refresh();

@@ -1,0 +1,133 @@
+"""Errors of the service itself, in the shape that OpenAI's clients read: ``{"error": {…}}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    502: "upstream_error",
+    503: "unavailable_error",
+    504: "upstream_error",
+}
+OTHER_KIND = "invalid_request_error"
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong: ``param`` names the field, ``code`` is for programs."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every error that the service itself gives."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "message": "no such key: send one as Authorization: Bearer KEY",
+                        "type": "authentication_error",
+                        "param": None,
+                        "code": "invalid_api_key",
+                    }
+                }
+            ]
+        }
+    )
+
+    error: ErrorDetail
+
+
+class Refusal(Exception):
+    """A request that the service does not serve, and what its sender is told."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """Return the body as JSON."""
+        kind = KINDS.get(self.status, OTHER_KIND)
+        detail = ErrorDetail(message=self.message, type=kind, param=self.param, code=self.code)
+        return {"error": detail.model_dump()}
+
+    def response(self) -> JSONResponse:
+        """Return the response."""
+        return JSONResponse(self.body(), self.status, self.headers)
+
+
+async def refused(_: Request, error: Exception) -> JSONResponse:
+    """Answer with a refusal, whoever raised it and in whatever form."""
+    match error:
+        case Refusal():
+            return error.response()
+        case RequestValidationError():
+            return _of_validation(error).response()
+        case HTTPException():
+            headers = error.headers and dict(error.headers)
+            return Refusal(error.status_code, str(error.detail), headers=headers).response()
+        case _:
+            raise error
+
+
+def _of_validation(error: RequestValidationError) -> Refusal:
+    """Say which field is wrong and why; never what it held, which may be a prompt."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    message = f"{where}: {first['msg']}" if where else str(first["msg"])
+    return Refusal(422, message, code="invalid_request", param=where or None)
+
+
+TOLD = {
+    400: "A header or the body cannot be read.",
+    401: "No key, or none that is known.",
+    403: "The key's role or namespace is not enough, or the admin API is off.",
+    404: "Not found.",
+    413: "The body is larger than the server takes.",
+    422: "The body makes no sense; `param` names the field.",
+    429: "Too many requests of this caller; `Retry-After` says when to come back.",
+    431: "The headers are larger than the server takes.",
+    502: "The upstream could not be reached.",
+    504: "The upstream did not answer in time.",
+}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe errors of these statuses for the OpenAPI document."""
+    return {status: {"model": ErrorBody, "description": TOLD[status]} for status in statuses}
+
+
+def errors_as_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Do as ``responses`` does, for a route whose answer is no JSON."""
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {
+        status: {
+            "description": TOLD[status],
+            "content": {"application/json": {"schema": schema}},
+        }
+        for status in statuses
+    }

@@ -1,0 +1,181 @@
+"""What every request of the service needs: the open parts, who asks, and whose answers it sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Any
+
+import httpx
+from fastapi import Depends, Request, params
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from shared_core.cache import ResponseCache
+from shared_core.client_request import Endpoint
+from shared_core.service.activity import Activity
+from shared_core.service.address import is_loopback
+from shared_core.service.keys import NAME, Caller, Keyring, Role
+from shared_core.service.rates import Rates
+from shared_core.service.refusals import Refusal
+from shared_core.service.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+
+KEY_HEADER = "x-tiered-cache-key"
+NAMESPACE_HEADER = "x-tiered-cache-namespace"
+
+CREDENTIALS = ("authorization", "api-key", "x-api-key")
+"""Headers by which an upstream knows who pays."""
+
+DIGEST_DIGITS = 16
+ANYONE = "anyone"
+
+_bearer = HTTPBearer(auto_error=False, description="A client key of this server.")
+_own_header = APIKeyHeader(
+    name=KEY_HEADER,
+    auto_error=False,
+    description="A client key of this server, where Authorization is for the upstream.",
+)
+
+
+def key_places() -> list[params.Depends]:
+    """Return what tells OpenAPI where keys stand, and asks for none."""
+    return [Depends(_bearer), Depends(_own_header)]
+
+
+@dataclass(slots=True)
+class Service:
+    """The open parts of a running service; ``app.create_app`` opens and closes them."""
+
+    settings: Settings
+    cache: ResponseCache
+    upstream: httpx.AsyncClient
+    keyring: Keyring
+    limits: Rates
+    activity: Activity
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Return whom requests are to, which is part of their keys."""
+        return Endpoint("openai", self.settings.upstream, {})
+
+
+async def service(request: Request) -> Service:
+    """Return the service that a request came to."""
+    found: Service = request.app.state.service
+    return found
+
+
+async def caller(
+    request: Request,
+    _bearer: Annotated[Any, Depends(_bearer)] = None,
+    _own: Annotated[Any, Depends(_own_header)] = None,
+) -> Caller:
+    """Say who sent a request, and count it; the extra parameters tell OpenAPI where keys stand.
+
+    Raises Refusal: 401 for no key or an unknown one, 429 for too many requests.
+    """
+    on = await service(request)
+    found = _identified(on, request.headers)
+    wait = on.limits.wait(found.name)
+    if wait > 0:
+        seconds = str(int(wait) + 1)
+        raise Refusal(
+            429,
+            f"too many requests of {found.name!r}: come back in {seconds} s",
+            code="rate_limit_exceeded",
+            headers={"retry-after": seconds},
+        )
+    return found
+
+
+def _identified(on: Service, headers: Headers) -> Caller:
+    settings = on.settings
+    if not on.keyring:
+        _refuse_other_pages(on, headers)
+        role: Role = "admin" if settings.admin_is_open else "use"
+        own = any(name in headers for name in CREDENTIALS)
+        name = _credential_digest(headers) if own else ANYONE
+        return Caller(name, role, settings.namespace, settings.upstream_key is not None and not own)
+    key = headers.get(KEY_HEADER)
+    apart = key is not None
+    if key is None:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else ""
+    entry = on.keyring.find(key)
+    if entry is None:
+        raise Refusal(
+            401,
+            f"no such key: send one as Authorization: Bearer KEY or as {KEY_HEADER}",
+            code="invalid_api_key",
+            headers={"www-authenticate": "Bearer"},
+        )
+    passed_on = apart and any(name in headers for name in CREDENTIALS)
+    return Caller(entry.name, entry.role, entry.namespace, not passed_on)
+
+
+async def administrator(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
+    """Let administrators through. Raises Refusal 403 for all others, and what ``caller`` raises.
+
+    Without keys, whoever reaches a loopback address is one. A browser reaches it for any page, so
+    the name that it was told must be that of this machine, and the page must be ours.
+    """
+    on = await service(request)
+    if found.role != "admin":
+        remedy = (
+            "this key has the role use: take one made with `tiered-cache key NAME --role admin`"
+            if on.keyring
+            else "the admin API is off on a public address without keys: configure keys"
+        )
+        raise Refusal(403, remedy, code="admin_only")
+    if not on.keyring and not _is_of_here(request.headers):
+        raise Refusal(
+            403, "without keys, administration is for pages and tools of this machine: use "
+            "http://127.0.0.1, or configure keys", code="admin_only",
+        )  # fmt: skip
+    return found
+
+
+def _refuse_other_pages(on: Service, headers: Headers) -> None:
+    """Keep other pages of a browser off a server for this machine. Raises Refusal 403."""
+    origin = headers.get("origin")  # browsers send it with all but the harmless
+    if origin is None or not on.settings.is_local or origin in on.settings.cors_origins:
+        return
+    if not _is_of_here(headers):
+        raise Refusal(403, "pages of this origin may not ask: name it in cors_origins")
+
+
+def _is_of_here(headers: Headers) -> bool:
+    host = headers.get("host", "")
+    origin = headers.get("origin")
+    same = origin is None or origin.partition("://")[2] == host
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return same and is_loopback(name.strip("[]"))
+
+
+def namespace_of(caller: Caller, request: Request) -> str:
+    """Return whose answers a request sees.
+
+    With keys, those of the key's namespace. Without, those of its own credential, unless the server
+    is told to share. ``x-tiered-cache-namespace`` names a part of that, never anything beside it.
+    Raises Refusal 400 for a part whose name makes no sense.
+    """
+    on: Service = request.app.state.service
+    part = request.headers.get(NAMESPACE_HEADER)
+    if part is not None and not NAME.fullmatch(part):
+        raise Refusal(
+            400, f"{NAMESPACE_HEADER} must be 1 to 64 of A-Z a-z 0-9 _ . -", code="bad_namespace"
+        )
+    name = caller.namespace if part is None else f"{caller.namespace}:{part}"
+    if on.keyring or on.settings.shared:
+        return name
+    return f"{name}:{_credential_digest(request.headers)}"
+
+
+def _credential_digest(headers: Headers) -> str:
+    """Return a digest that differs for every two credentials; of "" for none."""
+    values = [headers.get(name, "") for name in CREDENTIALS]
+    while len(values) > 1 and not values[-1]:
+        values.pop()
+    return sha256("\n".join(values).encode()).hexdigest()[:DIGEST_DIGITS]
