@@ -245,3 +245,5 @@ class CacheStats(BaseModel):
     latency: Mapping[str, Mapping[str, float]]
     prefix_hits: int
     prefix_tokens: int
+    provider_cached_tokens: int
+    provider_cache_write_tokens: int
