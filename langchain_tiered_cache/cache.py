@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, assert_never
 
@@ -14,6 +15,7 @@ from langchain_core.outputs import Generation
 
 from langchain_tiered_cache.asking import Asking, answered, asked, controlled, forget
 from langchain_tiered_cache.messages import answer_of
+from langchain_tiered_cache.refreshing import way_to_refresh
 from langchain_tiered_cache.request import Question, parse
 from langchain_tiered_cache.runs import watch_runs
 from langchain_tiered_cache.serving import mark_as_fresh, served
@@ -85,10 +87,11 @@ class TieredCache(BaseCache):
     async def _lookup(
         self, runtime: Runtime, prompt: str, llm_string: str
     ) -> list[Generation] | None:
+        ask = way_to_refresh(self)
         asking = asked(prompt, llm_string)
         with controlled(asking, self.cache, self.count):
             request = await self._parse(runtime, prompt, llm_string)
-            outcome = await runtime.run(lambda: self.cache.lookup(request))
+            outcome = await runtime.run(lambda: self.cache.lookup(request, ask is not None))
             if not isinstance(outcome, Hit):
                 outcome = await self._wait(runtime, request, asking) or outcome
             found = self._generations(outcome)
@@ -98,7 +101,27 @@ class TieredCache(BaseCache):
                 self.servings.note(asking.run, entry_id)
                 if found is None:
                     await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
+                elif outcome.is_stale and ask is not None:
+                    self._refresh(runtime, request, partial(ask, prompt))
         return found
+
+    def _refresh(
+        self, runtime: Runtime, request: Request, ask: Callable[[], Sequence[Generation]]
+    ) -> None:
+        """Ask for a stale answer anew, beside the call that got it."""
+
+        async def aask() -> Answer:
+            generations: Any = ask()
+            return self._fresh(await generations)
+
+        model = (lambda: self._fresh(ask())) if runtime.blocks else aask
+        self.cache.answers.refresh(runtime, request, model)
+
+    def _fresh(self, generations: Sequence[Generation]) -> Answer:
+        answer = self._answer(generations)
+        if answer is None:
+            raise ValueError("an answer that cannot be stored takes no other's place")
+        return answer
 
     async def _wait(self, runtime: Runtime, request: Request, asking: Asking) -> Hit | None:
         """Wait for the answer to an equal request; without one, others may wait for this one's."""

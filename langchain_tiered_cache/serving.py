@@ -36,6 +36,8 @@ def _marked(generation: Generation, hit: Hit, hit_usage: Literal["mark", "keep"]
         "age": hit.age,
         "usage": message.usage_metadata,
     }
+    if hit.is_stale:
+        message.response_metadata[MARK]["stale"] = True
     if hit_usage == "keep":
         return generation
     message.usage_metadata = None

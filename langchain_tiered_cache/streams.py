@@ -28,6 +28,7 @@ from langchain_tiered_cache.chunks import (
     text_generation,
 )
 from langchain_tiered_cache.messages import MARK
+from langchain_tiered_cache.refreshing import refreshing
 
 Chunk = TypeVar("Chunk", bound=Generation)
 
@@ -117,14 +118,27 @@ class Stream(Generic[Chunk]):
     form: Form[Chunk]
     pace: float | None = None
 
-    def found(self) -> Iterator[Chunk] | None:
-        """Return the chunks of the stored answer, at the pace; None if there is none."""
-        chunks = self._chunks(self.cache.lookup(self.prompt, self.llm_string))
+    def found(self, live: Callable[[], Iterator[Chunk]]) -> Iterator[Chunk] | None:
+        """Return the chunks of the stored answer, at the pace; None if there is none.
+
+        A stale answer is replayed as well, and what ``live`` streams takes its place.
+        """
+
+        def ask(_: str) -> Sequence[Generation]:
+            return self._wholes(list(live()))
+
+        with refreshing(self.cache, ask):
+            chunks = self._chunks(self.cache.lookup(self.prompt, self.llm_string))
         return None if chunks is None else paced(chunks, self.pace)
 
-    async def afound(self) -> AsyncIterator[Chunk] | None:
+    async def afound(self, live: Callable[[], AsyncIterator[Chunk]]) -> AsyncIterator[Chunk] | None:
         """Do as ``found`` does; the event loop is not blocked."""
-        chunks = self._chunks(await self.cache.alookup(self.prompt, self.llm_string))
+
+        async def ask(_: str) -> Sequence[Generation]:
+            return self._wholes([chunk async for chunk in live()])
+
+        with refreshing(self.cache, ask):
+            chunks = self._chunks(await self.cache.alookup(self.prompt, self.llm_string))
         return None if chunks is None else apaced(chunks, self.pace)
 
     def recorded(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -173,6 +187,10 @@ class Stream(Generic[Chunk]):
         except UNREADABLE as error:
             self.cache.count("unreadable", "a stored answer cannot be replayed", error)
             return None
+
+    def _wholes(self, notes: Sequence[Chunk]) -> Sequence[Generation]:
+        whole = self._whole(notes)
+        return [] if whole is None else [whole]
 
     def _whole(self, notes: Sequence[Chunk]) -> Generation | None:
         if not notes:

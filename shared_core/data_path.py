@@ -108,7 +108,7 @@ class DataPath:
     def lookup(self, request: Request, stale: bool = False) -> Outcome:
         """Find the answer of this request, or of one that asks the same in other words.
 
-        ``stale``: also one whose time is over, if the cache has it still.
+        ``stale``: also one whose time is over, if the cache has it still and may keep a new one.
         """
         started = time.perf_counter()
         controls = controls_of(self._owner)
@@ -120,7 +120,9 @@ class DataPath:
             outcome: Outcome | None = self.why_not(request, namespace, controls)
             refusals = None
             if outcome is None:
-                outcome, refusals = self._exact(request, namespace, address, stale)
+                outcome, refusals = self._exact(
+                    request, namespace, address, stale and controls.write
+                )
             if outcome is None:
                 outcome = self._by_meaning(request, namespace, address, refusals)
         if self._options.prefix is not None and not isinstance(outcome, Hit):
