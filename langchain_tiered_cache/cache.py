@@ -18,7 +18,7 @@ from langchain_tiered_cache.messages import answer_of
 from langchain_tiered_cache.refreshing import way_to_refresh
 from langchain_tiered_cache.request import Question, parse
 from langchain_tiered_cache.runs import watch_runs
-from langchain_tiered_cache.serving import mark_as_fresh, served
+from langchain_tiered_cache.serving import mark_as_fresh, served, told_of
 from langchain_tiered_cache.servings import Servings
 from shared_core.cache import ResponseCache
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome
@@ -95,6 +95,8 @@ class TieredCache(BaseCache):
             if not isinstance(outcome, Hit):
                 outcome = await self._wait(runtime, request, asking) or outcome
             found = self._generations(outcome)
+            if asking.run is not None:
+                asking.run.note(told_of(outcome))
             if isinstance(outcome, Hit):
                 forget(asking)
                 entry_id = outcome.entry_id

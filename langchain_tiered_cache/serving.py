@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage
@@ -11,7 +11,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.utils import LC_ID_PREFIX
 
 from langchain_tiered_cache.messages import MARK, ServedGeneration, generations_of
-from shared_core.record import Hit
+from shared_core.record import Hit, Outcome
 
 
 def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
@@ -44,6 +44,18 @@ def _marked(generation: Generation, hit: Hit, hit_usage: Literal["mark", "keep"]
     if type(generation) is not ChatGeneration:
         return generation
     return ServedGeneration(message=message, generation_info=generation.generation_info)
+
+
+def told_of(outcome: Outcome) -> dict[str, Any]:
+    """Return what the metadata of a run say of its lookup: flat, for filters know no mappings."""
+    if not isinstance(outcome, Hit):
+        return {f"{MARK}_hit": False}
+    return {
+        f"{MARK}_hit": True,
+        f"{MARK}_tier": str(outcome.tier),
+        f"{MARK}_similarity": outcome.similarity,
+        f"{MARK}_entry_id": outcome.entry_id,
+    }
 
 
 def mark_as_fresh(generations: Sequence[Generation], entry_id: str | None) -> None:

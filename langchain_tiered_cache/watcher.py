@@ -6,7 +6,8 @@ import sys
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.tracers.base import BaseTracer
 
 from langchain_tiered_cache import asking
 from langchain_tiered_cache.runs import Run, ended, started
@@ -45,7 +46,10 @@ class RunWatcher(BaseCallbackHandler):
         """Note the run; its messages are not kept."""
         params = kwargs.get("invocation_params") or {}
         lookups, parent = kwargs.get("batch_size", 1), kwargs.get("parent_run_id")
-        started(Run(run_id, params, serialized or {}, metadata or {}, lookups, parent))
+        run = Run(run_id, params, serialized or {}, metadata or {}, lookups, parent)
+        if lookups == 1:  # of several, nobody knows whose lookup is whose
+            run.tracers = _tracers()
+        started(run)
 
     def on_llm_start(
         self,
@@ -69,3 +73,20 @@ class RunWatcher(BaseCallbackHandler):
         """Note the end of a run."""
         ended(run_id)
         asking.failed(run_id)
+
+
+def _tracers() -> tuple[BaseTracer, ...]:
+    """Return the tracers that are told of a run beside the watcher, whose method calls this.
+
+    LangChain shows no handler the others: they are an attribute of the object whose method calls
+    them all, two or three frames up. Not found, the tracers' records lack what the cache did.
+    """
+    frame = sys._getframe(1).f_back
+    for _ in range(4):
+        if frame is None:
+            break
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, BaseCallbackManager):
+            return tuple(one for one in caller.handlers if isinstance(one, BaseTracer))
+        frame = frame.f_back
+    return ()

@@ -3,7 +3,7 @@
 from shared_core.cache import ResponseCache
 from shared_core.codec import UndecodableError
 from shared_core.embedding import Embedder, EmbedderError
-from shared_core.events import LookupEvent, StoreEvent, Trace
+from shared_core.events import LookupEvent, SharedEvent, StoreEvent, Trace
 from shared_core.guard import Difference, Guard
 from shared_core.judges import EmbeddingJudge, LLMJudge
 from shared_core.options import Options
@@ -39,6 +39,7 @@ __all__ = [
     "RecordStore",
     "Request",
     "ResponseCache",
+    "SharedEvent",
     "Static",
     "Stats",
     "StoreError",

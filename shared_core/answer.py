@@ -62,8 +62,9 @@ class Answers:
         )
         if found is None:
             return None, flight
-        self._path.counters.add("coalesced")
-        return Hit(found[0], Tier.EXACT, 1.0, str(EntryId(key)), 0.0), None
+        hit = Hit(found[0], Tier.EXACT, 1.0, str(EntryId(key)), 0.0)
+        self._path.report_shared(request, namespace, key, hit)
+        return hit, None
 
     def land(self, flight: Flight) -> None:
         """End a flight after its answer was stored, or when there will be none."""
