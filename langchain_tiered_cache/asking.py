@@ -39,7 +39,7 @@ class Asking:
 
     ``told`` is what the call says to the cache, None if nothing. ``flight`` is the model call that
     others wait for, if this lookup leads one. ``is_blind``: the lookup did not know what the call
-    says.
+    says; ``is_sure``: a model call follows if it misses.
     """
 
     id: tuple[int, int]
@@ -49,6 +49,7 @@ class Asking:
     flight: Flight | None = None
     land: Callable[[], None] | None = None
     is_blind: bool = False
+    is_sure: bool = True
 
     @property
     def is_over(self) -> bool:

@@ -15,7 +15,7 @@ from langchain_core.outputs import Generation
 
 from langchain_tiered_cache.asking import Asking, answered, asked, controlled, forget
 from langchain_tiered_cache.messages import answer_of
-from langchain_tiered_cache.refreshing import way_to_refresh
+from langchain_tiered_cache.refreshing import caller_of
 from langchain_tiered_cache.request import Question, parse
 from langchain_tiered_cache.runs import watch_runs
 from langchain_tiered_cache.serving import mark_as_fresh, served, told_of
@@ -87,11 +87,12 @@ class TieredCache(BaseCache):
     async def _lookup(
         self, runtime: Runtime, prompt: str, llm_string: str
     ) -> list[Generation] | None:
-        ask = way_to_refresh(self)
+        caller = caller_of(self)
         asking = asked(prompt, llm_string)
+        asking.is_sure = asking.is_chat or (caller is not None and caller.is_sure)
         with controlled(asking, self.cache, self.count):
             request = await self._parse(runtime, prompt, llm_string)
-            outcome = await runtime.run(lambda: self.cache.lookup(request, ask is not None))
+            outcome = await runtime.run(lambda: self.cache.lookup(request, caller is not None))
             if not isinstance(outcome, Hit):
                 outcome = await self._wait(runtime, request, asking) or outcome
             found = self._generations(outcome)
@@ -103,8 +104,8 @@ class TieredCache(BaseCache):
                 self.servings.note(asking.run, entry_id)
                 if found is None:
                     await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
-                elif outcome.is_stale and ask is not None:
-                    self._refresh(runtime, request, partial(ask, prompt))
+                elif outcome.is_stale and caller is not None:
+                    self._refresh(runtime, request, partial(caller.ask, prompt))
         return found
 
     def _refresh(
@@ -130,7 +131,7 @@ class TieredCache(BaseCache):
         if asking.is_chat and asking.run is None:
             return None  # no model call is known to follow
         answers = self.cache.answers
-        hit, flight = await answers.wait(runtime, request, is_sure=asking.is_chat)
+        hit, flight = await answers.wait(runtime, request, is_sure=asking.is_sure)
         if flight is not None:
             asking.flight = flight
             asking.on_end(lambda: answers.land(flight), runtime is self.cache.on_loop)
@@ -167,6 +168,12 @@ class TieredCache(BaseCache):
         finally:
             if flight is not None:
                 self.cache.answers.land(flight)
+
+    def abandon(self, prompt: str, llm_string: str) -> None:
+        """Let those who wait for the answer to this lookup go on: none will come."""
+        asking = answered(prompt, llm_string)
+        if asking is not None and asking.flight is not None:
+            self.cache.answers.land(asking.flight)
 
     def clear(self, learned: bool = False, **kwargs: Any) -> None:
         """Delete every entry of the cache's namespace, and on demand what was learnt.

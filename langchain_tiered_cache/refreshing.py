@@ -24,35 +24,43 @@ _STATE = ("__dict__", "__pydantic_private__", "__pydantic_fields_set__", "__pyda
 
 
 @dataclass(slots=True, eq=False)
-class _Refresher:
+class Caller:
+    """Who calls a model: how it is asked, and how many lookups of which cache come before.
+
+    ``is_sure``: a call follows each lookup that misses.
+    """
+
     cache: object
     ask: AskAnew
     lookups: int
+    is_sure: bool
 
 
-_refresher: ContextVar[_Refresher | None] = ContextVar("tiered_cache_refresher", default=None)
+_caller: ContextVar[Caller | None] = ContextVar("tiered_cache_caller", default=None)
 
 
 @contextmanager
-def refreshing(cache: object, ask: AskAnew, lookups: int = 1) -> Iterator[None]:
+def refreshing(
+    cache: object, ask: AskAnew, lookups: int = 1, is_sure: bool = False
+) -> Iterator[None]:
     """Let the next lookups of a cache in a block give stale answers, and ``ask`` for new ones.
 
     Later ones are others': of a model that the model itself calls.
     """
-    token = _refresher.set(_Refresher(cache, ask, lookups))
+    token = _caller.set(Caller(cache, ask, lookups, is_sure))
     try:
         yield
     finally:
-        _refresher.reset(token)
+        _caller.reset(token)
 
 
-def way_to_refresh(cache: object) -> AskAnew | None:
-    """Return how to ask for what this lookup looks up; None: nobody can."""
-    found = _refresher.get()
-    if found is None or found.cache is not cache or found.lookups == 0:
+def caller_of(cache: object) -> Caller | None:
+    """Return who makes this lookup with the model in hand, None if nobody has."""
+    caller = _caller.get()
+    if caller is None or caller.cache is not cache or caller.lookups == 0:
         return None
-    found.lookups -= 1
-    return found.ask
+    caller.lookups -= 1
+    return caller
 
 
 def chat_call(model: Any, messages: Any, stop: Any, call: Mapping[str, Any]) -> AskAnew:

@@ -127,7 +127,7 @@ class Stream(Generic[Chunk]):
         def ask(_: str) -> Sequence[Generation]:
             return self._wholes(list(live()))
 
-        with refreshing(self.cache, ask):
+        with refreshing(self.cache, ask, is_sure=True):
             chunks = self._chunks(self.cache.lookup(self.prompt, self.llm_string))
         return None if chunks is None else paced(chunks, self.pace)
 
@@ -137,7 +137,7 @@ class Stream(Generic[Chunk]):
         async def ask(_: str) -> Sequence[Generation]:
             return self._wholes([chunk async for chunk in live()])
 
-        with refreshing(self.cache, ask):
+        with refreshing(self.cache, ask, is_sure=True):
             chunks = self._chunks(await self.cache.alookup(self.prompt, self.llm_string))
         return None if chunks is None else apaced(chunks, self.pace)
 
@@ -148,15 +148,17 @@ class Stream(Generic[Chunk]):
         knows neither the run nor the controls that the lookup saw.
         """
         context = copy_context()
-        recording = Recording(self.form)
+        recording, whole = Recording(self.form), None
         try:
             for chunk in chunks:
                 yield from recording.take(chunk)
+            whole = self._whole(recording.notes)
         finally:
             close: Any = getattr(chunks, "close", None)
             if close is not None:
                 close()
-        whole = self._whole(recording.notes)
+            if whole is None:
+                context.run(self.cache.abandon, self.prompt, self.llm_string)
         if whole is not None:
             context.run(self.cache.update, self.prompt, self.llm_string, [whole])
         yield from recording.rest(whole)
@@ -164,14 +166,16 @@ class Stream(Generic[Chunk]):
     async def arecorded(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
         """Do as ``recorded`` does; the event loop is not blocked."""
         context = copy_context()
-        recording = Recording(self.form)
+        recording, whole = Recording(self.form), None
         try:
             async for chunk in chunks:
                 for ready in recording.take(chunk):
                     yield ready
+            whole = self._whole(recording.notes)
         finally:
+            if whole is None:
+                context.run(self.cache.abandon, self.prompt, self.llm_string)
             await aclose(chunks)
-        whole = self._whole(recording.notes)
         if whole is not None:
             update = self.cache.aupdate(self.prompt, self.llm_string, [whole])
             await asyncio.get_running_loop().create_task(update, context=context)
