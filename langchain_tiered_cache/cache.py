@@ -15,6 +15,7 @@ from langchain_core.outputs import Generation
 
 from langchain_tiered_cache.asking import Asking, answered, asked, controlled, forget
 from langchain_tiered_cache.messages import answer_of
+from langchain_tiered_cache.model import names_nothing
 from langchain_tiered_cache.refreshing import caller_of
 from langchain_tiered_cache.request import Question, parse
 from langchain_tiered_cache.runs import watch_runs
@@ -46,7 +47,7 @@ class TieredCache(BaseCache):
     Wrong arguments raise ValueError at construction.
 
     LangChain tells a cache nothing of the arguments that one call of a ``BaseLLM`` (a completion
-    model) is given, ``llm.invoke(text, temperature=1)``: set them on the model, or ``bind`` them.
+    model) is given, ``llm.invoke(text, temperature=1)``: such a call is passed over.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class TieredCache(BaseCache):
         self.errors: Counter[str] = Counter()
         self.servings = Servings()
         self._question = question
+        self._vague: set[str] = set()
         watch_runs()
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
@@ -92,6 +94,8 @@ class TieredCache(BaseCache):
         asking.is_sure = asking.is_chat or (caller is not None and caller.is_sure)
         with controlled(asking, self.cache, self.count):
             request = await self._parse(runtime, prompt, llm_string)
+            if not request.model and (kind := names_nothing(llm_string)) is not None:
+                self._warn_of(kind)
             outcome = await runtime.run(lambda: self.cache.lookup(request, caller is not None))
             if not isinstance(outcome, Hit):
                 outcome = await self._wait(runtime, request, asking) or outcome
@@ -245,6 +249,16 @@ class TieredCache(BaseCache):
         if answer is None:
             self.count("unstorable", "an answer does not survive being stored, so it is not")
         return answer
+
+    def _warn_of(self, kind: str) -> None:
+        """Say once that the models of a type cannot be told apart."""
+        if kind not in self._vague:
+            self._vague.add(kind)
+            _log.warning(
+                "a model of type %r names neither itself nor its settings: two of them that differ "
+                "share their answers, unless its _identifying_params say how they do",
+                kind,
+            )
 
     def count(self, kind: str, message: str, error: BaseException | None = None) -> None:
         """Count what went wrong; the first of a kind is a warning, the others debug."""

@@ -15,7 +15,6 @@ from langchain_core.language_models import BaseChatModel, BaseLLM
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.completions import AsyncTextStreams, CachedText, TextStreams
 from langchain_tiered_cache.endpoints import (
-    SLOT,
     AsyncChatStreams,
     CachedChat,
     ChatStreams,
@@ -23,6 +22,7 @@ from langchain_tiered_cache.endpoints import (
     origin_of,
     plain,
 )
+from langchain_tiered_cache.frames import SLOT
 from shared_core.cache import ResponseCache
 
 Model = TypeVar("Model", BaseChatModel, BaseLLM)

@@ -20,6 +20,7 @@ from langchain_core.outputs import (
 
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.chunks import chat_chunks
+from langchain_tiered_cache.frames import SLOT
 from langchain_tiered_cache.refreshing import chat_acall, chat_call, refreshing, view
 from langchain_tiered_cache.streams import (
     UNREADABLE,
@@ -30,9 +31,6 @@ from langchain_tiered_cache.streams import (
     mark_of,
     paced,
 )
-
-SLOT = "__tiered_cache__"
-"""Where the class of a cached model keeps its ``Origin``."""
 
 
 @dataclass(frozen=True, slots=True)

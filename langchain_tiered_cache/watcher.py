@@ -6,10 +6,10 @@ import sys
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.tracers.base import BaseTracer
+from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_tiered_cache import asking
+from langchain_tiered_cache.frames import tracers_beside
 from langchain_tiered_cache.runs import Run, ended, started
 
 
@@ -48,7 +48,7 @@ class RunWatcher(BaseCallbackHandler):
         lookups, parent = kwargs.get("batch_size", 1), kwargs.get("parent_run_id")
         run = Run(run_id, params, serialized or {}, metadata or {}, lookups, parent)
         if lookups == 1:  # of several, nobody knows whose lookup is whose
-            run.tracers = _tracers()
+            run.tracers = tracers_beside()
         started(run)
 
     def on_llm_start(
@@ -73,20 +73,3 @@ class RunWatcher(BaseCallbackHandler):
         """Note the end of a run."""
         ended(run_id)
         asking.failed(run_id)
-
-
-def _tracers() -> tuple[BaseTracer, ...]:
-    """Return the tracers that are told of a run beside the watcher, whose method calls this.
-
-    LangChain shows no handler the others: they are an attribute of the object whose method calls
-    them all, two or three frames up. Not found, the tracers' records lack what the cache did.
-    """
-    frame = sys._getframe(1).f_back
-    for _ in range(4):
-        if frame is None:
-            break
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, BaseCallbackManager):
-            return tuple(one for one in caller.handlers if isinstance(one, BaseTracer))
-        frame = frame.f_back
-    return ()
