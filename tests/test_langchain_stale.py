@@ -172,6 +172,28 @@ async def test_who_waits_for_a_refresh_gets_its_answer(tiered: TieredCache, cloc
         assert plain.result(5).text == "answer 2"
 
 
+@pytest.mark.parametrize("form", ["invoke", "ainvoke"])
+async def test_a_model_that_the_model_calls_is_not_refreshed_with_its_answers(
+    form: str, tiered: TieredCache, clock: Clock
+) -> None:
+    """The inner one is called by its own cache alone, which cannot: it gets nothing stale."""
+    inner = Chat(cache=tiered, settings={"of": "inner"}, reply=lambda _: AIMessage(f"{clock.now}"))
+
+    class Outer(Numbered):
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+            inner.invoke("q")
+            return super()._generate(messages, *args, **kwargs)
+
+    model = cached_model(Outer(), tiered)
+    first, then = str(clock.now), str(clock.now + 61)
+    assert inner.invoke("q").text == first
+    clock.now += 61
+    assert text_of(await ask(form, model)) == "answer 1"
+    assert inner.invoke("q").text == then
+    assert inner.calls == 2
+    assert tiered.cache.stats().stores == 3
+
+
 class City(BaseModel):
     """A city."""
 

@@ -18,6 +18,8 @@ from pydantic import PrivateAttr
 from langchain_tiered_cache import TieredCache, cached_model
 from tests.chat_models import Chat
 
+pytestmark = pytest.mark.slow
+
 CALL_S = 0.3
 SOON_S = 5.0
 """Far below the lease of 30 s."""
@@ -245,3 +247,30 @@ def test_streams_of_completions_share_one_call_and_free_the_others_when_it_break
         errors = [one.exception(SOON_S) for one in streams]
     assert [type(error) for error in errors if error] == [ConnectionError]
     assert time.monotonic() - started < SOON_S
+
+
+class AsyncCompleter(Completer):
+    """One that streams asynchronously of its own."""
+
+    async def _astream(self, prompt: str, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        self._count.append(prompt)
+        number = len(self._count)
+        yield GenerationChunk(text="one ")
+        await asyncio.sleep(CALL_S)
+        if number <= self.breaks:
+            raise ConnectionError
+        yield GenerationChunk(text=str(number))
+
+
+async def test_asynchronous_streams_of_completions_too(tiered: TieredCache) -> None:
+    async def text(model: Any) -> str:
+        return "".join([chunk async for chunk in model.astream("q")])
+
+    model = cached_model(AsyncCompleter(), tiered)
+    assert set(await asyncio.gather(*(text(model) for _ in range(20)))) == {"one 1"}
+    assert model._count == ["q"]
+    broken = cached_model(AsyncCompleter(breaks=1), TieredCache(semantic=False))
+    calls = asyncio.gather(*(text(broken) for _ in range(4)), return_exceptions=True)
+    found = await asyncio.wait_for(calls, SOON_S)
+    assert [type(one) for one in found].count(ConnectionError) == 1
+    assert sum(isinstance(one, str) for one in found) == 3
