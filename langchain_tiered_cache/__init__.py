@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.rag import rag_question
 from langchain_tiered_cache.request import Question, parse
+from langchain_tiered_cache.sight import get_cache_trace
 
 if TYPE_CHECKING:
     from langchain_tiered_cache.cached import cached_model
@@ -19,6 +20,7 @@ __all__ = [
     "TieredByteStore",
     "TieredCache",
     "cached_model",
+    "get_cache_trace",
     "parse",
     "rag_question",
 ]

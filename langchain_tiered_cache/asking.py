@@ -20,6 +20,7 @@ from typing import Any
 
 from langchain_core.runnables.config import var_child_runnable_config
 
+from langchain_tiered_cache.frames import arguments_unseen
 from langchain_tiered_cache.messages import MARK
 from langchain_tiered_cache.runs import Run, current_runs
 from shared_core.control import Controls, controlling, controls_of, tag_tuple
@@ -39,7 +40,8 @@ class Asking:
 
     ``told`` is what the call says to the cache, None if nothing. ``flight`` is the model call that
     others wait for, if this lookup leads one. ``is_blind``: the lookup did not know what the call
-    says.
+    says; ``is_sure``: a model call follows if it misses. ``unseen``: arguments of the call that no
+    key holds.
     """
 
     id: tuple[int, int]
@@ -49,6 +51,8 @@ class Asking:
     flight: Flight | None = None
     land: Callable[[], None] | None = None
     is_blind: bool = False
+    is_sure: bool = True
+    unseen: tuple[str, ...] = ()
 
     @property
     def is_over(self) -> bool:
@@ -85,6 +89,8 @@ def asked(prompt: str, llm_string: str) -> Asking:
     else:
         metadata = (var_child_runnable_config.get() or {}).get("metadata") or {}
     asking = Asking((hash(prompt), hash(llm_string)), is_chat, run, metadata.get(MARK))
+    if not is_chat:
+        asking.unseen = arguments_unseen()
     waiting = tuple(one for one in _askings.get() if not one.is_over)
     # A chat without a run has nothing to tell its update, which may never come; it only hides an
     # equal lookup of a model call that goes on around it.
@@ -133,7 +139,7 @@ def controlled(
     asking: Asking | None, cache: object, complain: Complain
 ) -> AbstractContextManager[None]:
     """Put what the call says to the cache in force for a block, over what is in force already."""
-    if asking is None or (asking.told is None and not asking.is_blind):
+    if asking is None or (asking.told is None and not asking.is_blind and not asking.unseen):
         return nullcontext()
     controls = controls_of(cache)
     if asking.told is not None:
@@ -145,6 +151,14 @@ def controlled(
             "answer is not kept: say it with cache.control(...)",
         )
         controls = replace(controls, write=False)
+    if asking.unseen:
+        complain(
+            "arguments:unseen",
+            f"{', '.join(asking.unseen)}: LangChain tells a cache nothing of the arguments of a "
+            "completion model's call, so it is passed over: set them on the model, or use "
+            "cached_model",
+        )
+        controls = replace(controls, read=False, write=False)
     return controlling(cache, controls)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, assert_never
 
@@ -14,9 +15,11 @@ from langchain_core.outputs import Generation
 
 from langchain_tiered_cache.asking import Asking, answered, asked, controlled, forget
 from langchain_tiered_cache.messages import answer_of
+from langchain_tiered_cache.model import names_nothing
+from langchain_tiered_cache.refreshing import caller_of
 from langchain_tiered_cache.request import Question, parse
 from langchain_tiered_cache.runs import watch_runs
-from langchain_tiered_cache.serving import mark_as_fresh, served
+from langchain_tiered_cache.serving import mark_as_fresh, served, told_of
 from langchain_tiered_cache.servings import Servings
 from shared_core.cache import ResponseCache
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome
@@ -44,7 +47,7 @@ class TieredCache(BaseCache):
     Wrong arguments raise ValueError at construction.
 
     LangChain tells a cache nothing of the arguments that one call of a ``BaseLLM`` (a completion
-    model) is given, ``llm.invoke(text, temperature=1)``: set them on the model, or ``bind`` them.
+    model) is given, ``llm.invoke(text, temperature=1)``: such a call is passed over.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class TieredCache(BaseCache):
         self.errors: Counter[str] = Counter()
         self.servings = Servings()
         self._question = question
+        self._vague: set[str] = set()
         watch_runs()
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
@@ -85,27 +89,53 @@ class TieredCache(BaseCache):
     async def _lookup(
         self, runtime: Runtime, prompt: str, llm_string: str
     ) -> list[Generation] | None:
+        caller = caller_of(self)
         asking = asked(prompt, llm_string)
+        asking.is_sure = asking.is_chat or (caller is not None and caller.is_sure)
         with controlled(asking, self.cache, self.count):
             request = await self._parse(runtime, prompt, llm_string)
-            outcome = await runtime.run(lambda: self.cache.lookup(request))
+            if not request.model and (kind := names_nothing(llm_string)) is not None:
+                self._warn_of(kind)
+            outcome = await runtime.run(lambda: self.cache.lookup(request, caller is not None))
             if not isinstance(outcome, Hit):
                 outcome = await self._wait(runtime, request, asking) or outcome
             found = self._generations(outcome)
+            if asking.run is not None:
+                asking.run.note(told_of(outcome))
             if isinstance(outcome, Hit):
                 forget(asking)
                 entry_id = outcome.entry_id
                 self.servings.note(asking.run, entry_id)
                 if found is None:
                     await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
+                elif outcome.is_stale and caller is not None:
+                    self._refresh(runtime, request, partial(caller.ask, prompt))
         return found
+
+    def _refresh(
+        self, runtime: Runtime, request: Request, ask: Callable[[], Sequence[Generation]]
+    ) -> None:
+        """Ask for a stale answer anew, beside the call that got it."""
+
+        async def aask() -> Answer:
+            generations: Any = ask()
+            return self._fresh(await generations)
+
+        model = (lambda: self._fresh(ask())) if runtime.blocks else aask
+        self.cache.answers.refresh(runtime, request, model)
+
+    def _fresh(self, generations: Sequence[Generation]) -> Answer:
+        answer = self._answer(generations)
+        if answer is None:
+            raise ValueError("an answer that cannot be stored takes no other's place")
+        return answer
 
     async def _wait(self, runtime: Runtime, request: Request, asking: Asking) -> Hit | None:
         """Wait for the answer to an equal request; without one, others may wait for this one's."""
         if asking.is_chat and asking.run is None:
             return None  # no model call is known to follow
         answers = self.cache.answers
-        hit, flight = await answers.wait(runtime, request, is_sure=asking.is_chat)
+        hit, flight = await answers.wait(runtime, request, is_sure=asking.is_sure)
         if flight is not None:
             asking.flight = flight
             asking.on_end(lambda: answers.land(flight), runtime is self.cache.on_loop)
@@ -142,6 +172,12 @@ class TieredCache(BaseCache):
         finally:
             if flight is not None:
                 self.cache.answers.land(flight)
+
+    def abandon(self, prompt: str, llm_string: str) -> None:
+        """Let those who wait for the answer to this lookup go on: none will come."""
+        asking = answered(prompt, llm_string)
+        if asking is not None and asking.flight is not None:
+            self.cache.answers.land(asking.flight)
 
     def clear(self, learned: bool = False, **kwargs: Any) -> None:
         """Delete every entry of the cache's namespace, and on demand what was learnt.
@@ -213,6 +249,16 @@ class TieredCache(BaseCache):
         if answer is None:
             self.count("unstorable", "an answer does not survive being stored, so it is not")
         return answer
+
+    def _warn_of(self, kind: str) -> None:
+        """Say once that the models of a type cannot be told apart."""
+        if kind not in self._vague:
+            self._vague.add(kind)
+            _log.warning(
+                "a model of type %r names neither itself nor its settings: two of them that differ "
+                "share their answers, unless its _identifying_params say how they do",
+                kind,
+            )
 
     def count(self, kind: str, message: str, error: BaseException | None = None) -> None:
         """Count what went wrong; the first of a kind is a warning, the others debug."""

@@ -13,18 +13,16 @@ from typing import Any, TypeVar
 from langchain_core.language_models import BaseChatModel, BaseLLM
 
 from langchain_tiered_cache.cache import TieredCache
+from langchain_tiered_cache.completions import AsyncTextStreams, CachedText, TextStreams
 from langchain_tiered_cache.endpoints import (
-    SLOT,
     AsyncChatStreams,
-    AsyncTextStreams,
     CachedChat,
-    CachedText,
     ChatStreams,
     Origin,
-    TextStreams,
     origin_of,
     plain,
 )
+from langchain_tiered_cache.frames import SLOT
 from shared_core.cache import ResponseCache
 
 Model = TypeVar("Model", BaseChatModel, BaseLLM)

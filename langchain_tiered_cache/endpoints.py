@@ -6,19 +6,23 @@ some classes call one endpoint from another, which would ask the cache twice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.load import dumps
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult, GenerationChunk, LLMResult
+from langchain_core.outputs import (
+    ChatGenerationChunk,
+    ChatResult,
+)
 
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.chunks import chat_chunks
+from langchain_tiered_cache.frames import SLOT
+from langchain_tiered_cache.refreshing import chat_acall, chat_call, refreshing, view
 from langchain_tiered_cache.streams import (
-    TEXT_FORM,
     UNREADABLE,
     Stream,
     aclose,
@@ -27,11 +31,6 @@ from langchain_tiered_cache.streams import (
     mark_of,
     paced,
 )
-
-SLOT = "__tiered_cache__"
-"""Where the class of a cached model keeps its ``Origin``."""
-
-_STATE = ("__dict__", "__pydantic_private__", "__pydantic_fields_set__", "__pydantic_extra__")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,7 @@ def origin_of(model: object) -> Origin:
 
 def plain(model: object) -> Any:
     """Return a view of a cached model in its own class: of the same state, its streams uncached."""
-    view = object.__new__(origin_of(model).base)
-    for name in _STATE:
-        object.__setattr__(view, name, getattr(model, name))
-    return view
+    return view(model, origin_of(model).base)
 
 
 class CachedChat:
@@ -65,7 +61,8 @@ class CachedChat:
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         own = plain(self)
-        result: ChatResult = own._generate_with_cache(messages, stop, run_manager, **kwargs)
+        with refreshing(own.cache, chat_call(own, messages, stop, kwargs)):
+            result: ChatResult = own._generate_with_cache(messages, stop, run_manager, **kwargs)
         if _is_heard(own, result, run_manager, {"async_api": False, **kwargs}):
             for chunk in paced(_heard(result), origin_of(self).pace):
                 run_manager.on_llm_new_token(chunk.message.content, chunk=chunk)
@@ -75,7 +72,9 @@ class CachedChat:
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         own = plain(self)
-        result: ChatResult = await own._agenerate_with_cache(messages, stop, run_manager, **kwargs)
+        with refreshing(own.cache, chat_acall(own, messages, stop, kwargs)):
+            found = own._agenerate_with_cache(messages, stop, run_manager, **kwargs)
+            result: ChatResult = await found
         if _is_heard(own, result, run_manager, {"async_api": True, **kwargs}):
             async for chunk in apaced(_heard(result), origin_of(self).pace):
                 await run_manager.on_llm_new_token(chunk.message.content, chunk=chunk)
@@ -97,10 +96,11 @@ class ChatStreams:
     ) -> Iterator[ChatGenerationChunk]:
         own = plain(self)
         stream = _chat_stream(own, origin_of(self).pace, messages, stop, kwargs)
-        chunks = None if stream is None else stream.found()
+        live = partial(own._stream, messages, stop=stop, **kwargs)
+        chunks = None if stream is None else stream.found(live)
         if chunks is None:
-            live = own._stream(messages, stop=stop, **_given(run_manager), **kwargs)
-            chunks = live if stream is None else stream.recorded(live)
+            chunks = live(**_given(run_manager))
+            chunks = chunks if stream is None else stream.recorded(chunks)
         yield from chunks
 
 
@@ -116,9 +116,10 @@ class AsyncChatStreams:
     ) -> AsyncIterator[ChatGenerationChunk]:
         own = plain(self)
         stream = _chat_stream(own, origin_of(self).pace, messages, stop, kwargs)
-        chunks = None if stream is None else await stream.afound()
+        live = partial(own._astream, messages, stop=stop, **kwargs)
+        chunks = None if stream is None else await stream.afound(live)
         if chunks is None:
-            chunks = own._astream(messages, stop=stop, **_given(run_manager), **kwargs)
+            chunks = live(**_given(run_manager))
             chunks = chunks if stream is None else stream.arecorded(chunks)
         try:
             async for chunk in chunks:
@@ -127,104 +128,7 @@ class AsyncChatStreams:
             await aclose(chunks)
 
 
-class CachedText:
-    """A completion model whose cache knows the arguments of each call, too."""
-
-    __slots__ = ()
-
-    def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
-        """Generate as LangChain does, with what this call is given in the key."""
-        token = _called.set(_arguments(kwargs))
-        try:
-            result: LLMResult = super().generate(prompts, *args, **kwargs)  # type: ignore[misc]
-            return result
-        finally:
-            _called.reset(token)
-
-    async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
-        """Generate as LangChain does, with what this call is given in the key."""
-        token = _called.set(_arguments(kwargs))
-        try:
-            answer = super().agenerate(prompts, *args, **kwargs)  # type: ignore[misc]
-            result: LLMResult = await answer
-            return result
-        finally:
-            _called.reset(token)
-
-    def _generate(
-        self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any
-    ) -> LLMResult:
-        own = plain(self)
-        result: LLMResult = own._generate(prompts, stop=stop, run_manager=run_manager, **kwargs)
-        return result
-
-    async def _agenerate(
-        self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any
-    ) -> LLMResult:
-        own = plain(self)
-        answer = own._agenerate(prompts, stop=stop, run_manager=run_manager, **kwargs)
-        result: LLMResult = await answer
-        return result
-
-    def dict(self, **kwargs: Any) -> Any:
-        """Return the parameters, with those of the call under way: LangChain makes keys of it."""
-        return {**super().dict(**kwargs), **_called.get()}  # type: ignore[misc]
-
-
-class TextStreams:
-    """A completion model that asks the cache for streams."""
-
-    __slots__ = ()
-
-    def _stream(
-        self, prompt: str, stop: Any = None, run_manager: Any = None, **kwargs: Any
-    ) -> Iterator[GenerationChunk]:
-        own = plain(self)
-        stream = _text_stream(own, origin_of(self).pace, prompt, stop, kwargs)
-        chunks = None if stream is None else stream.found()
-        if chunks is None:
-            live = own._stream(prompt, stop=stop, run_manager=run_manager, **kwargs)
-            yield from live if stream is None else stream.recorded(live)
-            return
-        for chunk in chunks:
-            if run_manager is not None:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
-
-
-class AsyncTextStreams:
-    """A completion model that asks the cache for asynchronous streams."""
-
-    __slots__ = ()
-
-    async def _astream(
-        self, prompt: str, stop: Any = None, run_manager: Any = None, **kwargs: Any
-    ) -> AsyncIterator[GenerationChunk]:
-        own = plain(self)
-        stream = _text_stream(own, origin_of(self).pace, prompt, stop, kwargs)
-        found = None if stream is None else await stream.afound()
-        chunks = found
-        if chunks is None:
-            chunks = own._astream(prompt, stop=stop, run_manager=run_manager, **kwargs)
-            chunks = chunks if stream is None else stream.arecorded(chunks)
-        try:
-            async for chunk in chunks:
-                if found is not None and run_manager is not None:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
-        finally:
-            await aclose(chunks)
-
-
-_called: ContextVar[Mapping[str, Any]] = ContextVar("tiered_cache_called", default={})  # noqa: B039 - never changed
-"""The arguments of a completion model's call that its key must hold."""
-
-_WITHOUT_KEY = "no key can be made of a stream's request, the cache is passed over"
-
-
-def _arguments(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    of_langchain = ("stop", "callbacks", "tags", "metadata", "run_name", "run_id")
-    return {name: value for name, value in kwargs.items() if name not in of_langchain}
+WITHOUT_KEY = "no key can be made of a stream's request, the cache is passed over"
 
 
 def _chat_stream(
@@ -238,26 +142,9 @@ def _chat_stream(
         asked = [_without_id(message) for message in messages]
         key = dumps(asked), own._get_llm_string(stop=stop, **kwargs)
     except UNREADABLE as error:
-        cache.count("lookup:key", _WITHOUT_KEY, error)
+        cache.count("lookup:key", WITHOUT_KEY, error)
         return None
     return Stream(cache, *key, chat_form(own.output_version), pace)
-
-
-def _text_stream(
-    own: Any, pace: float | None, prompt: str, stop: Any, kwargs: dict[str, Any]
-) -> Stream[GenerationChunk] | None:
-    """Do as ``_chat_stream`` does, for a completion model."""
-    cache = own.cache
-    if not isinstance(cache, TieredCache):
-        return None
-    try:
-        asked = getattr(own, "_dict_for_compat", own.dict)()  # older versions have the latter alone
-        params = {**asked, "stop": stop, **kwargs}
-        llm_string = str(sorted(params.items()))
-    except UNREADABLE as error:
-        cache.count("lookup:key", _WITHOUT_KEY, error)
-        return None
-    return Stream(cache, prompt, llm_string, TEXT_FORM, pace)
 
 
 def _without_id(message: BaseMessage) -> BaseMessage:

@@ -35,6 +35,7 @@ from langgraph.types import Command
 
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.messages import MARK
+from langchain_tiered_cache.refreshing import chat_acall, chat_call, refreshing, view
 from shared_core.control import controlling, controls_of
 from shared_core.options import Seconds, seconds
 from shared_core.record import Answer, Hit
@@ -163,7 +164,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         kind = self._kinds.get(type(model))
         if kind is None:
             kind = self._kinds[type(model)] = _asking(type(model), self._cache)
-        return request.override(model=_view(model, kind))
+        return request.override(model=view(model, kind))
 
     # --------------------------------------------------------------------------------- tools
 
@@ -228,21 +229,30 @@ def _spelt(context: Any) -> str:
         raise ValueError("the context of the call has no JSON form: give namespace=") from None
 
 
-def _view(model: BaseChatModel, kind: type[BaseChatModel]) -> BaseChatModel:
-    """Return the same model, with its very state, seen as of another class."""
-    view = kind.__new__(kind)
-    for name in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
-        object.__setattr__(view, name, getattr(model, name))
-    object.__setattr__(view, "__pydantic_fields_set__", model.model_fields_set)
-    return view
-
-
 def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatModel]:
-    """Derive the class of such views, whose cache is this one.
+    """Derive the class of views whose cache is this one, and which refresh its stale answers.
 
     A copy of the model would do, but would keep to itself what the model counts or remembers.
     """
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+
+    def generate(
+        model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **call: Any
+    ) -> Any:
+        with refreshing(tiered, chat_call(view(model, kind), messages, stop, call)):
+            return kind._generate_with_cache(model, messages, stop, run_manager, **call)
+
+    async def agenerate(
+        model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **call: Any
+    ) -> Any:
+        with refreshing(tiered, chat_acall(view(model, kind), messages, stop, call)):
+            return await kind._agenerate_with_cache(model, messages, stop, run_manager, **call)
+
+    names = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "_generate_with_cache": generate,
+        "_agenerate_with_cache": agenerate,
+    }
     metaclass: Any = type(kind)
     made: type[BaseChatModel] = metaclass(kind.__name__, (kind,), names)
     # Set afterwards: a property in the place of a field is refused when a class is made.

@@ -88,6 +88,14 @@ def says_all(llm_string: str) -> bool:
     return isinstance(_read(llm_string), Model)
 
 
+def names_nothing(llm_string: str) -> str | None:
+    """Return the type of a model of which the string holds neither name nor settings, else None."""
+    known = _read(llm_string)
+    if isinstance(known, Model) or known.own or known.called.keys() - {"stop"}:
+        return None
+    return known.kind
+
+
 @lru_cache(maxsize=256)
 def _read(llm_string: str) -> Model | _Spelt:
     """Read a string, once: to a model if it says all, else to what it says."""

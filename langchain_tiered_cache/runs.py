@@ -24,7 +24,7 @@ class Run:
     """One model call: what it was called with, as objects, and what the model says of itself.
 
     ``lookups`` is how many of its lookups are still to come, ``parent`` the id of the run that made
-    the call; ``endings`` are called when it ends.
+    the call; ``endings`` are called when it ends; ``tracers`` keep a record of it.
     """
 
     id: object
@@ -35,12 +35,20 @@ class Run:
     parent: object = None
     is_over: bool = False
     endings: list[Callable[[], None]] = field(default_factory=list)
+    tracers: tuple[Any, ...] = ()
 
     def called(self, names: tuple[str, ...], spelt: str) -> bool:
         """Return whether these parameters of the call, spelt as LangChain does, read like that."""
         if not all(name in self.params for name in names):
             return False
         return str(sorted((name, self.params[name]) for name in names)) == spelt
+
+    def note(self, told: Mapping[str, Any]) -> None:
+        """Add to the metadata of the records that LangSmith and other tracers keep."""
+        for tracer in self.tracers:
+            record = tracer.run_map.get(str(self.id))
+            if record is not None:  # the dict is shared with what else the app calls: a new one
+                record.extra["metadata"] = {**record.extra.get("metadata", {}), **told}
 
     def end(self) -> None:
         """Note that the call ended, well or not; a second call does nothing."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from secrets import token_hex
-from typing import Literal
+from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.utils import LC_ID_PREFIX
 
 from langchain_tiered_cache.messages import MARK, ServedGeneration, generations_of
-from shared_core.record import Hit
+from shared_core.record import Hit, Outcome
 
 
 def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
@@ -39,6 +39,20 @@ def _mark(message: AIMessage, hit: Hit) -> None:
         "entry_id": hit.entry_id,
         "age": hit.age,
         "usage": message.usage_metadata,
+    }
+    if hit.is_stale:
+        message.response_metadata[MARK]["stale"] = True
+
+
+def told_of(outcome: Outcome) -> dict[str, Any]:
+    """Return what the metadata of a run say of its lookup: flat, for filters know no mappings."""
+    if not isinstance(outcome, Hit):
+        return {f"{MARK}_hit": False}
+    return {
+        f"{MARK}_hit": True,
+        f"{MARK}_tier": str(outcome.tier),
+        f"{MARK}_similarity": outcome.similarity,
+        f"{MARK}_entry_id": outcome.entry_id,
     }
 
 

@@ -28,6 +28,7 @@ from langchain_tiered_cache.chunks import (
     text_generation,
 )
 from langchain_tiered_cache.messages import MARK
+from langchain_tiered_cache.refreshing import refreshing
 
 Chunk = TypeVar("Chunk", bound=Generation)
 
@@ -117,14 +118,27 @@ class Stream(Generic[Chunk]):
     form: Form[Chunk]
     pace: float | None = None
 
-    def found(self) -> Iterator[Chunk] | None:
-        """Return the chunks of the stored answer, at the pace; None if there is none."""
-        chunks = self._chunks(self.cache.lookup(self.prompt, self.llm_string))
+    def found(self, live: Callable[[], Iterator[Chunk]]) -> Iterator[Chunk] | None:
+        """Return the chunks of the stored answer, at the pace; None if there is none.
+
+        A stale answer is replayed as well, and what ``live`` streams takes its place.
+        """
+
+        def ask(_: str) -> Sequence[Generation]:
+            return self._wholes(list(live()))
+
+        with refreshing(self.cache, ask, is_sure=True):
+            chunks = self._chunks(self.cache.lookup(self.prompt, self.llm_string))
         return None if chunks is None else paced(chunks, self.pace)
 
-    async def afound(self) -> AsyncIterator[Chunk] | None:
+    async def afound(self, live: Callable[[], AsyncIterator[Chunk]]) -> AsyncIterator[Chunk] | None:
         """Do as ``found`` does; the event loop is not blocked."""
-        chunks = self._chunks(await self.cache.alookup(self.prompt, self.llm_string))
+
+        async def ask(_: str) -> Sequence[Generation]:
+            return self._wholes([chunk async for chunk in live()])
+
+        with refreshing(self.cache, ask, is_sure=True):
+            chunks = self._chunks(await self.cache.alookup(self.prompt, self.llm_string))
         return None if chunks is None else apaced(chunks, self.pace)
 
     def recorded(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -134,15 +148,17 @@ class Stream(Generic[Chunk]):
         knows neither the run nor the controls that the lookup saw.
         """
         context = copy_context()
-        recording = Recording(self.form)
+        recording, whole = Recording(self.form), None
         try:
             for chunk in chunks:
                 yield from recording.take(chunk)
+            whole = self._whole(recording.notes)
         finally:
             close: Any = getattr(chunks, "close", None)
             if close is not None:
                 close()
-        whole = self._whole(recording.notes)
+            if whole is None:
+                context.run(self.cache.abandon, self.prompt, self.llm_string)
         if whole is not None:
             context.run(self.cache.update, self.prompt, self.llm_string, [whole])
         yield from recording.rest(whole)
@@ -150,14 +166,16 @@ class Stream(Generic[Chunk]):
     async def arecorded(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
         """Do as ``recorded`` does; the event loop is not blocked."""
         context = copy_context()
-        recording = Recording(self.form)
+        recording, whole = Recording(self.form), None
         try:
             async for chunk in chunks:
                 for ready in recording.take(chunk):
                     yield ready
+            whole = self._whole(recording.notes)
         finally:
+            if whole is None:
+                context.run(self.cache.abandon, self.prompt, self.llm_string)
             await aclose(chunks)
-        whole = self._whole(recording.notes)
         if whole is not None:
             update = self.cache.aupdate(self.prompt, self.llm_string, [whole])
             await asyncio.get_running_loop().create_task(update, context=context)
@@ -173,6 +191,10 @@ class Stream(Generic[Chunk]):
         except UNREADABLE as error:
             self.cache.count("unreadable", "a stored answer cannot be replayed", error)
             return None
+
+    def _wholes(self, notes: Sequence[Chunk]) -> Sequence[Generation]:
+        whole = self._whole(notes)
+        return [] if whole is None else [whole]
 
     def _whole(self, notes: Sequence[Chunk]) -> Generation | None:
         if not notes:

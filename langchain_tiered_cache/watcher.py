@@ -9,6 +9,7 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_tiered_cache import asking
+from langchain_tiered_cache.frames import tracers_beside
 from langchain_tiered_cache.runs import Run, ended, started
 
 
@@ -45,7 +46,10 @@ class RunWatcher(BaseCallbackHandler):
         """Note the run; its messages are not kept."""
         params = kwargs.get("invocation_params") or {}
         lookups, parent = kwargs.get("batch_size", 1), kwargs.get("parent_run_id")
-        started(Run(run_id, params, serialized or {}, metadata or {}, lookups, parent))
+        run = Run(run_id, params, serialized or {}, metadata or {}, lookups, parent)
+        if lookups == 1:  # of several, nobody knows whose lookup is whose
+            run.tracers = tracers_beside()
+        started(run)
 
     def on_llm_start(
         self,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from shared_core.cache import ResponseCache
 from shared_core.codec import UndecodableError
 from shared_core.embedding import Embedder, EmbedderError
-from shared_core.events import LookupEvent, StoreEvent, Trace
+from shared_core.events import LookupEvent, SharedEvent, StoreEvent, Trace
 from shared_core.guard import Difference, Guard
 from shared_core.judges import EmbeddingJudge, LLMJudge
 from shared_core.options import Options
@@ -72,6 +72,7 @@ __all__ = [
     "Request",
     "ResponseCache",
     "Retries",
+    "SharedEvent",
     "Static",
     "Stats",
     "StoreError",

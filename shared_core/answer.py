@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from shared_core.control import Controls, tag_tuple
 from shared_core.data_path import DataPath
 from shared_core.entry_id import EntryId
 from shared_core.flights import Flight, Flights, once
+from shared_core.forking import renew_after_fork
 from shared_core.leases import Leases
 from shared_core.options import Options, Seconds, seconds
 from shared_core.record import Answer, Hit, Tier
@@ -20,6 +22,9 @@ from shared_core.runtimes import Found, Runtime
 
 VALUE_FORMAT = "value/1"
 
+MOST_REFRESHES = 16
+"""Stale answers refreshed at a time in one process; the next lookup of another tries again."""
+
 
 class Answers:
     """Looks up, and computes what is not there, once for all who ask at a time."""
@@ -28,6 +33,13 @@ class Answers:
         self._path = path
         self._refreshes = Flights(options.lease, leases)
         self._flights = self._refreshes if options.coalesce else None
+        self._lease = options.lease
+        self.renew_after_fork()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """The parent's refreshes never end in the child."""
+        self._refreshing: dict[str, float] = {}
 
     async def wait(
         self, runtime: Runtime, request: Request, is_sure: bool = True
@@ -50,8 +62,9 @@ class Answers:
         )
         if found is None:
             return None, flight
-        self._path.counters.add("coalesced")
-        return Hit(found[0], Tier.EXACT, 1.0, str(EntryId(key)), 0.0), None
+        hit = Hit(found[0], Tier.EXACT, 1.0, str(EntryId(key)), 0.0)
+        self._path.report_shared(request, namespace, key, hit)
+        return hit, None
 
     def land(self, flight: Flight) -> None:
         """End a flight after its answer was stored, or when there will be none."""
@@ -67,7 +80,7 @@ class Answers:
 
         def look() -> Found[Answer]:
             nonlocal is_stale
-            outcome = self._path.lookup(request, stale=controls.write)
+            outcome = self._path.lookup(request, stale=True)
             is_stale = isinstance(outcome, Hit) and outcome.is_stale
             return (outcome.answer,) if isinstance(outcome, Hit) else None
 
@@ -86,30 +99,40 @@ class Answers:
             keep=keep,
         )
         if is_stale:
-            refresh = self._refresh(runtime, request, model, keep, controls)
-            runtime.spawn(calmly(self._path.count_error, "refresh", refresh))
+            self.refresh(runtime, request, model)
         return value
 
-    async def _refresh(
-        self,
-        runtime: Runtime,
-        request: Request,
-        model: Callable[..., Any],
-        keep: Callable[[Answer], None],
-        controls: Controls,
-    ) -> None:
-        """Ask the model for a stale answer, unless somebody does or has done."""
-        key = request.address(self._path.namespace(controls)).key
-        _, flight = await self._refreshes.board(
-            runtime, key, lambda: self._peek(request), waits=False
-        )
-        if flight is None:
+    def refresh(self, runtime: Runtime, request: Request, model: Callable[..., Any]) -> None:
+        """Ask the model in the background for a stale answer, unless somebody does or has done.
+
+        Returns at once; what fails is counted. At most ``MOST_REFRESHES`` run at a time.
+        """
+        key, now = request.address(self._path.namespace()).key, time.monotonic()
+        for other, end in [*self._refreshing.items()]:
+            if end <= now:
+                self._refreshing.pop(other, None)
+        if key in self._refreshing or len(self._refreshing) >= MOST_REFRESHES:
             return
+        self._refreshing[key] = now + self._lease
+        flow = self._refresh(runtime, request, model, key)
+        runtime.spawn(calmly(self._path.count_error, "refresh", flow))
+
+    async def _refresh(
+        self, runtime: Runtime, request: Request, model: Callable[..., Any], key: str
+    ) -> None:
+        flight = None
         try:
-            fresh = _as_answer(await runtime.ask(_asking(model, request)))
-            await runtime.run(lambda: keep(fresh))
+            _, flight = await self._refreshes.board(
+                runtime, key, lambda: self._peek(request), waits=False
+            )
+            if flight is not None:
+                fresh = _as_answer(await runtime.ask(_asking(model, request)))
+                flight.arrive(fresh)
+                await runtime.run(lambda: self._path.store(request, fresh))
         finally:
-            self._refreshes.land(flight)
+            self._refreshing.pop(key, None)
+            if flight is not None:
+                self._refreshes.land(flight)
 
     def _peek(self, request: Request) -> Found[Answer]:
         answer = self._path.peek(request)

@@ -91,11 +91,11 @@ class ResponseCache:
         """Count a failure that the app did not see; ``stats().errors`` shows it."""
         self._path.count_error(kind)
 
-    def lookup(self, request: Request) -> Outcome:
-        """Find the answer of this request, or of one that asks the same in other words."""
+    def lookup(self, request: Request, stale: bool = False) -> Outcome:
+        """Find the answer of this request, or of one in other words; if ``stale``, an old one."""
         if self._upkeep is not None:
             self._upkeep.ensure()
-        return self._path.lookup(request)
+        return self._path.lookup(request, stale)
 
     alookup = twin(lookup)
 

@@ -44,9 +44,11 @@ def controls_of(cache: object) -> Controls:
 
 
 def traces_of(cache: object) -> tuple[Trace, ...]:
-    """Return the traces that are open for this cache here."""
+    """Return the traces that are open for this cache here, and those for all."""
     current = _traces.get()
-    return () if current is None else current.get(id(cache), ())
+    if current is None:
+        return ()
+    return (*current.get(EVERY, ()), *current.get(id(cache), ()))
 
 
 @contextmanager
@@ -70,10 +72,14 @@ def bypassing() -> Iterator[None]:
 
 
 @contextmanager
-def tracing(cache: object) -> Iterator[Trace]:
-    """Collect the events of a block; blocks nest, each sees what happens inside it."""
-    trace = Trace()
-    token = _traces.set({**(_traces.get() or {}), id(cache): (*traces_of(cache), trace)})
+def tracing(cache: object = None) -> Iterator[Trace]:
+    """Collect the events of a block, of a cache or of all (None).
+
+    Blocks nest, each sees what happens inside it.
+    """
+    trace, open_ones = Trace(), _traces.get() or {}
+    which = EVERY if cache is None else id(cache)
+    token = _traces.set({**open_ones, which: (*open_ones.get(which, ()), trace)})
     try:
         yield trace
     finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_core.control import BYPASS, Controls, controls_of, tag_tuple, traces_of
 from shared_core.entry_id import EntryId
-from shared_core.events import StoreEvent, lookup_event
+from shared_core.events import SharedEvent, StoreEvent, lookup_event
 from shared_core.labelling import are_refusals
 from shared_core.options import Options, Seconds, seconds
 from shared_core.record import (
@@ -108,7 +108,7 @@ class DataPath:
     def lookup(self, request: Request, stale: bool = False) -> Outcome:
         """Find the answer of this request, or of one that asks the same in other words.
 
-        ``stale``: also one whose time is over, if the cache has it still.
+        ``stale``: also one whose time is over, if the cache has it still and may keep a new one.
         """
         started = time.perf_counter()
         controls = controls_of(self._owner)
@@ -120,7 +120,9 @@ class DataPath:
             outcome: Outcome | None = self.why_not(request, namespace, controls)
             refusals = None
             if outcome is None:
-                outcome, refusals = self._exact(request, namespace, address, stale)
+                outcome, refusals = self._exact(
+                    request, namespace, address, stale and controls.write
+                )
             if outcome is None:
                 outcome = self._by_meaning(request, namespace, address, refusals)
         if self._options.prefix is not None and not isinstance(outcome, Hit):
@@ -205,6 +207,13 @@ class DataPath:
                 trace.events.append(event)
             for hook in self._options.hooks:
                 quietly(self.count_error, "hook", hook, event)
+
+    def report_shared(self, request: Request, namespace: str, key: str, hit: Hit) -> None:
+        """Tell that another's call answered a lookup that was reported as a miss."""
+        self.counters.add("coalesced")
+        name, usage = namespace.removesuffix(self._seal), hit.answer.usage
+        for trace in traces_of(self._owner):
+            trace.events.append(SharedEvent(hit.entry_id, key, name, request.model, usage))
 
     # ---------------------------------------------------------------------------------- store
 

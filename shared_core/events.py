@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from shared_core.pricing import price
 from shared_core.record import Explore, Hit, Miss, Outcome, Tier
+
+TOKENS = ("input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,80 @@ class StoreEvent:
     usage: Mapping[str, int] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SharedEvent:
+    """A lookup that missed and was then given the answer of a call under way.
+
+    ``usage`` is what that call cost in tokens.
+    """
+
+    entry_id: str
+    key: str
+    namespace: str
+    model: str
+    usage: Mapping[str, int] | None = None
+
+
 @dataclass(slots=True)
 class Trace:
-    """What one cache did inside a ``with cache.trace()`` block, in order."""
+    """What caches did inside a ``with`` block, in order: of one ``cache.trace()``, or of all.
 
-    events: list[LookupEvent | StoreEvent] = field(default_factory=list)
+    ``hits`` were answered from a store, ``shared`` lookups by another's call; ``tokens_saved`` and
+    ``money_saved``, in US dollars, are of both. Money is None if no model that saved has a price.
+    """
+
+    events: list[LookupEvent | StoreEvent | SharedEvent] = field(default_factory=list)
+
+    @property
+    def lookups(self) -> int:
+        """Return how many lookups there were."""
+        return sum(isinstance(event, LookupEvent) for event in self.events)
+
+    @property
+    def hits(self) -> int:
+        """Return how many lookups a store answered."""
+        return sum(self.hits_by_tier.values())
+
+    @property
+    def hits_by_tier(self) -> dict[str, int]:
+        """Return how many lookups each tier answered."""
+        return dict(
+            Counter(
+                str(event.tier)
+                for event in self.events
+                if isinstance(event, LookupEvent) and event.outcome == "hit"
+            )
+        )
+
+    @property
+    def shared(self) -> int:
+        """Return how many lookups were answered by another's call."""
+        return sum(isinstance(event, SharedEvent) for event in self.events)
+
+    @property
+    def stores(self) -> int:
+        """Return how many answers were kept."""
+        return sum(isinstance(one, StoreEvent) and one.entry_id is not None for one in self.events)
+
+    @property
+    def tokens_saved(self) -> dict[str, int]:
+        """Return the tokens, by kind, that no model was paid for."""
+        saved: Counter[str] = Counter()
+        for _, usage in self._saved():
+            saved.update({name: usage.get(name) or 0 for name in TOKENS})
+        return {name: amount for name, amount in saved.items() if amount}
+
+    @property
+    def money_saved(self) -> float | None:
+        """Return what those tokens would have cost in US dollars, as far as prices are known."""
+        prices = [price(model, usage) for model, usage in self._saved()]
+        known = [dollars for dollars in prices if dollars is not None]
+        return sum(known) if known else None
+
+    def _saved(self) -> Iterator[tuple[str, Mapping[str, int]]]:
+        for event in self.events:
+            if not isinstance(event, StoreEvent) and event.usage:
+                yield event.model, event.usage
 
 
 def lookup_event(

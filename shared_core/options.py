@@ -38,8 +38,9 @@ class Options:
       by their figures, negations and words
     - ``shadow``: True: learn and report, serve nothing by meaning
     - ``ttl``: seconds or timedelta that an entry lives, None for ever; a hit does not extend it
-    - ``stale_ttl``: seconds or timedelta that ``answer`` still gives an entry after its ttl, while
-      the model is asked anew in the background; None (the default): none
+    - ``stale_ttl``: seconds or timedelta that an entry is still given after its ttl, while the
+      model is asked anew in the background, by whoever can: ``answer``, a cached model, an agent's
+      middleware; None (the default): none
     - ``max_entries``: most entries in the store; the least recently used goes first
     - ``timeout``: seconds that a lookup or a store may wait for the store
     - ``coalesce``: equal requests of ``answer`` in flight wait for one model call

@@ -23,10 +23,12 @@ from pydantic import PrivateAttr
 from langchain_tiered_cache import TieredCache
 from shared_core.leases import Leases
 from tests.chat_models import Chat
+from tests.soak import CALL_S, FULL
 
 pytestmark = pytest.mark.slow
 
-CALL_S = 0.3
+LONGEST_S = 1.2 * CALL_S if FULL else CALL_S + 1.0
+"""All who ask at once have their answer by then; a short call on a busy machine proves less."""
 QUICK_S = 0.25
 """A wait that is none: far below the lease of 30 s."""
 
@@ -92,14 +94,16 @@ async def test_tasks_share_one_call(tiered: TieredCache) -> None:
     assert model.calls == 1
     assert {answer.text for answer in answers} == {"q 0"}
     assert len({answer.id for answer in answers}) == 200
-    assert took < CALL_S + 1.0
+    assert took < LONGEST_S
     assert sum(answer.response_metadata["tiered_cache"]["hit"] for answer in answers) == 199
 
 
 def test_threads_share_one_call(tiered: TieredCache) -> None:
     model = Slow(cache=tiered, reply=signed())
+    started = time.monotonic()
     with ThreadPoolExecutor(64) as pool:
         answers = list(pool.map(lambda _: model.invoke("q"), range(64)))
+    assert time.monotonic() - started < LONGEST_S
     assert model.calls == 1
     assert {answer.text for answer in answers} == {"q 0"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.language_models import BaseChatModel
+from langchain_core.load import dumps
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -407,6 +409,25 @@ def test_replays_keep_the_pace() -> None:
         patch.setattr("langchain_tiered_cache.streams.time.sleep", waits.append)
         by_stream(model, "q")
     assert waits == [0.25] * 6
+
+
+@pytest.mark.slow
+def test_the_first_chunk_of_a_replay_comes_at_once() -> None:
+    """Under 2 ms beyond the lookup at the tenth percentile, what LangChain takes included."""
+    model = cached()
+    by_stream(model, "q")
+    cache: Any = model.cache
+    asked = dumps([HumanMessage("q")]), model._get_llm_string()
+    assert cache.lookup(*asked)
+    lookups, chunks = [], []
+    for _ in range(200):
+        started = time.perf_counter()
+        cache.lookup(*asked)
+        between = time.perf_counter()
+        next(model.stream("q"))
+        lookups.append(between - started)
+        chunks.append(time.perf_counter() - between)
+    assert sorted(chunks)[20] - sorted(lookups)[20] < 0.002
 
 
 def test_listeners_of_the_newer_protocol_hear_a_hit_once() -> None:
