@@ -219,3 +219,11 @@ def test_canonical_parameters_are_a_fixed_point(params: dict[str, Any]) -> None:
 def test_different_contexts_have_different_keys(one: Any, two: Any) -> None:
     same = key(context=one) == key(context=two)
     assert same == (canonical_json(one) == canonical_json(two))
+
+
+def test_another_version_of_a_prompt_shares_no_answer() -> None:
+    plain, one, two = (Request.of("q", model="m", version=version) for version in (None, 1, "2"))
+    assert plain == Request.of("q", model="m")
+    assert len({each.address("n").scope for each in (plain, one, two)}) == 3
+    with pytest.raises(TypeError):
+        Request.of("q", version=object())  # type: ignore[arg-type]
