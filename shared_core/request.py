@@ -90,13 +90,15 @@ class Request:
         params: Mapping[str, Any] | None = None,
         context: Any = None,
         *,
+        version: str | int | None = None,
         exact_only: str | None = None,
         format: str = "text",
     ) -> Request:
         """Build a request from neutral messages: ``{"role": …, "content": …}``.
 
         ``history`` is every message before the question, in order; ``params`` may use the canonical
-        names and any others; ``context`` is whatever else the answer depends on, as JSON values.
+        names and any others; ``context`` is whatever else the answer depends on, as JSON values;
+        ``version`` is that of a prompt, or of whatever makes old answers old when it changes.
 
         Raises TypeError or ValueError if a value has no JSON form, naming the value.
         """
@@ -108,6 +110,8 @@ class Request:
         }
         if context is not None:
             scope["context"] = context
+        if version is not None:
+            scope["version"] = version
         if question is None:
             exact_only = exact_only or "not_user_text"
         elif (parameters.get("temperature") or 0) > 0 or _holds_sampling(parameters.get("extra")):

@@ -230,3 +230,11 @@ def test_arguments_of_a_tool_call_that_are_no_json_are_compared_as_text(argument
     assert asked(arguments) == asked(arguments)
     assert asked(arguments) != asked(arguments + " ")
     assert asked('{"x": 1.5}') == asked('{ "x": 1.5 }')
+
+
+def test_another_version_of_a_prompt_shares_no_answer() -> None:
+    plain, one, two = (Request.of("q", model="m", version=version) for version in (None, 1, "2"))
+    assert plain == Request.of("q", model="m")
+    assert len({each.address("n").scope for each in (plain, one, two)}) == 3
+    with pytest.raises(TypeError):
+        Request.of("q", version=object())  # type: ignore[arg-type]
