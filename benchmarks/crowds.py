@@ -61,10 +61,10 @@ def about(centres: Any, cosines: Any, seed: int) -> Any:
 
 
 def crowd(centres: Any, count: int, seed: int) -> Any:
-    """Return stored vectors, float32 (count, d), spread evenly over the sentences."""
-    which = np.arange(count) % len(centres)
-    cosines = np.random.default_rng(seed).uniform(0.80, 0.97, count)
-    return about(centres[which], cosines, seed + 1)
+    """Return stored vectors, float32 (count, d), spread over the sentences by chance."""
+    rng = np.random.default_rng(seed)
+    which = rng.integers(len(centres), size=count)
+    return about(centres[which], rng.uniform(0.80, 0.97, count), seed + 1)
 
 
 def asked(stored: Any, seed: int) -> Any:
