@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from shared_core.stores import StoreError
 from shared_core.stores.graph import Graph, GraphsUnavailableError, warn_of_size
 from shared_core.stores.vectors import VectorIndex, dots
 
@@ -56,6 +57,9 @@ class Keeper(Protocol):
 
     def claim(self) -> bool:
         """Say whether this process may make the graph: no other is at it."""
+
+    def still_claims(self) -> None:
+        """Tell the others that this process is at it."""
 
     def keep(self, graph: Graph, last: int) -> None:
         """Keep a graph that holds all rows up to the number ``last``; give up the claim."""
@@ -119,7 +123,7 @@ class ScopeVectors:
             self._rows.discard(number)
         if self._graph is not None:
             self._graph.discard(numbers)
-        if self._worker is not None:
+        if self._draft is not None:
             self._dropped += numbers
 
     def use(self, graph: Graph) -> None:
@@ -190,7 +194,7 @@ class ScopeVectors:
         except GraphsUnavailableError:
             warn_of_size(len(self._rows))
             self._rests_until, more = float("inf"), False
-        except (RuntimeError, ValueError, OSError, MemoryError) as error:
+        except (RuntimeError, ValueError, OSError, MemoryError, StoreError) as error:
             logger.warning("no graph of %d vectors could be made: %s", len(self), error)
             self._draft, self._rests_until, more = None, time.monotonic() + REST_S, False
         if not more:
@@ -200,6 +204,8 @@ class ScopeVectors:
     def _make_some(self) -> bool:
         if self._draft is None:
             return self._begin()
+        if self._keeper is not None:
+            self._keeper.still_claims()
         some = self._pending[-AT_ONCE:]
         del self._pending[-AT_ONCE:]
         with self.lock:
@@ -220,16 +226,16 @@ class ScopeVectors:
         if kept is not None:
             self._take(kept)
             return True
+        draft = Graph(self._dimension)
         if self._keeper is not None and not self._keeper.claim():
             self._rests_until = time.monotonic() + REST_S
             return False
-        draft = Graph(self._dimension)
         with self.lock:
+            self._draft = draft
             graphed = [] if self._graph is None else self._graph.numbers.tolist()
             self._dropped.clear()
             self._pending = sorted({*self._rows.ids, *graphed}, reverse=True)
         self._last = self._pending[0] if self._pending else 0
-        self._draft = draft
         return True
 
     def _take(self, graph: Graph) -> None:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tiered_cache")
 
 MAGIC = b"tiered-cache graph 1"
-CLAIM_S = 900.0
-"""Seconds after which another process may make a graph that one began and did not finish."""
+CLAIM_S = 60.0
+"""Seconds without a sign after which another process may make a graph that one began."""
 SAMPLE = 32
 """Newest rows, and rows of any age, by which a graph is known to be of this very file."""
 ROUNDING = 0.01
@@ -115,6 +115,10 @@ class KeptGraph:
         except OSError:  # another makes it; or the folder is not ours to write to
             return False
         return True
+
+    def still_claims(self) -> None:
+        with suppress(OSError):
+            os.utime(self._claimed)
 
     @property
     def _claimed(self) -> str:
