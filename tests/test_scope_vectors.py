@@ -139,11 +139,22 @@ def test_what_comes_after_the_graph_is_found_at_once_and_moved_into_it_later() -
 def test_what_is_dropped_is_found_no_more_whenever_it_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", 1)
+    inside, release = threading.Event(), threading.Event()
+    add = Graph.add
+
+    def held_up(self: Graph, numbers: Any, rows: Any) -> None:
+        add(self, numbers, rows)
+        inside.set()
+        assert release.wait(30)
+
+    monkeypatch.setattr(module, "AT_ONCE", 100)
+    monkeypatch.setattr(Graph, "add", held_up)
     held = Held(units(FROM))
     held.search(held.rows[0], 1)
-    for number in range(0, 100, 2):  # while the graph is made
+    assert inside.wait(30)
+    for number in range(0, 100, 2):  # while the graph is made, and holds the first hundred
         held.drop(number)
+    release.set()
     settle(held.vectors)
     assert len(held.vectors) == FROM - 50
     for number in range(100, 200, 2):  # from the graph
