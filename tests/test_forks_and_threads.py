@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared_core import Answer, Hit, Miss, Request, ResponseCache
-from shared_core.hop import Hop
+from shared_core.hop import THREADS, Hop
 from tests.fakes import fake_embed
 
 LOOKUPS = 200
@@ -41,7 +41,7 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> ResponseCache:
     url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'answers.db'}"
     if request.param == "redis":
         url = str(request.getfixturevalue("redis_url"))
-    return ResponseCache.open(url, embedder=fake_embed, threshold=0.8)
+    return ResponseCache.open(url, embedder=fake_embed, threshold=0.8, timeout=5.0)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -83,6 +83,63 @@ def test_one_cache_serves_many_event_loops(cache: ResponseCache) -> None:
     cache.store(request(1), Answer("1"))
     for _ in range(3):
         assert isinstance(asyncio.run(cache.alookup(request(1))), Hit)
+
+
+def test_one_cache_serves_loops_and_threads_at_the_same_time(cache: ResponseCache) -> None:
+    for number in range(8):
+        cache.store(request(number), Answer(str(number)))
+    barrier = threading.Barrier(6)
+    found: list[tuple[int, object]] = []
+
+    def ask() -> None:
+        barrier.wait()
+        found.extend((n, cache.lookup(request(n))) for n in range(8))
+
+    def await_all() -> None:
+        async def scene() -> None:
+            own = request(threading.get_ident())
+            await cache.astore(own, Answer("own"))
+            assert isinstance(await cache.alookup(own), Hit)
+            answers = await asyncio.gather(*(cache.alookup(request(n)) for n in range(8)))
+            found.extend(enumerate(answers))
+
+        barrier.wait()
+        asyncio.run(scene())
+
+    threads = [threading.Thread(target=run) for run in (ask, ask, *[await_all] * 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(found) == 6 * 8
+    assert all(isinstance(one, Hit) and one.answer.text == str(n) for n, one in found)
+    assert cache.stats().errors == {}
+
+
+def test_awaited_lookups_that_wait_share_a_call_of_the_embedder() -> None:
+    calls: list[int] = []
+    inside, release = threading.Event(), threading.Event()
+
+    def held(texts: list[str]) -> object:
+        calls.append(len(texts))
+        inside.set()
+        assert release.wait(10)
+        return fake_embed(texts)
+
+    async def scene() -> list[object]:
+        first = asyncio.create_task(cache.alookup(request(0)))
+        while not inside.is_set():
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(cache.alookup(request(n))) for n in range(1, THREADS)]
+        line = cache._path.semantic._reader._memo._calls._line  # type: ignore[union-attr]
+        while line.jobs.qsize() < THREADS - 1:
+            await asyncio.sleep(0.001)
+        release.set()
+        return await asyncio.gather(first, *others)
+
+    cache = ResponseCache.open(embedder=held, threshold=0.8)
+    assert all(isinstance(one, Miss) for one in asyncio.run(scene()))
+    assert max(calls) == THREADS - 1
 
 
 def test_controls_and_traces_follow_a_coroutine_into_its_thread(cache: ResponseCache) -> None:

@@ -7,6 +7,7 @@ format, which is protobuf; the few kinds of fields that it needs are written by 
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,9 @@ def states_by_onnx(shape: Shape, weights: Weights) -> States:
 
 
 def _session(graph: bytes, tensors: Weights) -> Any:
+    if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
+        # usearch 2.26 opens its symbols to what is loaded after it; onnxruntime 1.31 dies of that.
+        raise ImportError("onnxruntime can not be loaded any more, as usearch was imported first")
     import onnxruntime as ort
 
     options = ort.SessionOptions()

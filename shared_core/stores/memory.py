@@ -16,14 +16,11 @@ from shared_core.stores import Clock, Selector, StoreError, StoreInfo, epoch_key
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
-    from shared_core.stores.vectors import VectorIndex
+    from shared_core.stores.memory_vectors import MemoryVectors
 
 KEPT_LABELS = 10_000
 SWEEP = 64
 """Expired entries that one write removes at most."""
-
-Place = tuple[str, str, int]
-"""Scope, space and dimension: vectors are compared only within one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ class MemoryStore:
 
     def _empty(self) -> None:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
-        self._indexes: dict[Place, VectorIndex[str]] = {}
+        self._vectors: MemoryVectors | None = None  # loads numpy
         self._values: dict[str, _Value] = {}
         self._labels: dict[str, tuple[int, deque[str]]] = {}
         self._due: list[tuple[float, bool, str]] = []  # a heap of (expires, is a record, key)
@@ -76,13 +73,12 @@ class MemoryStore:
     ) -> list[Neighbour]:
         with self._lock:
             self._check_open()
-            index = self._indexes.get((scope, space, len(vector)))
-            if index is None:
+            if self._vectors is None:
                 return []
             now = self._clock()
             wanted = k
             while True:
-                candidates = index.search(vector, wanted, least)
+                candidates = self._vectors.nearest(scope, space, vector, wanted, least)
                 entries = [self._entries[key] for key, _ in candidates]
                 dead = [entry.record.key for entry in entries if not self._is_live(entry, now)]
                 if not dead:
@@ -108,7 +104,7 @@ class MemoryStore:
             epochs = tuple((name, self._counter(name, now)) for name in names)
             self._entries[record.key] = _Entry(record, epochs)
             if record.vector is not None:
-                self._index(record, record.vector)
+                self._index(record)
             self._expect(record.expires, True, record.key)
             while self._max_entries is not None and len(self._entries) > self._max_entries:
                 self._remove(next(iter(self._entries)))
@@ -213,12 +209,18 @@ class MemoryStore:
 
     def before_fork(self) -> None:
         self._lock.acquire()
+        if self._vectors is not None:
+            self._vectors.before_fork()
 
     def after_fork_in_parent(self) -> None:
+        if self._vectors is not None:
+            self._vectors.after_fork_in_parent()
         self._lock.release()
 
     def renew_after_fork(self) -> None:
         self._lock = threading.Lock()
+        if self._vectors is not None:
+            self._vectors.renew_after_fork()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -248,24 +250,17 @@ class MemoryStore:
         self._values[key] = _Value(bytes(data), expires)
         self._expect(expires, False, key)
 
-    def _index(self, record: Record, vector: Vector) -> None:
-        from shared_core.stores.vectors import VectorIndex
+    def _index(self, record: Record) -> None:
+        if self._vectors is None:
+            from shared_core.stores.memory_vectors import MemoryVectors
 
-        place = (record.scope, record.space, len(vector))
-        if place not in self._indexes:
-            self._indexes[place] = VectorIndex(len(vector))
-        self._indexes[place].extend([record.key], vector[None, :])
+            self._vectors = MemoryVectors()
+        self._vectors.add(record)
 
     def _remove(self, key: str) -> None:
         entry = self._entries.pop(key, None)
-        if entry is None or entry.record.vector is None:
-            return
-        place = (entry.record.scope, entry.record.space, len(entry.record.vector))
-        index = self._indexes.get(place)
-        if index is not None:
-            index.discard(key)
-            if not len(index):
-                del self._indexes[place]
+        if entry is not None and self._vectors is not None:
+            self._vectors.remove(entry.record)
 
     def _expect(self, expires: float | None, is_record: bool, key: str) -> None:
         """Note when an entry expires. A replaced one's note stays, and finds nothing expired."""

@@ -14,6 +14,7 @@ from shared_core.codec import Codec, UndecodableError
 from shared_core.record import Neighbour, Record
 from shared_core.stores import Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.sqlite_file import DatabaseFile
+from shared_core.stores.sqlite_graphs import drop_unused
 from shared_core.stores.sqlite_upkeep import BATCH, Upkeep
 from shared_core.stores.sqlite_values import AFTER_ALL, SqliteValues, blob, text
 
@@ -169,6 +170,8 @@ class SqliteStore:
                 counted = writer.execute(f"SELECT count(*) {these} AND {LIVE}", (*some, now))
                 live += counted.fetchone()[0]
                 writer.execute(f"DELETE {these}", some)
+        if ids and selector.key is None:
+            drop_unused(self._file)
         return live
 
     def load_state(self, ids: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
@@ -218,6 +221,7 @@ class SqliteStore:
 
     def close(self) -> None:
         self._upkeep.flush()
+        self._indexes = None  # a thread that makes a graph ends
         self._file.close()
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_core.stores.scope_vectors import ScopeVectors
 from shared_core.stores.sqlite_file import DatabaseFile
+from shared_core.stores.sqlite_graphs import KeptGraph
 from shared_core.stores.sqlite_values import blob
-from shared_core.stores.vectors import Shelf, VectorIndex
+from shared_core.stores.vectors import Shelf
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
@@ -32,9 +34,10 @@ Place = tuple[str, str, int]
 class _ScopeIndex:
     """The vectors of one place up to the change ``last``, and the lock that guards both."""
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, file: DatabaseFile, place: Place) -> None:
         self.lock = threading.Lock()
-        self.vectors = VectorIndex[int](dimension)
+        self.kept = KeptGraph(file, *place)
+        self.vectors = ScopeVectors(place[2], lambda ids: _read(file, place[2], ids), self.kept)
         self.last = 0
         self.sure = 0
         """How many rows there were when the dead ones were last dropped."""
@@ -62,7 +65,7 @@ class ScopeIndexes:
         """
         place = (scope, space, len(vector))
         with self._lock:
-            index = self._shelf.take(place, lambda: _ScopeIndex(len(vector)))
+            index = self._shelf.take(place, lambda: _ScopeIndex(self._file, place))
         # Held while the file is read: else every waiting thread would load a cold scope for itself.
         with index.lock:
             self._catch_up(index, place)
@@ -71,18 +74,20 @@ class ScopeIndexes:
             self._shelf.weigh(place)
         return found
 
-    def discard(self, scope: str, space: str, dimension: int, ids: Iterable[int]) -> None:
+    def discard(self, scope: str, space: str, dimension: int, ids: Sequence[int]) -> None:
         """Forget rows that were found dead."""
+        place = (scope, space, dimension)
         with self._lock:
-            index = self._shelf.take((scope, space, dimension), lambda: _ScopeIndex(dimension))
-        with index.lock:
-            for id in ids:
-                index.vectors.discard(id)
+            index = self._shelf.take(place, lambda: _ScopeIndex(self._file, place))
+        index.vectors.discard(ids)
 
     def _catch_up(self, index: _ScopeIndex, place: Place) -> None:
         """Add what is new; when as much came again as there was, drop what is gone by now."""
         scope, space, dimension = place
         first = index.last == 0
+        if first and (kept := index.kept.load_with_last()) is not None:
+            graph, index.last = kept
+            index.vectors.use(graph)
         with self._file.reading() as reader:
             rows = reader.execute(NEWER, (4 * dimension, blob(scope), blob(space), index.last))
             while some := rows.fetchmany(ROWS_AT_ONCE):
@@ -92,8 +97,23 @@ class ScopeIndexes:
                 index.last = some[-1][0]
             if not first and len(index.vectors) > 2 * index.sure + SPARE:
                 there = {id for (id,) in reader.execute(ALL, (blob(scope), blob(space)))}
-                for id in [id for id in index.vectors.ids if id not in there]:
-                    index.vectors.discard(id)
+                index.vectors.discard([id for id in index.vectors.numbers if id not in there])
                 first = True
         if first:
             index.sure = len(index.vectors)
+
+
+def _read(file: DatabaseFile, dimension: int, ids: Sequence[int]) -> Mapping[int, Vector]:
+    """Return the vectors of rows, without those that are not there any more."""
+    found: dict[int, Vector] = {}
+    with file.reading() as reader:
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            some = ids[start : start + ROWS_AT_ONCE]
+            rows = reader.execute(
+                f"SELECT id, vector FROM records WHERE id IN ({','.join('?' * len(some))})",  # noqa: S608
+                some,
+            )
+            for id, vector in rows:
+                if isinstance(vector, bytes) and len(vector) == 4 * dimension:
+                    found[id] = np.frombuffer(vector, "<f4")
+    return found

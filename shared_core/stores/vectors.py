@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from shared_core.record import Vector
 
-Id = TypeVar("Id", bound=Hashable)
 Place = TypeVar("Place", bound=Hashable)
 Shelved = TypeVar("Shelved")
 
@@ -34,19 +33,19 @@ def dots(rows: NDArray[float32], vector: Vector) -> NDArray[float32]:
     return np.einsum("ij,j->i", rows, vector)  # type: ignore[no-any-return]  # numpy before 2.0
 
 
-class VectorIndex(Generic[Id]):
-    """Vectors of length 1 by id, searched exactly; not thread-safe.
+class VectorIndex:
+    """Vectors of length 1 by number, searched exactly; not thread-safe.
 
-    >>> index = VectorIndex[str](2)
-    >>> index.extend(["east", "north"], np.eye(2, dtype=np.float32))
+    >>> index = VectorIndex(2)
+    >>> index.extend([7, 8], np.eye(2, dtype=np.float32))
     >>> index.search(np.array([0.8, 0.6], dtype=np.float32), 1)[0][0]
-    'east'
+    7
     """
 
     def __init__(self, dimension: int) -> None:
         self._rows: NDArray[float32] = np.empty((0, dimension), np.float32)
-        self._ids: list[Id] = []
-        self._places: dict[Id, int] = {}
+        self._ids: list[int] = []
+        self._places: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -57,11 +56,11 @@ class VectorIndex(Generic[Id]):
         return self._rows.nbytes + 150 * len(self._ids)
 
     @property
-    def ids(self) -> Sequence[Id]:
+    def ids(self) -> Sequence[int]:
         """Return the ids, in no order."""
         return self._ids
 
-    def extend(self, ids: Sequence[Id], vectors: NDArray[float32]) -> None:
+    def extend(self, ids: Sequence[int], vectors: NDArray[float32]) -> None:
         """Add vectors, shape (n, d), under new ids; rows that are not finite are left out.
 
         A NaN would compare as nearest of all and hide every live neighbour.
@@ -77,7 +76,7 @@ class VectorIndex(Generic[Id]):
         self._places.update(zip(ids, range(size, size + len(ids)), strict=True))
         self._ids.extend(ids)
 
-    def discard(self, id: Id) -> None:
+    def discard(self, id: int) -> None:
         """Drop an id if it is there; the last row takes its place."""
         place = self._places.pop(id, None)
         if place is None:
@@ -90,7 +89,12 @@ class VectorIndex(Generic[Id]):
         if len(self._ids) * 4 < len(self._rows) and len(self._rows) > SMALLEST:
             self._resize(len(self._rows) // 2)
 
-    def search(self, vector: Vector, k: int, least: float = -1.0) -> list[tuple[Id, float]]:
+    def rows(self, ids: Sequence[int]) -> tuple[list[int], NDArray[float32]]:
+        """Return those of the ids that are there, and a copy of their rows, shape (n, d)."""
+        there = [id for id in ids if id in self._places]
+        return there, self._rows[[self._places[id] for id in there]]
+
+    def search(self, vector: Vector, k: int, least: float = -1.0) -> list[tuple[int, float]]:
         """Return the k nearest ids with their cosines, nearest first.
 
         The nearest comes in any case, others only from the cosine ``least`` on.
