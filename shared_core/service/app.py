@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from shared_core.cache import ResponseCache
 from shared_core.options import Hook
-from shared_core.service import cache_api, health, page
+from shared_core.service import cache_api, chat, health, page
 from shared_core.service.activity import Activity
 from shared_core.service.gate import Gate
 from shared_core.service.keys import Keyring
@@ -69,6 +69,7 @@ def create_app(
         app.add_exception_handler(error, refused)
     app.include_router(health.router)
     app.include_router(cache_api.router)
+    app.include_router(chat.router)
     app.include_router(page.router)
     if settings.cors_origins:
         app.add_middleware(

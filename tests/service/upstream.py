@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from types import NoneType
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class Upstream:
@@ -35,8 +38,16 @@ class Upstream:
         """Return how many requests came."""
         return len(self.bodies)
 
-    async def _noted(self, request: Request) -> tuple[dict[str, Any], Response | None]:
-        body = await request.json()
+    async def _noted(
+        self, request: Request, is_right: Callable[[dict[str, Any]], bool]
+    ) -> tuple[dict[str, Any], Response | None]:
+        try:
+            body = json.loads(await request.body())
+        except ValueError:
+            body = None
+        if not isinstance(body, dict) or not is_right(body):
+            error = {"message": "no such request", "type": "invalid_request_error"}
+            return {}, JSONResponse({"error": {**error, "param": None, "code": None}}, 400)
         self.bodies.append(body)
         self.headers.append(dict(request.headers))
         if self.latency:
@@ -47,7 +58,7 @@ class Upstream:
         return body, None
 
     async def _chat(self, request: Request) -> Response:
-        body, refusal = await self._noted(request)
+        body, refusal = await self._noted(request, _is_chat)
         if refusal is not None:
             return refusal
         number = len(self.bodies)
@@ -78,7 +89,7 @@ class Upstream:
         yield "data: [DONE]\n\n"
 
     async def _embeddings(self, request: Request) -> Response:
-        body, refusal = await self._noted(request)
+        body, refusal = await self._noted(request, _is_embedding)
         if refusal is not None:
             return refusal
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
@@ -92,3 +103,29 @@ class Upstream:
 
     async def _models(self) -> dict[str, Any]:
         return {"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model"}]}
+
+
+def _is_chat(body: dict[str, Any]) -> bool:
+    messages = body.get("messages")
+    return (
+        isinstance(body.get("model"), str)
+        and isinstance(body.get("stream"), (bool, NoneType))
+        and isinstance(messages, list)
+        and bool(messages)
+        and all(_is_message(message) for message in messages)
+    )
+
+
+def _is_message(message: Any) -> bool:
+    if not isinstance(message, dict) or message.get("role") not in ROLES:
+        return False
+    content = message.get("content")
+    if isinstance(content, list):
+        return all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content)
+    return isinstance(content, str) or "tool_calls" in message
+
+
+def _is_embedding(body: dict[str, Any]) -> bool:
+    given = body.get("input")
+    texts = [given] if isinstance(given, str) else given
+    return isinstance(body.get("model"), str) and isinstance(texts, list) and bool(texts)
