@@ -219,3 +219,14 @@ def test_canonical_parameters_are_a_fixed_point(params: dict[str, Any]) -> None:
 def test_different_contexts_have_different_keys(one: Any, two: Any) -> None:
     same = key(context=one) == key(context=two)
     assert same == (canonical_json(one) == canonical_json(two))
+
+
+@pytest.mark.parametrize("arguments", ["NaN", '{"x": -Infinity}', '{"x": 1e999}', '{"x": 1'])
+def test_arguments_of_a_tool_call_that_are_no_json_are_compared_as_text(arguments: str) -> None:
+    def asked(text: str) -> str:
+        call = {"id": "a", "function": {"name": "find", "arguments": text}}
+        return key(history=[{"role": "assistant", "content": "", "tool_calls": [call]}])
+
+    assert asked(arguments) == asked(arguments)
+    assert asked(arguments) != asked(arguments + " ")
+    assert asked('{"x": 1.5}') == asked('{ "x": 1.5 }')

@@ -137,14 +137,15 @@ class Activity:
             self._changed = True
         self._upkeep.ensure()
 
-    def picture(self, namespace: str | None = None) -> dict[str, Any]:
+    def picture(self, tenant: str | None = None) -> dict[str, Any]:
         """Return what all workers saw in the last day, as JSON values. Blocks.
 
         ``minutes`` counts outcomes by minute (``time``: its begin, in seconds since the epoch);
         ``similarity`` counts by outcome in 20 equal ``bins`` from 0.5 to 1, and ``below``;
-        ``parts`` has percentiles in seconds; ``recent`` are hits by meaning, newest first, and
-        ``namespaces`` those that were used: of one ``namespace`` and its parts, if that is given.
-        ``workers`` is how many added to it, ``complete`` False if the store could not be read.
+        ``parts`` has percentiles in seconds; ``recent`` are hits by meaning, newest first;
+        ``namespaces`` those that were used, the latest first; both of one ``tenant`` and its parts,
+        if that is given. ``workers`` is how many added to it, ``complete`` False if the store could
+        not be read.
         """
         self._read_stored()
         with self._lock:
@@ -159,10 +160,10 @@ class Activity:
         tally = merged([own, *others])
         tally.forget(self._clock())
         picture = picture_of(tally)
-        if namespace is not None:
+        if tenant is not None:
             recent, names = picture["recent"], picture["namespaces"]
-            picture["recent"] = [hit for hit in recent if is_within(hit["namespace"], namespace)]
-            picture["namespaces"] = [name for name in names if is_within(name, namespace)]
+            picture["recent"] = [hit for hit in recent if is_within(hit["namespace"], tenant)]
+            picture["namespaces"] = [name for name in names if is_within(name, tenant)]
         return {**picture, "workers": 1 + len(others), "complete": complete}
 
     def flush(self) -> None:

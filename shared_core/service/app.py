@@ -42,6 +42,8 @@ def create_app(
             if opened is None:
                 opened = ResponseCache.open(settings.cache, hooks=hooks, **settings.cache_options())
                 stack.push_async_callback(opened.aclose)
+            activity.open(opened)
+            stack.callback(activity.close)
             asked = upstream
             if asked is None:
                 asked = await stack.enter_async_context(_client(settings))

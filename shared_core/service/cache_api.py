@@ -96,6 +96,7 @@ def get(body: Asked, on: On, whose: Whose) -> Found:
         outcome = on.cache.lookup(request)
     match outcome:
         case Hit(answer=answer):
+            on.activity.record_hit(request.question, outcome, whose)
             return Found(
                 outcome="hit",
                 answer=_answered(answer),
@@ -150,6 +151,7 @@ def feedback(body: Verdict, on: On, by: By, whose: Whose) -> Taken:
     if owner is None or not (owner == whose or _administers(by, owner)):
         return Taken(taken=False)
     on.cache.feedback(body.entry_id, body.correct, body.source)
+    on.activity.record_verdict(body.entry_id, body.correct)
     return Taken(taken=True)
 
 
@@ -245,9 +247,22 @@ def clear(
 
 
 @router.get("/stats", response_model=CacheStats)
-def stats(on: On, _: Administrator) -> Any:
-    """Return what the cache did, in all namespaces, all workers together."""
-    return finite(as_json(on.cache.stats(all=True)))
+def stats(
+    on: On,
+    whose: Whose,
+    by: Administrator,
+    namespace: Annotated[
+        NamespaceName | None, Query(description="Whose policy is told; default: the caller's.")
+    ] = None,
+) -> Any:
+    """Return what the cache did, in all namespaces, all workers together.
+
+    What the policy learned, and errors that it estimates, are of one namespace.
+    """
+    if not _administers(by, namespace or whose):
+        raise _not_yours()
+    with on.cache.control(namespace=namespace or whose):
+        return finite(as_json(on.cache.stats(all=True)))
 
 
 def finite(value: Any) -> Any:

@@ -16,7 +16,7 @@ NamespaceName = Annotated[
 Lifetime = Annotated[float, Field(gt=0, le=10**10, allow_inf_nan=False)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
-QUESTION = {
+QUESTION: dict[str, Any] = {
     "model": "gpt-4o-mini",
     "messages": [{"role": "user", "content": "What is a fuse?"}],
     "params": {"temperature": 0},

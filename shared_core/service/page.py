@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -20,7 +20,7 @@ from shared_core.service.activity import is_within
 from shared_core.service.entries import By, search
 from shared_core.service.keys import Caller
 from shared_core.service.refusals import Refusal, responses
-from shared_core.service.state import Service, administrator, service
+from shared_core.service.state import Service, administrator, namespace_of, service
 
 FILES = Path(__file__).parent / "page"
 
@@ -34,6 +34,7 @@ HEADERS = {
 }
 
 MOST_SHOWN = 50
+ERRORS = (400, 401, 403, 413, 429, 431)
 
 router = APIRouter()
 
@@ -111,7 +112,9 @@ class Picture(BaseModel):
     similarity: ByOutcome
     parts: dict[str, Part]
     recent: list[RecentHit] = Field(description="Newest first, at most 50.")
-    namespaces: list[str] = Field(description="Used in the last day; yours and its parts.")
+    namespaces: list[str] = Field(
+        description="Those used in the last day, the latest first, and the caller's own."
+    )
     workers: int
     complete: bool = Field(description="False if the store could not be read.")
 
@@ -137,33 +140,39 @@ class ShownEntries(BaseModel):
     complete: bool
 
 
-@router.get("/v1/cache/activity", tags=["cache"], responses=responses(401, 403, 429))
-async def activity(
-    on: Annotated[Service, Depends(service)], caller: Annotated[Caller, Depends(administrator)]
-) -> Picture:
+On = Annotated[Service, Depends(service)]
+Administrator = Annotated[Caller, Depends(administrator)]
+
+
+@router.get("/v1/cache/activity", tags=["cache"], responses=responses(*ERRORS))
+async def activity(request: Request, on: On, caller: Administrator) -> Picture:
     """Return what happened lately, in all workers together.
 
-    Counts are of all namespaces, as those of the statistics; questions are of the caller's alone.
+    Counts are of all namespaces, as those of the statistics; questions of the caller's alone.
     """
-    picture = await run_in_threadpool(on.activity.picture, caller.namespace)
-    return Picture.model_validate(picture)
+    own = namespace_of(caller, request)
+    seen = await run_in_threadpool(on.activity.picture, caller.namespace)
+    names = list(dict.fromkeys([*seen["namespaces"], own]))
+    return Picture.model_validate({**seen, "namespaces": names})
 
 
-@router.get("/v1/cache/entries", tags=["cache"], responses=responses(401, 403, 422, 429))
+@router.get("/v1/cache/entries", tags=["cache"], responses=responses(*ERRORS, 422))
 async def entries(
-    on: Annotated[Service, Depends(service)],
-    caller: Annotated[Caller, Depends(administrator)],
+    request: Request,
+    on: On,
+    caller: Administrator,
     query: Annotated[str, Query(min_length=1, max_length=1000, examples=["password"])],
     by: Annotated[By, Query(description="Words of the question, or its meaning.")] = "words",
     namespace: Annotated[
-        str | None, Query(max_length=200, description="Yours, or a part of it.")
+        str | None,
+        Query(min_length=1, max_length=200, description="Where to look: the caller's, or a part."),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = MOST_SHOWN,
 ) -> ShownEntries:
     """Find stored questions. Looks at them one by one, for some seconds at most."""
-    name = caller.namespace if namespace is None else namespace
+    name = namespace or namespace_of(caller, request)
     if not is_within(name, caller.namespace):
-        raise Refusal(403, "this namespace is not yours", code="not_your_namespace")
+        raise Refusal(403, "this namespace is not yours", code="not_yours", param="namespace")
     with on.cache.control(namespace=name):
         found = await run_in_threadpool(search, on.cache, query, by, limit)
     return ShownEntries.model_validate(asdict(found))

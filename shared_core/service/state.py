@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
-from fastapi import Depends, Request
+from fastapi import Depends, Request, params
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from shared_core.cache import ResponseCache
@@ -37,6 +37,11 @@ _own_header = APIKeyHeader(
     auto_error=False,
     description="A client key of this server, where Authorization is for the upstream.",
 )
+
+
+def key_places() -> list[params.Depends]:
+    """Return what tells OpenAPI where keys stand, and asks for none."""
+    return [Depends(_bearer), Depends(_own_header)]
 
 
 @dataclass(slots=True)

@@ -246,7 +246,7 @@ def picture_of(tally: Tally) -> dict[str, Any]:
             {**asdict(hit), "verdict": _said(tally.verdicts.get(hit.entry_id))}
             for hit in reversed(tally.hits.values())
         ],
-        "namespaces": sorted(tally.namespaces),
+        "namespaces": sorted(tally.namespaces, key=tally.namespaces.__getitem__, reverse=True),
     }
 
 

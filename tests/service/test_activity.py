@@ -157,18 +157,31 @@ def test_the_same_hit_again_is_one_row_that_counts(clock: Clock) -> None:
     assert (shown["times"], shown["time"]) == (2, clock.now)
 
 
-def test_hits_of_other_namespaces_are_left_out_of_ones_picture(clock: Clock) -> None:
+def test_the_namespaces_in_use_are_known(clock: Clock) -> None:
+    activity = Activity(clock=clock)
+    with opened("memory://", activity, clock) as cache:
+        ask(cache, "of the cache's own")
+        clock.now += 1
+        with cache.control(namespace="default:part"):
+            ask(cache, "of a part")
+        assert activity.picture()["namespaces"] == ["default:part", "default"]
+        for number in range(500):
+            clock.now += 1
+            with cache.control(namespace=f"n{number:03}"):
+                ask(cache, "of another")
+        assert activity.picture()["namespaces"] == [
+            f"n{number:03}" for number in range(499, 299, -1)
+        ]
+
+
+def test_of_another_tenant_nothing_is_shown_but_counts(clock: Clock) -> None:
     activity = Activity(clock=clock)
     with opened("memory://", activity, clock) as cache:
         serve(cache, activity)
-        assert activity.picture("other")["recent"] == []
-        assert activity.picture("defaul")["recent"] == []
-        assert len(activity.picture("default")["recent"]) == 1
-        with cache.control(namespace="default:part"):
-            ask(cache, "of a part")
-        with cache.control(namespace="default2"):
-            ask(cache, "of another")
-        assert activity.picture("default")["namespaces"] == ["default", "default:part"]
+        for tenant, shown in (("default", 1), ("defaul", 0), ("default:part", 0)):
+            picture = activity.picture(tenant)
+            assert len(picture["recent"]) == len(picture["namespaces"]) == shown
+            assert totals(picture)["semantic"] == 1
 
 
 def test_no_text_is_kept_where_questions_are_not_recorded(clock: Clock) -> None:

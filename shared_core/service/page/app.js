@@ -2,6 +2,7 @@
 // Whatever comes from the service is put into the page as text, never as markup.
 
 const EVERY_MS = 5000;
+const SAID_MS = 8000;
 const KEY = "tiered-cache-key";
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
@@ -47,7 +48,9 @@ function refresh() {
 
 async function read() {
   try {
-    [stats, activity] = await Promise.all([ask("v1/cache/stats"), ask("v1/cache/activity")]);
+    activity = await ask("v1/cache/activity");
+    showNamespaces();
+    stats = await ask(`v1/cache/stats?${new URLSearchParams({ namespace: $("namespace").value })}`);
   } catch (error) {
     if (error instanceof Refused) askForKey(error.message);
     else showError(error.message);
@@ -73,7 +76,7 @@ function askForKey(why) {
   const asked = $("key-section");
   const first = asked.hidden;
   asked.hidden = false;
-  $("content").hidden = $("empty").hidden = true;
+  $("content").hidden = $("empty").hidden = $("namespace-label").hidden = true;
   showError("");
   if (sessionStorage.getItem(KEY)) {
     sessionStorage.removeItem(KEY);
@@ -88,15 +91,19 @@ function showError(message) {
   $("error").hidden = !message;
 }
 
+let saying;
+
 function say(message) {
   $("status").textContent = message;
-  $("status").hidden = !message;
+  $("status").classList.add("shown");
+  clearTimeout(saying);
+  saying = setTimeout(() => $("status").classList.remove("shown"), SAID_MS);
 }
 
 // ------------------------------------------------------------------------------------ numbers
 
 const whole = (n) => Math.round(n).toLocaleString("en-US");
-const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
+const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)}\u00a0%`;
 const plural = (n, noun) => `${whole(n)} ${noun}${n === 1 ? "" : "s"}`;
 
 function duration(seconds) {
@@ -364,7 +371,7 @@ function updateRow(row, hit) {
 
 function markJudged(row, verdict) {
   row.dataset.verdict = verdict;
-  row.querySelector(".said").textContent = `You said: ${verdict}`;
+  row.querySelector(".said").textContent = `judged ${verdict}`;
   for (const button of row.querySelectorAll(".verdict button")) {
     // A disabled button would lose the focus, and the keyboard its place.
     button.setAttribute("aria-disabled", "true");
@@ -375,15 +382,21 @@ async function judge(row, entryId, correct) {
   if (row.dataset.verdict) return;
   const verdict = correct ? "right" : "wrong";
   row.dataset.verdict = verdict;
+  let told;
   try {
-    await ask("v1/cache/feedback", { method: "POST", body: { entry_id: entryId, correct } });
+    told = await ask("v1/cache/feedback", { method: "POST", body: { entry_id: entryId, correct, source: "page" } });
   } catch (error) {
     delete row.dataset.verdict;
     throw error;
   }
+  if (!told.taken) {
+    delete row.dataset.verdict;
+    say("The entry is gone: nothing can be learnt from it any more.");
+    return;
+  }
   markJudged(row, verdict);
   await refresh();
-  say(`Said: ${verdict}. The policy has ${plural(stats.policy.labels ?? stats.labels, "label")}.`);
+  say(`Judged ${verdict}. There are ${plural(stats.labels, "label")} now.`);
 }
 
 function showRecent() {
@@ -408,33 +421,34 @@ function showRecent() {
 
 async function search() {
   const by = document.querySelector("input[name=by]:checked").value;
-  const found = await ask(`v1/cache/entries?${new URLSearchParams({ query: $("query").value, by })}`);
+  const namespace = $("namespace").value;
+  const found = await ask(`v1/cache/entries?${new URLSearchParams({ query: $("query").value, by, namespace })}`);
   const looked = `${plural(found.entries.length, "entry").replace("entrys", "entries")} shown, ${whole(found.seen)} looked at`;
   $("found-note").textContent = found.complete ? `${looked}.` : `${looked}; there are more.`;
   $("found").hidden = found.entries.length === 0;
-  $("found").tBodies[0].replaceChildren(...found.entries.map(foundRow));
+  $("found").tBodies[0].replaceChildren(...found.entries.map((entry) => foundRow(entry, namespace)));
 }
 
-function foundRow(entry) {
+function foundRow(entry, namespace) {
   const cell = (label, ...children) => make("td", { "data-label": label }, ...children);
   const remove = make("button", { type: "button", class: "danger", "aria-label": `Delete: ${entry.question}` }, "Delete");
   const near = entry.similarity === null ? [] : [make("div", { class: "quiet" }, `similarity ${entry.similarity.toFixed(3)}`)];
   const row = make("tr", { "data-entry": entry.entry_id }, cell("Question", entry.question, ...near), cell("Answer", entry.answer),
     cell("Model, tags", [entry.model, ...entry.tags].filter(Boolean).join(", ")), cell("Stored", ago(entry.created)), make("td", {}, remove));
   remove.addEventListener("click", () => attempt(async () => {
-    if (!(await confirmed(`Delete the entry of “${entry.question}”?`))) return;
-    const { deleted } = await ask("v1/cache/invalidate", { method: "POST", body: { entry_id: entry.entry_id } });
+    if (!(await confirmed(`Delete this entry? ${entry.question}`))) return;
+    const { removed } = await ask("v1/cache/invalidate", { method: "POST", body: { entry_id: entry.entry_id, namespace } });
     const next = (row.nextElementSibling ?? row.previousElementSibling)?.querySelector("button") ?? $("query");
     row.remove();
     next.focus();
-    $("found-note").textContent = deleted ? "Deleted." : "It was gone already.";
+    $("found-note").textContent = removed ? "Deleted." : "It was gone already.";
     await refresh();
   }));
   return row;
 }
 
 async function invalidate() {
-  const body = {};
+  const body = { namespace: $("namespace").value };
   const told = [];
   for (const [id, name] of [["tag", "with the tag"], ["model", "of the model"]]) {
     const value = $(id).value.trim();
@@ -449,9 +463,9 @@ async function invalidate() {
     $("tag").focus();
     return;
   }
-  if (!(await confirmed(`Delete all entries ${told.join(", ")}?`))) return;
-  const { deleted } = await ask("v1/cache/invalidate", { method: "POST", body });
-  $("invalidate-note").textContent = `${whole(deleted)} deleted.`;
+  if (!(await confirmed(`Delete all entries of ${body.namespace} ${told.join(", ")}?`))) return;
+  const { removed } = await ask("v1/cache/invalidate", { method: "POST", body });
+  $("invalidate-note").textContent = `${whole(removed)} deleted.`;
   await refresh();
 }
 
@@ -463,6 +477,12 @@ function confirmed(text) {
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
   });
+}
+
+function showNamespaces() {
+  $("namespace-label").hidden = false;
+  const known = new Set([...$("namespace").options].map((one) => one.value));
+  $("namespace").append(...activity.namespaces.filter((name) => !known.has(name)).map((name) => make("option", { value: name }, name)));
 }
 
 // ------------------------------------------------------------------------------------- begin
@@ -490,6 +510,7 @@ function submitted(form, action) {
 
 $("example").textContent = `OpenAI(base_url="${new URL("v1", location.href)}")`;
 $("refresh").addEventListener("click", refresh);
+$("namespace").addEventListener("change", refresh);
 $("forget-key").addEventListener("click", () => {
   sessionStorage.removeItem(KEY);
   $("key-note").textContent = "The key is forgotten.";
