@@ -48,15 +48,13 @@ class CachedResponse:
 
 
 def answer_of(completion: Any) -> Answer:
-    """Return the answer that a completion of the SDK gives.
+    """Return the answer that a completion gives: an object of the SDK, or the provider's JSON.
 
     One message that is its text and nothing else can be read by every framework. Raises ValueError
-    for a completion without a choice.
+    for what is no completion, or one without a choice.
     """
-    choices = [
-        _without_nothing(choice.model_dump(mode="json", exclude={"index"}))
-        for choice in completion.choices
-    ]
+    body = as_json(completion)
+    choices = [_kept(choice) for choice in body.get("choices") or ()]
     if not choices:
         raise ValueError("a completion without a choice")
     first, message = choices[0], choices[0].get("message") or {}
@@ -70,11 +68,29 @@ def answer_of(completion: Any) -> Answer:
         text=text,
         payload=None if plain else json.dumps({"v": FORMAT, "choices": choices}),
         format="text" if plain else FORMAT,
-        model=completion.model or None,
-        usage=usage_of(completion.usage),
+        model=body.get("model") or None,
+        usage=usage_of(body.get("usage")),
         finish_reason=first.get("finish_reason"),
         exact_only=bool(special or not text or reasons & _CUT_OFF),
     )
+
+
+def as_json(found: Any) -> Mapping[str, Any]:
+    """Return an object of the SDK as JSON, and JSON as it is. Raises ValueError for a list."""
+    dump = getattr(found, "model_dump", None)
+    body = dump(mode="json", exclude_unset=True, warnings=False) if callable(dump) else found
+    if not isinstance(body, Mapping):
+        raise ValueError(f"not an object of JSON: {type(found).__qualname__}")
+    return body
+
+
+def _kept(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a choice; log probabilities stay as they are, empty lists too."""
+    rest = {name: item for name, item in choice.items() if name not in ("index", "logprobs")}
+    kept: dict[str, Any] = _without_nothing(rest)
+    if choice.get("logprobs"):
+        kept["logprobs"] = choice["logprobs"]
+    return kept
 
 
 def _without_nothing(value: Any) -> Any:
@@ -108,18 +124,18 @@ def choices_of(answer: Answer) -> list[dict[str, Any]]:
     return choices
 
 
-def usage_of(usage: Any) -> dict[str, int] | None:
-    """Return the token counts of the SDK's usage under neutral names, None if there is none."""
+def usage_of(usage: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Return the token counts of a provider's usage under neutral names, None if there is none."""
     if usage is None:
         return None
-    details = getattr(usage, "prompt_tokens_details", None)
-    out = getattr(usage, "completion_tokens_details", None)
+    read = usage.get("prompt_tokens_details") or {}
+    written = usage.get("completion_tokens_details") or {}
     found = {
-        "input_tokens": usage.prompt_tokens,
-        "output_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "cache_read_tokens": getattr(details, "cached_tokens", None) or None,
-        "cache_write_tokens": getattr(details, "cache_write_tokens", None) or None,
-        "reasoning_tokens": getattr(out, "reasoning_tokens", None) or None,
+        "input_tokens": usage.get("prompt_tokens"),
+        "output_tokens": usage.get("completion_tokens"),
+        "total_tokens": usage.get("total_tokens"),
+        "cache_read_tokens": read.get("cached_tokens") or None,
+        "cache_write_tokens": read.get("cache_write_tokens") or None,
+        "reasoning_tokens": written.get("reasoning_tokens") or None,
     }
     return {name: count for name, count in found.items() if isinstance(count, int)}

@@ -54,7 +54,6 @@ def test_every_operation_is_described_with_an_example_and_its_errors(serve: Serv
             if one.get("security"):
                 assert {"401", "429"} <= one["responses"].keys(), where
             for body in one.get("requestBody", {}).get("content", {}).values():
-                schema = body["schema"]
-                name = schema.get("$ref", "").rpartition("/")[2]
-                schema = document["components"]["schemas"][name] if name else schema
+                name = body["schema"].get("$ref", "").rpartition("/")[2]
+                schema = document["components"]["schemas"].get(name, body["schema"])
                 assert schema.get("examples"), where
