@@ -44,7 +44,10 @@ class Upstream:
         return len(self.bodies)
 
     async def _noted(self, request: Request) -> tuple[dict[str, Any], Response | None]:
-        body = await request.json()
+        try:
+            body = await request.json()
+        except ValueError:
+            return {}, JSONResponse({"error": {"message": "no JSON", "type": "invalid"}}, 400)
         self.bodies.append(body)
         self.headers.append(dict(request.headers))
         if self.latency:
