@@ -77,7 +77,7 @@ def proxied(serve: Serve) -> Iterator[openai.OpenAI]:
 
 def without_number(found: Any) -> dict[str, Any]:
     """Return an object of the client but its id and time, which the upstream counts up."""
-    body: dict[str, Any] = found.model_dump()
+    body: dict[str, Any] = found.model_dump(warnings=False)  # of parsed answers
     return {name: value for name, value in body.items() if name not in ("id", "created")}
 
 
