@@ -26,8 +26,8 @@ router = APIRouter(prefix="/v1", tags=["proxy"])
 On = Annotated[Service, Depends(service)]
 By = Annotated[Caller, Depends(caller)]
 
-SHARED_WITH_UPSTREAM = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
-"""Paths of which the service answers POST alone."""
+OWN = "cache"
+"""What lies below it is the service's, and never the upstream's."""
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -57,9 +57,10 @@ async def embeddings(request: Request, on: On, by: By) -> Response:
 @router.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
 async def other(path: str, request: Request, on: On, by: By) -> Response:
     """Pass on whatever else the upstream has; nothing of it is kept."""
-    allowed = _methods_here(request)
-    if allowed or path == "cache" or path.startswith("cache/"):
-        raise Refusal(405 if allowed else 404, "the service has no such operation", headers=allowed)
+    if path.partition("/")[0] == OWN:
+        methods = request.app.openapi()["paths"].get(f"/v1/{path}", {})
+        allow = {"allow": ", ".join(sorted(methods)).upper()} if methods else {}
+        raise Refusal(405 if methods else 404, "the cache has no such operation", headers=allow)
     raw = request.scope["raw_path"].decode("latin-1").partition("/v1/")[2]
     if any(part in (".", "..") for part in path.replace("\\", "/").split("/")):
         raise Refusal(400, "a path must not lead out of the API", code="bad_path")
@@ -67,18 +68,6 @@ async def other(path: str, request: Request, on: On, by: By) -> Response:
     content = request.stream() if sends else None
     told = await ask(on, request, by, content, path=raw)
     return PassedOn(told, {} if on.settings.hide_headers else told_of(None))
-
-
-def _methods_here(request: Request) -> dict[str, str]:
-    """Return the header Allow of a path that is the service's own and not the upstream's."""
-    path = request.url.path
-    found = {
-        method
-        for route in request.app.routes
-        if getattr(route, "path", "") == path and path not in SHARED_WITH_UPSTREAM
-        for method in getattr(route, "methods", None) or ()
-    }
-    return {"allow": ", ".join(sorted(found))} if found else {}
 
 
 class PassedOn(StreamingResponse):
