@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from shared_core.service.proxy_controls import (
-    LONGEST_TTL_S,
     MOST_TAGS,
     TAG,
     TAGS_HEADER,
@@ -45,7 +44,7 @@ HEADERS = [
     _header(TAGS_HEADER, {"type": "string", "pattern": _TAGS}, "Tags of what is kept."),
     _header(
         TTL_HEADER,
-        {"type": "integer", "minimum": 1, "maximum": LONGEST_TTL_S},
+        {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
         "Seconds that what is kept lives.",
     ),
 ]
@@ -60,7 +59,8 @@ SAID = {
         "content": {"application/json": {"schema": {}}},
     },
 }
-STREAMED = {"text/event-stream": {"schema": {"type": "string"}}}
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
+STREAMED = {"text/event-stream": {"schema": _EVENT}}
 
 
 def _document(
