@@ -49,15 +49,13 @@ class CachedResponse:
 
 
 def answer_of(completion: Any) -> Answer:
-    """Return the answer that a completion of the SDK gives.
+    """Return the answer that a completion gives: an object of the SDK, or the provider's JSON.
 
     One message that is its text and nothing else can be read by every framework. Raises ValueError
-    for a completion without a choice.
+    for what is no completion, or one without a choice.
     """
-    choices = [
-        _without_nothing(choice.model_dump(mode="json", exclude={"index"}))
-        for choice in completion.choices
-    ]
+    body = as_json(completion)
+    choices = [_kept(choice) for choice in body.get("choices") or ()]
     if not choices:
         raise ValueError("a completion without a choice")
     first, message = choices[0], choices[0].get("message") or {}
@@ -71,11 +69,29 @@ def answer_of(completion: Any) -> Answer:
         text=text,
         payload=None if plain else json.dumps({"v": FORMAT, "choices": choices}),
         format="text" if plain else FORMAT,
-        model=completion.model or None,
-        usage=tokens_of(completion.usage),
+        model=body.get("model") or None,
+        usage=tokens_of(body.get("usage")),
         finish_reason=first.get("finish_reason"),
         exact_only=bool(special or not text or reasons & _CUT_OFF),
     )
+
+
+def as_json(found: Any) -> Mapping[str, Any]:
+    """Return an object of the SDK as JSON, and JSON as it is. Raises ValueError for a list."""
+    dump = getattr(found, "model_dump", None)
+    body = dump(mode="json", exclude_unset=True, warnings=False) if callable(dump) else found
+    if not isinstance(body, Mapping):
+        raise ValueError(f"not an object of JSON: {type(found).__qualname__}")
+    return body
+
+
+def _kept(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a choice; log probabilities stay as they are, empty lists too."""
+    rest = {name: item for name, item in choice.items() if name not in ("index", "logprobs")}
+    kept: dict[str, Any] = _without_nothing(rest)
+    if choice.get("logprobs"):
+        kept["logprobs"] = choice["logprobs"]
+    return kept
 
 
 def _without_nothing(value: Any) -> Any:

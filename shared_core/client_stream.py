@@ -9,51 +9,50 @@ from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import Any
 
+from shared_core.client_chunks import Gathered, text_of_chunk
 from shared_core.client_response import CachedResponse, answer_of
 from shared_core.record import Answer
 from shared_core.resilience import raising
 
 
 class UnreadableStream(Exception):
-    """Chunks of a kind that the SDK cannot put together."""
+    """Chunks of a kind that cannot be put together."""
 
 
 class Recording:
-    """Puts the chunks of a stream together, as they pass."""
+    """Puts the chunks of a stream together, as they pass: objects of the SDK, or their JSON."""
 
     def __init__(self) -> None:
-        from openai.lib.streaming.chat import ChatCompletionStreamState
-
-        self._state: Any = ChatCompletionStreamState()
-        self._readable, self._empty = True, True
+        self._gathered = Gathered()
+        self._readable = True
         self._texts: list[str] = []
 
     def note(self, chunk: Any) -> str:
         """Note a chunk and return the text that it adds to the first choice."""
-        self._empty = False
+        text = ""
         if self._readable:
             try:
-                raising(UnreadableStream, self._state.handle_chunk, chunk)
+                text = raising(UnreadableStream, self._gathered.note, chunk)
             except UnreadableStream:
                 self._readable = False  # it is passed on all the same, and not kept
-        text = "".join(
-            choice.delta.content or ""
-            for choice in chunk.choices
-            if choice.index == 0 and choice.delta is not None
-        )
+        if not self._readable:
+            try:
+                text = raising(UnreadableStream, text_of_chunk, chunk)
+            except UnreadableStream:
+                text = ""
         self._texts.append(text)
         return text
 
     def answer(self) -> tuple[Answer, bool]:
         """Return the answer, and whether it is whole and may be kept."""
         text = "".join(self._texts)
-        if self._empty or not self._readable:
+        if not self._readable:
             return Answer(text), False
         try:
-            answer = raising(UnreadableStream, answer_of, self._state.current_completion_snapshot)
+            answer = raising(UnreadableStream, answer_of, self._gathered.completion())
         except UnreadableStream:
             return Answer(text), False
-        return answer, answer.finish_reason is not None
+        return answer, self._gathered.is_whole
 
 
 class Ended:

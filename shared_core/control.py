@@ -12,13 +12,21 @@ from shared_core.events import Trace
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What one call wants: see ``ResponseCache.control``."""
+    """What one call wants: see ``ResponseCache.control``.
+
+    ``max_age``: an answer that was kept more seconds ago is not for this call.
+    """
 
     read: bool = True
     write: bool = True
     ttl: float | None = None
     tags: tuple[str, ...] = ()
     namespace: str | None = None
+    max_age: float | None = None
+
+    def is_too_old(self, age: float) -> bool:
+        """Say whether an answer of this age, in seconds, is not for this call."""
+        return self.max_age is not None and age > self.max_age
 
 
 DEFAULT = Controls()

@@ -125,6 +125,8 @@ class DataPath:
                 )
             if outcome is None:
                 outcome = self._by_meaning(request, namespace, address, refusals)
+        if isinstance(outcome, Hit) and controls.is_too_old(outcome.age):
+            outcome = Miss("age")
         if self._options.prefix is not None and not isinstance(outcome, Hit):
             outcome = self._with_prefix(request, namespace, outcome)
         self._report(request, namespace, address, outcome, time.perf_counter() - started)
@@ -146,7 +148,9 @@ class DataPath:
         if self.why_not(request, namespace, controls) is not None:
             return None
         found = self.exact(request, namespace, request.address(namespace))
-        return found.answer if isinstance(found, Hit) else None
+        if not isinstance(found, Hit) or controls.is_too_old(found.age):
+            return None
+        return found.answer
 
     def exact(self, request: Request, namespace: str, address: Address) -> Outcome | None:
         """Return a hit, a miss that ends the lookup, or None to go on to the semantic tier."""

@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 from shared_core.cache import ResponseCache
+from shared_core.control import controls_of
 from shared_core.flights import Flights
 from shared_core.hop import Hop
 from shared_core.options import seconds
@@ -29,10 +30,11 @@ Vector = list[float]
 class EmbeddingCache:
     """What is known of texts' vectors; a store that fails is passed over. Safe for threads.
 
-    Vectors come back equal, and live as long as the cache's entries do (``ttl``). ``model`` is a
-    JSON value that tells models apart, None for one that cannot be told apart, of which nothing is
-    kept; ``role`` is what a text is embedded as, since many models embed queries and documents
-    differently. ``namespace`` None: the cache's own.
+    Vectors come back equal, and live as long as the cache's entries do (``ttl``); what
+    ``cache.control`` says in a block holds for them: ``read``, ``write``, ``ttl``, ``namespace``.
+    ``model`` is a JSON value that tells models apart, None for one that cannot be told apart, of
+    which nothing is kept; ``role`` is what a text is embedded as, since many models embed queries
+    and documents differently. ``namespace`` None: the cache's own.
 
         vectors = EmbeddingCache(ResponseCache.open("sqlite:///vectors.db", semantic=False))
         vectors.embedded("text-embedding-3-small", "document", texts, embed)
@@ -62,6 +64,11 @@ class EmbeddingCache:
         vectors than of texts.
         """
         return finish(self._embedded(Blocking(), model, role, texts, embed))
+
+    def known(self, model: Any, role: str, texts: Sequence[str]) -> list[Vector] | None:
+        """Return the vectors of texts if all are known."""
+        known = self._read(self._keys(model, role, texts))
+        return [known[text] for text in texts] if all(text in known for text in texts) else None
 
     async def aembedded(
         self,
@@ -106,14 +113,15 @@ class EmbeddingCache:
     def _keys(self, model: Any, role: str, texts: Sequence[str]) -> dict[str, str | None]:
         """Return each text's key, None where the model has no identity beyond this process."""
         try:
-            head = None if model is None else canonical_json([self.namespace, model, role])
+            namespace = controls_of(self.cache).namespace or self.namespace
+            head = None if model is None else canonical_json([namespace, model, role])
         except (TypeError, ValueError):
             head = None
         return {text: None if head is None else _key(head, text) for text in texts}
 
     def _read(self, keys: dict[str, str | None]) -> dict[str, Vector]:
         named = {key: text for text, key in keys.items() if key is not None}
-        if not named:
+        if not named or not controls_of(self.cache).read:
             return {}
         try:
             values = self._fuse.call(self.cache.values.get_many, list(named))
@@ -131,10 +139,11 @@ class EmbeddingCache:
             for text, vector in fresh.items()
             if (key := keys[text]) is not None
         }
-        ttl = self.cache.options.ttl
+        controls, ttl = controls_of(self.cache), self.cache.options.ttl
         lifetime = None if ttl is None else seconds("ttl", ttl)
+        lifetime = lifetime if controls.ttl is None else controls.ttl
         try:
-            if items:
+            if items and controls.write:
                 forever = lifetime is None or lifetime == float("inf")
                 self._fuse.call(self.cache.values.put_many, items, None if forever else lifetime)
         except Unavailable:

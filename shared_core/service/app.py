@@ -13,8 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from shared_core.cache import ResponseCache
 from shared_core.options import Hook
-from shared_core.service import cache_api, health, page
+from shared_core.service import cache_api, chat, health, page, proxy
 from shared_core.service.activity import Activity
+from shared_core.service.embeddings import Embeddings
 from shared_core.service.gate import Gate
 from shared_core.service.keys import Keyring
 from shared_core.service.rates import Rates
@@ -54,6 +55,7 @@ def create_app(
                 keyring=Keyring(settings.keys),
                 limits=Rates(settings.rate_limit),
                 activity=activity,
+                embeddings=Embeddings(opened),
             )
             yield
 
@@ -69,7 +71,9 @@ def create_app(
         app.add_exception_handler(error, refused)
     app.include_router(health.router)
     app.include_router(cache_api.router)
+    app.include_router(chat.router)
     app.include_router(page.router)
+    app.include_router(proxy.router)  # last: it passes on what no other takes
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -14,6 +14,7 @@ from shared_core.cache import ResponseCache
 from shared_core.client_request import Endpoint
 from shared_core.service.activity import Activity
 from shared_core.service.address import is_loopback
+from shared_core.service.embeddings import Embeddings
 from shared_core.service.keys import NAME, Caller, Keyring, Role
 from shared_core.service.rates import Rates
 from shared_core.service.refusals import Refusal
@@ -54,6 +55,7 @@ class Service:
     keyring: Keyring
     limits: Rates
     activity: Activity
+    embeddings: Embeddings
 
     @property
     def endpoint(self) -> Endpoint:

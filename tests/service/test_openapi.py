@@ -54,5 +54,6 @@ def test_every_operation_is_described_with_an_example_and_its_errors(serve: Serv
             if one.get("security"):
                 assert {"401", "429"} <= one["responses"].keys(), where
             for body in one.get("requestBody", {}).get("content", {}).values():
-                name = body["schema"]["$ref"].rpartition("/")[2]
-                assert document["components"]["schemas"][name].get("examples"), where
+                name = body["schema"].get("$ref", "").rpartition("/")[2]
+                schema = document["components"]["schemas"].get(name, body["schema"])
+                assert schema.get("examples"), where

@@ -1,0 +1,107 @@
+"""Asks the upstream: what goes on of a request, what comes back of a response, who pays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+
+import httpx
+from fastapi import Request
+
+from shared_core.service.keys import Caller
+from shared_core.service.refusals import Refusal
+from shared_core.service.state import CREDENTIALS, Service
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+HOP_BY_HOP = frozenset(
+    {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
+     b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)  # fmt: skip
+"""Headers that are between two machines (RFC 9110, 7.6.1)."""
+
+OWN = b"x-tiered-cache"
+
+_NOT_SENT = HOP_BY_HOP | {b"host", b"cache-control", b"expect"}
+_CREDENTIALS = frozenset(name.encode() for name in CREDENTIALS)
+_OF_BODY = frozenset({b"content-length", b"content-encoding"})
+
+UPSTREAM = "upstream"
+
+
+async def ask(
+    on: Service,
+    request: Request,
+    caller: Caller,
+    content: bytes | AsyncIterator[bytes] | None,
+    *,
+    path: str,
+) -> httpx.Response:
+    """Send a request on and return the response, whose body is yet to be read, and to be closed.
+
+    A body of bytes was read whole, and so will its answer be: that may come compressed as we can
+    read it. Raises Refusal 502 or 504 where no response comes, 400 for a path that is no URL.
+    """
+    headers = _sent(on, request, caller, whole=isinstance(content, bytes))
+    url = f"{on.settings.upstream}/{path}"
+    if query := request.scope["query_string"].decode("latin-1"):
+        url = f"{url}?{query}"
+    began = time.perf_counter()
+    with reached():
+        # Not by the client's build_request: that would add cookies which other callers were sent.
+        asked = httpx.Request(request.method, url, headers=headers, content=content)
+        response = await on.upstream.send(asked, stream=True)
+    on.activity.took(UPSTREAM, time.perf_counter() - began)
+    return response
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """Say to the client why there is no response of the upstream. Raises Refusal."""
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise Refusal(504, "the upstream did not answer in time", code="upstream_timeout") from None
+    except httpx.InvalidURL:
+        raise Refusal(400, "this path is no part of a URL", code="bad_path") from None
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        told = f"the upstream could not be reached ({type(error).__name__})"
+        raise Refusal(502, told, code="upstream_unreachable") from None
+
+
+def _sent(on: Service, request: Request, caller: Caller, *, whole: bool) -> RawHeaders:
+    dropped = _NOT_SENT | _listed(request.headers.getlist("connection"))
+    if whole:
+        dropped |= {b"content-length", b"accept-encoding"}
+    if caller.upstream_key:
+        dropped |= _CREDENTIALS
+    kept = [
+        (name, value)
+        for name, value in request.headers.raw
+        if name not in dropped and not name.startswith(OWN)
+    ]
+    key = on.settings.upstream_key
+    if caller.upstream_key and key is not None:
+        kept.append((b"authorization", b"Bearer " + key.get_secret_value().encode()))
+    return kept
+
+
+def returned(response: httpx.Response, *, decoded: bool = True) -> RawHeaders:
+    """Return the headers of the upstream that go on to the client.
+
+    ``decoded``: the body goes on as it reads, not as it came.
+    """
+    dropped = HOP_BY_HOP | {b"date", b"server"} | _listed(response.headers.get_list("connection"))
+    if decoded:
+        dropped |= _OF_BODY
+    named = ((name.lower(), value) for name, value in response.headers.raw)
+    return [
+        (name, value) for name, value in named if name not in dropped and not name.startswith(OWN)
+    ]
+
+
+def _listed(connection: Iterable[str]) -> frozenset[bytes]:
+    """Return the headers that a Connection header names, which are between two machines too."""
+    names = (name.strip().lower() for line in connection for name in line.split(","))
+    return frozenset(name.encode("latin-1") for name in names)

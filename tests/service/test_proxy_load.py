@@ -1,0 +1,181 @@
+"""The proxy under load, over many credentials, by meaning, and with a store that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.redis_server import RedisStack, free_port
+from tests.service.conftest import Serve
+from tests.service.test_proxy import TLS, content, events, post, status
+from tests.service.upstream import Upstream
+
+FULL = os.environ.get("TIERED_CACHE_SOAK") == "full"
+CLIENTS, SECONDS = (200, 30.0) if FULL else (200, 2.0)
+DISTINCT = 50
+
+
+def asked(text: str, stream: bool = False) -> dict[str, Any]:
+    return {
+        "model": "m",
+        "temperature": 0,
+        "stream": stream,
+        "messages": [{"role": "user", "content": text}],
+    }
+
+
+def said(response: httpx.Response) -> str:
+    """Return the text of an answer, streamed or not."""
+    if "event-stream" not in response.headers["content-type"]:
+        return str(content(response))
+    chunks = [json.loads(one) for one in events(response.text)[:-1]]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+
+
+@pytest.mark.slow
+def test_many_clients_ask_the_upstream_once_for_each_request(
+    serve: Serve, upstream: Upstream, store_url: str
+) -> None:
+    url = serve(cache=store_url)
+    upstream.latency = 0.2
+
+    async def client(http: httpx.AsyncClient, number: int, end: float) -> list[str]:
+        rng, failed = random.Random(number), []
+        while time.monotonic() < end:
+            text = f"Part {rng.randrange(DISTINCT)}?"
+            found = await http.post(
+                "/v1/chat/completions", json=asked(text, rng.random() < 0.3),
+                headers={"authorization": "Bearer sk"},
+            )  # fmt: skip
+            if not found.is_success or said(found) != f"answer to {text}":
+                failed.append(found.text)
+        return failed
+
+    async def load() -> list[str]:
+        limits = httpx.Limits(max_connections=CLIENTS)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60, verify=TLS) as http:
+            end = time.monotonic() + SECONDS
+            found = await asyncio.gather(*(client(http, i, end) for i in range(CLIENTS)))
+        return [one for some in found for one in some]
+
+    assert asyncio.run(load()) == []
+    calls = Counter(body["messages"][-1]["content"] for body in upstream.bodies)
+    assert set(calls.values()) == {1}
+    assert len(calls) > DISTINCT / 2
+
+
+@pytest.mark.slow
+def test_credentials_never_share_an_answer(serve: Serve, upstream: Upstream) -> None:
+    """Each credential's answers name it: 2,500 random requests, each must name its own."""
+    url = serve()
+    owners = [f"sk-{i}" for i in range(5)]
+    rng, wrong, hits = random.Random(7), 0, 0
+
+    def reply(owner: str, question: str) -> None:
+        upstream.choices = [{"message": {"role": "assistant", "content": f"{owner} {question}"},
+                             "finish_reason": "stop"}]  # fmt: skip
+
+    with httpx.Client(base_url=url, verify=TLS) as http:
+        for _ in range(2500):
+            owner, question = rng.choice(owners), f"Question {rng.randrange(60)}?"
+            reply(owner, question)
+            headers = {rng.choice(["authorization", "api-key"]): f"Bearer {owner}"}
+            if rng.random() < 0.2:
+                headers["x-tiered-cache-namespace"] = "eu"
+            found = http.post("/v1/chat/completions", json=asked(question), headers=headers)
+            hits += status(found) == "hit"
+            wrong += content(found) != f"{owner} {question}"
+    assert wrong == 0
+    assert hits > 500
+
+
+@pytest.mark.model
+def test_the_same_question_in_other_words_is_answered_by_meaning(
+    serve: Serve, upstream: Upstream, model_embedder: object
+) -> None:
+    del model_embedder  # it is here
+    url = serve(semantic=True, threshold=0.85, load="lazy")
+    first = post(url, asked("How do I reset my password?"))
+    assert status(first) == "miss"
+    found = post(url, asked("How can I reset my password?"))
+    assert (status(found), found.headers["x-tiered-cache-tier"]) == ("hit", "semantic")
+    assert 0.85 <= float(found.headers["x-tiered-cache-similarity"]) < 1
+    assert content(found) == content(first)
+    streamed = post(url, asked("How can I reset my password?", stream=True))
+    assert streamed.headers["x-tiered-cache-tier"] == "semantic"
+    assert status(post(url, asked("How do I close my account?"))) == "miss"
+    other = {**asked("How can I reset my password?"), "temperature": 1}
+    assert status(post(url, other)) == "miss", "sampled answers are matched exactly alone"
+
+
+@pytest.fixture
+def stack(redis_server: str, tmp_path: Path) -> Iterator[RedisStack]:
+    """Give a Redis of the test's own, to be ended and started again in its place."""
+    del redis_server  # it skips where none can be had
+    with RedisStack(port=free_port(), folder=tmp_path) as server:
+        yield server
+
+
+@pytest.mark.redis
+@pytest.mark.slow
+def test_every_request_is_answered_while_redis_is_gone(
+    serve: Serve, upstream: Upstream, stack: RedisStack
+) -> None:
+    url = serve(cache=stack.url, timeout=0.25)
+    failed, took, hits = list[str](), list[float](), list[float]()
+    over = threading.Event()
+
+    def client(number: int) -> None:
+        with httpx.Client(base_url=url, timeout=30, verify=TLS) as http:
+            n = 0
+            while not over.is_set():
+                n += 1
+                body = asked(f"Part {number} {n // 3}?", stream=n % 2 == 0)
+                began = time.monotonic()
+                try:
+                    found = http.post(
+                        "/v1/chat/completions", json=body, headers={"authorization": "Bearer sk"}
+                    )
+                except httpx.HTTPError as error:
+                    failed.append(repr(error))
+                    continue
+                took.append(time.monotonic() - began)
+                text = body["messages"][0]["content"]
+                if not found.is_success or said(found) != f"answer to {text}":
+                    failed.append(found.text)
+                elif status(found) == "hit":
+                    hits.append(time.monotonic())
+
+    def wait_for_hits() -> None:
+        began = time.monotonic()
+        while sum(moment > began for moment in list(hits)) < 20:
+            assert time.monotonic() < began + 15, "no hits"
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(8)]
+    for one in threads:
+        one.start()
+    try:
+        wait_for_hits()
+        for trouble, mend in ((stack.freeze, stack.thaw), (stack.kill, stack.start)):
+            trouble()
+            time.sleep(1.5)
+            mend()
+            wait_for_hits()
+    finally:
+        over.set()
+        for one in threads:
+            one.join()
+    assert failed == []
+    assert max(took) < 3.0
