@@ -29,11 +29,14 @@ def _header(name: str, schema: dict[str, Any], told: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "schema": schema, "description": told}
 
 
-_TAGS = rf"^{TAG}(, {TAG}){{0,{MOST_TAGS - 1}}}$"
+_TAGS = rf"^{TAG}( ?, ?{TAG}){{0,{MOST_TAGS - 1}}}$"
 HEADERS = [
     _header(
         "cache-control",
-        {"enum": ["no-cache", "no-store", "no-cache, no-store", "max-age=60"]},
+        {
+            "type": "string",
+            "examples": ["no-cache", "no-store", "no-cache, no-store", "max-age=60"],
+        },
         "no-cache: ask the model; no-store: keep nothing; max-age=SECONDS: no older answer",
     ),
     _header(
@@ -44,7 +47,10 @@ HEADERS = [
     _header(TAGS_HEADER, {"type": "string", "pattern": _TAGS}, "Tags of what is kept."),
     _header(
         TTL_HEADER,
-        {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
+        {
+            "type": "string",
+            "pattern": r"^([1-9][0-9]{0,8}(\.[0-9]{1,9})?|0\.[0-9]{0,8}[1-9])$",
+        },
         "Seconds that what is kept lives.",
     ),
 ]
