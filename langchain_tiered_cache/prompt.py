@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from shared_core.request import VOLATILE_MESSAGE_FIELDS
+from shared_core.canonical_messages import VOLATILE_MESSAGE_FIELDS
 
 _ROLES = {
     "human": "user",

@@ -16,8 +16,9 @@ from typing import Any
 from langchain_tiered_cache.model import Model, read_model, says_all
 from langchain_tiered_cache.prompt import is_stable, neutral_messages
 from langchain_tiered_cache.runs import current_runs
+from shared_core.canonical_messages import canonical_messages
 from shared_core.material import is_material
-from shared_core.request import Request, canonical_messages
+from shared_core.request import Request
 
 FORMAT = "langchain/1"
 """Format of answers that only LangChain can read."""

@@ -15,7 +15,8 @@ from llama_index.core.llms.llm import LLM
 from llamaindex_tiered_cache.llm_parameters import has_default_prompting, parameters_of
 from llamaindex_tiered_cache.messages import neutral_messages, text_of_system
 from llamaindex_tiered_cache.question import Split, split
-from shared_core.request import Request, canonical_messages
+from shared_core.canonical_messages import canonical_messages
+from shared_core.request import Request
 
 FORMAT = "llamaindex/1"
 """Format of answers that only LlamaIndex can read; also the mark and version of every payload."""

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared_core.canonical_messages import canonical_messages
 from shared_core.material import is_material
 from shared_core.parameter_names import PARAMETER_NAMES
-from shared_core.request import Request, canonical_messages
+from shared_core.request import Request
 
 FORMAT = "openai/1"
 """Format of answers that only this client can read; also the version of their payloads."""

@@ -31,11 +31,22 @@ PREFIX = (
 )
 """Nothing that a lookup runs imports them: delete them, and the rest works."""
 
-PURE = ("shared_core.record", "shared_core.request", "shared_core.guard", "shared_core.thresholds")
+PURE = (
+    "shared_core.record",
+    "shared_core.request",
+    "shared_core.canonical_messages",
+    "shared_core.guard",
+    "shared_core.thresholds",
+)
 """These import the standard library, numpy, and each other."""
 
 LAYERS = (
-    ("shared_core.record", "shared_core.request", "shared_core.forking"),
+    (
+        "shared_core.record",
+        "shared_core.request",
+        "shared_core.canonical_messages",
+        "shared_core.forking",
+    ),
     ("shared_core.guard", "shared_core.thresholds", "shared_core.embedding", "shared_core.stores"),
     ("shared_core.cache",),
     ("langchain_tiered_cache", "llamaindex_tiered_cache"),

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared_core.request import Request, canonical_json, canonical_messages
+from shared_core.canonical_messages import canonical_messages
+from shared_core.request import Request, canonical_json
 
 Messages = Sequence[Mapping[str, Any]]
 

@@ -21,6 +21,7 @@ from shared_core.stores import Clock, Selector, StoreInfo
 from shared_core.stores.redis_address import RedisAddress
 from shared_core.stores.redis_connection import RedisConnection
 from shared_core.stores.redis_epochs import Epochs
+from shared_core.stores.redis_exchange import fields_read
 from shared_core.stores.redis_failures import IndexMissing, SearchMissing, WrongType
 from shared_core.stores.redis_index import Found, IndexKind, Precision, RedisIndex, Space, rows
 from shared_core.stores.redis_names import encoded, text
@@ -105,7 +106,7 @@ class RedisStore:
         except WrongType:
             self._connection.run(tag, "UNLINK", name)
             return None, 0.0
-        fields = dict(zip(read[::2], read[1::2], strict=True))
+        fields = fields_read(read)
         return self._alive(tag, name, key, fields, stands), seconds_of(lives[0] if lives else -1)
 
     def _alive(

@@ -83,3 +83,8 @@ def _reply(connection: Any) -> Any:
         return connection.read_response()
     except ResponseError as error:
         return error
+
+
+def fields_read(reply: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of a hash, which the server sends as names and values in turn."""
+    return dict(zip(reply[::2], reply[1::2], strict=True))

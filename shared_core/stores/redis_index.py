@@ -10,7 +10,7 @@ as text, which breaks bytes that are none, and takes 0.04 ms longer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from redisvl.query import VectorQuery
 from redisvl.schema import IndexSchema
 
 from shared_core.stores.redis_connection import RedisConnection
-from shared_core.stores.redis_exchange import Command
+from shared_core.stores.redis_exchange import Command, fields_read
 from shared_core.stores.redis_failures import IndexMissing, store_error
 from shared_core.stores.redis_names import signature
 
@@ -195,13 +195,9 @@ def rows(reply: Any) -> Iterator[Found]:
     if not isinstance(reply, list):
         return
     for name, pairs in zip(reply[1::2], reply[2::2], strict=False):
-        fields = _fields(pairs)
+        fields = fields_read(pairs or ())
         try:
             distance = float(fields.get(DISTANCE, b"nan"))
         except ValueError:
             continue
         yield Found(name, distance, fields)
-
-
-def _fields(pairs: Sequence[bytes] | None) -> dict[bytes, bytes]:
-    return dict(zip(pairs[::2], pairs[1::2], strict=True)) if pairs else {}

@@ -7,6 +7,7 @@ from shared_core.record import Record
 from shared_core.stores import Clock
 from shared_core.stores.redis_connection import RedisConnection
 from shared_core.stores.redis_epochs import Epochs
+from shared_core.stores.redis_exchange import fields_read
 from shared_core.stores.redis_record import STAMPS, record_of
 
 BATCH = 100
@@ -33,7 +34,8 @@ def page(
     for start in range(0, len(keys), BATCH):
         reads = [("HGETALL", name) for name in keys[start : start + BATCH]]
         *replies, stands = connection.run_all(tag, [*reads, ("GET", names.bumps(tag))])
-        for fields in replies:
+        for read in replies:
+            fields = fields_read(read)
             record = record_of(fields, codec)
             if (
                 record is not None
