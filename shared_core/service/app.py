@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from shared_core.cache import ResponseCache
 from shared_core.options import Hook
-from shared_core.service import cache_api, health, page, proxy
+from shared_core.service import cache_api, chat, health, page, proxy
 from shared_core.service.activity import Activity
 from shared_core.service.connections import CALLS_OF_ONE, Pools
 from shared_core.service.embeddings import Embeddings
@@ -72,6 +72,7 @@ def create_app(
         app.add_exception_handler(error, refused)
     app.include_router(health.router)
     app.include_router(cache_api.router)
+    app.include_router(chat.router)
     app.include_router(page.router)
     app.include_router(proxy.router)  # last: it passes on what no other takes
     if settings.cors_origins:

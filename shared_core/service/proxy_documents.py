@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from shared_core.service.proxy_controls import (
-    LONGEST_TTL_S,
     MOST_TAGS,
     TAG,
     TAGS_HEADER,
@@ -30,11 +29,14 @@ def _header(name: str, schema: dict[str, Any], told: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "schema": schema, "description": told}
 
 
-_TAGS = rf"^{TAG}(, {TAG}){{0,{MOST_TAGS - 1}}}$"
+_TAGS = rf"^{TAG}( ?, ?{TAG}){{0,{MOST_TAGS - 1}}}$"
 HEADERS = [
     _header(
         "cache-control",
-        {"enum": ["no-cache", "no-store", "no-cache, no-store", "max-age=60"]},
+        {
+            "type": "string",
+            "examples": ["no-cache", "no-store", "no-cache, no-store", "max-age=60"],
+        },
         "no-cache: ask the model; no-store: keep nothing; max-age=SECONDS: no older answer",
     ),
     _header(
@@ -45,7 +47,10 @@ HEADERS = [
     _header(TAGS_HEADER, {"type": "string", "pattern": _TAGS}, "Tags of what is kept."),
     _header(
         TTL_HEADER,
-        {"type": "integer", "minimum": 1, "maximum": LONGEST_TTL_S},
+        {
+            "type": "string",
+            "pattern": r"^([1-9][0-9]{0,8}(\.[0-9]{1,9})?|0\.[0-9]{0,8}[1-9])$",
+        },
         "Seconds that what is kept lives.",
     ),
 ]
@@ -60,7 +65,8 @@ SAID = {
         "content": {"application/json": {"schema": {}}},
     },
 }
-STREAMED = {"text/event-stream": {"schema": {"type": "string"}}}
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
+STREAMED = {"text/event-stream": {"schema": _EVENT}}
 
 
 def _document(

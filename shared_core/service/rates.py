@@ -44,7 +44,8 @@ class Rates:
             return 0.0
 
     def _forget(self, now: float) -> None:
-        """Drop callers that sent nothing lately."""
+        """Drop callers that sent nothing lately; if there are none, the one that came first."""
         old = [name for name, sent in self._sent.items() if sent[-1] + WINDOW_S <= now]
+        old = old or [next(iter(self._sent))]
         for name in old:
             del self._sent[name]

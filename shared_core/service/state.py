@@ -95,6 +95,7 @@ async def caller(
 def _identified(on: Service, headers: Headers) -> Caller:
     settings = on.settings
     if not on.keyring:
+        _refuse_other_pages(on, headers)
         role: Role = "admin" if settings.admin_is_open else "use"
         own = any(name in headers for name in CREDENTIALS)
         name = _credential_digest(headers) if own else ANYONE
@@ -138,11 +139,21 @@ async def administrator(request: Request, found: Annotated[Caller, Depends(calle
     return found
 
 
+def _refuse_other_pages(on: Service, headers: Headers) -> None:
+    """Keep other pages of a browser off a server for this machine. Raises Refusal 403."""
+    origin = headers.get("origin")  # browsers send it with all but the harmless
+    if origin is None or not on.settings.is_local or origin in on.settings.cors_origins:
+        return
+    if not _is_of_here(headers):
+        raise Refusal(403, "pages of this origin may not ask: name it in cors_origins")
+
+
 def _is_of_here(headers: Headers) -> bool:
     host = headers.get("host", "")
     origin = headers.get("origin")
     same = origin is None or origin.partition("://")[2] == host
-    return same and is_loopback(httpx.URL(f"http://{host}").host if host else "")
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return same and is_loopback(name.strip("[]"))
 
 
 def namespace_of(caller: Caller, request: Request) -> str:

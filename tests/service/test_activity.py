@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from cryptography.fernet import Fernet
@@ -15,7 +17,9 @@ from shared_core.service.tally import (
     BINS,
     DAY_S,
     HITS_KEPT,
+    VERDICTS_KEPT,
     Tally,
+    Verdict,
     latency_bin,
     percentiles,
     similarity_bin,
@@ -32,17 +36,23 @@ def clock() -> Clock:
     return Clock()
 
 
-def opened(url: str, activity: Activity, clock: Clock, **options: object) -> ResponseCache:
-    cache = ResponseCache.open(
+@contextmanager
+def opened(
+    url: str, activity: Activity, clock: Clock, **options: object
+) -> Iterator[ResponseCache]:
+    with ResponseCache.open(
         url,
         clock=clock,
         embedder=FakeEmbedder(),
         threshold=Static(0.8),
         hooks=(activity,),
         **options,
-    )
-    activity.open(cache)
-    return cache
+    ) as cache:
+        activity.open(cache)
+        try:
+            yield cache
+        finally:
+            activity.close()
 
 
 def ask(cache: ResponseCache, question: str) -> object:
@@ -267,11 +277,17 @@ def test_recent_hits_and_verdicts_are_bounded(clock: Clock) -> None:
         activity.record_verdict(entry_id, True)
         activity.record_verdict("not an id", True)
         clock.now += 1
+        if number % 40 == 0:
+            activity.picture()
     recent = activity.picture()["recent"]
     assert len(recent) == HITS_KEPT
     assert recent[0]["entry_id"].startswith(f"{1999:064x}")
     assert len(recent[0]["asked"]) == 1000
     assert len(recent[0]["answer"]) == 300
+    tally = Tally()
+    for number in range(2 * VERDICTS_KEPT):
+        tally.judge(f"{number}", Verdict(True, clock.now))
+    assert len(tally.verdicts) == VERDICTS_KEPT
 
 
 def test_a_full_day_of_one_worker_is_a_row_of_bounded_size(clock: Clock) -> None:

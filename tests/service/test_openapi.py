@@ -30,7 +30,7 @@ def test_no_request_of_the_document_breaks_the_service_or_the_document(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
             *("--header", f"Authorization: Bearer {key}", "--phases", phases),
-            *("--max-examples", "120" if FULL else "30", "--seed", "7"),
+            *("--max-examples", "75" if FULL else "30", "--seed", "7"),
             *("--suppress-health-check", "all", "--continue-on-failure", "--no-color"),
         ],
         capture_output=True, text=True, check=False, timeout=900, cwd=tmp_path,

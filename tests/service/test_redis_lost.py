@@ -45,10 +45,14 @@ class Load:
         told = {**asked, "answer": {"content": str(number)}}
         with httpx.Client(base_url=self.url, timeout=10) as client:
             while not self._end.is_set():
-                for path, body in (("set", told), ("get", asked)):
+                for path, body in (
+                    ("cache/set", told),
+                    ("cache/get", asked),
+                    ("chat/completions", asked),
+                ):
                     began = time.monotonic()
                     try:
-                        found = client.post(f"/v1/cache/{path}", json=body)
+                        found = client.post(f"/v1/{path}", json=body)
                     except httpx.HTTPError as error:
                         self.failed.append(repr(error))
                         continue

@@ -6,6 +6,7 @@ import json
 import signal
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import quantiles
 
@@ -14,6 +15,7 @@ import pytest
 
 from shared_core.service.keys import new_key
 from tests.service.process import started
+from tests.service.upstream import Upstream
 
 pytestmark = pytest.mark.slow
 
@@ -80,11 +82,36 @@ def test_what_is_under_way_finishes_before_the_end(tmp_path: Path) -> None:
         assert found["outcome"] == "hit"
 
 
+def test_a_call_of_the_upstream_that_is_under_way_is_answered_and_kept(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.latency = 2.0
+    flags = ("--cache", f"sqlite:///{tmp_path / 'a.db'}", "--no-semantic")
+    flags = (*flags, "--upstream", upstream.url, "--shared")
+    with started(*flags) as running, ThreadPoolExecutor(2) as pool:
+        url = f"{running.url}/v1/chat/completions"
+        asking = [pool.submit(httpx.post, url, json=question(1), timeout=30) for _ in range(2)]
+        while not upstream.calls:
+            time.sleep(0.01)
+        running.process.send_signal(signal.SIGTERM)
+        for one in asking:
+            text = one.result().json()["choices"][0]["message"]["content"]
+            assert text == "answer to Secret part 1?"
+        assert running.process.wait(30) in ENDED
+    assert upstream.calls == 1
+    with started(*flags) as again:
+        found = httpx.post(f"{again.url}/v1/cache/get", json=question(1)).json()
+        assert found["outcome"] == "hit"
+
+
 def test_no_prompt_is_logged_at_any_level() -> None:
-    with started("--log-level", "debug", "--access-log", "--no-semantic") as running:
+    nowhere = ("--upstream", "http://127.0.0.1:9/v1")
+    with started("--log-level", "debug", "--access-log", "--no-semantic", *nowhere) as running:
         assert httpx.post(f"{running.url}/v1/cache/set", json=answered(1)).is_success
         assert httpx.post(f"{running.url}/v1/cache/get", json=question(1)).is_success
         httpx.post(f"{running.url}/v1/cache/get", json={"messages": "Secret"})
+        assert httpx.post(f"{running.url}/v1/chat/completions", json=question(1)).is_success
+        assert httpx.post(f"{running.url}/v1/chat/completions", json=question(2)).status_code == 502
         running.process.send_signal(signal.SIGTERM)
         log = running.process.communicate(timeout=30)[0]
     assert "POST /v1/cache/get" in log

@@ -14,6 +14,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
 
 class Upstream:
     """Answers "answer to QUESTION" after ``latency`` seconds; ``bodies`` and ``headers`` are kept.
@@ -183,6 +185,6 @@ def problem_of(body: Any, path: str) -> str | None:
 
 
 def _is_message(one: Any) -> bool:
-    if not isinstance(one, dict) or one.get("role") not in ("system", "user", "assistant", "tool"):
+    if not isinstance(one, dict) or one.get("role") not in ROLES:
         return False
     return "tool_calls" in one or isinstance(one.get("content"), (str, list))
