@@ -15,6 +15,7 @@ from shared_core.cache import ResponseCache
 from shared_core.options import Hook
 from shared_core.service import cache_api, chat, health, page, proxy
 from shared_core.service.activity import Activity
+from shared_core.service.connections import CALLS_OF_ONE, Pools
 from shared_core.service.embeddings import Embeddings
 from shared_core.service.gate import Gate
 from shared_core.service.keys import Keyring
@@ -100,9 +101,11 @@ def worker() -> FastAPI:
 
 def _client(settings: Settings) -> httpx.AsyncClient:
     """Return the client that asks the upstream; callers bring the number of connections."""
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(settings.upstream_timeout, connect=CONNECT_S),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
-        follow_redirects=False,
-        trust_env=True,
-    )
+    patience = httpx.Timeout(settings.upstream_timeout, connect=CONNECT_S)
+    trusted = httpx.create_ssl_context()
+
+    def pool() -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=CALLS_OF_ONE)
+        return httpx.AsyncClient(verify=trusted, limits=limits, timeout=patience)
+
+    return httpx.AsyncClient(transport=Pools(pool), timeout=patience)

@@ -21,7 +21,8 @@ def served(app: Any, **options: Any) -> Iterator[str]:
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        options = {"log_level": "warning", "timeout_graceful_shutdown": 5, **options}
+        patience = {"timeout_keep_alive": 60, "timeout_graceful_shutdown": 5}
+        options = {"log_level": "warning", **patience, **options}
         server = uvicorn.Server(uvicorn.Config(app, **options))
         run = threading.Thread(target=server.run, args=([listening],), daemon=True)
         run.start()
