@@ -27,7 +27,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "redis": ("redis", "redisvl"),
     "onnx": ("onnxruntime", "tokenizers"),
     "ann": ("usearch",),
-    "service": ("fastapi", "uvicorn", "httpx", "pydantic_settings"),
+    "service": ("fastapi", "uvicorn", "httpx", "pydantic_settings", "prometheus_client"),
     "encryption": ("cryptography",),
     "cli": ("typer", "rich", "genai-prices"),
 }

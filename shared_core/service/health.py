@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict
 
 from shared_core.service.inside import embedder_state, store_state
@@ -18,7 +21,6 @@ from shared_core.stats import Stats
 router = APIRouter(tags=["health"])
 
 On = Annotated[Service, Depends(service)]
-EXPOSITION = "text/plain; version=0.0.4"
 
 
 class Alive(BaseModel):
@@ -73,50 +75,53 @@ def ready(on: On) -> JSONResponse:
 )
 def metrics(on: On, _: Annotated[Caller, Depends(administrator)]) -> PlainTextResponse:
     """Return the counters of all workers for Prometheus; scrape any one of them."""
-    text = "".join(f"{line}\n" for line in exposition(on.cache.stats(all=True)))
-    return PlainTextResponse(text, media_type=EXPOSITION)
+    return PlainTextResponse(exposition(on.cache.stats(all=True)), media_type=CONTENT_TYPE_LATEST)
 
 
-def exposition(stats: Stats) -> Iterator[str]:
+def exposition(stats: Stats) -> bytes:
     """Spell statistics as Prometheus reads them."""
-    outcomes: dict[tuple[str, str, str], int] = {
-        **{("hit", tier, ""): n for tier, n in stats.hits_by_tier.items()},
-        **{("miss", "", reason): n for reason, n in stats.misses.items()},
-        ("explore", "", ""): stats.explores,
-    }
-    yield from _family("tiered_cache_lookups", "counter", "Lookups by how they ended.")
-    for (outcome, tier, reason), count in outcomes.items():
-        told = _labels({"outcome": outcome, "tier": tier, "reason": reason})
-        yield f"tiered_cache_lookups_total{told} {count}"
-    for name, told, counts in (
-        ("stores", "Answers kept.", {"": stats.stores}),
-        ("coalesced", "Requests answered by the call of another.", {"": stats.coalesced}),
-        ("saved_tokens", "Tokens that hits saved.", stats.tokens_saved),
-        ("feedback", "Verdicts on answers.", stats.feedback),
-        ("errors", "Failures that no caller saw.", stats.errors),
-    ):
-        yield from _family(f"tiered_cache_{name}", "counter", told)
-        for kind, count in counts.items():
-            yield f"tiered_cache_{name}_total{_labels({'kind': kind} if kind else {})} {count}"
-    gauges = {
-        "saved_dollars": ("What hits saved, in US dollars.", stats.money_saved),
-        "error_per_hit": ("Estimated share of wrong hits by meaning.", stats.error_per_hit),
-    }
-    for name, (told, value) in gauges.items():
-        if value is not None:
-            yield from _family(f"tiered_cache_{name}", "gauge", told)
-            yield f"tiered_cache_{name} {value!r}"
+    registry = CollectorRegistry()
+    registry.register(_Told(stats))
+    return generate_latest(registry)
 
 
-def _family(name: str, kind: str, told: str) -> Iterator[str]:
-    counted = f"{name}_total" if kind == "counter" else name
-    yield f"# HELP {counted} {told}"
-    yield f"# TYPE {counted} {kind}"
+class _Told(Collector):
+    """Statistics as metrics: those of all processes, which no counter of this one knows."""
 
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
 
-def _labels(labels: Mapping[str, str]) -> str:
-    def spelled(text: str) -> str:
-        return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-    inner = ",".join(f'{name}="{spelled(value)}"' for name, value in labels.items())
-    return f"{{{inner}}}" if inner else ""
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics of now."""
+        stats = self._stats
+        lookups = CounterMetricFamily(
+            "tiered_cache_lookups",
+            "Lookups by how they ended.",
+            labels=("outcome", "tier", "reason"),
+        )
+        outcomes: dict[tuple[str, str, str], int] = {
+            **{("hit", tier, ""): n for tier, n in stats.hits_by_tier.items()},
+            **{("miss", "", reason): n for reason, n in stats.misses.items()},
+            ("explore", "", ""): stats.explores,
+        }
+        for told, count in outcomes.items():
+            lookups.add_metric(told, count)
+        yield lookups
+        yield CounterMetricFamily("tiered_cache_stores", "Answers kept.", value=stats.stores)
+        shared = "Requests answered by the call of another."
+        yield CounterMetricFamily("tiered_cache_coalesced", shared, value=stats.coalesced)
+        for name, told_of, counts in (
+            ("saved_tokens", "Tokens that hits saved.", stats.tokens_saved),
+            ("feedback", "Verdicts on answers.", stats.feedback),
+            ("errors", "Failures that no caller saw.", stats.errors),
+        ):
+            family = CounterMetricFamily(f"tiered_cache_{name}", told_of, labels=("kind",))
+            for kind, count in counts.items():
+                family.add_metric((kind,), count)
+            yield family
+        for name, told_of, value in (
+            ("saved_dollars", "What hits saved, in US dollars.", stats.money_saved),
+            ("error_per_hit", "Estimated share of wrong hits by meaning.", stats.error_per_hit),
+        ):
+            if value is not None:
+                yield GaugeMetricFamily(f"tiered_cache_{name}", told_of, value=value)

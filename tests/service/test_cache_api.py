@@ -202,7 +202,7 @@ def test_metrics_are_read_by_prometheus(client: httpx.Client) -> None:
 def test_label_values_are_escaped() -> None:
     with ResponseCache.open(semantic=False) as cache:
         cache.count_error('a"b\\c\nd')
-        text = "".join(f"{line}\n" for line in exposition(cache.stats()))
+        text = exposition(cache.stats()).decode()
     kinds = [
         sample.labels["kind"]
         for family in text_string_to_metric_families(text)
