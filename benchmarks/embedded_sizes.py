@@ -159,7 +159,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="sizes that take half a minute")
     parser.add_argument("--folder", help="where the files go for a while: 4 GB")
     parser.add_argument("--look", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.memory:
+        in_memory(int(given.memory[0]), int(given.memory[1]), np.load(given.memory[2]))
+        return
     if given.look:
         path, entries, scopes, stored = given.look
         look(path, int(entries), int(scopes), np.load(stored))
@@ -174,8 +178,9 @@ def main() -> None:
         np.save(folder / "centres.npy", centres)
         for entries, scopes in sizes:
             in_file(folder, entries, scopes, centres)
-        for entries, scopes in sizes:
-            in_memory(entries, scopes, centres)
+        for entries, scopes in sizes:  # each in a process of its own, whose memory is its own
+            command = [sys.executable, __file__, "--memory", str(entries), str(scopes)]
+            subprocess.run([*command, str(folder / "centres.npy")], check=True)
     print("load average", *(f"{load:.1f}" for load in os.getloadavg()))
 
 
