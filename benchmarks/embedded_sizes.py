@@ -26,9 +26,12 @@ from crowds import asked, crowd, embedded
 from stores import SPACE, record, resident, timed
 
 from shared_core.stores import open_store, scope_vectors
+from shared_core.stores.graph import Graph
+from shared_core.stores.vectors import VectorIndex
 
 CHUNK = 50_000
 ROUNDS = 1000
+CROSSOVER = (5_000, 10_000, 20_000, 50_000, 100_000)
 
 
 def scope_of(number: int, scopes: int) -> str:
@@ -154,17 +157,49 @@ def in_memory(entries: int, scopes: int, centres: Any) -> None:
     print(f"  resident memory grew by {resident() - before:.0f} MB", flush=True)
 
 
+def crossover(centres: Any) -> None:
+    """Compare the matrix and the graph alone, in turn, as both grow."""
+    stored = crowd(centres, CROSSOVER[-1], seed=1)
+    matrix, graph = VectorIndex(stored.shape[1]), Graph(stored.shape[1])
+    held, rng = 0, np.random.default_rng(2)
+    for size in CROSSOVER:
+        for start in range(held, size, 32):
+            numbers = np.arange(start, min(start + 32, size))
+            graph.add(numbers.astype(np.uint64), stored[numbers])
+            matrix.extend(numbers.tolist(), stored[numbers])
+        held, found = size, 0
+        times: dict[str, list[float]] = {"matrix": [], "graph": []}
+        for vector in asked(stored[rng.permutation(size)[:ROUNDS]], seed=3):
+            start_s = time.perf_counter()
+            exact = matrix.search(vector, 4)
+            middle_s = time.perf_counter()
+            near = graph.nearest(vector, 8)
+            times["graph"].append(time.perf_counter() - middle_s)
+            times["matrix"].append(middle_s - start_s)
+            found += exact[0][0] in near
+        told = "  ".join(f"{name} {np.percentile(t, 10) * 1e3:.2f}" for name, t in times.items())
+        print(f"{size:7}: p10 {told} ms, the nearest is among the graph's in {found / ROUNDS:.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="sizes that take half a minute")
+    parser.add_argument("--crossover", action="store_true", help="only matrix against graph")
     parser.add_argument("--folder", help="where the files go for a while: 4 GB")
     parser.add_argument("--look", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.memory:
+        in_memory(int(given.memory[0]), int(given.memory[1]), np.load(given.memory[2]))
+        return
     if given.look:
         path, entries, scopes, stored = given.look
         look(path, int(entries), int(scopes), np.load(stored))
         return
     print("load average", *(f"{load:.1f}" for load in os.getloadavg()))
+    if given.crossover:
+        crossover(embedded(4000))
+        return
     sizes = [(1_000_000, 1000), (200_000, 1)]
     if given.quick:
         sizes = [(20_000, 20), (25_000, 1)]
@@ -174,8 +209,9 @@ def main() -> None:
         np.save(folder / "centres.npy", centres)
         for entries, scopes in sizes:
             in_file(folder, entries, scopes, centres)
-        for entries, scopes in sizes:
-            in_memory(entries, scopes, centres)
+        for entries, scopes in sizes:  # each in a process of its own, whose memory is its own
+            command = [sys.executable, __file__, "--memory", str(entries), str(scopes)]
+            subprocess.run([*command, str(folder / "centres.npy")], check=True)
     print("load average", *(f"{load:.1f}" for load in os.getloadavg()))
 
 
