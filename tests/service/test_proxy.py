@@ -15,6 +15,8 @@ from shared_core.service.keys import new_key
 from tests.service.conftest import Serve
 from tests.service.upstream import Upstream
 
+pytestmark = pytest.mark.slow  # two servers for each test
+
 TLS = ssl.create_default_context()
 """Made once: it takes longer than a request."""
 
@@ -356,6 +358,23 @@ def test_a_stream_that_breaks_off_breaks_off_at_the_client_and_is_not_kept(
     upstream.cut = None
     assert status(post(url, asked)) == "miss"
     assert status(post(url, asked)) == "hit"
+
+
+def test_a_stream_that_ends_without_a_reason_is_not_kept(serve: Serve, upstream: Upstream) -> None:
+    url = serve()
+    upstream.choices = [{"message": {"role": "assistant", "content": "a"}, "finish_reason": None}]
+    assert [status(post(url, {**ASKED, "stream": True})) for _ in range(2)] == ["miss", "miss"]
+
+
+def test_an_answer_that_comes_packed_is_read_and_passed_on(
+    serve: Serve, upstream: Upstream
+) -> None:
+    url = serve()
+    upstream.packed = True
+    first = post(url)
+    assert content(first) == content(post(url)) == "answer to What is a fuse?"
+    assert "content-encoding" not in first.headers
+    assert upstream.calls == 1
 
 
 def test_a_stream_that_the_client_leaves_is_not_kept(serve: Serve, upstream: Upstream) -> None:
