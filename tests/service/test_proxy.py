@@ -302,6 +302,7 @@ REFUSALS: list[tuple[int, Any, dict[str, str]]] = [
     (200, {"choices": []}, {}),
     (200, ["what?"], {}),
     (404, "gone", {}),
+    (503, {"choices": [{"message": {"content": "soon"}, "finish_reason": "stop"}]}, {}),
 ]
 
 
@@ -379,12 +380,13 @@ def test_an_answer_that_comes_packed_is_read_and_passed_on(
 
 def test_a_stream_that_the_client_leaves_is_not_kept(serve: Serve, upstream: Upstream) -> None:
     url = serve()
-    upstream.pause = 0.05
+    upstream.pause = 0.1
     asked = {**ASKED, "stream": True}
     address = f"{url}/v1/chat/completions"
     with httpx.stream("POST", address, json=asked, headers=KEY) as left:
         next(left.iter_bytes())
-    time.sleep(0.5)
+    time.sleep(1.2)
+    assert upstream.sent[0] < 8, "and the upstream need not say the rest"
     assert status(post(url, asked)) == "miss"
     assert status(post(url, asked)) == "hit"
 

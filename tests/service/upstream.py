@@ -33,6 +33,7 @@ class Upstream:
         self.choices: list[dict[str, Any]] | None = None
         self.cut: int | None = None
         self.packed = False
+        self.sent: list[int] = []  # events of each stream
         self.latency = self.pause = 0.0
         self.url = ""
         self.app = FastAPI()
@@ -133,10 +134,13 @@ class Upstream:
             yield {**head, "object": "chat.completion.chunk", "choices": [], "usage": USAGE}
 
     async def _sent(self, chunks: list[dict[str, Any]]) -> AsyncIterator[str]:
+        stream = len(self.sent)
+        self.sent.append(0)
         for number, chunk in enumerate(chunks):
             if number == self.cut:
                 raise ConnectionError("the upstream breaks off")
             yield f"data: {json.dumps(chunk)}\n\n"
+            self.sent[stream] += 1
             if self.pause:
                 await asyncio.sleep(self.pause)
         yield "data: [DONE]\n\n"
