@@ -6,6 +6,7 @@ import json
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -421,6 +422,17 @@ def test_equal_requests_at_one_time_are_one_call(
     assert status(first.result()) == "miss"
     assert [status(one) for one in others] == ["hit"] * 10
     assert {one.headers["x-tiered-cache-tier"] for one in others} == {"shared"}
+    assert upstream.calls == 1
+
+
+def test_servers_on_one_store_make_one_call_together(
+    serve: Serve, upstream: Upstream, tmp_path: Path
+) -> None:
+    urls = [serve(cache=f"sqlite:///{tmp_path / 'shared.db'}") for _ in range(2)]
+    upstream.latency = 0.5
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: post(urls[i % 2]), range(8)))
+    assert sorted(str(status(one)) for one in found) == ["hit"] * 7 + ["miss"]
     assert upstream.calls == 1
 
 
