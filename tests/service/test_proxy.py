@@ -6,6 +6,7 @@ import json
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,8 @@ import pytest
 from shared_core.service.keys import new_key
 from tests.service.conftest import Serve
 from tests.service.upstream import Upstream
+
+pytestmark = pytest.mark.slow  # two servers for each test
 
 TLS = ssl.create_default_context()
 """Made once: it takes longer than a request."""
@@ -300,6 +303,7 @@ REFUSALS: list[tuple[int, Any, dict[str, str]]] = [
     (200, {"choices": []}, {}),
     (200, ["what?"], {}),
     (404, "gone", {}),
+    (503, {"choices": [{"message": {"content": "soon"}, "finish_reason": "stop"}]}, {}),
 ]
 
 
@@ -358,14 +362,32 @@ def test_a_stream_that_breaks_off_breaks_off_at_the_client_and_is_not_kept(
     assert status(post(url, asked)) == "hit"
 
 
+def test_a_stream_that_ends_without_a_reason_is_not_kept(serve: Serve, upstream: Upstream) -> None:
+    url = serve()
+    upstream.choices = [{"message": {"role": "assistant", "content": "a"}, "finish_reason": None}]
+    assert [status(post(url, {**ASKED, "stream": True})) for _ in range(2)] == ["miss", "miss"]
+
+
+def test_an_answer_that_comes_packed_is_read_and_passed_on(
+    serve: Serve, upstream: Upstream
+) -> None:
+    url = serve()
+    upstream.packed = True
+    first = post(url)
+    assert content(first) == content(post(url)) == "answer to What is a fuse?"
+    assert "content-encoding" not in first.headers
+    assert upstream.calls == 1
+
+
 def test_a_stream_that_the_client_leaves_is_not_kept(serve: Serve, upstream: Upstream) -> None:
     url = serve()
-    upstream.pause = 0.05
+    upstream.pause = 0.1
     asked = {**ASKED, "stream": True}
     address = f"{url}/v1/chat/completions"
     with httpx.stream("POST", address, json=asked, headers=KEY) as left:
         next(left.iter_bytes())
-    time.sleep(0.5)
+    time.sleep(1.2)
+    assert upstream.sent[0] < 8, "and the upstream need not say the rest"
     assert status(post(url, asked)) == "miss"
     assert status(post(url, asked)) == "hit"
 
@@ -400,6 +422,17 @@ def test_equal_requests_at_one_time_are_one_call(
     assert status(first.result()) == "miss"
     assert [status(one) for one in others] == ["hit"] * 10
     assert {one.headers["x-tiered-cache-tier"] for one in others} == {"shared"}
+    assert upstream.calls == 1
+
+
+def test_servers_on_one_store_make_one_call_together(
+    serve: Serve, upstream: Upstream, tmp_path: Path
+) -> None:
+    urls = [serve(cache=f"sqlite:///{tmp_path / 'shared.db'}") for _ in range(2)]
+    upstream.latency = 0.5
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: post(urls[i % 2]), range(8)))
+    assert sorted(str(status(one)) for one in found) == ["hit"] * 7 + ["miss"]
     assert upstream.calls == 1
 
 

@@ -16,6 +16,8 @@ from tests.service.conftest import Serve
 from tests.service.test_proxy import KEY, TLS, post, status
 from tests.service.upstream import Upstream
 
+pytestmark = pytest.mark.slow  # two servers for each test
+
 
 def embed(url: str, inputs: Any, **more: Any) -> httpx.Response:
     headers = more.pop("headers", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +23,7 @@ class Upstream:
 
     ``refusals`` are given out first, one a request: (status, body, headers). ``choices`` are said
     instead of that answer; ``cut`` is after how many events a stream breaks off, ``pause`` how many
-    seconds pass between two.
+    seconds pass between two. ``packed``: whole answers come as gzip.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,8 @@ class Upstream:
         self.refusals: list[tuple[int, Any, dict[str, str]]] = []
         self.choices: list[dict[str, Any]] | None = None
         self.cut: int | None = None
+        self.packed = False
+        self.sent: list[int] = []  # events of each stream
         self.latency = self.pause = 0.0
         self.url = ""
         self.app = FastAPI()
@@ -71,11 +74,15 @@ class Upstream:
         if body.get("stream"):
             lines = self._sent(list(self._chunks(head, self._said(text), body)))
             return StreamingResponse(lines, media_type="text/event-stream")
-        told = [
+        said = [
             {"index": i, "logprobs": None, **choice} for i, choice in enumerate(self._said(text))
         ]
-        whole = {**head, "object": "chat.completion", "choices": told, "usage": USAGE}
-        return JSONResponse({**whole, "unknown": {"kept": [1, None, "é"]}})
+        whole = {**head, "object": "chat.completion", "choices": said, "usage": USAGE}
+        told = JSONResponse({**whole, "unknown": {"kept": [1, None, "é"]}})
+        if not self.packed:
+            return told
+        packed = gzip.compress(bytes(told.body))
+        return Response(packed, headers={"content-encoding": "gzip"}, media_type=told.media_type)
 
     async def _completions(self, request: Request) -> Response:
         body, refusal = await self._noted(request)
@@ -127,10 +134,13 @@ class Upstream:
             yield {**head, "object": "chat.completion.chunk", "choices": [], "usage": USAGE}
 
     async def _sent(self, chunks: list[dict[str, Any]]) -> AsyncIterator[str]:
+        stream = len(self.sent)
+        self.sent.append(0)
         for number, chunk in enumerate(chunks):
             if number == self.cut:
                 raise ConnectionError("the upstream breaks off")
             yield f"data: {json.dumps(chunk)}\n\n"
+            self.sent[stream] += 1
             if self.pause:
                 await asyncio.sleep(self.pause)
         yield "data: [DONE]\n\n"
