@@ -259,6 +259,7 @@ def test_a_graph_that_fails_leaves_the_matrix(
     assert "no graph of 300 vectors" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_thread_ends_with_the_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 1)
     held = Held(units(5000))
@@ -395,6 +396,7 @@ class TestSqliteWithGraphs(GraphConformance):
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/{name}.db"])
+@pytest.mark.slow
 def test_any_history_with_a_graph_is_that_of_a_plain_dict(url: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     for name in range(30):

@@ -15,6 +15,17 @@ from tests.service.upstream import Upstream
 
 Serve = Callable[..., str]
 
+FAST = "test_app.py"
+"""Whose servers run by default, too; those of the others with all tests."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts two servers as slow."""
+    for item in items:
+        if "upstream" in getattr(item, "fixturenames", ()) and item.path.name != FAST:
+            item.add_marker("slow")
+
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
