@@ -122,8 +122,9 @@ def entries(found: dict[str, Any]) -> Any:
         axes.plot(*zip(*own, strict=True), style, marker="o", color=colour(name), label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=20))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
     axes.xaxis.set_minor_formatter("")
@@ -131,7 +132,7 @@ def entries(found: dict[str, Any]) -> Any:
     axes.set_ylabel("p10, ms, without the embedding")
     axes.set_title("latency of a semantic lookup by entries")
     axes.grid(alpha=0.25, which="both", lw=0.5)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
