@@ -34,11 +34,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from asks import Model
 from langchain_core.caches import InMemoryCache
-from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.outputs import ChatGeneration
 
 from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.asking import asked, forget
@@ -68,24 +68,6 @@ print(time.process_time())
 """
 
 Call = Callable[[], Any]
-
-
-class Model(BaseChatModel):
-    """A chat model that LangChain can serialise, as the providers' are."""
-
-    model_name: str = "gpt-4o-mini"
-    temperature: float = 0.0
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        return True
-
-    @property
-    def _llm_type(self) -> str:
-        return "bench"
-
-    def _generate(self, *_: Any, **__: Any) -> ChatResult:
-        raise AssertionError("only its llm_string is wanted")
 
 
 def generation() -> ChatGeneration:

@@ -27,10 +27,11 @@ from typing import Any
 
 import numpy as np
 import redis
+from asks import Model
 from langchain_core.embeddings import Embeddings
 from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage, SystemMessage
-from lookups import SYSTEM, Model, generation
+from lookups import SYSTEM, generation
 from redis_sizes import THRESHOLD, made, moved, server, used
 
 from langchain_tiered_cache import TieredCache

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared_core.client_request import FORMAT
-from shared_core.record import Answer
+from shared_core.record import Answer, is_cut_off
 from shared_core.usage import tokens_of
 
 SHARED = "shared"
 """The tier of an answer that was awaited from an equal call under way."""
 
-_CUT_OFF = frozenset({"length", "content_filter"})
 _PLAIN_FIELDS = frozenset({"role", "content"})
 
 
@@ -72,7 +71,7 @@ def answer_of(completion: Any) -> Answer:
         model=body.get("model") or None,
         usage=tokens_of(body.get("usage")),
         finish_reason=first.get("finish_reason"),
-        exact_only=bool(special or not text or reasons & _CUT_OFF),
+        exact_only=bool(special or not text or any(map(is_cut_off, reasons))),
     )
 
 

@@ -65,11 +65,6 @@ class EmbeddingCache:
         """
         return finish(self._embedded(Blocking(), model, role, texts, embed))
 
-    def known(self, model: Any, role: str, texts: Sequence[str]) -> list[Vector] | None:
-        """Return the vectors of texts if all are known."""
-        known = self._read(self._keys(model, role, texts))
-        return [known[text] for text in texts] if all(text in known for text in texts) else None
-
     async def aembedded(
         self,
         model: Any,
@@ -91,9 +86,11 @@ class EmbeddingCache:
         keys = self._keys(model, role, texts)
         known = await runtime.run(lambda: self._read(keys))
         new = [text for text in keys if text not in known]
-        named = {key: text for text in new if (key := keys[text]) is not None}
         if not new:
             return [list(known[text]) for text in texts]
+        controls = controls_of(self.cache)
+        is_shared = controls.read and controls.write  # else others' calls are none of its business
+        named = {key: text for text in new if is_shared and (key := keys[text]) is not None}
         with self._flights.lead(named) as (led, others):
             elsewhere = {named[key] for key in others}
             own = {text: keys[text] for text in new if text not in elsewhere}

@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from shared_core.cache import ResponseCache
+from shared_core.embedding_cache import EmbeddingCache
 from shared_core.options import Hook
 from shared_core.service import cache_api, chat, health, page, proxy
 from shared_core.service.activity import Activity
 from shared_core.service.connections import CALLS_OF_ONE, Pools
-from shared_core.service.embeddings import Embeddings
 from shared_core.service.gate import Gate
 from shared_core.service.keys import Keyring
 from shared_core.service.rates import Rates
@@ -56,7 +56,7 @@ def create_app(
                 keyring=Keyring(settings.keys),
                 limits=Rates(settings.rate_limit),
                 activity=activity,
-                embeddings=Embeddings(opened),
+                embeddings=EmbeddingCache(opened),
             )
             yield
 

@@ -142,7 +142,7 @@ async def embedded(on: Service, http: Request, caller: Caller, content: bytes) -
         return _told(on, await asking.passed_on(content), told_of(None))
     try:
         with controlling(on.cache, controls):
-            vectors = await on.embeddings.embedded(
+            vectors = await on.embeddings.aembedded(
                 wanted.model, wanted.role, wanted.texts, asking.vectors
             )
     except Said as said:

@@ -12,9 +12,9 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from shared_core.cache import ResponseCache
 from shared_core.client_request import Endpoint
+from shared_core.embedding_cache import EmbeddingCache
 from shared_core.service.activity import Activity
 from shared_core.service.address import is_loopback
-from shared_core.service.embeddings import Embeddings
 from shared_core.service.keys import NAME, Caller, Keyring, Role
 from shared_core.service.rates import Rates
 from shared_core.service.refusals import Refusal
@@ -55,7 +55,7 @@ class Service:
     keyring: Keyring
     limits: Rates
     activity: Activity
-    embeddings: Embeddings
+    embeddings: EmbeddingCache
 
     @property
     def endpoint(self) -> Endpoint:
