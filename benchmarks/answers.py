@@ -18,8 +18,7 @@ from itertools import combinations
 from pathlib import Path
 
 from shared_core.embedding.resolve import resolve
-from shared_core.judge import Judge, same_answer
-from shared_core.judges import EmbeddingJudge
+from shared_core.learning import EmbeddingJudge, Judge, same_answer
 from shared_core.record import Answer
 
 FILE = Path(__file__).parent / "data" / "answers.jsonl"

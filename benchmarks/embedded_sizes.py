@@ -25,9 +25,9 @@ import numpy as np
 from crowds import asked, crowd, embedded
 from stores import SPACE, record, resident, timed
 
-from shared_core.stores import open_store, scope_vectors
-from shared_core.stores.graph import Graph
-from shared_core.stores.vectors import VectorIndex
+from shared_core.stores import open_store
+from shared_core.stores import vectors as scope_vectors
+from shared_core.stores.vectors import Graph, VectorIndex
 
 CHUNK = 50_000
 ROUNDS = 1000

@@ -21,11 +21,10 @@ import numpy as np
 from matching import embed, read
 
 from shared_core.guard import Guard
-from shared_core.thresholds.evidence import NAMES
+from shared_core.learning.prior_fit import Log, prior_of_logs
+from shared_core.thresholds.features import NAMES
 from shared_core.thresholds.policy import Candidate, Explore
-from shared_core.thresholds.prior import Prior, cold
-from shared_core.thresholds.verified import FRONT, Verified
-from shared_core.tuning_prior import Log, prior_of_logs
+from shared_core.thresholds.verified import FRONT, Prior, Verified, cold
 
 SOURCES = {
     "banking77": "BANKING77, PolyAI (github.com/PolyAI-LDN/task-specific-datasets), CC BY 4.0",

@@ -27,9 +27,8 @@ from llama_index.core.prompts import ChatPromptTemplate
 from rounds import measured
 
 from llamaindex_tiered_cache import cached_llm
+from llamaindex_tiered_cache.answers import Kept, ResponseForm, Serving
 from llamaindex_tiered_cache.request import chat_request
-from llamaindex_tiered_cache.responses import Kept
-from llamaindex_tiered_cache.serving import ResponseForm, Serving
 from shared_core import Hit, ResponseCache
 
 ANSWER = "Open your account page, choose the book, and press renew. " * 3

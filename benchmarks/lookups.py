@@ -41,11 +41,11 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration
 
 from langchain_tiered_cache import TieredCache
-from langchain_tiered_cache.asking import asked, forget
-from langchain_tiered_cache.messages import _load as read_payload
+from langchain_tiered_cache.answers import _load as read_payload
+from langchain_tiered_cache.cache import served
+from langchain_tiered_cache.call_context import asked, forget
 from langchain_tiered_cache.request import _parse, parse
-from langchain_tiered_cache.serving import served
-from shared_core.codec import Codec
+from shared_core.stores.codec import Codec
 
 SYSTEM = "You are a helpful assistant of a public library. Answer in plain words. " * 4
 QUESTION = "How do I renew a book that I borrowed?"

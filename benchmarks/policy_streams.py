@@ -29,10 +29,9 @@ import numpy as np
 from fit_prior import SOURCES, fit_prior
 
 from shared_core.guard import Difference, Guard
-from shared_core.thresholds.learned import Learned
+from shared_core.thresholds.estimator import Learned
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve
-from shared_core.thresholds.prior import Prior, cold
-from shared_core.thresholds.verified import Verified
+from shared_core.thresholds.verified import Prior, Verified, cold
 
 PARTS_OF_MIXED = frozenset({"banking77", "clinc150", "swaps"})
 MODES = "request:.02,hit:.02,hit:.05"

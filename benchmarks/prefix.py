@@ -23,9 +23,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shared_core import Request, open_store
-from shared_core.chunks import ChunkCache, split
 from shared_core.prefix import PrefixCache
-from shared_core.token_budget import estimate_tokens
+from shared_core.prefix.chunks import ChunkCache, split
+from shared_core.prefix.token_budget import estimate_tokens
 
 PROMPTS, MOST_BLOCKS, BLOCK = 10_000, 200, 256
 PREFIX_TOKENS, NEW_TOKENS = 2_000, 32
@@ -108,7 +108,7 @@ def states(continuations: int) -> None:
     import torch
 
     from examples.kv_prefix import tiny_model
-    from shared_core.kv_reuse import KVPrefixCache
+    from shared_core.prefix.kv_reuse import KVPrefixCache
 
     heads = {"num_attention_heads": 8, "num_key_value_heads": 4}
     model = tiny_model(vocab_size=1_000, hidden_size=256, intermediate_size=688, **heads)

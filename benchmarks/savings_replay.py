@@ -14,7 +14,7 @@ from typing import Any
 from savings_workload import Ask, tokens
 
 from shared_core import Answer, Hit, Request, ResponseCache, Static, Verified
-from shared_core.pricing import price
+from shared_core.usage import price
 
 KEPT_S, SMALLEST, STEP = 300.0, 1024, 128
 FIRST_MS, READ_MS, WRITE_MS = 400.0, 0.1, 15.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared_core.pricing import estimated_usage
+from shared_core.usage import estimated_usage
 
 DATA = Path(__file__).parent / "data" / "savings.jsonl"
 APPS = ("the chat on the web site", "the phone line, whose answers are read aloud", "e-mail")

@@ -33,8 +33,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from shared_core.service.app import create_app
-from shared_core.service.running import uvicorn_options
+from shared_core.service.app import create_app, uvicorn_options
 from shared_core.service.settings import Settings
 
 ROUNDS, WARM_UP = 1_500, 200

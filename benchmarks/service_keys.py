@@ -22,7 +22,7 @@ import uvicorn
 from numpy.typing import NDArray
 
 from shared_core.service.app import create_app
-from shared_core.service.keys import Keyring, new_key
+from shared_core.service.auth import Keyring, new_key
 from shared_core.service.settings import Settings
 
 KEYS = 50

@@ -20,7 +20,7 @@ from redis_sizes import server
 from rounds import command, conditions, ratio, save, shuffled
 from worker import Worker, fill, workers
 
-from shared_core.embedding.source import source_of
+from shared_core.embedding.local import source_of
 
 CALLERS = (1, 8, 64)
 AT_ONCE = 64

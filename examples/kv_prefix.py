@@ -18,7 +18,7 @@ from langchain_core.language_models import LLM
 from pydantic import PrivateAttr
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from shared_core.kv_reuse import KVPrefixCache, Reuse
+from shared_core.prefix.kv_reuse import KVPrefixCache, Reuse
 
 HANDBOOK = (
     "A loan ends after four weeks. It can be renewed twice, unless somebody waits for it. " * 24

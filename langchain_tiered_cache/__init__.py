@@ -5,14 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from langchain_tiered_cache.cache import TieredCache
-from langchain_tiered_cache.rag import rag_question
-from langchain_tiered_cache.request import Question, parse
-from langchain_tiered_cache.sight import get_cache_trace
+from langchain_tiered_cache.cache import TieredCache, get_cache_trace
+from langchain_tiered_cache.request import Question, parse, rag_question
 
 if TYPE_CHECKING:
-    from langchain_tiered_cache.cached import cached_model
     from langchain_tiered_cache.embeddings import CachedEmbeddings, TieredByteStore
+    from langchain_tiered_cache.models import cached_model
+
 
 __all__ = [
     "CachedEmbeddings",
@@ -28,7 +27,7 @@ __all__ = [
 _LATER = {
     "CachedEmbeddings": "embeddings",
     "TieredByteStore": "embeddings",
-    "cached_model": "cached",
+    "cached_model": "models",
 }
 """Names to the modules that load LangChain's models and stores, when they are asked for."""
 

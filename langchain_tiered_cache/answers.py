@@ -1,4 +1,6 @@
-"""LangChain generations as neutral answers and back: our own versioned JSON, no object loader.
+"""Generations <-> Answer.
+
+LangChain generations as neutral answers and back: our own versioned JSON, no object loader.
 
     list[Generation] --answer_of--> Answer(text, payload) --generations_of--> list[Generation]
 
@@ -11,19 +13,51 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.outputs import (
-    ChatGeneration,
-    ChatGenerationChunk,
-    Generation,
-    GenerationChunk,
-)
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
+from pydantic import BaseModel
 
-from langchain_tiered_cache.copies import copied
 from shared_core.record import Answer, is_cut_off
 from shared_core.usage import tokens_of
+
+# Copies of generations that share nothing with their pattern: callers change what they get.
+#
+# Building a message validates every field; copying one that is known to be right does not.
+
+
+M = TypeVar("M", bound=BaseModel)
+
+_CHANGEABLE = frozenset({dict, list})
+"""What came out of JSON and can be changed."""
+
+
+def copied(pattern: Generation) -> Generation:
+    """Copy a generation, and its message, whose fields all came out of JSON."""
+    twin = _own(pattern)
+    if isinstance(twin, ChatGeneration):
+        twin.__dict__["message"] = _own(twin.message)
+    return twin
+
+
+def _own(model: M) -> M:
+    twin = model.model_copy()
+    for fields in (twin.__dict__, twin.model_extra or {}):
+        for name, value in fields.items():
+            if type(value) in _CHANGEABLE:
+                fields[name] = _own_json(value)
+    return twin
+
+
+def _own_json(value: Any) -> Any:
+    if type(value) is dict:
+        return {
+            name: _own_json(item) if type(item) in _CHANGEABLE else item
+            for name, item in value.items()
+        }
+    return [_own_json(item) if type(item) in _CHANGEABLE else item for item in value]
+
 
 FORMAT = "langchain/1"
 """Format of answers that only LangChain can read; also the mark and version of every payload."""

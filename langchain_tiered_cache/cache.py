@@ -1,30 +1,142 @@
-"""``TieredCache``: the response cache behind LangChain's cache interface."""
+"""TieredCache: lookup, update, feedback, traces.
+
+``TieredCache``: the response cache behind LangChain's cache interface.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
+from secrets import token_hex
 from types import TracebackType
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from langchain_core.caches import BaseCache
-from langchain_core.outputs import Generation
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.utils.utils import LC_ID_PREFIX
 
-from langchain_tiered_cache.asking import Asking, answered, asked, controlled, forget
-from langchain_tiered_cache.messages import answer_of
-from langchain_tiered_cache.model import names_nothing
-from langchain_tiered_cache.refreshing import caller_of
+from langchain_tiered_cache.answers import MARK, ServedGeneration, answer_of, generations_of
+from langchain_tiered_cache.call_context import (
+    Asking,
+    Run,
+    answered,
+    asked,
+    caller_of,
+    controlled,
+    forget,
+    watch_runs,
+)
+from langchain_tiered_cache.llm_string import names_nothing
 from langchain_tiered_cache.request import Question, parse
-from langchain_tiered_cache.runs import watch_runs
-from langchain_tiered_cache.serving import mark_as_fresh, served, told_of
-from langchain_tiered_cache.servings import Servings
 from shared_core.cache import ResponseCache
+from shared_core.concurrency import Blocking, Runtime, finish
+from shared_core.controls import Trace, tracing
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome
 from shared_core.request import Request
-from shared_core.runtimes import Blocking, Runtime, finish
+
+# What the caller gets: new generations with a mark on a hit, the mark alone on a miss.
+
+
+def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
+    """Build the generations of a hit, new objects each time; chat messages get a mark.
+
+    A plain ``Generation`` has no place for a mark and stays as it was stored. Raises ValueError if
+    the stored answer cannot be read.
+    """
+    is_kept = hit_usage == "keep"
+    found = generations_of(hit.answer, ChatGeneration if is_kept else ServedGeneration)
+    for generation in found:
+        if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
+            _mark(generation.message, hit)
+            if not is_kept:
+                generation.message.usage_metadata = None
+    return found
+
+
+def _mark(message: AIMessage, hit: Hit) -> None:
+    message.id = f"{LC_ID_PREFIX}-{token_hex(16)}"  # a graph's state replaces messages of equal ids
+    message.response_metadata[MARK] = {
+        "hit": True,
+        "tier": str(hit.tier),
+        "similarity": hit.similarity,
+        "entry_id": hit.entry_id,
+        "age": hit.age,
+        "usage": message.usage_metadata,
+    }
+    if hit.is_stale:
+        message.response_metadata[MARK]["stale"] = True
+
+
+def told_of(outcome: Outcome) -> dict[str, Any]:
+    """Return what the metadata of a run say of its lookup: flat, for filters know no mappings."""
+    if not isinstance(outcome, Hit):
+        return {f"{MARK}_hit": False}
+    return {
+        f"{MARK}_hit": True,
+        f"{MARK}_tier": str(outcome.tier),
+        f"{MARK}_similarity": outcome.similarity,
+        f"{MARK}_entry_id": outcome.entry_id,
+    }
+
+
+def mark_as_fresh(generations: Sequence[Generation], entry_id: str | None) -> None:
+    """Note in the caller's own chat messages the id under which the model's answer is kept."""
+    for generation in generations:
+        if isinstance(generation, ChatGeneration):
+            message = generation.message
+            mark = {"hit": False, "entry_id": entry_id}
+            message.response_metadata = {**message.response_metadata, MARK: mark}
+
+
+# Which run got which answer: what feedback by run id needs, in the process that served.
+
+
+MOST = 10_000
+"""Runs remembered, the newest; some 2 MB."""
+
+AMBIGUOUS = ""
+"""In the place of an entry id: several answers went into this run."""
+
+
+class Servings:
+    """Entry ids of the newest runs, of model calls and of the chains right above them."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._entries: OrderedDict[str, str] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel empty: what was served here is of no use elsewhere."""
+        return Servings, (self._most,)
+
+    def note(self, run: Run | None, entry_id: str | None) -> None:
+        """Remember what a run was answered with."""
+        if run is None or entry_id is None:
+            return
+        self._entries[str(run.id)] = entry_id
+        if run.parent is not None:
+            parent = str(run.parent)
+            is_only = self._entries.get(parent, entry_id) == entry_id
+            self._entries[parent] = entry_id if is_only else AMBIGUOUS
+        while len(self._entries) > self._most:
+            with suppress(KeyError):  # another thread did it
+                self._entries.popitem(last=False)
+
+    def runs(self) -> list[str]:
+        """Return the runs that are known, the oldest first."""
+        return list(self._entries)
+
+    def entry_id(self, which: Any) -> str:
+        """Return the entry id that is meant: of a message, of a run, or the text itself."""
+        if isinstance(which, BaseMessage):
+            mark = which.response_metadata.get(MARK)
+            return str(mark.get("entry_id")) if isinstance(mark, dict) else ""
+        return self._entries.get(str(which), str(which))
+
 
 _log = logging.getLogger("tiered_cache")
 
@@ -291,3 +403,19 @@ class _FailingOpen:
         named = f"{self._doing}:{type(error).__name__}"
         self._cache.count(named, f"{self._doing} failed, the cache is passed over", error)
         return True
+
+
+# What caches do, seen from outside: ``with get_cache_trace() as trace``.
+
+
+def get_cache_trace() -> AbstractContextManager[Trace]:
+    """Collect what every cache does for the calls of a block; nothing is to be wired.
+
+        with get_cache_trace() as trace:
+            chain.batch(questions)
+        print(trace.hits_by_tier, trace.tokens_saved, trace.money_saved)
+
+    Seen is what is called in the block: tasks that it starts, threads of ``batch`` and of LangChain
+    among it, other threads not. Blocks nest, each sees what happens inside it.
+    """
+    return tracing()

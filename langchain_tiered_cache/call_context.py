@@ -1,4 +1,6 @@
-"""Who asks, and what for: one ``Asking`` from a lookup to the update that may follow.
+"""Which model call is under way, and what it asks of the cache.
+
+Who asks, and what for: one ``Asking`` from a lookup to the update that may follow.
 
     config={"metadata": {"tiered_cache": {...}}} --callback--> Run --lookup--> Asking --> Controls
 
@@ -12,22 +14,163 @@ another's name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from threading import Lock
+from types import FrameType
 from typing import Any
+from uuid import UUID
 
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.outputs import ChatResult, Generation
 from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_tiered_cache.frames import arguments_unseen
-from langchain_tiered_cache.messages import MARK
-from langchain_tiered_cache.runs import Run, current_runs
-from shared_core.control import Controls, controlling, controls_of, tag_tuple
-from shared_core.flights import Flight, current_task
+from langchain_tiered_cache.answers import MARK
+from shared_core.concurrency import Flight, current_task
+from shared_core.controls import Controls, controlling, controls_of, tag_tuple
 from shared_core.options import seconds
 
-KEPT = 1024
+# What LangChain says about the model call under way, for what an ``llm_string`` leaves out.
+#
+# on_chat_model_start --context variable--> current_runs() --matched by llm_string--> model.read
+#
+# A cache sees a structured-output class as ``<class 'm.Out'>`` and of some models not even the
+# name. The callback hook sees the objects themselves, in the same thread or task and just before
+# the lookup.
+
+
+RUNS_KEPT = 32
+"""Live runs remembered in one context: nested calls, and those whose end nobody told."""
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One model call: what it was called with, as objects, and what the model says of itself.
+
+    ``lookups`` is how many of its lookups are still to come, ``parent`` the id of the run that made
+    the call; ``endings`` are called when it ends; ``tracers`` keep a record of it.
+    """
+
+    id: object
+    params: Mapping[str, Any]
+    serialized: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    lookups: int = 1
+    parent: object = None
+    is_over: bool = False
+    endings: list[Callable[[], None]] = field(default_factory=list)
+    tracers: tuple[Any, ...] = ()
+
+    def called(self, names: tuple[str, ...], spelt: str) -> bool:
+        """Return whether these parameters of the call, spelt as LangChain does, read like that."""
+        if not all(name in self.params for name in names):
+            return False
+        return str(sorted((name, self.params[name]) for name in names)) == spelt
+
+    def note(self, told: Mapping[str, Any]) -> None:
+        """Add to the metadata of the records that LangSmith and other tracers keep."""
+        for tracer in self.tracers:
+            record = tracer.run_map.get(str(self.id))
+            if record is not None:  # the dict is shared with what else the app calls: a new one
+                record.extra["metadata"] = {**record.extra.get("metadata", {}), **told}
+
+    def end(self) -> None:
+        """Note that the call ended, well or not; a second call does nothing."""
+        self.is_over = True
+        while self.endings:
+            self.endings.pop()()
+
+
+_runs: ContextVar[tuple[Run, ...]] = ContextVar("tiered_cache_runs", default=())
+_registering = Lock()
+_registered: list[object] = []
+
+
+def current_runs() -> tuple[Run, ...]:
+    """Return the chat runs under way in this context, newest first; nested ones are among them."""
+    return tuple(run for run in _runs.get() if not run.is_over)
+
+
+def started(run: Run) -> None:
+    """Remember a chat run in this context."""
+    _runs.set((run, *current_runs()[: RUNS_KEPT - 1]))
+
+
+def ended(id: object) -> None:
+    """End a run of this context.
+
+    Often told in a copy of the context that knew it as it began; the run itself is the same.
+    """
+    for run in _runs.get():
+        if run.id == id:
+            run.end()
+
+
+def watch_runs() -> None:
+    """Register the callback handler with LangChain; once per process, later calls do nothing."""
+    with _registering:
+        if _registered:
+            return
+        # Imported late: the tracers import LangSmith, which would triple the cost of our import.
+        from langchain_core.tracers.context import register_configure_hook
+
+        watcher: ContextVar[Any] = ContextVar("tiered_cache_watcher", default=RunWatcher())  # noqa: B039 - it has no state
+        register_configure_hook(watcher, inheritable=True)
+        _registered.append(watcher)
+
+
+# What LangChain tells neither caches nor handlers, read off the functions that call them.
+#
+# Not found, because another version calls them in another way, it stays unknown: nothing fails.
+
+
+SLOT = "__tiered_cache__"
+"""Where the class of a cached model keeps its ``Origin``."""
+
+MOST_FRAMES = 8
+
+
+def tracers_beside() -> tuple[Any, ...]:
+    """Return the tracers that are told of the same run as the handler whose method calls this."""
+    from langchain_core.callbacks import BaseCallbackManager
+    from langchain_core.tracers.base import BaseTracer
+
+    for frame in _callers():
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, BaseCallbackManager):
+            return tuple(one for one in caller.handlers if isinstance(one, BaseTracer))
+    return ()
+
+
+def arguments_unseen() -> tuple[str, ...]:
+    """Return which arguments of a completion model's call the key of its lookup lacks.
+
+    A cached model has them in its key.
+    """
+    for frame in _callers():
+        if frame.f_code.co_name in ("generate", "agenerate"):
+            is_cached = hasattr(type(frame.f_locals.get("self")), SLOT)
+            given = frame.f_locals.get("kwargs")
+            return tuple(given) if isinstance(given, dict) and not is_cached else ()
+    return ()
+
+
+def _callers() -> Iterator[FrameType]:
+    """Yield the frames above the function that asks, nearest first."""
+
+    def up(frame: FrameType | None) -> Iterator[FrameType]:
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
+    return islice(up(sys._getframe(1).f_back), MOST_FRAMES)
+
+
+LOOKUPS_KEPT = 1024
 """Lookups of one context whose update is yet to come: a completion model's prompts of one call."""
 
 Complain = Callable[[str, str], None]
@@ -95,7 +238,7 @@ def asked(prompt: str, llm_string: str) -> Asking:
     # A chat without a run has nothing to tell its update, which may never come; it only hides an
     # equal lookup of a model call that goes on around it.
     if run is not None or not is_chat or any(one.id == asking.id for one in waiting):
-        _askings.set((asking, *waiting)[:KEPT])
+        _askings.set((asking, *waiting)[:LOOKUPS_KEPT])
     return asking
 
 
@@ -207,3 +350,158 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "write": _choice,
     "tags": tag_tuple,
 }
+
+
+# The callback handler that notes each model call as it starts and as it ends.
+
+
+class RunWatcher(BaseCallbackHandler):
+    """Notes runs in a context variable: inline, or asynchronous calls would note them elsewhere."""
+
+    ignore_chain = True
+    ignore_agent = True
+    ignore_retriever = True
+    ignore_retry = True
+    ignore_custom_event = True
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]
+        """Tell whether to be called in the task of the model call: yes, but where that does harm.
+
+        ``AsyncCallbackManager.on_llm_start`` calls no other handler as soon as one is inline, so
+        there this one is not; its caller calls it in the same task all the same.
+        """
+        caller = sys._getframe(1)
+        if caller.f_code.co_name == "<listcomp>" and caller.f_back is not None:
+            caller = caller.f_back
+        return caller.f_code.co_name != "on_llm_start"
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[Any]],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note the run; its messages are not kept."""
+        params = kwargs.get("invocation_params") or {}
+        lookups, parent = kwargs.get("batch_size", 1), kwargs.get("parent_run_id")
+        run = Run(run_id, params, serialized or {}, metadata or {}, lookups, parent)
+        if lookups == 1:  # of several, nobody knows whose lookup is whose
+            run.tracers = tracers_beside()
+        started(run)
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note that a completion model is called for prompts that were looked up just before."""
+        for prompt in prompts:
+            run = Run(run_id, {}, {}, metadata or {}, parent=kwargs.get("parent_run_id"))
+            called(prompt, run)
+
+    def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note the end of a chat run; a completion is stored after this, and over by then."""
+        ended(run_id)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note the end of a run."""
+        ended(run_id)
+        failed(run_id)
+
+
+# Stale answers where the model can be called: how to ask it anew, for the lookup that finds one.
+#
+# refreshing(cache, ask) --context variable--> lookup --stale--> its answer now, ask() beside it
+#
+# LangChain gives a lookup two strings. Whoever calls LangChain with the model in hand, a cached
+# model or the middleware, leaves there how to call it.
+
+
+AskAnew = Callable[[str], Any]
+"""Is given the prompt and returns the model's generations; awaitable where lookups are awaited."""
+
+
+_STATE = ("__dict__", "__pydantic_private__", "__pydantic_fields_set__", "__pydantic_extra__")
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """Who calls a model: how it is asked, and how many lookups of which cache come before.
+
+    ``is_sure``: a call follows each lookup that misses.
+    """
+
+    cache: object
+    ask: AskAnew
+    lookups: int
+    is_sure: bool
+
+
+_caller: ContextVar[Caller | None] = ContextVar("tiered_cache_caller", default=None)
+
+
+@contextmanager
+def refreshing(
+    cache: object, ask: AskAnew, lookups: int = 1, is_sure: bool = False
+) -> Iterator[None]:
+    """Let the next lookups of a cache in a block give stale answers, and ``ask`` for new ones.
+
+    Later ones are others': of a model that the model itself calls.
+    """
+    token = _caller.set(Caller(cache, ask, lookups, is_sure))
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+def caller_of(cache: object) -> Caller | None:
+    """Return who makes this lookup with the model in hand, None if nobody has."""
+    caller = _caller.get()
+    if caller is None or caller.cache is not cache or caller.lookups == 0:
+        return None
+    caller.lookups -= 1
+    return caller
+
+
+def chat_call(model: Any, messages: Any, stop: Any, call: Mapping[str, Any]) -> AskAnew:
+    """Return how to make a call of a chat model anew, as LangChain does without any cache."""
+
+    def ask(_: str) -> Sequence[Generation]:
+        found: ChatResult = _uncached(model)._generate_with_cache(messages, stop, None, **call)
+        return found.generations
+
+    return ask
+
+
+def chat_acall(model: Any, messages: Any, stop: Any, call: Mapping[str, Any]) -> AskAnew:
+    """Do as ``chat_call`` does, for a call that is awaited."""
+
+    async def ask(_: str) -> Sequence[Generation]:
+        twin = _uncached(model)
+        found: ChatResult = await twin._agenerate_with_cache(messages, stop, None, **call)
+        return found.generations
+
+    return ask
+
+
+def view(model: object, kind: type[Any]) -> Any:
+    """Return the same model, with its very state, seen as of another class."""
+    seen = object.__new__(kind)
+    for name in _STATE:
+        object.__setattr__(seen, name, getattr(model, name))
+    return seen
+
+
+def _uncached(model: Any) -> Any:
+    twin = view(model, type(model))
+    object.__setattr__(twin, "__dict__", {**model.__dict__, "cache": False})
+    return twin

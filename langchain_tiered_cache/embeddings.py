@@ -10,10 +10,10 @@ from langchain_core.stores import BaseStore
 from pydantic import BaseModel, SecretStr
 
 from langchain_tiered_cache.cache import TieredCache
-from langchain_tiered_cache.providers import TRANSPORT
+from langchain_tiered_cache.llm_string import TRANSPORT
 from shared_core.cache import ResponseCache
+from shared_core.concurrency import Hop, twin
 from shared_core.embedding_cache import EmbeddingCache
-from shared_core.hop import Hop, twin
 from shared_core.options import Seconds, seconds
 
 QUERY, DOCUMENT = "query", "document"

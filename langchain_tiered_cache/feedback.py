@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_tiered_cache.cache import TieredCache
-from shared_core.control import bypassing
+from shared_core.controls import bypassing
 
 AT_ONCE = 100
 """Runs asked about in one request."""

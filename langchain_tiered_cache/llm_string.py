@@ -1,4 +1,6 @@
-"""Reads LangChain's ``llm_string`` into canonical parameters.
+"""Llm_string -> canonical parameters.
+
+Reads LangChain's ``llm_string`` into canonical parameters.
 
 '{"id": [...], "kwargs": {...}}---[("stop", None)]'   a serialisable model, then the call
 "[('_type', 'x'), ('temperature', 0.0)]"              any other model, both in one list
@@ -7,25 +9,208 @@ anything else                                         the string itself is the i
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from langchain_tiered_cache.literal import ClassMark, marks_in, read_call, read_repr
-from langchain_tiered_cache.providers import (
-    PROVIDER_ALIASES,
-    PROVIDER_TRANSPORT,
-    PROVIDERS,
-    SMALLEST_TEMPERATURE,
-    TRANSPORT,
-    UNNAMED_MODELS,
+from langchain_tiered_cache.call_context import Run
+from shared_core.request import PARAMETER_NAMES, canonical_json, canonical_parameters
+
+# Reads what ``repr`` wrote: literals, and marks for the objects that have none. Evaluates nothing.
+#
+# ``[('response_format', <class 'm.Out'>), ('stop', None)]`` is not Python, yet LangChain spells
+# call parameters so.
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMark:
+    """Stands for ``<class 'name'>``: a name is no identity, two classes may share it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMark:
+    """Stands for ``<… at 0x…>``: an object with no identity beyond this process."""
+
+    text: str
+
+
+_CLASS, _OBJECT = "_ClassMark", "_ObjectMark"
+_MARKS: Mapping[str, type[ClassMark] | type[ObjectMark]] = {_CLASS: ClassMark, _OBJECT: ObjectMark}
+_TOKEN = re.compile(
+    r"""(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+    r"""|<class\ '(?P<class>[^']*)'>"""
+    r"""|(?P<object><(?:[^<>'"]|<[\w.]+>|'[\w.]*')*\ at\ 0x[0-9a-fA-F]+>)""",
+    re.DOTALL,
 )
-from langchain_tiered_cache.runs import Run
-from langchain_tiered_cache.schema import with_schemas
-from shared_core.parameter_names import PARAMETER_NAMES
-from shared_core.request import canonical_json, canonical_parameters
+
+
+def read_repr(text: str) -> Any:
+    """Return the value that ``text`` spells, with marks in the place of objects.
+
+    A call such as ``Out(x=1)`` becomes ``{"repr": "Out(x=1)"}``. Raises ValueError if the text
+    cannot be read; nothing in it is ever run.
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        pass
+    try:
+        marked = _TOKEN.sub(_mark, text)
+        return _value(ast.parse(marked, mode="eval").body)
+    except (TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"not a value: {type(error).__name__}") from None
+
+
+def read_call(text: str) -> dict[str, Any]:
+    """Return the keyword arguments of ``Name(a=1, b='x')``.
+
+    Raises ValueError if it is no such call.
+    """
+    try:
+        call = ast.parse(_TOKEN.sub(_mark, text), mode="eval").body
+        if isinstance(call, ast.Call) and not call.args:
+            return {word.arg: _value(word.value) for word in call.keywords if word.arg}
+    except (TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"not a call: {type(error).__name__}") from None
+    raise ValueError("not a call with keywords alone")
+
+
+def marks_in(value: Any) -> set[type]:
+    """Return which kinds of marks occur anywhere in a value."""
+    if isinstance(value, (ClassMark, ObjectMark)):
+        return {type(value)}
+    if isinstance(value, dict):
+        return set().union(*(marks_in(item) for pair in value.items() for item in pair))
+    if isinstance(value, (list, tuple)):
+        return set().union(*(marks_in(item) for item in value))
+    return set()
+
+
+def _mark(match: re.Match[str]) -> str:
+    if match["class"] is not None:
+        return f"{_CLASS}({match['class']!r})"
+    if match["object"] is not None:
+        return f"{_OBJECT}({match['object']!r})"
+    return match[0]
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value):
+            return value
+        case ast.List(items) | ast.Tuple(items):
+            return [_value(item) for item in items]
+        case ast.Dict(keys, values) if None not in keys:
+            return {_value(k): _value(v) for k, v in zip(keys, values, strict=True) if k}
+        case ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as number)):
+            return -number
+        case ast.Call(ast.Name(name), [ast.Constant(str(text))], []) if name in _MARKS:
+            return _MARKS[name](text)
+        case _:
+            return _spelling(node)
+
+
+def _spelling(node: ast.expr) -> Any:
+    spelling = ast.unparse(node)
+    return ObjectMark(spelling) if any(map(_is_object, ast.walk(node))) else {"repr": spelling}
+
+
+def _is_object(node: ast.AST) -> bool:
+    """Return whether a node is a mark: one inside a call makes the whole call unstable."""
+    return isinstance(node, ast.Name) and node.id in _MARKS
+
+
+# How each provider's LangChain classes spell the canonical parameters: tables alone.
+
+
+PROVIDERS: Mapping[str, str] = {
+    "langchain.chat_models.openai.ChatOpenAI": "openai",
+    "langchain.llms.openai.OpenAI": "openai",
+    "openai": "openai",
+    "langchain.chat_models.azure_openai.AzureChatOpenAI": "azure",
+    "langchain.llms.openai.AzureOpenAI": "azure",
+    "azure": "azure",
+    "langchain.chat_models.anthropic.ChatAnthropic": "anthropic",
+    "langchain_google_genai.chat_models.ChatGoogleGenerativeAI": "google",
+    "langchain.chat_models.mistralai.ChatMistralAI": "mistralai",
+    "langchain_groq.chat_models.ChatGroq": "groq",
+    "langchain.chat_models.bedrock.ChatBedrock": "bedrock",
+    "langchain_aws.chat_models.ChatBedrock": "bedrock",
+    "langchain_aws.chat_models.ChatBedrockConverse": "bedrock",
+    "chat-ollama": "ollama",
+    "ollama-llm": "ollama",
+}
+"""Class path, or ``_type`` of models that LangChain does not serialise, to provider.
+
+Others stand for themselves."""
+PROVIDER_ALIASES: Mapping[str, Mapping[str, str]] = {"ollama": {"format": "response_schema"}}
+
+TRANSPORT = frozenset(
+    {
+        # about the call, not about the answer
+        "request_timeout", "timeout", "default_request_timeout", "stream_chunk_timeout",
+        "max_retries", "max_concurrent_requests", "rate_limiter", "keep_alive",
+        "streaming", "stream", "stream_usage", "disable_streaming", "validate_base_url",
+        "validate_model_on_init", "include_response_headers",
+        # connections and credentials
+        "http_client", "http_async_client", "http_socket_options", "client", "async_client",
+        "root_client", "root_async_client", "bedrock_client",
+        "client_kwargs", "async_client_kwargs", "sync_client_kwargs",
+        "openai_proxy", "anthropic_proxy", "groq_proxy",
+        "default_headers", "extra_headers", "additional_headers", "default_metadata",
+        "api_key", "credentials", "credentials_profile_name", "aws_access_key_id",
+        "aws_secret_access_key", "aws_session_token", "bedrock_api_key", "azure_ad_token",
+        "azure_ad_token_provider", "azure_ad_async_token_provider", "openai_api_type",
+        # of the framework
+        "cache", "callbacks", "callback_manager", "verbose", "tags", "metadata",
+        "custom_get_token_ids", "tiktoken_model_name", "ls_structured_output_format",
+        "structured_output_format", "provider_stop_reason_key_map",
+        "provider_stop_sequence_key_name_map", "supports_tool_choice_values",
+    }
+)  # fmt: skip
+"""Fields that no answer depends on."""
+
+PROVIDER_TRANSPORT: Mapping[str, frozenset[str]] = {"bedrock": frozenset({"config"})}
+"""Fields that no answer of one provider depends on; elsewhere the name may mean something."""
+
+UNNAMED_MODELS = frozenset({"chat-ollama", "ollama-llm"})
+"""``_type`` of models whose ``llm_string`` holds none of their settings, not even the model."""
+
+SMALLEST_TEMPERATURE = 1e-6
+"""Below it a temperature means 0: ChatGroq turns 0 into 1e-8."""
+
+
+# Structured-output classes as their JSON schemas: what they ask for, whatever they are called.
+
+
+def with_schemas(value: Any) -> Any:
+    """Replace every class in a value by its JSON schema, and one that has none by a mark."""
+    match value:
+        case type():
+            return _schema(value)
+        case dict():
+            return {name: with_schemas(item) for name, item in value.items()}
+        case list() | tuple():
+            return [with_schemas(item) for item in value]
+        case _:
+            return value
+
+
+def _schema(cls: type) -> Any:
+    """Return the schema of a pydantic model, version 2 or 1."""
+    write = getattr(cls, "model_json_schema", None) or getattr(cls, "schema", None)
+    try:
+        schema = write() if callable(write) else None
+    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError):
+        schema = None  # pydantic's own errors are of these kinds: a field without a JSON form
+    return schema if isinstance(schema, dict) else ClassMark(cls.__qualname__)
+
 
 _SEPARATOR = "---"
 _DECODER = json.JSONDecoder()

@@ -33,15 +33,15 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.types import Command
 
+from langchain_tiered_cache.answers import MARK
 from langchain_tiered_cache.cache import TieredCache
-from langchain_tiered_cache.messages import MARK
-from langchain_tiered_cache.refreshing import chat_acall, chat_call, refreshing, view
-from shared_core.control import controlling, controls_of
+from langchain_tiered_cache.call_context import chat_acall, chat_call, refreshing, view
+from shared_core.concurrency import Blocking, Runtime, finish
+from shared_core.controls import controlling, controls_of
 from shared_core.options import Seconds, seconds
 from shared_core.record import Answer, Hit
 from shared_core.request import Request, canonical_json
 from shared_core.resilience import raising
-from shared_core.runtimes import Blocking, Runtime, finish
 
 TOOL_FORMAT = "langchain-tool/1"
 

@@ -1,36 +1,52 @@
-"""What a cached model does instead of its class: it asks the cache for streams too.
+"""Cached_model.
 
-Whatever the cache does not answer is done by a view of the same state in the model's own class:
-some classes call one endpoint from another, which would ask the cache twice.
+``cached_model``: a LangChain model that is what it was, and streams from the cache too.
+
+LangChain asks a cache for ``invoke`` and ``batch`` alone. So the model is copied into a subclass of
+its own class. A wrapper of another class would fail type checks, and change what classes such as
+ChatOpenAI send for tools and structured output.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache as remembered
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from langchain_core.language_models import BaseChatModel, BaseLLM
 from langchain_core.load import dumps
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import (
     ChatGenerationChunk,
     ChatResult,
+    Generation,
+    GenerationChunk,
+    LLMResult,
 )
 
 from langchain_tiered_cache.cache import TieredCache
-from langchain_tiered_cache.chunks import chat_chunks
-from langchain_tiered_cache.frames import SLOT
-from langchain_tiered_cache.refreshing import chat_acall, chat_call, refreshing, view
+from langchain_tiered_cache.call_context import SLOT, chat_acall, chat_call, refreshing, view
 from langchain_tiered_cache.streams import (
+    TEXT_FORM,
     UNREADABLE,
     Stream,
     aclose,
     apaced,
+    chat_chunks,
     chat_form,
     mark_of,
     paced,
 )
+from shared_core.cache import ResponseCache
+
+# What a cached model does instead of its class: it asks the cache for streams too.
+#
+# Whatever the cache does not answer is done by a view of the same state in the model's own class:
+# some classes call one endpoint from another, which would ask the cache twice.
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +195,246 @@ def _heard(result: ChatResult) -> Iterator[ChatGenerationChunk]:
     for chunk in chunks:
         chunk.message.id = generation.message.id
         yield chunk
+
+
+# What a cached completion model does instead of its class: see ``endpoints``.
+
+
+class CachedText:
+    """A completion model whose cache knows the arguments of each call, too."""
+
+    __slots__ = ()
+
+    def generate(
+        self, prompts: list[str], stop: Any = None, *args: Any, **kwargs: Any
+    ) -> LLMResult:
+        """Generate as LangChain does, with what this call is given in the key."""
+        own, arguments = plain(self), _arguments(kwargs)
+
+        def ask(prompt: str) -> Sequence[Generation]:
+            found: LLMResult = own._generate([prompt], stop=stop, **arguments)
+            return found.generations[0]
+
+        with _calling(arguments), refreshing(own.cache, ask, len(prompts)):
+            result: LLMResult = super().generate(  # type: ignore[misc]
+                prompts, stop, *args, **kwargs
+            )
+        return result
+
+    async def agenerate(
+        self, prompts: list[str], stop: Any = None, *args: Any, **kwargs: Any
+    ) -> LLMResult:
+        """Generate as LangChain does, with what this call is given in the key."""
+        own, arguments = plain(self), _arguments(kwargs)
+
+        async def ask(prompt: str) -> Sequence[Generation]:
+            found: LLMResult = await own._agenerate([prompt], stop=stop, **arguments)
+            return found.generations[0]
+
+        with _calling(arguments), refreshing(own.cache, ask, len(prompts)):
+            answer = super().agenerate(prompts, stop, *args, **kwargs)  # type: ignore[misc]
+            result: LLMResult = await answer
+        return result
+
+    def _generate(
+        self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        own = plain(self)
+        result: LLMResult = own._generate(prompts, stop=stop, run_manager=run_manager, **kwargs)
+        return result
+
+    async def _agenerate(
+        self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        own = plain(self)
+        answer = own._agenerate(prompts, stop=stop, run_manager=run_manager, **kwargs)
+        result: LLMResult = await answer
+        return result
+
+    def dict(self, **kwargs: Any) -> Any:
+        """Return the parameters, with those of the call under way: LangChain makes keys of it."""
+        return {**super().dict(**kwargs), **_called.get()}  # type: ignore[misc]
+
+
+class TextStreams:
+    """A completion model that asks the cache for streams."""
+
+    __slots__ = ()
+
+    def _stream(
+        self, prompt: str, stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> Iterator[GenerationChunk]:
+        own = plain(self)
+        stream = _text_stream(own, origin_of(self).pace, prompt, stop, kwargs)
+        live = partial(own._stream, prompt, stop=stop, **kwargs)
+        chunks = None if stream is None else stream.found(live)
+        if chunks is None:
+            chunks = live(run_manager=run_manager)
+            yield from chunks if stream is None else stream.recorded(chunks)
+            return
+        for chunk in chunks:
+            if run_manager is not None:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+
+class AsyncTextStreams:
+    """A completion model that asks the cache for asynchronous streams."""
+
+    __slots__ = ()
+
+    async def _astream(
+        self, prompt: str, stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[GenerationChunk]:
+        own = plain(self)
+        stream = _text_stream(own, origin_of(self).pace, prompt, stop, kwargs)
+        live = partial(own._astream, prompt, stop=stop, **kwargs)
+        found = None if stream is None else await stream.afound(live)
+        chunks = found
+        if chunks is None:
+            chunks = live(run_manager=run_manager)
+            chunks = chunks if stream is None else stream.arecorded(chunks)
+        try:
+            async for chunk in chunks:
+                if found is not None and run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+        finally:
+            await aclose(chunks)
+
+
+_called: ContextVar[Mapping[str, Any]] = ContextVar("tiered_cache_called", default={})  # noqa: B039 - never changed
+"""The arguments of a completion model's call that its key must hold."""
+
+
+@contextmanager
+def _calling(arguments: Mapping[str, Any]) -> Iterator[None]:
+    token = _called.set(arguments)
+    try:
+        yield
+    finally:
+        _called.reset(token)
+
+
+def _arguments(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    of_langchain = ("callbacks", "tags", "metadata", "run_name", "run_id")
+    return {name: value for name, value in kwargs.items() if name not in of_langchain}
+
+
+def _text_stream(
+    own: Any, pace: float | None, prompt: str, stop: Any, kwargs: dict[str, Any]
+) -> Stream[GenerationChunk] | None:
+    """Return the stream of a call, with the keys that ``invoke`` has; None without a cache."""
+    cache = own.cache
+    if not isinstance(cache, TieredCache):
+        return None
+    try:
+        asked = getattr(own, "_dict_for_compat", own.dict)()  # older versions have the latter alone
+        params = {**asked, "stop": stop, **kwargs}
+        llm_string = str(sorted(params.items()))
+    except UNREADABLE as error:
+        cache.count("lookup:key", WITHOUT_KEY, error)
+        return None
+    return Stream(cache, prompt, llm_string, TEXT_FORM, pace)
+
+
+Model = TypeVar("Model", BaseChatModel, BaseLLM)
+
+
+def cached_model(
+    model: Model,
+    cache: TieredCache | ResponseCache | str = "memory://",
+    *,
+    pace: float | None = None,
+) -> Model:
+    """Return a copy of a model that answers from the cache, streams included.
+
+        model = cached_model(ChatOpenAI(model="gpt-4o-mini"), "sqlite:///answers.db")
+        for chunk in model.stream("What is the capital of France?"):
+            print(chunk.text, end="")
+
+    It is an instance of the model's own class. ``stream``, ``astream``, ``astream_events`` and
+    ``invoke`` share their entries, also with other models of equal settings that have this cache. A
+    hit is replayed word by word with ``pace`` seconds between two chunks, by default at once; a
+    stream that ends is stored, one that breaks or is left early is not.
+
+    ``cache`` is a ``TieredCache``, a ``ResponseCache`` or the URL of one. Raises ValueError for
+    arguments that make no sense.
+    """
+    if not isinstance(model, (BaseChatModel, BaseLLM)):
+        raise ValueError(
+            f"model must be a chat model or an LLM of LangChain, not {type(model).__name__}: "
+            "cache the model first, then bind tools, settings or fallbacks to it"
+        )
+    if pace is not None and not (_is_number(pace) and 0 <= pace < float("inf")):
+        raise ValueError(f"pace must be seconds between chunks, 0 or more, or None, not {pace!r}")
+    base = origin_of(model).base if hasattr(type(model), SLOT) else type(model)
+    twin: Model = _copied(model, base, pace, _tiered(cache))
+    return twin
+
+
+def _tiered(cache: TieredCache | ResponseCache | str) -> TieredCache:
+    if isinstance(cache, TieredCache):
+        return cache
+    if isinstance(cache, ResponseCache):
+        return TieredCache(cache=cache)
+    if isinstance(cache, str):
+        return TieredCache(cache)
+    raise ValueError(f"cache must be a TieredCache, a ResponseCache or a URL, not {cache!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class CachedTwin:
+    """How a cached model is pickled: as a model of its own class, which is copied again."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (plain(self), origin_of(self).pace)
+
+
+def _restored(model: Any, pace: float | None) -> Any:
+    return _copied(model, type(model), pace, model.cache)
+
+
+def _copied(model: Any, base: Any, pace: float | None, cache: object) -> Any:
+    twin: Any = object.__new__(_class_of(base, pace))
+    fields = {
+        "__dict__": {**model.__dict__, "cache": cache},
+        "__pydantic_private__": model.__pydantic_private__ and {**model.__pydantic_private__},
+        "__pydantic_fields_set__": {*model.__pydantic_fields_set__, "cache"},
+        "__pydantic_extra__": model.__pydantic_extra__ and {**model.__pydantic_extra__},
+    }
+    for name, value in fields.items():
+        object.__setattr__(twin, name, value)
+    return twin
+
+
+@remembered
+def _class_of(base: Any, pace: float | None) -> type[Any]:
+    """Return the class of cached models of a class; the pace is kept there, where copies find it.
+
+    Its name is the one of its base: LangChain makes keys, providers and run names of it.
+    """
+    kind, cached, streams, astreams = (
+        (BaseChatModel, CachedChat, ChatStreams, AsyncChatStreams)
+        if issubclass(base, BaseChatModel)
+        else (BaseLLM, CachedText, TextStreams, AsyncTextStreams)
+    )
+    mixed: list[type[Any]] = [CachedTwin, cached]
+    if base._stream is not kind._stream:
+        mixed += [streams, astreams]
+    elif base._astream is not kind._astream:
+        mixed += [astreams]
+    namespace = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        SLOT: Origin(base, pace),
+    }
+    metaclass: Any = type(base)
+    made: type[Any] = metaclass(base.__name__, (*mixed, base), namespace)
+    return made

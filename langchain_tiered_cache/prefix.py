@@ -14,7 +14,7 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableLambda
 
 from shared_core.prefix import Marked, mark
-from shared_core.prefix.providers import Provider
+from shared_core.prefix.marking import Provider
 
 _PROVIDERS: dict[str, Provider] = {
     "anthropic": "anthropic",

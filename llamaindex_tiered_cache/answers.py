@@ -1,4 +1,6 @@
-"""LlamaIndex responses as neutral answers and back: our own versioned JSON, no object loader.
+"""Responses <-> Answer.
+
+LlamaIndex responses as neutral answers and back: our own versioned JSON, no object loader.
 
 ChatResponse, CompletionResponse --answer_of--> Answer(text, payload) --response_of--> a new one
 chunks of a stream --streamed_answer--> Answer(text, payload) --chunks_of--> new chunks
@@ -12,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -25,10 +27,52 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.bridge.pydantic import BaseModel
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.base import BaseEvent
 
 from llamaindex_tiered_cache.request import FORMAT
-from llamaindex_tiered_cache.usage import finish_reason_of, usage_of, without_usage
-from shared_core.record import Answer, is_cut_off
+from shared_core.controls import LookupEvent
+from shared_core.record import Answer, Hit, is_cut_off
+from shared_core.usage import COUNTS, HOLDERS, tokens_of
+
+# Token counts and finish reason, wherever an integration puts them.
+
+
+_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason")
+
+
+def usage_of(response: ChatResponse | CompletionResponse) -> dict[str, int] | None:
+    """Return the token counts of a response, or None if it tells none."""
+    return tokens_of(response.additional_kwargs, response.raw)
+
+
+def without_usage(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields without token counts."""
+    return {
+        name: value for name, value in fields.items() if name not in COUNTS and name not in HOLDERS
+    }
+
+
+def finish_reason_of(response: ChatResponse | CompletionResponse) -> str | None:
+    """Return why the model stopped, as its provider spells it, or None."""
+    choices = _get(response.raw, "choices") or _get(response.raw, "candidates")
+    first = choices[0] if isinstance(choices, (list, tuple)) and choices else None
+    for source in (response.additional_kwargs, response.raw, first):
+        for name in _REASONS:
+            reason = _get(source, name)
+            reason = getattr(reason, "name", reason)
+            if isinstance(reason, str) and reason:
+                return reason
+    return None
+
+
+def _get(source: Any, name: str) -> Any:
+    if isinstance(source, Mapping):
+        return source.get(name)
+    return (
+        None if source is None or isinstance(source, (str, type)) else getattr(source, name, None)
+    )
+
 
 MARK = "tiered_cache"
 """Where in ``additional_kwargs`` a response says what the cache did."""
@@ -256,3 +300,113 @@ def _is_plain(message: ChatMessage) -> bool:
         and [type(block) for block in message.blocks] == [TextBlock]
         and not without_usage(message.additional_kwargs)
     )
+
+
+# What the caller gets: new responses with a mark, and an event on every hit.
+
+
+FLIGHT = "flight"
+"""The tier of an answer that another call, under way, brought."""
+
+_dispatcher = get_dispatcher(__name__)
+
+
+class TieredCacheHitEvent(BaseEvent):
+    """An answer came from the cache: no event of the model follows, and no token was spent.
+
+    ``age`` is in seconds; ``entry_id`` is for ``ResponseCache.feedback``.
+    """
+
+    model: str
+    tier: str
+    similarity: float
+    entry_id: str
+    age: float
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that handlers see."""
+        return "TieredCacheHitEvent"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How one answer was served; ``age`` is in seconds."""
+
+    tier: str
+    similarity: float
+    entry_id: str
+    age: float
+
+    @classmethod
+    def of_hit(cls, hit: Hit) -> Serving:
+        """Describe what a lookup found."""
+        return cls(str(hit.tier), hit.similarity, hit.entry_id, hit.age)
+
+    @classmethod
+    def of_event(cls, event: LookupEvent) -> Serving:
+        """Describe what a lookup found, or, if it found nothing, what a call under way brought."""
+        if event.tier is None or event.entry_id is None:
+            return cls(FLIGHT, 1.0, event.key, 0.0)
+        return cls(str(event.tier), event.similarity or 1.0, event.entry_id, event.age or 0.0)
+
+    def mark(self, answer: Answer) -> dict[str, Any]:
+        """Return what a response says of itself."""
+        return {
+            "hit": True,
+            "tier": self.tier,
+            "similarity": self.similarity,
+            "entry_id": self.entry_id,
+            "age": self.age,
+            "usage": None if answer.usage is None else dict(answer.usage),
+        }
+
+    def tell(self, model: str) -> None:
+        """Emit the event, in the span of the endpoint that answers."""
+        _dispatcher.event(
+            TieredCacheHitEvent(
+                model=model,
+                tier=self.tier,
+                similarity=self.similarity,
+                entry_id=self.entry_id,
+                age=self.age,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseForm(Generic[Response]):
+    """How one kind of response is written into answers, read from them and marked."""
+
+    kind: type[Response]
+    kept: Kept
+    hit_usage: Literal["mark", "keep"]
+
+    def write(self, response: Response, deltas: Sequence[Delta] | None = None) -> Answer | None:
+        """Return the answer that a response gives, None if it cannot be kept."""
+        if not isinstance(response, self.kind):
+            return None
+        return answer_of(response, self.kept, deltas)
+
+    def read(self, answer: Answer, serving: Serving) -> Response:
+        """Build a new response. Raises ValueError if the answer cannot be read."""
+        return self._marked(response_of(answer, self.kind), serving.mark(answer))
+
+    def chunks(self, answer: Answer, serving: Serving) -> Iterator[Response]:
+        """Build the chunks of a stream. Raises ValueError, at once, if it cannot be read."""
+        chunks = chunks_of(answer, self.kind)
+        mark = serving.mark(answer)
+        return (self._marked(chunk, mark) for chunk in chunks)
+
+    def _marked(self, response: Response, mark: dict[str, Any]) -> Response:
+        more = response.additional_kwargs
+        if self.hit_usage == "mark":
+            more = without_usage(more)
+        response.additional_kwargs = {**more, MARK: dict(mark)}
+        return response
+
+    def fresh(self, response: Response, entry_id: str | None) -> Response:
+        """Note under which id the model's own response is kept; its other fields are the same."""
+        mark = {"hit": False, "entry_id": entry_id}
+        more = {**response.additional_kwargs, MARK: mark}
+        return response.model_copy(update={"additional_kwargs": more})

@@ -9,7 +9,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, SerializeAsAny
 
 from llamaindex_tiered_cache.components import fields_of, plain
-from llamaindex_tiered_cache.opening import open_values
+from llamaindex_tiered_cache.llm import open_values
 from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from llama_index.core.evaluation import EvaluationResult
 
-from llamaindex_tiered_cache.responses import MARK
+from llamaindex_tiered_cache.answers import MARK
 from shared_core.cache import ResponseCache
-from shared_core.events import LookupEvent, StoreEvent, Trace
+from shared_core.controls import LookupEvent, StoreEvent, Trace
 
 
 def feedback_from(cache: ResponseCache, answered: Any, result: EvaluationResult) -> int:

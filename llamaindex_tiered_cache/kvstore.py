@@ -13,9 +13,9 @@ from llama_index.core.storage.kvstore.types import (
     BaseKVStore,
 )
 
-from llamaindex_tiered_cache.opening import open_values
+from llamaindex_tiered_cache.llm import open_values
 from shared_core.cache import ResponseCache
-from shared_core.hop import Hop, twin
+from shared_core.concurrency import Hop, twin
 from shared_core.options import Seconds, seconds
 
 BATCH = 500

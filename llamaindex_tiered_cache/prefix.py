@@ -12,9 +12,9 @@ from typing import Any
 from llama_index.core.base.llms.types import CacheControl, CachePoint, ChatMessage, TextBlock
 from llama_index.core.llms.llm import LLM
 
-from llamaindex_tiered_cache.endpoints import SLOT, Mixed, share_state
+from llamaindex_tiered_cache.llm import SLOT, Mixed, share_state
 from shared_core.prefix import mark
-from shared_core.prefix.providers import Provider
+from shared_core.prefix.marking import Provider
 
 _PROVIDERS: dict[str, Provider] = {
     "Anthropic_LLM": "anthropic",

@@ -1,4 +1,6 @@
-"""``CachedQueryEngine``: whole responses, with their source nodes, by question.
+"""CachedQueryEngine.
+
+``CachedQueryEngine``: whole responses, with their source nodes, by question.
 
 query --retrieve, unless a version stands for the index--> Request(question, scope)
       --hit--> response of the cache      --miss--> the engine's own, kept
@@ -6,19 +8,288 @@ query --retrieve, unless a version stands for the index--> Request(question, sco
 
 from __future__ import annotations
 
+import json
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextvars import Context
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
-from llama_index.core.base.response.schema import RESPONSE_TYPE
+from llama_index.core.base.response.schema import (
+    RESPONSE_TYPE,
+    AsyncStreamingResponse,
+    Response,
+    StreamingResponse,
+)
+from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 
-from llamaindex_tiered_cache.calls import Call, arun, run
-from llamaindex_tiered_cache.opening import open_cache
-from llamaindex_tiered_cache.query_form import QueryForm
-from llamaindex_tiered_cache.query_request import is_streaming, query_request
-from llamaindex_tiered_cache.query_streams import astream_query, stream_query
+from llamaindex_tiered_cache.answers import MARK, Delta, Serving
+from llamaindex_tiered_cache.calls import Call, alook, arun, keep, keep_in, look, run
+from llamaindex_tiered_cache.components import Unstable, function_name, parameters_of, plain
+from llamaindex_tiered_cache.llm import open_cache, uncached
+from llamaindex_tiered_cache.request import why_exact_only
 from shared_core.cache import ResponseCache
+from shared_core.record import Answer
+from shared_core.request import Request
+
+# Makes a ``Request`` of a question to a query engine: engine, and version or nodes, are scope.
+
+
+QUERY_FORMAT = "llamaindex-query/1"
+"""Format of whole responses with their source nodes."""
+
+_UNREADABLE = (TypeError, ValueError, KeyError, AttributeError, RecursionError)
+
+
+def query_request(
+    engine: BaseQueryEngine,
+    bundle: QueryBundle,
+    nodes: Sequence[NodeWithScore] | None,
+    version: str | int | None,
+) -> Request:
+    """Build the request of one query; one that has no stable identity is uncacheable.
+
+    The scope holds the nodes that were retrieved, in no order, or else the version.
+    """
+    try:
+        if bundle.image_path:
+            raise Unstable("a file that may change")
+        context: dict[str, Any] = {"form": "query", "engine": _identity(engine)}
+        if nodes is None:
+            context["version"] = version
+        else:
+            context["nodes"] = sorted(one.node.hash for one in nodes)
+        strings = bundle.custom_embedding_strs
+        if strings and strings != [bundle.query_str]:
+            context["retrieved_by"] = plain(strings)
+        llm = _llm(engine)
+        return Request.of(
+            bundle.query_str,
+            params=None if llm is None else parameters_of(llm, {}),
+            context=context,
+            exact_only=why_exact_only(bundle.query_str),
+            format=QUERY_FORMAT,
+        )
+    except _UNREADABLE:
+        return Request(None, "", "", "unstable", QUERY_FORMAT, uncacheable="unstable")
+
+
+def is_streaming(engine: BaseQueryEngine) -> bool:
+    """Tell whether an engine answers in streams."""
+    return bool(getattr(_synthesizer(engine), "_streaming", False))
+
+
+def _identity(engine: BaseQueryEngine) -> dict[str, Any]:
+    """Return what of an engine its answers depend on, besides documents and LLM."""
+    synthesizer = _synthesizer(engine)
+    identity = {
+        "class": f"{type(engine).__module__}.{type(engine).__qualname__}",
+        "synthesizer": type(synthesizer).__qualname__,
+        "streaming": is_streaming(engine),
+        "output": plain(getattr(synthesizer, "_output_cls", None)),
+        "prompts": {name: _prompt(prompt, engine) for name, prompt in engine.get_prompts().items()},
+    }
+    return {name: value for name, value in identity.items() if value is not None}
+
+
+def _prompt(prompt: Any, engine: BaseQueryEngine) -> list[Any]:
+    functions = getattr(prompt, "function_mappings", None) or {}
+    return [
+        prompt.get_template(llm=_llm(engine)),
+        plain(getattr(prompt, "kwargs", {})),
+        {name: function_name(function) for name, function in functions.items()},
+    ]
+
+
+def _synthesizer(engine: BaseQueryEngine) -> Any:
+    return getattr(engine, "_response_synthesizer", None)
+
+
+def _llm(engine: BaseQueryEngine) -> LLM | None:
+    for owner in (_synthesizer(engine), engine):
+        for name in ("_llm", "llm"):
+            llm = getattr(owner, name, None)
+            if isinstance(llm, LLM):
+                return uncached(llm)
+    return None
+
+
+# Responses of query engines as answers and back: text, source nodes and metadata, as JSON.
+
+
+_FAILURES = (TypeError, ValueError, KeyError, AttributeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryForm:
+    """How responses are written, read and marked.
+
+    ``nodes`` are those retrieved for this very question, if any were: a hit gives them as sources.
+    """
+
+    nodes: Sequence[NodeWithScore] | None = None
+
+    def write(
+        self, response: RESPONSE_TYPE, deltas: Sequence[Delta] | None = None
+    ) -> Answer | None:
+        """Return the answer that a response gives, None if it cannot be kept.
+
+        Kept are texts that rest on source nodes; an object of the user's class cannot be rebuilt.
+        """
+        if not isinstance(response, Response) or not response.response or not response.source_nodes:
+            return None
+        try:
+            body = _dump(response, deltas)
+            payload = json.dumps(body, separators=(",", ":"), allow_nan=False)
+            again = json.loads(payload)
+            if again != body or _dump(_load(again), deltas) != body:
+                return None
+        except _FAILURES:
+            return None
+        return Answer(response.response, payload, QUERY_FORMAT)
+
+    def read(self, answer: Answer, serving: Serving) -> RESPONSE_TYPE:
+        """Build a new response. Raises ValueError if the answer cannot be read."""
+        body = _body(answer)
+        try:
+            response = _load(body)
+        except _FAILURES as error:
+            raise ValueError(f"not a payload of {QUERY_FORMAT}: {type(error).__name__}") from None
+        if self.nodes is not None:
+            response.source_nodes = list(self.nodes)
+        return _marked(response, serving.mark(answer))
+
+    def chunks(self, answer: Answer, serving: Serving) -> Iterator[RESPONSE_TYPE]:
+        """Build the response, as the only chunk. Raises ValueError if it cannot be read."""
+        return iter([self.read(answer, serving)])
+
+    def fresh(self, response: RESPONSE_TYPE, entry_id: str | None) -> RESPONSE_TYPE:
+        """Note under which id the engine's own response is kept."""
+        return _marked(response, {"hit": False, "entry_id": entry_id})
+
+
+def tokens_of(answer: Answer) -> list[str]:
+    """Return the tokens that an answer was streamed in, or its text as one."""
+    tokens = _body(answer).get("tokens")
+    return [answer.text] if tokens is None else list(tokens)
+
+
+def _marked(response: RESPONSE_TYPE, mark: Mapping[str, Any]) -> RESPONSE_TYPE:
+    return replace(response, metadata={**(response.metadata or {}), MARK: dict(mark)})
+
+
+def _body(answer: Answer) -> dict[str, Any]:
+    if answer.format != QUERY_FORMAT or answer.payload is None:
+        raise ValueError(f"an answer of format {answer.format}")
+    body: dict[str, Any] = json.loads(answer.payload)
+    if body.get("v") != QUERY_FORMAT:
+        raise ValueError("a payload of another version")
+    return body
+
+
+def _dump(response: Response, deltas: Sequence[Delta] | None) -> dict[str, Any]:
+    nodes = [{"node": doc_to_json(one.node), "score": one.score} for one in response.source_nodes]
+    metadata = response.metadata
+    if metadata is not None:
+        metadata = {name: value for name, value in metadata.items() if name != MARK}
+    return {
+        "v": QUERY_FORMAT,
+        "text": response.response,
+        "nodes": nodes,
+        "metadata": metadata,
+        "tokens": None if deltas is None else [delta or "" for delta, _ in deltas],
+    }
+
+
+def _load(body: Mapping[str, Any]) -> Response:
+    nodes = [
+        NodeWithScore(node=json_to_doc(dump["node"]), score=dump["score"]) for dump in body["nodes"]
+    ]
+    return Response(response=body["text"], source_nodes=nodes, metadata=body["metadata"])
+
+
+# Streaming responses of query engines through a cache: replayed on a hit, recorded on a miss.
+
+
+def stream_query(call: Call[RESPONSE_TYPE], compute: Callable[[], RESPONSE_TYPE]) -> RESPONSE_TYPE:
+    """Return a streaming response; the engine's own is kept when it has been read to its end."""
+
+    def read(answer: Answer, serving: Serving) -> StreamingResponse:
+        found = call.form.read(answer, serving)
+        tokens = (token for token in tokens_of(answer))
+        return StreamingResponse(tokens, found.source_nodes, found.metadata)
+
+    found, context = look(call, read)
+    if found is not None:
+        return found
+    response = compute()
+    if isinstance(response, StreamingResponse):
+        response.response_gen = _recorded(call, response, response.response_gen, context)
+    return response
+
+
+async def astream_query(
+    call: Call[RESPONSE_TYPE], compute: Callable[[], Awaitable[RESPONSE_TYPE]]
+) -> RESPONSE_TYPE:
+    """Do as ``stream_query`` does; the event loop is not blocked."""
+
+    def read(answer: Answer, serving: Serving) -> AsyncStreamingResponse:
+        found = call.form.read(answer, serving)
+        return AsyncStreamingResponse(
+            _replayed(tokens_of(answer)), found.source_nodes, found.metadata
+        )
+
+    found, context = await alook(call, read)
+    if found is not None:
+        return found
+    response = await compute()
+    if isinstance(response, AsyncStreamingResponse):
+        response.response_gen = _arecorded(call, response, response.response_gen, context)
+    return response
+
+
+async def _replayed(tokens: list[str]) -> AsyncGenerator[str, None]:
+    for token in tokens:
+        yield token
+
+
+def _recorded(
+    call: Call[Any], response: StreamingResponse, tokens: Iterator[str], context: Context
+) -> Generator[str, None, None]:
+    seen: list[str] = []
+    for token in tokens:
+        seen.append(token)
+        yield token
+    context.run(keep, call, _answer(call, response, seen))
+
+
+async def _arecorded(
+    call: Call[Any], response: AsyncStreamingResponse, tokens: AsyncIterator[str], context: Context
+) -> AsyncGenerator[str, None]:
+    seen: list[str] = []
+    async for token in tokens:
+        seen.append(token)
+        yield token
+    await keep_in(context, call, _answer(call, response, seen))
+
+
+def _answer(
+    call: Call[Any], response: StreamingResponse | AsyncStreamingResponse, seen: list[str]
+) -> Answer | None:
+    whole = Response("".join(seen), response.source_nodes, response.metadata)
+    return call.form.write(whole, [(token, None) for token in seen])
 
 
 class CachedQueryEngine(BaseQueryEngine):

@@ -33,7 +33,7 @@ import numpy as np
 from questions import Embedded, labelled_pairs, log_of_requests, public_set, stream, written
 
 from shared_core import Guard, policy_to_json, tune
-from shared_core.tuning import lines
+from shared_core.learning.tuning import lines
 
 plt.style.use("plain.mplstyle")
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"

@@ -47,7 +47,7 @@ from shared_core import (
     Static,
     Verified,
 )
-from shared_core.thresholds.prior import cold
+from shared_core.thresholds.verified import cold
 
 plt.style.use("plain.mplstyle")
 BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK = plt.rcParams["axes.prop_cycle"].by_key()["color"]

@@ -4,35 +4,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from shared_core.cache import ResponseCache
-from shared_core.codec import UndecodableError
+from shared_core.controls import LookupEvent, SharedEvent, StoreEvent, Trace
 from shared_core.embedding import Embedder, EmbedderError
-from shared_core.events import LookupEvent, SharedEvent, StoreEvent, Trace
 from shared_core.guard import Difference, Guard
-from shared_core.judges import EmbeddingJudge, LLMJudge
+from shared_core.learning import (
+    EmbeddingJudge,
+    LLMJudge,
+    Tuning,
+    policy_from_json,
+    policy_to_json,
+    tune,
+)
 from shared_core.options import Options
-from shared_core.policy_file import policy_from_json, policy_to_json
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.stats import Stats
 from shared_core.stores import KeyValue, RecordStore, StoreError, open_store
+from shared_core.stores.codec import UndecodableError
 from shared_core.thresholds import Feedback, Policy, Static, Verified
-from shared_core.tuning import Tuning, tune
 
 if TYPE_CHECKING:
-    from shared_core.argument_keys import UnkeyableError
-    from shared_core.batcher import Batcher, BatcherClosed
-    from shared_core.chunks import ChunkCache
     from shared_core.client import CachedClient
-    from shared_core.client_response import CachedResponse
+    from shared_core.client.batcher import Batcher, BatcherClosed
+    from shared_core.client.throttle import RateLimit, Retries
     from shared_core.costs import Budget, Costs
-    from shared_core.decorator import cached
+    from shared_core.decorator import UnkeyableError, cached
     from shared_core.embedding_cache import EmbeddingCache
-    from shared_core.kv_reuse import KVPrefixCache
-    from shared_core.limits import RateLimit
+    from shared_core.openai_format import CachedResponse
     from shared_core.prefix import PrefixCache, SystemPromptCache, cached_tokens, mark
-    from shared_core.pricing import Price
-    from shared_core.retrying import Retries
-    from shared_core.token_budget import NoRoomError, TokenBudget
+    from shared_core.prefix.chunks import ChunkCache
+    from shared_core.prefix.kv_reuse import KVPrefixCache
+    from shared_core.prefix.token_budget import NoRoomError, TokenBudget
+    from shared_core.usage import Price
+
 
 __version__ = "0.1.0"
 
@@ -95,23 +99,23 @@ __all__ = [
 ]
 
 _LATER = {
-    "Batcher": "batcher",
-    "BatcherClosed": "batcher",
+    "Batcher": "client.batcher",
+    "BatcherClosed": "client.batcher",
     "Budget": "costs",
     "CachedClient": "client",
-    "CachedResponse": "client_response",
-    "ChunkCache": "chunks",
+    "CachedResponse": "openai_format",
+    "ChunkCache": "prefix.chunks",
     "Costs": "costs",
     "EmbeddingCache": "embedding_cache",
-    "KVPrefixCache": "kv_reuse",
-    "NoRoomError": "token_budget",
+    "KVPrefixCache": "prefix.kv_reuse",
+    "NoRoomError": "prefix.token_budget",
     "PrefixCache": "prefix",
-    "Price": "pricing",
-    "RateLimit": "limits",
-    "Retries": "retrying",
+    "Price": "usage",
+    "RateLimit": "client.throttle",
+    "Retries": "client.throttle",
     "SystemPromptCache": "prefix",
-    "TokenBudget": "token_budget",
-    "UnkeyableError": "argument_keys",
+    "TokenBudget": "prefix.token_budget",
+    "UnkeyableError": "decorator",
     "cached": "decorator",
     "cached_tokens": "prefix",
     "mark": "prefix",

@@ -1,4 +1,6 @@
-"""The cache as its users hold it: data path, get or compute, invalidation, sight; sync and async.
+"""ResponseCache: what users hold; invalidation, feedback, pickling.
+
+The cache as its users hold it: data path, get or compute, invalidation, sight; sync and async.
 
 Every async twin is one hop to a thread for the whole walk, so a store or an embedder is written
 once, blocking.
@@ -6,30 +8,199 @@ once, blocking.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+from uuid import uuid4
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from shared_core.answer import Answers
-from shared_core.codec import Codec
-from shared_core.control import Controls, controlling, controls_of, tag_tuple, tracing
-from shared_core.data_path import DataPath
-from shared_core.events import Trace
-from shared_core.feedback import take
-from shared_core.hop import Hop, twin
-from shared_core.invalidation import SIMILAR, Target
-from shared_core.leases import Leases
+from shared_core.compute import Answers, StoreLeases, value_key
+from shared_core.concurrency import Blocking, Hop, OnLoop, finish, renew_after_fork, twin
+from shared_core.controls import (
+    DEFAULT,
+    Controls,
+    Trace,
+    controlling,
+    controls_of,
+    tag_tuple,
+    tracing,
+)
 from shared_core.options import Options, Seconds, seconds
-from shared_core.origin import opened, way_to
-from shared_core.record import Answer, Outcome
+from shared_core.pipeline import DataPath
+from shared_core.record import Answer, EntryId, Outcome
 from shared_core.request import Request
 from shared_core.resilience import Unavailable
-from shared_core.runtimes import Blocking, OnLoop, finish
-from shared_core.stats import Stats, stats_of
+from shared_core.stats import Stats, Upkeep, counts_of_all, flush, stats_of
 from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key, open_store
-from shared_core.upkeep import Upkeep, counts_of_all, flush
+from shared_core.stores.codec import Codec
+from shared_core.thresholds import Label
+
+# Which entries are to go: what a user names, as selectors that a store understands.
+
+
+SIMILAR = 0.9
+"""The cosine from which a question is similar to another, unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What ``ResponseCache.invalidate`` was told; entries must match all of it.
+
+    Raises ValueError if it was told nothing.
+    """
+
+    entry_id: str | None = None
+    model: str | None = None
+    tag: str | None = None
+    scope: Request | str | None = None
+    key_prefix: str | None = None
+    older_than: float | timedelta | None = None
+    similar_to: Request | None = None
+    similarity: float = SIMILAR
+
+    def __post_init__(self) -> None:
+        given = (self.entry_id, self.model, self.tag, self.scope, self.key_prefix)
+        if all(one is None for one in (*given, self.older_than, self.similar_to)):
+            raise ValueError("invalidate() needs to be told what; clear() deletes everything")
+
+    def selectors(self, path: DataPath, now: float) -> list[Selector]:
+        """Return the selectors whose entries are to go. Raises Unavailable."""
+        namespace = path.namespace()
+        key = None
+        if self.entry_id is not None:
+            serving = EntryId.parse(self.entry_id)
+            if serving is None:
+                return []
+            key = serving.record
+        scope = self.scope
+        if isinstance(scope, Request):
+            scope = scope.address(namespace).scope
+        age = self.older_than
+        if isinstance(age, timedelta):
+            age = age.total_seconds()
+        prefix = self.key_prefix
+        selector = Selector(
+            namespace,
+            key=key,
+            model=self.model,
+            tag=self.tag,
+            scope=scope,
+            created_before=None if age is None else now - age,
+            key_prefix=None if prefix is None else value_key(namespace, prefix),
+        )
+        if self.similar_to is None:
+            return [selector]
+        if path.semantic is None:
+            return []
+        address = self.similar_to.address(namespace)
+        question = self.similar_to.question or ""
+        near = path.semantic.similar(question, address.scope, self.similarity)
+        return [replace(selector, key=one) for one in near if key in (None, one)]
+
+
+# What people say of a served answer: it is taken back, and the policy learns.
+
+
+def take(path: DataPath, store: Store, entry_id: str, correct: bool, source: str) -> None:
+    """Act on feedback; works from any process, without the lookup, and raises nothing.
+
+    A wrong exact answer is deleted. A wrong semantic one is no longer served to that question, and
+    the policy learns, from right ones too. An id that is not known (any more) is ignored and
+    counted; other feedback is counted under its ``source``.
+    """
+    serving, semantic = EntryId.parse(entry_id), path.semantic
+    try:
+        record = path.fuse.call(store.get, serving.record) if serving else None
+        if serving is None or record is None:
+            path.counters.add("feedback:unknown")
+            return
+        path.counters.add(f"feedback:{source}")
+        if serving.asked is None or semantic is None:
+            if not correct:
+                path.fuse.call(store.delete, Selector(record.namespace, key=record.key))
+            return
+        path.counters.add("labels:right" if correct else "labels:wrong")
+        if not correct:
+            semantic.refusals.add(record, serving.asked)
+        semantic.suit(record.space)
+        label = Label(correct, serving.similarity, score=serving.score)
+        path.fuse.call(semantic.learner.learn, record.namespace, label)
+    except Unavailable:
+        return
+
+
+# Where a cache comes from: what a pickled cache carries, instead of connections and locks.
+#
+# cache --pickle--> Origin(token, open, url, options) --unpickle--> the same cache, or one opened
+#     anew
+
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a cache was opened; ``token`` tells the caches of a process apart."""
+
+    token: str
+    open: Callable[..., Any]
+    url: str = field(repr=False)  # it may hold a password
+    options: Mapping[str, Any] = field(repr=False)
+
+
+class _Living:
+    """The caches of this process: each one's origin, and each token's cache."""
+
+    def __init__(self) -> None:
+        self.origins: WeakKeyDictionary[Any, Origin] = WeakKeyDictionary()
+        self.caches: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self.opening = threading.Lock()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Caches follow a fork by themselves; the lock may be held by a thread that is gone."""
+        self.opening = threading.Lock()
+
+    def note(self, cache: Any, origin: Origin) -> None:
+        self.origins[cache] = origin
+        self.caches[origin.token] = cache
+
+
+_living = _Living()
+
+
+def opened(cache: C, open: Callable[..., C], url: str, options: Mapping[str, Any]) -> C:
+    """Note how a cache was opened, for as long as it lives, and return it."""
+    _living.note(cache, Origin(uuid4().hex, open, url, dict(options)))
+    return cache
+
+
+def way_to(cache: Any) -> tuple[Any, ...]:
+    """Reduce a cache for pickling to its origin: in this process the copy is the cache itself.
+
+    Elsewhere it reconnects. Raises TypeError for a cache of which no origin is known.
+    """
+    origin = _living.origins.get(cache)
+    if origin is None:
+        raise TypeError(f"only a {type(cache).__name__} made by open() can be pickled")
+    return reopened, (origin,)
+
+
+def reopened(origin: Origin) -> Any:
+    """Return the cache of an origin: the one in this process, else one opened now.
+
+    Raises what opening it raises.
+    """
+    with _living.opening:
+        cache = _living.caches.get(origin.token)
+        if cache is None:
+            cache = origin.open(origin.url, **origin.options)
+            _living.note(cache, origin)
+        return cache
 
 
 class ResponseCache:
@@ -58,7 +229,7 @@ class ResponseCache:
         self._upkeep = Upkeep(self.flush) if shared else None
         self._hop = Hop()
         self.on_loop = OnLoop(self._hop)
-        leases = Leases(self._path, self._hop, options) if shared else None
+        leases = StoreLeases(self._path, self._hop, options) if shared else None
         self.answers = Answers(self._path, options, leases)
 
     @classmethod
@@ -277,7 +448,17 @@ class ResponseCache:
 
     def flush(self) -> None:
         """Write the counters to the store now; a thread does it about once a second."""
-        flush(self._path, self._store, self._options.namespace)
+        path, semantic = self._path, self._path.semantic
+        suited = semantic is not None and semantic.is_suited
+        flush(
+            path.counters,
+            path.fuse.call,
+            self._store,
+            self._options.namespace,
+            catch_up=None if semantic is None else semantic.learner.catch_up,
+            describe=(lambda: path.described(path.namespace(DEFAULT))) if suited else None,
+            count_error=path.count_error,
+        )
 
     def close(self) -> None:
         """Write the counters and release everything; a second call does nothing."""

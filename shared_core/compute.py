@@ -1,4 +1,7 @@
-"""Get or compute: a model's answer for a request, or a JSON value under a user's key."""
+"""Get or compute: one model call for all who ask; background refresh of stale answers.
+
+Get or compute: a model's answer for a request, or a JSON value under a user's key.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,59 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
-from shared_core.control import Controls, tag_tuple
-from shared_core.data_path import DataPath
-from shared_core.entry_id import EntryId
-from shared_core.flights import Flight, Flights, once
-from shared_core.forking import renew_after_fork
-from shared_core.leases import Leases
+from shared_core.concurrency import Flight, Flights, Found, Hop, Runtime, once, renew_after_fork
+from shared_core.controls import Controls, tag_tuple
 from shared_core.options import Options, Seconds, seconds
-from shared_core.record import Answer, Hit, Tier
-from shared_core.request import Address, Request, canonical_json, namespace_digest
-from shared_core.resilience import calmly
-from shared_core.runtimes import Found, Runtime
+from shared_core.pipeline import DataPath
+from shared_core.record import Answer, EntryId, Hit, Tier
+from shared_core.request import HOME_DIGITS, Address, Request, canonical_json, namespace_digest
+from shared_core.resilience import Unavailable, allowance, calmly
+
+# Which process computes what: leases in the store that the processes share.
+
+
+class StoreLeases:
+    """Leases that end by themselves, after ``options.lease``, when their holder is gone.
+
+    A store that fails has none to give: whoever asks goes on as if alone.
+    """
+
+    def __init__(self, path: DataPath, hop: Hop, options: Options) -> None:
+        self._path, self._hop = path, hop
+        self._seconds, self._timeout = options.lease, options.timeout
+
+    def take(self, key: str) -> tuple[bool, bytes | None]:
+        """Say whether the caller may go ahead, and return the token of the lease that it holds."""
+        token = uuid4().bytes
+        try:
+            with allowance(self._timeout):
+                added = self._path.fuse.call(
+                    self._path.values.add, _name(key), token, self._seconds
+                )
+        except Unavailable:
+            return True, None
+        return added, token if added else None
+
+    def give_back(self, key: str, token: bytes) -> None:
+        """End a lease; on an event loop, in a thread and without waiting for it."""
+        self._hop.soon(self._end, key, token)
+
+    def _end(self, key: str, token: bytes) -> None:
+        """Delete a lease, unless it ran out and is another's by now."""
+        name = _name(key)
+        with suppress(Unavailable), allowance(self._timeout):  # it runs out by itself
+            if self._path.fuse.call(self._path.values.get_many, [name]).get(name) == token:
+                self._path.fuse.call(self._path.values.delete_many, [name])
+
+
+def _name(key: str) -> str:
+    """Name the lease of a key so that a cluster spreads leases as it does records."""
+    return f"lease:{key[:HOME_DIGITS]}:{key}"
+
 
 VALUE_FORMAT = "value/1"
 
@@ -29,7 +72,7 @@ MOST_REFRESHES = 16
 class Answers:
     """Looks up, and computes what is not there, once for all who ask at a time."""
 
-    def __init__(self, path: DataPath, options: Options, leases: Leases | None) -> None:
+    def __init__(self, path: DataPath, options: Options, leases: StoreLeases | None) -> None:
         self._path = path
         self._refreshes = Flights(options.lease, leases)
         self._flights = self._refreshes if options.coalesce else None

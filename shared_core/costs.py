@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
-from shared_core.events import LookupEvent, StoreEvent
-from shared_core.forking import renew_after_fork
-from shared_core.pricing import Price, price
+from shared_core.concurrency import renew_after_fork
+from shared_core.controls import LookupEvent, StoreEvent
 from shared_core.resilience import quietly
+from shared_core.usage import Price, price
 
 MODEL = "model"
 """The tier of what no tier answered."""

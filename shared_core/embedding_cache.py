@@ -1,8 +1,8 @@
-"""Vectors of an app's own embedding model, kept by model, role and text in a cache's store.
+r"""Vectors of an app's own embedding model, kept by model, role and text in a cache's store.
 
     texts -> keys -> known vectors
                  |-> another embeds them -> awaited
-                 \\-> the others, each once -> embed -> kept
+                 \-> the others, each once -> embed -> kept
 
 Not the vectors by which the cache matches questions: those are ``shared_core.embedding``'s.
 """
@@ -16,13 +16,11 @@ from hashlib import sha256
 from typing import Any
 
 from shared_core.cache import ResponseCache
-from shared_core.control import controls_of
-from shared_core.flights import Flights
-from shared_core.hop import Hop
+from shared_core.concurrency import Blocking, Flights, Hop, OnLoop, Runtime, finish
+from shared_core.controls import controls_of
 from shared_core.options import seconds
 from shared_core.request import canonical_json
 from shared_core.resilience import Fuse, Unavailable
-from shared_core.runtimes import Blocking, OnLoop, Runtime, finish
 
 Vector = list[float]
 

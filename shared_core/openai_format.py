@@ -1,18 +1,134 @@
-"""Chat completions as neutral answers and back: our own versioned JSON, no ids.
+"""OpenAI chat completions as Request and Answer, streams included; used by client and service.
 
-completion --answer_of--> Answer(text, payload) --message_of--> the assistant's message
+Makes a ``Request`` of what chat completions are called with: the key that LangChain's has.
+
+messages   -> history and the last user message -> question (by meaning) and the rest (scope)
+parameters -> canonical parameters (scope)
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared_core.client_request import FORMAT
 from shared_core.record import Answer, is_cut_off
+from shared_core.request import PARAMETER_NAMES, Request, canonical_messages, is_material
 from shared_core.usage import tokens_of
+
+FORMAT = "openai/1"
+"""Format of answers that only this client can read; also the version of their payloads."""
+
+Message = Mapping[str, Any]
+
+_TRANSPORT = frozenset(
+    {
+        "extra_headers", "timeout", "stream", "stream_options", "metadata", "store",
+        "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
+    }
+)  # fmt: skip
+"""Arguments that no answer depends on."""
+
+_NOT_GIVEN = frozenset({"NotGiven", "Omit"})
+"""Classes of the SDK's marks for arguments that are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Whom a client asks: ``query`` is what it adds to every URL, such as Azure's version."""
+
+    provider: str
+    base_url: str
+    query: Mapping[str, Any]
+
+
+def request_of(
+    endpoint: Endpoint, messages: Sequence[Any], arguments: Mapping[str, Any]
+) -> Request:
+    """Build the request of one call.
+
+    Raises TypeError or ValueError for arguments without a JSON form: such a call has no identity.
+    """
+    params = _parameters(endpoint, arguments)
+    neutral = [plain_message(message) for message in messages]
+    if not neutral or neutral[-1].get("role") != "user":
+        return Request.of(
+            None, history=neutral, params=params, exact_only="not_user_text", format=FORMAT
+        )
+    last = canonical_messages(neutral[-1:])[0]
+    content = last.pop("content")
+    del last["role"]
+    context: dict[str, Any] = {"message": last} if last else {}
+    if isinstance(content, str):
+        question = content
+        reason = "template" if is_material(content) else None
+    else:
+        texts = [part for part in content if isinstance(part, str)]
+        question = "\n\n".join(texts)
+        reason = "template" if len(texts) == len(content) else "multimodal"
+        context["content"] = content
+    if not question.strip():
+        reason = reason or "not_user_text"
+    return Request.of(
+        question,
+        history=neutral[:-1],
+        params=params,
+        context=context or None,
+        exact_only=reason,
+        format=FORMAT,
+    )
+
+
+def plain_message(message: Any) -> dict[str, Any]:
+    """Return a message as a dictionary, whether it is one or an object of the SDK."""
+    dump = getattr(message, "model_dump", None)
+    found = dump(mode="json", exclude_none=True) if callable(dump) else message
+    if not isinstance(found, Mapping):
+        raise TypeError(f"a message must be a mapping, not {type(message).__qualname__}")
+    return dict(found)
+
+
+def text_of(messages: Sequence[Any]) -> str:
+    """Return all text of messages, for an estimate of their tokens."""
+    texts = []
+    for message in messages:
+        content = plain_message(message).get("content")
+        parts = [content] if isinstance(content, str) else content or []
+        for part in parts:
+            text = part.get("text") if isinstance(part, Mapping) else part
+            texts.append(text if isinstance(text, str) else "")
+    return "\n".join(texts)
+
+
+def _parameters(endpoint: Endpoint, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    given = {
+        name: value
+        for name, value in arguments.items()
+        if name not in _TRANSPORT and type(value).__name__ not in _NOT_GIVEN
+    }
+    given |= given.pop("extra_body", None) or {}
+    extra: dict[str, Any] = {}
+    if endpoint.query:
+        extra["query"] = dict(endpoint.query)
+    if more := given.pop("extra_query", None):
+        extra["query"] = {**extra.get("query", {}), **more}
+    known: dict[str, Any] = {"provider": endpoint.provider, "base_url": endpoint.base_url}
+    for name, value in given.items():
+        canonical = PARAMETER_NAMES.get(name)
+        if value is None:
+            continue
+        if canonical is None or known.get(canonical, value) != value:
+            extra[name] = value
+        else:
+            known[canonical] = {"effort": value} if name == "reasoning_effort" else value
+    return {**known, "extra": extra}
+
+
+# Chat completions as neutral answers and back: our own versioned JSON, no ids.
+#
+# completion --answer_of--> Answer(text, payload) --message_of--> the assistant's message
+
 
 SHARED = "shared"
 """The tier of an answer that was awaited from an equal call under way."""
@@ -122,3 +238,115 @@ def choices_of(answer: Answer) -> list[dict[str, Any]]:
     except (TypeError, KeyError, IndexError) as error:
         raise ValueError(f"not a payload of {FORMAT}: {type(error).__name__}") from None
     return choices
+
+
+# Puts the chunks of a streamed completion together: choices by their index, texts end to end.
+#
+#     {"choices": [{"index": 0, "delta": {"content": "It "}}]}  --note-->  completion()
+# {"choices": [{"index": 0, "delta": {"content": "melts."}, "finish_reason": "stop"}]}
+
+
+_SAID_AGAIN = frozenset({"role", "type", "id", "index", "object"})
+"""Fields that a provider may repeat in every chunk; other texts go on."""
+
+
+class Gathered:
+    """What came of a stream so far."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._model: str | None = None
+        self._usage: Any = None
+
+    def note(self, chunk: Any) -> str:
+        """Add a chunk and return the text that it adds to the first choice.
+
+        Raises ValueError, TypeError or AttributeError for one that cannot be put together with
+        those before it, or tells of an error.
+        """
+        body = as_json(chunk)
+        if body.get("error"):
+            raise ValueError("the chunk tells of an error")
+        self._model = self._model or body.get("model")
+        self._usage = body.get("usage") or self._usage
+        for choice in body.get("choices") or ():
+            found = self._choices.setdefault(choice.get("index") or 0, {"message": {}})
+            more = {name: value for name, value in choice.items() if name not in ("delta", "index")}
+            found["message"] = _joined(found["message"], choice.get("delta") or {})
+            # why it ends is said once, but some say it again with the usage
+            found.update(_joined(found, {**more, "finish_reason": None}))
+            found["finish_reason"] = more.get("finish_reason") or found.get("finish_reason")
+        return text_of_chunk(body)
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether there is a choice, and each said why it ended."""
+        reasons = [choice.get("finish_reason") for choice in self._choices.values()]
+        return bool(reasons) and None not in reasons
+
+    def completion(self) -> dict[str, Any]:
+        """Return the whole as the provider would have given it at once."""
+        choices = [_listed(choice) for _, choice in sorted(self._choices.items())]
+        return {"model": self._model, "choices": choices, "usage": self._usage}
+
+
+def text_of_chunk(chunk: Any) -> str:
+    """Return the text that a chunk adds to the first choice."""
+    return "".join(
+        (choice.get("delta") or {}).get("content") or ""
+        for choice in as_json(chunk).get("choices") or ()
+        if not choice.get("index")
+    )
+
+
+def _joined(old: Any, new: Any) -> Any:
+    """Return what two values of one field are together."""
+    match old, new:
+        case (None, _) | (_, None):
+            return _indexed(new) if old is None else old
+        case (str(), str()):
+            return old + new
+        case (Mapping(), Mapping()):
+            whole = dict(old)
+            for name, value in new.items():
+                said_again = name in _SAID_AGAIN and value is not None
+                whole[name] = value if said_again else _joined(whole.get(name), value)
+            return whole
+        case (_Items(), list()):
+            return old.plus(new)
+        case (list(), list()):
+            return [*old, *new]
+        case _ if type(old) is type(new):
+            return new
+    raise TypeError(f"{type(old).__name__} and {type(new).__name__} of one field")
+
+
+class _Items(dict[int, Any]):
+    """A list whose items came with an index, such as tool calls."""
+
+    def plus(self, items: list[Any]) -> _Items:
+        whole = _Items(self)
+        for item in items:
+            place = item["index"]
+            whole[place] = _joined(whole.get(place), item)
+        return whole
+
+
+def _indexed(value: Any) -> Any:
+    """Prepare a first value for more to come: lists with indexes become what can be joined."""
+    if isinstance(value, Mapping):
+        return {name: _indexed(item) for name, item in value.items()}
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        placed = all(isinstance(item.get("index"), int) for item in value)
+        return _Items().plus(value) if placed else value
+    return value
+
+
+def _listed(value: Any) -> Any:
+    """Undo ``_indexed``."""
+    if isinstance(value, _Items):
+        items = [_listed(item) for _, item in sorted(value.items())]
+        return [{name: part for name, part in item.items() if name != "index"} for item in items]
+    if isinstance(value, Mapping):
+        return {name: _listed(item) for name, item in value.items()}
+    return value

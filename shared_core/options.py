@@ -7,18 +7,27 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from shared_core.events import LookupEvent
+from shared_core.controls import LookupEvent
 from shared_core.guard import Guard
-from shared_core.judge import Judge
+from shared_core.learning import Judge
 from shared_core.thresholds import Policy, Static, Verified
 
 if TYPE_CHECKING:
-    from shared_core.prefix import PrefixCache
+    from shared_core.record import PrefixMatch
+    from shared_core.request import Request
+
 
 Seconds = float | int | timedelta
 Hook = Callable[[LookupEvent], object]
+
+
+class PrefixObserver(Protocol):
+    """What the cache asks of the option ``prefix=``; ``shared_core.prefix.PrefixCache`` is one."""
+
+    def note(self, request: Request, namespace: str) -> PrefixMatch:
+        """Take note of a request, and return how much of its front was sent before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +92,7 @@ class Options:
     hit_usage: Literal["mark", "keep"] = "mark"
     encryption_key: str | bytes | None = None
     hooks: Iterable[Hook] = ()
-    prefix: PrefixCache | None = None
+    prefix: PrefixObserver | None = None
     index: Literal["flat", "hnsw"] | None = None
     precision: Literal["float32", "float16"] | None = None
     near_cache: int = 0

@@ -9,15 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shared_core.control import BYPASS, Controls, controls_of, tag_tuple, traces_of
-from shared_core.entry_id import EntryId
-from shared_core.events import SharedEvent, StoreEvent, lookup_event
-from shared_core.labelling import are_refusals
-from shared_core.options import Options, Seconds, seconds
+from shared_core.controls import (
+    BYPASS,
+    Controls,
+    SharedEvent,
+    StoreEvent,
+    controls_of,
+    lookup_event,
+    tag_tuple,
+    traces_of,
+)
+from shared_core.options import Options, PrefixObserver, Seconds, seconds
 from shared_core.record import (
     Answer,
+    EntryId,
     Explore,
     Hit,
     Miss,
@@ -25,18 +32,16 @@ from shared_core.record import (
     PrefixMatch,
     Record,
     Tier,
+    are_refusals,
     is_cut_off,
     is_fresh,
+    is_readable,
 )
 from shared_core.request import Address, Request
-from shared_core.resilience import Fuse, Unavailable, quietly
-from shared_core.semantic import SemanticTier, is_readable
+from shared_core.resilience import Fuse, Unavailable, allowance, quietly
+from shared_core.semantic import SemanticTier
 from shared_core.stats import Counters
 from shared_core.stores import Clock, KeyValue, Store, epoch_key
-from shared_core.stores.time_limit import allowance
-
-if TYPE_CHECKING:
-    from shared_core.prefix import PrefixCache
 
 SEALED = "\0sealed:"
 
@@ -193,7 +198,7 @@ class DataPath:
         """Add what front of the prompt was sent before; the model is about to be sent all of it."""
         found: list[PrefixMatch] = []
 
-        def note(prefixes: PrefixCache) -> None:
+        def note(prefixes: PrefixObserver) -> None:
             found.append(prefixes.note(request, namespace))
 
         quietly(self.count_error, "prefix", note, self._options.prefix)

@@ -1,11 +1,17 @@
-"""What is stored, and what a lookup may find: ``Hit``, ``Explore`` or ``Miss``."""
+"""Answer, Record, Hit | Explore | Miss, entry ids.
+
+What is stored, and what a lookup may find: ``Hit``, ``Explore`` or ``Miss``.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from shared_core.request import Request
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -174,3 +180,50 @@ class Miss:
 
 
 Outcome = Hit | Explore | Miss
+
+
+# Opaque names of what was served; feedback needs nothing else, from any process.
+
+
+_FORM = re.compile(r"([0-9a-f]{64})(?:\.([0-9a-f]{64})\.(-?[01]\.\d{4})(?:\.(-?\d+\.\d{4}))?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class EntryId:
+    """The record served; for a semantic hit also the question's key, similarity and score."""
+
+    record: str
+    asked: str | None = None
+    similarity: float = 1.0
+    score: float | None = None
+
+    def __str__(self) -> str:
+        if self.asked is None:
+            return self.record
+        score = "" if self.score is None else f".{self.score:.4f}"
+        return f"{self.record}.{self.asked}.{self.similarity:.4f}{score}"
+
+    @classmethod
+    def parse(cls, text: object) -> EntryId | None:
+        """Read an id; None if this library did not make it."""
+        found = _FORM.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            return None
+        record, asked, similarity, score = found.groups()
+        if asked is None:
+            return cls(record)
+        return cls(record, asked, float(similarity), None if score is None else float(score))
+
+
+REFUSED = "refused/1"
+"""Format of what is no answer, and so is served to nobody."""
+
+
+def are_refusals(record: Record) -> bool:
+    """Say whether this is no answer, but what ``Refusals`` keeps in its place."""
+    return record.answer.format == REFUSED
+
+
+def is_readable(record: Record, request: Request) -> bool:
+    """Say whether the asker's framework can read the record's answer."""
+    return record.answer.format in ("text", request.format)

@@ -11,9 +11,8 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import unquote
 
-from shared_core.stats import Stats, stats_of
+from shared_core.stats import Stats, counts_of_all, policy_of_all, stats_of
 from shared_core.stores import KeyValue, open_store
-from shared_core.upkeep import counts_of_all, policy_of_all
 
 PATIENCE_S = 5.0
 """How long a person waits for a store."""
@@ -43,7 +42,7 @@ def read_stats(url: str, namespace: str = "default") -> Stats:
 
 def _open(url: str) -> tuple[KeyValue, Callable[[], object]]:
     if url.startswith("sqlite:///"):
-        from shared_core.stores.sqlite_reader import ReadOnlyFile
+        from shared_core.stores.sqlite import ReadOnlyFile
 
         file = ReadOnlyFile(unquote(url.removeprefix("sqlite:///")), PATIENCE_S)
         return file.values(time.time), file.close

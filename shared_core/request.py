@@ -1,4 +1,6 @@
-"""What is asked: scope and question, their canonical form, and the key made of them.
+"""Request: canonical messages and parameters, scope, key; which part of a prompt is the question.
+
+What is asked: scope and question, their canonical form, and the key made of them.
 
     messages, parameters, context --canonical JSON--> scope --sha256--> Address(key, scope)
 
@@ -10,13 +12,121 @@ every cache.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from shared_core.canonical_messages import canonical_messages
+# Messages of any framework in one canonical form, without what differs between two runs.
+
+
+VOLATILE_MESSAGE_FIELDS = frozenset(
+    {"id", "response_metadata", "usage_metadata", "artifact", "example", "type", "tiered_cache"}
+)
+"""What differs between two runs of one conversation and never reaches the model."""
+
+VOLATILE_PART_FIELDS = frozenset({"cache_control", "index"})
+
+_NOTHING: tuple[Any, ...] = (None, [], {})
+
+
+def canonical_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Bring messages into canonical form.
+
+    Volatile fields go, tool calls become ``{id, name, args}`` in either framework's spelling, and
+    their ids are numbered in order of appearance, so that which result answers which call stays and
+    the provider's random ids do not.
+    """
+    numbers: dict[str, str] = {}
+    return [_message(message, numbers) for message in messages]
+
+
+def _message(message: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
+    if not isinstance(message, Mapping) or not message.get("role"):
+        raise ValueError('a message must be a mapping with a "role", such as "user" or "assistant"')
+    kept = {
+        name: value
+        for name, value in message.items()
+        if name not in VOLATILE_MESSAGE_FIELDS and value not in _NOTHING
+    }
+    kept.setdefault("content", "")
+    if "tool_calls" in kept:
+        kept["tool_calls"] = [_tool_call(call, numbers) for call in kept["tool_calls"]]
+    if "tool_call_id" in kept:
+        kept["tool_call_id"] = numbers.setdefault(kept["tool_call_id"], f"call_{len(numbers)}")
+    if isinstance(kept["content"], (list, tuple)):
+        kept["content"] = _content(kept["content"], kept.get("role") == "assistant")
+    if numbers:
+        for name in kept.keys() - {"role", "tool_calls", "tool_call_id"}:
+            if not isinstance(kept[name], str):
+                kept[name] = _renumbered(kept[name], numbers)
+    return kept
+
+
+def _tool_call(call: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
+    function = call.get("function") or {}
+    args = call.get("args", function.get("arguments"))
+    if isinstance(args, str):
+        with suppress(ValueError):  # a model may write what is not JSON: compared as text
+            args = json.loads(args, parse_float=_finite, parse_constant=_finite)
+    identifier = call.get("id") or f"unnamed {len(numbers)}"
+    return {
+        "id": numbers.setdefault(identifier, f"call_{len(numbers)}"),
+        "name": call.get("name", function.get("name")),
+        "args": args,
+    }
+
+
+def _finite(number: str) -> float:
+    """Read a number of JSON; Python's reader takes NaN and infinities, which JSON does not have."""
+    if not math.isfinite(found := float(number)):
+        raise ValueError(number)
+    return found
+
+
+def _content(parts: Sequence[Any], of_assistant: bool) -> Any:
+    """Drop what is volatile in content parts; a lone text part is the text itself."""
+    kept = [_part(part, of_assistant) for part in parts]
+    return kept[0] if len(kept) == 1 and isinstance(kept[0], str) else kept
+
+
+def _part(part: Any, of_assistant: bool) -> Any:
+    if not isinstance(part, Mapping):
+        return part
+    kept = {
+        name: value
+        for name, value in part.items()
+        if name not in VOLATILE_PART_FIELDS
+        and value is not None
+        and not (name == "id" and _is_volatile_id(part, value, of_assistant))
+    }
+    if kept.keys() == {"type", "text"} and kept["type"] == "text":
+        return kept["text"]
+    return kept
+
+
+def _is_volatile_id(part: Mapping[str, Any], value: Any, of_assistant: bool) -> bool:
+    if part.keys() <= {"type", "id"}:
+        return False  # the id is all there is of the part
+    if part.get("type") in ("tool_use", "tool_call"):
+        return False  # renumbered instead
+    return of_assistant or str(value).startswith("lc_")
+
+
+def _renumbered(value: Any, numbers: Mapping[str, str]) -> Any:
+    """Replace every string that is a tool-call id, keys included."""
+    if isinstance(value, str):
+        return numbers.get(value, value)
+    if isinstance(value, Mapping):
+        return {numbers.get(k, k): _renumbered(v, numbers) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_renumbered(item, numbers) for item in value]
+    return value
+
 
 FORMAT = 1
 """Version of the canonical form; part of every scope and key."""
@@ -198,3 +308,66 @@ def canonical_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     if extra:
         known["extra"] = extra
     return known
+
+
+# What providers and frameworks call the parameters of a call, and what this library calls them.
+#
+# Adapters read the same names, so that one request has one key whichever framework makes it.
+
+
+PARAMETER_NAMES: Mapping[str, str] = {
+    "model": "model",
+    "model_id": "model",
+    "model_name": "model",
+    "base_url": "base_url",
+    "anthropic_api_url": "base_url",
+    "api_base": "base_url",
+    "azure_endpoint": "base_url",
+    "endpoint": "base_url",
+    "endpoint_url": "base_url",
+    "groq_api_base": "base_url",
+    "openai_api_base": "base_url",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "num_predict": "max_tokens",
+    "stop": "stop",
+    "stop_sequences": "stop",
+    "seed": "seed",
+    "random_seed": "seed",
+    "n": "n",
+    "tools": "tools",
+    "tool_choice": "tool_choice",
+    "response_schema": "response_schema",
+    "response_format": "response_schema",
+    "response_json_schema": "response_schema",
+    "reasoning": "reasoning",
+    "reasoning_effort": "reasoning",
+    "thinking": "reasoning",
+}
+"""A provider's field or argument to its canonical name; any other goes to ``extra`` as it is."""
+
+
+# Tells texts that only ask from templates around material, only a part of which asks.
+
+
+_PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
+_TAG = re.compile(r"<(?:context|documents?|sources?|passages?)\b[^<>]*>", re.IGNORECASE)
+_LABEL = re.compile(
+    r"\b(?:(context|documents?|sources?|passages?)|question|query)\b[^:\n]{0,40}:", re.IGNORECASE
+)
+
+
+def is_material(text: str) -> bool:
+    """Tell whether a text looks like a template around material.
+
+    A blank line, a tag such as ``<context>``, or labels of both a context and a question.
+    """
+    text = text.strip()
+    if ("\n" in text and _PARAGRAPHS.search(text)) or ("<" in text and _TAG.search(text)):
+        return True
+    # Most questions have no colon, and this search takes longer than all the rest.
+    return ":" in text and len({match[1] is None for match in _LABEL.finditer(text)}) > 1

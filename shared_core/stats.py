@@ -1,17 +1,25 @@
-"""Counters of one cache object, and ``Stats``: what they say, with intervals."""
+"""Counters, Stats, and the thread that flushes them to the store.
+
+Counters of one cache object, and ``Stats``: what they say, with intervals.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import threading
+import weakref
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from shared_core.forking import renew_after_fork
+from shared_core.concurrency import renew_after_fork
 from shared_core.record import Explore, Hit, Miss, Outcome, Tier
-from shared_core.savings import money_saved, saved_by, tokens_saved
+from shared_core.resilience import Unavailable, quietly
+from shared_core.stores import KeyValue
+from shared_core.usage import money_saved, saved_by, tokens_saved
 
 LATENCIES_KEPT = 2048
 
@@ -280,3 +288,123 @@ def wilson(wrong: int, of: int, z: float = 1.96) -> tuple[float, float]:
     centre = share + zz / (2 * of)
     half = z * math.sqrt(share * (1 - share) / of + zz / (4 * of * of))
     return max(0.0, (centre - half) / (1 + zz / of)), min(1.0, (centre + half) / (1 + zz / of))
+
+
+# What runs beside the requests: one daemon thread for a cache whose store is shared.
+
+
+PERIOD_S = 1.0
+COUNTERS_PREFIX = "stats:"
+POLICY_PREFIX = "policy:"
+
+TEACHING = ("stores", "explored:", "shadow:", "labels:")
+"""Counters after which the policy may have other things to tell."""
+
+
+class Upkeep:
+    """Calls ``flush`` once a second: what was counted goes to the store, what others learnt comes.
+
+    The thread starts with the first request and ends when the cache is closed or no longer used.
+    """
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = weakref.WeakMethod(flush)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """A child has no thread yet; its first request starts one."""
+        self._stop, self._thread, self._lock = threading.Event(), None, threading.Lock()
+
+    def ensure(self) -> None:
+        """Start the thread unless it runs."""
+        if self._thread is None and not self._stop.is_set():
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=_run,
+                        args=(self._flush, self._stop),
+                        name="tiered-cache",
+                        daemon=True,
+                    )
+                    self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+
+
+def _run(flush: weakref.WeakMethod[Callable[[], None]], stop: threading.Event) -> None:
+    while not stop.wait(PERIOD_S):
+        call = flush()
+        if call is None:
+            return
+        call()
+        del call
+
+
+def flush(
+    counters: Counters,
+    call: Callable[..., Any],
+    store: KeyValue,
+    namespace: str,
+    *,
+    catch_up: Callable[[], object] | None = None,
+    describe: Callable[[], Mapping[str, Any]] | None = None,
+    count_error: Callable[[str], None],
+) -> None:
+    """Add what was counted since the last time to the store's counters; keep it if that fails.
+
+    What the policy has learnt is described beside them, for whoever has the store but not the app.
+    And what others taught it is read here, so that no lookup waits for that.
+    """
+    if catch_up is not None:
+        with suppress(Unavailable):  # counted
+            call(catch_up)
+    amounts = counters.take_unflushed()
+    if not amounts:
+        return
+    named = {f"{COUNTERS_PREFIX}{namespace}:{name}": n for name, n in amounts.items()}
+    try:
+        call(store.increment, named)
+    except Unavailable:
+        counters.give_back(amounts)
+        return
+    if describe is not None and any(name.startswith(TEACHING) for name in amounts):
+        quietly(count_error, "policy", _write_policy, call, store, namespace, describe)
+
+
+def _write_policy(
+    call: Callable[..., Any],
+    store: KeyValue,
+    namespace: str,
+    describe: Callable[[], Mapping[str, Any]],
+) -> None:
+    told = json.dumps(describe(), default=str).encode()
+    with suppress(Unavailable):  # counted
+        call(store.put_many, {f"{POLICY_PREFIX}{namespace}": told})
+
+
+def policy_of_all(values: KeyValue, namespace: str) -> Mapping[str, Any] | None:
+    """Return what some process told last of its policy, None if none did. Raises StoreError."""
+    key = f"{POLICY_PREFIX}{namespace}"
+    try:
+        told = json.loads(values.get_many([key]).get(key, b"null"))
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def counts_of_all(values: KeyValue, namespace: str) -> dict[str, int]:
+    """Return the counters that every process flushed for a namespace. Raises StoreError."""
+    prefix = f"{COUNTERS_PREFIX}{namespace}:"
+    found: dict[str, int] = {}
+    cursor = ""
+    while True:
+        keys, cursor = values.scan(prefix, cursor)
+        for key, value in values.get_many(keys).items():
+            found[key.removeprefix(prefix)] = int(value)
+        if not cursor:
+            return found

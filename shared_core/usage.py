@@ -1,4 +1,6 @@
-"""Token counts as providers and frameworks tell them, under neutral names.
+"""Token counts of all providers under neutral names; tokens to money; savings per hit.
+
+Token counts as providers and frameworks tell them, under neutral names.
 
 Neutral: ``input_tokens`` (the whole prompt), of which ``cached_tokens`` were read out of the
 provider's own prompt cache and ``cache_write_tokens`` written into it; ``output_tokens``, of which
@@ -7,8 +9,11 @@ provider's own prompt cache and ``cache_write_tokens`` written into it; ``output
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _INPUT = (
@@ -150,3 +155,168 @@ def _get(source: Any, name: str) -> Any:
     if isinstance(source, Mapping):
         return source.get(name)
     return None if isinstance(source, (str, type)) else getattr(source, name, None)
+
+
+# Tokens to money, by own prices or the price list of genai-prices.
+
+
+MILLION = 1_000_000
+BYTES_PER_TOKEN = 4
+
+PRICED = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
+"""What of a usage has a price. The tokens of a provider's prompt cache are input tokens too."""
+
+TIER_STARTS = (
+    32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288,
+)  # fmt: skip
+"""Above so many tokens of input some model of genai-prices costs more, for all tokens of a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens; None: as much as other input.
+
+    ``cache_read`` and ``cache_write`` are for tokens that a provider's prompt cache has, or takes
+    in. Raises ValueError for a price below 0.
+    """
+
+    input: float
+    output: float
+    cache_read: float | None = None
+    cache_write: float | None = None
+
+    def __post_init__(self) -> None:
+        for price in (self.input, self.output, self.cache_read, self.cache_write):
+            if price is not None and not price >= 0:
+                raise ValueError(f"a price must be dollars per million tokens, not {price!r}")
+
+    def of(self, usage: Mapping[str, float]) -> float:
+        """Return what a usage costs in US dollars."""
+        counted = _counted(usage)
+        read, write = counted["cached_tokens"], counted["cache_write_tokens"]
+        plain = counted["input_tokens"] - read - write
+        dollars = plain * self.input + counted["output_tokens"] * self.output
+        dollars += read * (self.input if self.cache_read is None else self.cache_read)
+        dollars += write * (self.input if self.cache_write is None else self.cache_write)
+        return dollars / MILLION
+
+
+def price(
+    model: str, usage: Mapping[str, float], prices: Mapping[str, Price] | None = None
+) -> float | None:
+    """Return what ``usage`` costs in US dollars; None if the model or genai-prices is not known.
+
+    ``usage`` counts ``input_tokens`` and ``output_tokens``, and of the input what a provider's
+    prompt cache had (``cached_tokens``) and took in (``cache_write_tokens``); whatever else it
+    holds is left out. ``prices`` by model go before the list's. It is the usage of one call: some
+    models cost more from some length on.
+    """
+    own = (prices or {}).get(model)
+    if own is not None:
+        return own.of(usage)
+    listed = _price_list()
+    if listed is None or not model:
+        return None
+    counts = _counted(usage)
+    counts["cache_read_tokens"] = counts.pop("cached_tokens")
+    counted = listed.Usage(**counts)
+    try:
+        return float(listed.calc_price(counted, model_ref=model).total_price)
+    except LookupError:
+        return None
+
+
+def tier_start(input_tokens: float) -> int:
+    """Return above how many tokens of input the price tier of a call begins, 0 for the lowest."""
+    above = bisect_left(TIER_STARTS, input_tokens)
+    return TIER_STARTS[above - 1] if above else 0
+
+
+def price_of_calls(model: str, sums: Mapping[str, int], calls: int) -> float | None:
+    """Return what calls of one price tier cost together, by the sums of their usages.
+
+    They cost so many times what their mean costs, which is of that tier, too.
+    """
+    each = price(model, {name: amount / calls for name, amount in sums.items()})
+    return None if each is None else each * calls
+
+
+def _counted(usage: Mapping[str, float]) -> dict[str, float]:
+    """Return what has a price. More cached tokens than input tokens would be a bug of others."""
+    counted = {name: max(0, usage.get(name) or 0) for name in PRICED}
+    room = counted["input_tokens"]
+    for name in ("cached_tokens", "cache_write_tokens"):
+        counted[name] = min(counted[name], room)
+        room -= counted[name]
+    return counted
+
+
+def estimated_usage(asked: str, answered: str) -> dict[str, int]:
+    """Return about how many tokens two texts have: one for every four bytes of UTF-8.
+
+    That is the rule of thumb for English text; it says less of other languages and of code.
+    """
+    return {"input_tokens": _estimated(asked), "output_tokens": _estimated(answered)}
+
+
+def _estimated(text: str) -> int:
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+
+
+@lru_cache(maxsize=1)
+def _price_list() -> Any:
+    try:
+        import genai_prices
+    except ImportError:
+        return None
+    return genai_prices
+
+
+# What hits saved, as flat counts that a store can add up: by model and price tier.
+#
+# a hit's usage -> ``KIND[@START]:MODEL``, where the tier begins above START tokens -> tokens,
+#     dollars
+
+
+CALLS = "calls"
+
+
+def saved_by(usage: object, model: str) -> dict[str, int]:
+    """Return what to count of a hit, by the usage of the call that made its answer."""
+    told = usage if isinstance(usage, Mapping) else {}  # an app's own may be anything
+    counts = {name: n for name in PRICED if isinstance(n := told.get(name), int) and n > 0}
+    if not counts:
+        return {}
+    start = tier_start(counts.get("input_tokens", 0))
+    tier = f"@{start}" if start else ""
+    return {f"{name}{tier}:{model}": n for name, n in {**counts, CALLS: 1}.items()}
+
+
+def tokens_saved(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the tokens of input and output that the counted hits saved."""
+    tokens: Counter[str] = Counter()
+    for name, amount in counts.items():
+        kind, _, _ = _parts(name)
+        if kind in ("input_tokens", "output_tokens"):
+            tokens[kind] += amount
+    return dict(tokens)
+
+
+def money_saved(counts: Mapping[str, int]) -> float | None:
+    """Return the US dollars that the counted hits saved, None if none of the models has a price."""
+    sums: dict[tuple[str, str], dict[str, int]] = {}
+    for name, amount in counts.items():
+        kind, tier, model = _parts(name)
+        sums.setdefault((model, tier), {})[kind] = amount
+    prices = [
+        price_of_calls(model, usage, usage.pop(CALLS, 1)) for (model, _), usage in sums.items()
+    ]
+    known = [dollars for dollars in prices if dollars is not None]
+    return sum(known) if known else None
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Return kind, tier and model of a count; a model's name may hold any sign."""
+    kind, _, model = name.partition(":")
+    kind, _, tier = kind.partition("@")
+    return kind, tier, model

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from shared_core.batcher import Batcher, BatcherClosed
-from shared_core.dispatch import Dispatch
-from shared_core.limits import RateLimit
-from shared_core.retrying import Retries
+from shared_core.client.batcher import Batcher, BatcherClosed
+from shared_core.client.throttle import Dispatch, RateLimit, Retries
 from tests.test_limits import Provider, most_in_a_window
 from tests.virtual_time import VirtualLoop, run
 

@@ -25,7 +25,7 @@ from shared_core import (
     Static,
     StoreError,
 )
-from shared_core.events import LookupEvent, StoreEvent
+from shared_core.controls import LookupEvent, StoreEvent
 from tests.fakes import Clock, fake_embed
 
 ASKED = "How do I reset my password?"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from shared_core import open_store
-from shared_core.chunks import MOST_CHARACTERS, ChunkCache, split
+from shared_core.prefix.chunks import MOST_CHARACTERS, ChunkCache, split
+from shared_core.prefix.token_budget import estimate_tokens
 from shared_core.stores import StoreError
-from shared_core.token_budget import estimate_tokens
 from tests.fakes import FakeEmbedder, fake_embed
 
 WORDS = ["reader", "lends", "book", "desk", "keeps", "card", "until", "four", "weeks", "passed"]

@@ -19,13 +19,10 @@ import openai
 
 from shared_core import Answer, Request, ResponseCache
 from shared_core.client import CachedClient
-from shared_core.client_request import Endpoint, request_of
-from shared_core.client_response import CachedResponse
+from shared_core.client.throttle import RateLimit, Retries, Waiting
 from shared_core.costs import Budget, Costs, Overspent
-from shared_core.dispatch import Waiting
-from shared_core.limits import RateLimit
-from shared_core.pricing import Price
-from shared_core.retrying import Retries
+from shared_core.openai_format import CachedResponse, Endpoint, request_of
+from shared_core.usage import Price
 from tests.fakes import fake_embed
 from tests.openai_server import TOOL_CALL, Server
 from tests.test_limits import Sleeper

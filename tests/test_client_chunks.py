@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared_core.client_chunks import Gathered
+from shared_core.openai_format import Gathered
 
 
 def chunk(delta: dict[str, Any], index: int = 0, reason: str | None = None) -> dict[str, Any]:

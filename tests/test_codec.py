@@ -13,8 +13,8 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_core.codec import LONGEST_KEPT, Codec, UndecodableError
 from shared_core.record import Answer, Record, lent
+from shared_core.stores.codec import LONGEST_KEPT, Codec, UndecodableError
 
 any_text = st.text(st.characters(), max_size=20)
 answers = st.builds(

@@ -9,7 +9,7 @@ import pytest
 
 from shared_core import Answer, Request, ResponseCache
 from shared_core.costs import Budget, Costs, Line, Overspent, lines_of
-from shared_core.pricing import Price, estimated_usage, price
+from shared_core.usage import Price, estimated_usage, price
 from tests.fakes import Clock
 
 PRICES = {"m": Price(1.0, 10.0, cache_read=0.1, cache_write=1.25), "plain": Price(2.0, 4.0)}

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from shared_core import ResponseCache
-from shared_core.argument_keys import UnkeyableError, argument_digest
-from shared_core.decorator import CacheInfo, cached
+from shared_core.decorator import CacheInfo, UnkeyableError, argument_digest, cached
 from tests.fakes import Clock
 
 

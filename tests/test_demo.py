@@ -12,7 +12,7 @@ pytest.importorskip("langchain_core")
 
 from rich.console import Console
 
-from shared_core import demo
+from shared_core.cli import demo
 from shared_core.embedding import Embedder
 
 

@@ -18,9 +18,9 @@ pytest.importorskip("typer")
 
 from typer.testing import CliRunner
 
-from shared_core import Answer, Request, ResponseCache, doctor
-from shared_core.cli import app
-from shared_core.doctor import Finding, examine
+from shared_core import Answer, Request, ResponseCache
+from shared_core.cli import app, doctor
+from shared_core.cli.doctor import Finding, examine
 from tests.fakes import fake_embed
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def test_vectors_that_could_not_be_indexed_are_counted(redis_url: str, client: r
 def test_an_index_that_is_being_built_says_how_far_it_is(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shared_core import doctor_redis
+    from shared_core.cli import doctor as doctor_redis
 
     filled(redis_url).close()
     read = doctor_redis._pairs
@@ -336,7 +336,7 @@ def docs() -> str:
 
 @pytest.mark.redis
 def test_the_rights_that_are_asked_for_are_those_of_the_docs() -> None:
-    from shared_core.doctor_redis import COMMANDS
+    from shared_core.cli.doctor import COMMANDS
 
     rule = re.search(r"^ACL SETUSER .+$", docs(), re.MULTILINE)
     assert rule is not None

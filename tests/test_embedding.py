@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared_core.embedding import Embedder, EmbedderError, LoadError
+from shared_core.embedding import Embedder, EmbedderError, LoadError, unit_rows
+from shared_core.embedding.local import SentenceTransformerEmbedder, source_of
 from shared_core.embedding.memo import (
     CHARACTERS_PER_TOKEN,
     MOST_CHARACTERS,
@@ -25,9 +26,6 @@ from shared_core.embedding.memo import (
     estimated_tokens,
 )
 from shared_core.embedding.resolve import PROBE, resolve
-from shared_core.embedding.sentence_transformers import SentenceTransformerEmbedder
-from shared_core.embedding.source import source_of
-from shared_core.embedding.unit import unit_rows
 from tests.fakes import DIMENSION, Clock, FakeEmbedder, fake_embed
 
 QUESTION = "How do I reset my password?"
@@ -565,7 +563,7 @@ def test_a_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
 def test_a_missing_package_is_an_error_that_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared_core.embedding.sentence_transformers.find_spec", lambda name: None)
+    monkeypatch.setattr("shared_core.embedding.local.find_spec", lambda name: None)
     with pytest.raises(LoadError, match=r"pip install 'tiered-llm-cache\[embeddings\]'"):
         SentenceTransformerEmbedder().embed(["a"])
 

@@ -19,10 +19,8 @@ import pytest
 
 from shared_core import Answer, Hit, Miss, Request, ResponseCache
 from shared_core.embedding import EmbedderError, LoadError, Unresponsive
-from shared_core.embedding.job import MOST_TOGETHER, Job
+from shared_core.embedding.batching import MOST_STUCK, MOST_TOGETHER, Job, Turns, Worker
 from shared_core.embedding.memo import Memo
-from shared_core.embedding.turns import Turns
-from shared_core.embedding.worker import MOST_STUCK, Worker
 from tests.fakes import DIMENSION, FakeEmbedder, fake_embed
 
 PATIENCE = 0.05
@@ -312,7 +310,7 @@ def test_a_hanging_embedder_is_a_miss_in_time_and_then_left_alone(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "shared_core.reading.Memo", lambda *a, **k: Memo(*a, patience=PATIENCE, **k)
+        "shared_core.semantic.Memo", lambda *a, **k: Memo(*a, patience=PATIENCE, **k)
     )
     cache = ResponseCache.open(embedder=held, threshold=0.8)
     start = time.monotonic()
@@ -342,7 +340,7 @@ def test_a_model_may_take_longer_to_load_than_a_call_is_waited_for(
         threading.Event().wait(4 * PATIENCE)
         return Loaded()
 
-    monkeypatch.setattr("shared_core.embedding.sentence_transformers._load", load)
+    monkeypatch.setattr("shared_core.embedding.local._load", load)
     memo = Memo("some-organisation/some-model", patience=PATIENCE)
     assert memo.vector("a").shape == (DIMENSION,)
 

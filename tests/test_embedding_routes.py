@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared_core.embedding import LoadError, bert, bert_onnx, sentence_transformers
+from shared_core.embedding import LoadError, bert, local
+from shared_core.embedding import bert as bert_onnx
 from shared_core.embedding.bert import MOST_TOGETHER, _groups, open_bert
-from shared_core.embedding.bert_folder import shape_of
+from shared_core.embedding.bert_weights import shape_of
+from shared_core.embedding.local import Route, SentenceTransformerEmbedder, packaged_weights
 from shared_core.embedding.memo import Memo
-from shared_core.embedding.sentence_transformers import Route, SentenceTransformerEmbedder
-from shared_core.embedding.source import packaged_weights
 
 pytestmark = pytest.mark.model
 
@@ -116,7 +116,7 @@ def test_all_routes_have_one_space(
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
     from importlib.util import find_spec
 
-    for module in (bert, sentence_transformers):
+    for module in (bert, local):
         monkeypatch.setattr(
             module, "find_spec", lambda name: None if name in packages else find_spec(name)
         )

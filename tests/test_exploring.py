@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Explore, Hit, Miss, Request, ResponseCache, StoreError
-from shared_core.judge import Judge
+from shared_core.learning import Judge
 from shared_core.thresholds import Candidate, Decision, Label, Serve, Skip
 from shared_core.thresholds import Explore as Try
 from tests.fakes import fake_embed

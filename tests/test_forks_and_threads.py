@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from shared_core import Answer, Hit, Miss, Request, ResponseCache
-from shared_core.hop import THREADS, Hop
+from shared_core.concurrency import Hop
+from shared_core.concurrency.runtime import THREADS
 from tests.fakes import fake_embed
 
 LOOKUPS = 200

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_core.judge import same_answer
+from shared_core.learning import same_answer
 from shared_core.record import Answer
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.answers import FILE, pairs
 from shared_core import Answer, EmbeddingJudge, Hit, LLMJudge, Request, ResponseCache
-from shared_core.docket import Docket
-from shared_core.judges import verdict
+from shared_core.learning.judges import verdict
+from shared_core.learning.labels import Docket
 from shared_core.thresholds import Label
 from tests.fakes import FakeChatModel, FakeEmbedder, fake_embed
 from tests.test_exploring import ASKED, OTHER, RETURNS, REWORDED, Probing, ask, request

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from examples.kv_prefix import tiny_model  # noqa: E402 - after the skips
-from shared_core.kv_reuse import KVPrefixCache, Reuse  # noqa: E402
+from shared_core.prefix.kv_reuse import KVPrefixCache, Reuse  # noqa: E402
 
 VOCABULARY = 97
 CLOSE = {"rtol": 0.0, "atol": 1e-4}

@@ -191,7 +191,7 @@ def test_a_cache_unpickled_in_another_process_sees_what_a_call_is_made_of(tmp_pa
     code = """
 import pickle, sys
 cache = pickle.loads(sys.stdin.buffer.read())
-from langchain_tiered_cache.runs import _registered
+from langchain_tiered_cache.call_context import _registered
 print(len(_registered), cache._question("Context: a\\nQuestion: b")[0])
 """
     done = subprocess.run(

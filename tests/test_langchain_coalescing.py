@@ -21,7 +21,7 @@ from langchain_core.outputs import ChatResult, Generation, LLMResult
 from pydantic import PrivateAttr
 
 from langchain_tiered_cache import TieredCache
-from shared_core.leases import Leases
+from shared_core.compute import StoreLeases
 from tests.chat_models import Chat
 from tests.soak import CALL_S, FULL
 
@@ -472,13 +472,13 @@ async def test_a_cancelled_call_gives_its_lease_back(tmp_path: Path) -> None:
 async def test_a_cache_that_is_closed_at_once_gives_its_leases_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end = Leases._end
+    end = StoreLeases._end
 
-    def slowly(self: Leases, key: str, token: bytes) -> None:
+    def slowly(self: StoreLeases, key: str, token: bytes) -> None:
         time.sleep(0.2)
         end(self, key, token)
 
-    monkeypatch.setattr(Leases, "_end", slowly)
+    monkeypatch.setattr(StoreLeases, "_end", slowly)
     url = f"sqlite:///{tmp_path / 'answers.db'}"
     one, other = TieredCache(url, semantic=False), TieredCache(url, semantic=False)
     await Chat(cache=one).ainvoke("q")

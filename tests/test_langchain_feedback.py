@@ -16,9 +16,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_tiered_cache import TieredCache
+from langchain_tiered_cache.cache import Servings
+from langchain_tiered_cache.call_context import Run
 from langchain_tiered_cache.feedback import LangSmithFeedback, answer_judge
-from langchain_tiered_cache.runs import Run
-from langchain_tiered_cache.servings import Servings
 from tests.chat_models import Chat
 from tests.fakes import fake_embed
 

@@ -15,7 +15,7 @@ from langchain_core.outputs import (
 )
 from pydantic import BaseModel
 
-from langchain_tiered_cache.messages import FORMAT, LONGEST_PATTERN, answer_of, generations_of
+from langchain_tiered_cache.answers import FORMAT, LONGEST_PATTERN, answer_of, generations_of
 from shared_core import Answer
 
 USAGE = {

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from langchain_tiered_cache.model import read_model
-from langchain_tiered_cache.runs import Run
+from langchain_tiered_cache.call_context import Run
+from langchain_tiered_cache.llm_string import read_model
 from tests.chat_models import openai_string
 
 ENTRIES = json.loads((Path(__file__).parent / "data" / "llm_strings.json").read_text())

@@ -15,8 +15,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
-from langchain_tiered_cache import TieredCache, asking
-from langchain_tiered_cache.runs import current_runs
+from langchain_tiered_cache import TieredCache, call_context
+from langchain_tiered_cache.call_context import current_runs
 from tests.chat_models import Chat, prompt_of
 
 FORMS = ["invoke", "ainvoke", "batch", "abatch", "stream", "astream", "chain", "achain"]
@@ -294,10 +294,10 @@ async def test_the_apps_own_callbacks_are_called_all_the_same(tiered: TieredCach
 
 def test_lookups_by_hand_leave_nothing_behind_in_their_context(tiered: TieredCache) -> None:
     llm_string = Chat()._get_llm_string()
-    before = asking._askings.get()
+    before = call_context._askings.get()
     for number in range(100):
         assert tiered.lookup(prompt_of(HumanMessage(f"{number}?")), llm_string) is None
-    assert asking._askings.get() == before
+    assert call_context._askings.get() == before
 
 
 @pytest.mark.parametrize("form", ["invoke", "ainvoke"])

@@ -21,7 +21,7 @@ from pydantic import BaseModel, PrivateAttr
 
 from langchain_tiered_cache import TieredCache, cached_model
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
-from shared_core.answer import MOST_REFRESHES
+from shared_core.compute import MOST_REFRESHES
 from tests.chat_models import Chat
 from tests.fakes import Clock
 

@@ -13,9 +13,15 @@ from typing import Any
 
 import pytest
 
-from shared_core.dispatch import Dispatch, Waiting
-from shared_core.limits import WINDOW_S, RateLimit
-from shared_core.retrying import Refusal, Retries, refusal_of
+from shared_core.client.throttle import (
+    WINDOW_S,
+    Dispatch,
+    RateLimit,
+    Refusal,
+    Retries,
+    Waiting,
+    refusal_of,
+)
 from tests.virtual_time import VirtualLoop, run
 
 

@@ -24,7 +24,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.bridge.pydantic import BaseModel
 
-from llamaindex_tiered_cache.responses import Kept, answer_of, chunks_of, response_of
+from llamaindex_tiered_cache.answers import Kept, answer_of, chunks_of, response_of
 from shared_core import Answer
 
 KEPT = Kept()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from shared_core.prefix import CachedTokens, Marked, cached_tokens, mark
-from shared_core.prefix.providers import Provider, minimum_tokens
+from shared_core.prefix.marking import Provider, minimum_tokens
 
 HANDBOOK = "Every loan ends after four weeks and can be renewed twice. " * 120  # about 1,770 tokens
 LONGER = HANDBOOK * 3

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from shared_core import Answer, Request, ResponseCache, pricing
+from shared_core import Answer, Request, ResponseCache
+from shared_core import usage as pricing
 from shared_core.costs import Costs
 
 

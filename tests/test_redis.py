@@ -35,12 +35,12 @@ from shared_core import (
     StoreError,
     Verified,
 )
-from shared_core.answer import value_key
+from shared_core.compute import value_key
 from shared_core.stores import Selector, Store, epoch_key, open_store
-from shared_core.stores.redis_address import address_of
-from shared_core.stores.redis_failures import store_error, told_as_store_errors
-from shared_core.stores.redis_names import Names, key_of
-from shared_core.stores.redis_removal import RedisRemoval
+from shared_core.stores.redis import address_of
+from shared_core.stores.redis.connection import store_error, told_as_store_errors
+from shared_core.stores.redis.keys import Names, key_of
+from shared_core.stores.redis.store import RedisRemoval
 from tests.conformance import (
     SPACE,
     FakeClock,
@@ -733,7 +733,7 @@ def test_a_search_module_that_cannot_index_such_vectors_leaves_the_exact_tier(
             *["DISTANCE_METRIC", "COSINE"],
         )
 
-    monkeypatch.setattr("shared_core.stores.redis_index.SearchIndex.create", older)
+    monkeypatch.setattr("shared_core.stores.redis.schema.SearchIndex.create", older)
     with ResponseCache.open(redis_url, embedder=fake_embed, threshold=0.5, timeout=5) as cache:
         first = Request.of("What is the first fuse?", model="m")
         assert cache.store(first, Answer("melts")) is not None

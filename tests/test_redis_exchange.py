@@ -9,7 +9,7 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from shared_core.stores.redis_exchange import Exchange
+from shared_core.stores.redis.connection import Exchange
 
 pytestmark = pytest.mark.redis
 

@@ -623,7 +623,9 @@ def test_a_lookup_and_a_store_of_many_calls_each_keep_to_one_timeout(
     open_app: Callable[..., App],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared_core.learning.STALE_S", 0.0)  # so that every lookup reads labels
+    monkeypatch.setattr(
+        "shared_core.learning.labels.STALE_S", 0.0
+    )  # so that every lookup reads labels
     with Proxy(start().port) as proxy:
         app = open_app(proxy.url, threshold=LEARNING)
         proxy.delay, proxy.chunk = delay, chunk

@@ -24,8 +24,7 @@ from redis.connection import AbstractConnection
 from shared_core import Answer, Hit, Miss, Request, ResponseCache, StoreError
 from shared_core.stores import Selector, epoch_key, open_store
 from shared_core.stores.redis import RedisStore
-from shared_core.stores.redis_near import LONGEST
-from shared_core.stores.redis_near_feed import PING_S, SURE_S, Feed
+from shared_core.stores.redis.near_cache import LONGEST, PING_S, SURE_S, Feed
 from tests import test_redis as plain
 from tests.conformance import FakeClock, record, unit
 from tests.redis_server import RedisStack
@@ -499,7 +498,7 @@ def test_a_server_that_tells_nothing_is_warned_of_once_and_asked_each_time(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared_core.stores.redis_near_feed.REFUSED_REST_S", 0.01)
+    monkeypatch.setattr("shared_core.stores.redis.near_cache.REFUSED_REST_S", 0.01)
     store = open_at(least_user, near_cache=NEAR)
     store.put(record("a"))
     for _ in range(20):

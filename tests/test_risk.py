@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_core.thresholds.learned import Ring, pool
-from shared_core.thresholds.logistic import Gaussian, fit, scores_left_out, sigmoid
-from shared_core.thresholds.risk import Pool, Promise, chance_of_so_few, choose, interval
+from shared_core.thresholds.bounds import Pool, Promise, chance_of_so_few, choose, interval
+from shared_core.thresholds.estimator import Gaussian, Ring, fit, pool, scores_left_out, sigmoid
 
 
 def binomial(wrong: int, of: int, rate: float) -> float:

@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 
 from shared_core.stores import Selector, Store, open_store
-from shared_core.stores import scope_vectors as module
-from shared_core.stores.graph import Graph, GraphsUnavailableError
-from shared_core.stores.scope_vectors import ScopeVectors
+from shared_core.stores import vectors as module
+from shared_core.stores.vectors import Graph, GraphsUnavailableError, ScopeVectors
 from tests.conformance import FakeClock, StoreConformance, record
 from tests.test_stores import Model, play
 
@@ -232,8 +231,8 @@ def test_without_usearch_the_matrix_goes_on_and_one_warning_says_what_to_install
     def missing() -> None:
         raise GraphsUnavailableError("No module named 'usearch'")
 
-    monkeypatch.setattr("shared_core.stores.graph._usearch", missing)
-    monkeypatch.setattr("shared_core.stores.graph._told", False)
+    monkeypatch.setattr("shared_core.stores.vectors._usearch", missing)
+    monkeypatch.setattr("shared_core.stores.vectors._told", False)
     with caplog.at_level(logging.WARNING, "tiered_cache"):
         for _ in range(2):
             held = Held(units(FROM))

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared_core.codec import Codec
 from shared_core.stores import Selector, StoreError, epoch_key
+from shared_core.stores.codec import Codec
 from shared_core.stores.sqlite import SqliteStore
-from shared_core.stores.sqlite_index import ScopeIndexes
-from shared_core.stores.sqlite_upkeep import BATCH
+from shared_core.stores.sqlite.index import ScopeIndexes
+from shared_core.stores.sqlite.store import BATCH
 from tests.conformance import SPACE, FakeClock, keys_near, record, unit
 from tests.soak import KILLS, SECONDS
 
@@ -682,7 +682,7 @@ def test_a_foreign_file_is_left_as_it_is(tmp_path: Path) -> None:
 def test_a_file_that_is_locked_when_it_is_opened_is_ready_later(
     path: str, open_at: Callable[..., SqliteStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared_core.stores.sqlite_file.OPENING", 0.05)
+    monkeypatch.setattr("shared_core.stores.sqlite.database.OPENING", 0.05)
     open(path, "w").close()
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("PRAGMA journal_mode = WAL")

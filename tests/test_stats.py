@@ -12,7 +12,7 @@ import pytest
 from shared_core import Answer, Hit, Request, ResponseCache, Static, StoreError, Verified
 from shared_core.report import as_json, lines, read_stats
 from shared_core.stats import Counters, Shadow, Stats, stats_of, wilson
-from shared_core.stores.sqlite_reader import ReadOnlyFile
+from shared_core.stores.sqlite import ReadOnlyFile
 from tests.fakes import fake_embed
 from tests.test_exploring import ASKED, OTHER, RETURNS, Probing, ask
 

@@ -6,15 +6,15 @@ import math
 
 import pytest
 
-from shared_core.stores import time_limit
-from shared_core.stores.time_limit import allowance, time_left, waiting
+from shared_core import resilience
+from shared_core.resilience import allowance, time_left, waiting
 
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return a list whose sum is what the clock shows."""
     passed = [0.0]
-    monkeypatch.setattr(time_limit.time, "monotonic", lambda: sum(passed))
+    monkeypatch.setattr(resilience.time, "monotonic", lambda: sum(passed))
     return passed
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared_core.token_budget import NoRoomError, Room, TokenBudget, estimate_tokens
+from shared_core.prefix.token_budget import NoRoomError, Room, TokenBudget, estimate_tokens
 
 
 def words(text: str) -> int:

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_core import Feedback, Static, Verified, policy_from_json, policy_to_json, tune
-from shared_core.thresholds.prior import NAMES, Prior, cold
-from shared_core.thresholds.risk import Pool, interval
-from shared_core.tuning import Tuning, lines, lowest
-from shared_core.tuning_rows import read_rows, rows_of
+from shared_core.learning import Tuning, read_rows
+from shared_core.learning.pairs import rows_of
+from shared_core.learning.tuning import lines, lowest
+from shared_core.thresholds.bounds import Pool, interval
+from shared_core.thresholds.verified import NAMES, Prior, cold
 from tests.fakes import FakeEmbedder, fake_embed
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from shared_core import Answer, Request, ResponseCache
 from shared_core.costs import Costs
-from shared_core.pricing import Price
-from shared_core.usage import tokens_of
+from shared_core.usage import Price, tokens_of
 from tests.openai_server import Server
 
 PRICES = {"m": Price(1.0, 10.0, cache_read=0.1, cache_write=2.0)}

@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 
 from shared_core.guard import KINDS, Difference
-from shared_core.thresholds.evidence import FORBIDDEN, NAMES, Vocabulary, weigh
-from shared_core.thresholds.learned import Learned
+from shared_core.thresholds.estimator import Learned
+from shared_core.thresholds.features import FORBIDDEN, NAMES, Vocabulary, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
-from shared_core.thresholds.prior import Prior, cold, shipped
-from shared_core.thresholds.verified import FRONT, Verified
+from shared_core.thresholds.verified import FRONT, Prior, Verified, cold, shipped
 
 Truth = Callable[[float, int], float]
 """Similarity and number of the request -> probability that the candidate is right."""

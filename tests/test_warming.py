@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Hit, Request, ResponseCache
-from shared_core.client_request import Endpoint, request_of
-from shared_core.warming import warm_rows
-from shared_core.warming_rows import Asker, BadLine, Row, read_file
+from shared_core.openai_format import Endpoint, request_of
+from shared_core.warming import Asker, BadLine, Row, read_file, warm_rows
 from tests.fakes import FakeEmbedder
 
 ROOT = Path(__file__).parent.parent
@@ -278,7 +277,7 @@ def command(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     typer = pytest.importorskip("typer")
     from typer.testing import CliRunner
 
-    from shared_core.warming_command import warm
+    from shared_core.cli.warm import warm
 
     app = typer.Typer()
     app.command()(warm)

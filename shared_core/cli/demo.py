@@ -18,13 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared_core.thresholds.static import DEFAULT_SIMILARITY
+from shared_core.thresholds.policy import DEFAULT_SIMILARITY
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from rich.console import Console
 
     from langchain_tiered_cache import TieredCache
+
 
 MODEL = "gpt-4o-mini"
 """Whose prices are used; the model itself is a local stand-in."""
@@ -147,8 +148,8 @@ def _session(
 
 
 def _ask(model: BaseChatModel, cache: TieredCache, step: Step) -> Outcome:
-    from shared_core.events import LookupEvent
-    from shared_core.pricing import price
+    from shared_core.controls import LookupEvent
+    from shared_core.usage import price
 
     started = time.perf_counter()
     with cache.cache.trace() as trace:
@@ -166,7 +167,9 @@ def _ask(model: BaseChatModel, cache: TieredCache, step: Step) -> Outcome:
 
 
 def _in_another_process(url: str, steps: Sequence[Step]) -> list[Outcome]:
-    code = "import sys; from shared_core.demo import answer_as_json; answer_as_json(*sys.argv[1:])"
+    code = (
+        "import sys; from shared_core.cli.demo import answer_as_json; answer_as_json(*sys.argv[1:])"
+    )
     asked = json.dumps([asdict(step) for step in steps])
     ran = subprocess.run(  # noqa: S603 - this interpreter, on arguments of our own
         [sys.executable, "-c", code, url, asked], check=True, stdout=subprocess.PIPE, text=True

@@ -12,11 +12,11 @@ try:
 except ImportError:
     raise SystemExit("tiered-cache needs: pip install 'tiered-llm-cache[cli]'") from None
 
-from shared_core.serve_command import UNTOUCHED, key, serve
-from shared_core.warming_command import warm
+from shared_core.cli.serve import UNTOUCHED, key, serve
+from shared_core.cli.warm import warm
 
 if TYPE_CHECKING:
-    from shared_core.tuning import Tuning
+    from shared_core.learning import Tuning
 
 WIDTH_OF_A_PIPE = 160
 
@@ -39,8 +39,8 @@ def _console() -> Console:
 @app.command()
 def demo() -> None:
     """Play a LangChain session on real embeddings; needs no key and no network."""
-    from shared_core.demo import run
-    from shared_core.doctor import missing_for_demo
+    from shared_core.cli.demo import run
+    from shared_core.cli.doctor import missing_for_demo
 
     console = _console()
     missing = missing_for_demo()
@@ -57,7 +57,7 @@ def doctor(
     ] = "memory://",
 ) -> None:
     """Say what is installed, what will be used, what is missing, and the command that mends it."""
-    from shared_core.doctor import examine
+    from shared_core.cli.doctor import examine
 
     console = _console()
     findings = examine(url)
@@ -117,9 +117,8 @@ def tune(
     ] = False,
 ) -> None:
     """Find the threshold that keeps wrong answers under a bound, by labelled questions."""
-    from shared_core import tuning
     from shared_core.embedding import EmbedderError
-    from shared_core.tuning_rows import read_rows
+    from shared_core.learning import read_rows, tuning
 
     if prior and export is None:
         _fail(ValueError("--prior is for --export: name a file to write"))
@@ -142,7 +141,7 @@ def tune(
 
 
 def _exported(found: Tuning, prior: bool) -> str:
-    from shared_core.policy_file import policy_to_json
+    from shared_core.learning import policy_to_json
     from shared_core.thresholds import Verified
 
     policy = Verified(found.max_error, found.per, found.prior()) if prior else found.policy()

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from shared_core.service.settings import Settings
 
+
 EXTRA = "tiered-cache serve needs: pip install 'tiered-llm-cache[service]'"
 
 UNTOUCHED = {
@@ -25,7 +26,7 @@ UNTOUCHED = {
 def serve(context: typer.Context) -> None:
     """Run the service: an OpenAI-compatible proxy with the cache in it (--help: its options)."""
     try:
-        from shared_core.service.running import run
+        from shared_core.service.app import run
         from shared_core.service.settings import load
     except ImportError as error:
         _fail(f"{EXTRA} ({error})")
@@ -49,7 +50,7 @@ def key(
     namespace: Annotated[str, typer.Option(help="The tenant that it belongs to.")] = "default",
 ) -> None:
     """Make a client key: the key, once, and the line by which a server knows it."""
-    from shared_core.service.keys import new_key
+    from shared_core.service.auth import new_key
 
     try:
         made, entry = new_key(name, role, namespace)

@@ -13,8 +13,8 @@ import typer
 if TYPE_CHECKING:
     from shared_core.cache import ResponseCache
     from shared_core.costs import Costs
-    from shared_core.warming import WarmReport
-    from shared_core.warming_rows import Asker, BadLine, Row
+    from shared_core.warming import Asker, BadLine, Row, WarmReport
+
 
 INTERRUPTED = 130
 """What a shell's commands end with when they are stopped by Ctrl-C."""
@@ -65,7 +65,7 @@ def warm(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     from shared_core.costs import Costs
     from shared_core.embedding import EmbedderError
     from shared_core.stores import StoreError
-    from shared_core.warming_rows import Asker
+    from shared_core.warming import Asker
 
     if url.startswith("memory:"):
         _fail("memory:// ends with this command; name a file or a server")
@@ -102,8 +102,7 @@ def _warmed(
     threads: int,
     progress: bool,
 ) -> WarmReport:
-    from shared_core.warming import warm_rows
-    from shared_core.warming_rows import count_lines, read_file
+    from shared_core.warming import count_lines, read_file, warm_rows
 
     return warm_rows(
         cache._path,
@@ -125,8 +124,7 @@ def _foreseen(
     note: Callable[[BadLine], None],
     costs: Costs,
 ) -> WarmReport:
-    from shared_core.warming import foresee
-    from shared_core.warming_rows import read_file
+    from shared_core.warming import foresee, read_file
 
     return foresee(
         cache._path,
@@ -149,14 +147,14 @@ def _asking(
     """Return what asks for a row's answer and stores it, None if nothing is to be asked."""
     if ask is None:
         return None
-    from shared_core.client_provider import MISSING
+    from shared_core.client.provider import MISSING
 
     try:
         import openai
     except ImportError:
         raise ImportError(MISSING) from None
     from shared_core.client import CachedClient
-    from shared_core.limits import RateLimit
+    from shared_core.client.throttle import RateLimit
 
     try:
         sdk = openai.OpenAI(base_url=base_url)

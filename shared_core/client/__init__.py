@@ -1,4 +1,6 @@
-"""``CachedClient``: any OpenAI-compatible API behind a cache; sync, async, streams.
+"""CachedClient.
+
+``CachedClient``: any OpenAI-compatible API behind a cache; sync, async, streams.
 
 arguments -> request -> cache.answer -> cached
                            `-> Provider.ask: limits, retries, the SDK -> fresh, and stored
@@ -7,28 +9,261 @@ arguments -> request -> cache.answer -> cached
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from shared_core.batcher import IN_FLIGHT, MOST, WARM_FOR_S, WINDOW_S, Batcher
 from shared_core.cache import ResponseCache
-from shared_core.client_calls import Calls
-from shared_core.client_provider import Call, Provider, usage_or_estimate
-from shared_core.client_request import plain_message, request_of
-from shared_core.client_response import SHARED, CachedResponse, message_of
-from shared_core.client_stream import AsyncCachedStream, CachedStream, Ended, Recording
-from shared_core.control import controls_of, tag_tuple
+from shared_core.client.batcher import IN_FLIGHT, MOST, WARM_FOR_S, WINDOW_S, Batcher
+from shared_core.client.provider import Call, Provider, usage_or_estimate
+from shared_core.client.throttle import CONCURRENCY, Dispatch, RateLimit, Retries, Waiting
+from shared_core.concurrency import Hop
+from shared_core.controls import LookupEvent, Trace, controls_of, tag_tuple
 from shared_core.costs import Costs
-from shared_core.dispatch import CONCURRENCY, Dispatch, Waiting
-from shared_core.events import LookupEvent, Trace
-from shared_core.hop import Hop
-from shared_core.limits import RateLimit
-from shared_core.record import Answer
+from shared_core.openai_format import (
+    SHARED,
+    CachedResponse,
+    Gathered,
+    answer_of,
+    message_of,
+    plain_message,
+    request_of,
+    text_of_chunk,
+)
+from shared_core.record import Answer, Hit
 from shared_core.request import canonical_json
-from shared_core.retrying import Retries
+from shared_core.resilience import araising, raising
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
+
+
+# Calls through a cache, and past it when it fails: whatever it does, the caller gets an answer.
+
+
+class CacheFailed(Exception):
+    """The cache could not do its part: the provider is asked, as if there were none."""
+
+
+class Calls:
+    """Takes calls to the cache, and to the provider."""
+
+    def __init__(self, cache: ResponseCache, provider: Provider) -> None:
+        self._cache, self._provider = cache, provider
+
+    def answered(self, call: Call) -> Answer:
+        """Return the cached answer, or the provider's. Raises what the SDK raises."""
+        if call.request is None:
+            return self._asked(call)
+        try:
+            with self._provider.costs.by_hand():
+                answer = raising(
+                    CacheFailed, self._cache.answer, call.request, lambda: self._asked(call),
+                    **call.controls,
+                )  # fmt: skip
+            raising(CacheFailed, message_of, answer)
+            return answer
+        except CacheFailed:
+            if call.error is not None:
+                raise call.error from None
+            self._cache.count_error("client")
+            return call.fresh or self._asked(call)
+
+    async def aanswered(self, call: Call) -> Answer:
+        """Do as ``answered`` does."""
+        if call.request is None:
+            return await self._aasked(call)
+
+        async def ask() -> Answer:
+            return await self._aasked(call)
+
+        try:
+            with self._provider.costs.by_hand():
+                answer = await araising(
+                    CacheFailed, self._cache.aanswer(call.request, ask, **call.controls)
+                )
+            raising(CacheFailed, message_of, answer)
+            return answer
+        except CacheFailed:
+            if call.error is not None:
+                raise call.error from None
+            self._cache.count_error("client")
+            return call.fresh or await self._aasked(call)
+
+    def _asked(self, call: Call) -> Answer:
+        try:
+            call.fresh = self._provider.ask(call)
+        except Exception as error:
+            call.error = error
+            raise
+        return call.fresh
+
+    async def _aasked(self, call: Call) -> Answer:
+        try:
+            call.fresh = await self._provider.aask(call)
+        except Exception as error:
+            call.error = error
+            raise
+        return call.fresh
+
+    def found(self, call: Call) -> Answer | None:
+        """Return the cached answer to a stream's call, None if there is none that can be read."""
+        if call.request is None:
+            return None
+        try:
+            with self._controlled(call):
+                outcome = raising(CacheFailed, self._cache.lookup, call.request)
+            if isinstance(outcome, Hit):
+                raising(CacheFailed, message_of, outcome.answer)
+                return outcome.answer
+        except CacheFailed:
+            self._cache.count_error("client")
+        return None
+
+    def keep(self, call: Call, answer: Answer) -> None:
+        """Store the answer of a stream that ended."""
+        try:
+            if call.request is not None:
+                with self._controlled(call):
+                    raising(CacheFailed, self._cache.store, call.request, answer)
+        except CacheFailed:
+            self._cache.count_error("client")
+
+    @contextmanager
+    def _controlled(self, call: Call) -> Iterator[None]:
+        with self._cache.control(**call.controls), self._provider.costs.by_hand():
+            yield
+
+
+# Streams of a cached client: texts as they come, and the whole response when they ended.
+#
+# A stream that is left early, breaks, or ends without a reason to finish is not stored.
+
+
+class UnreadableStream(Exception):
+    """Chunks of a kind that cannot be put together."""
+
+
+class Recording:
+    """Puts the chunks of a stream together, as they pass: objects of the SDK, or their JSON."""
+
+    def __init__(self) -> None:
+        self._gathered = Gathered()
+        self._readable = True
+        self._texts: list[str] = []
+
+    def note(self, chunk: Any) -> str:
+        """Note a chunk and return the text that it adds to the first choice."""
+        text = ""
+        if self._readable:
+            try:
+                text = raising(UnreadableStream, self._gathered.note, chunk)
+            except UnreadableStream:
+                self._readable = False  # it is passed on all the same, and not kept
+        if not self._readable:
+            try:
+                text = raising(UnreadableStream, text_of_chunk, chunk)
+            except UnreadableStream:
+                text = ""
+        self._texts.append(text)
+        return text
+
+    def answer(self) -> tuple[Answer, bool]:
+        """Return the answer, and whether it is whole and may be kept."""
+        text = "".join(self._texts)
+        if not self._readable:
+            return Answer(text), False
+        try:
+            answer = raising(UnreadableStream, answer_of, self._gathered.completion())
+        except UnreadableStream:
+            return Answer(text), False
+        return answer, self._gathered.is_whole
+
+
+class Ended:
+    """Where a stream leaves its response when it ends."""
+
+    def __init__(self) -> None:
+        self.response: CachedResponse | None = None
+
+    def get(self) -> CachedResponse:
+        if self.response is None:
+            raise RuntimeError("the stream has not ended: there is no response yet")
+        return self.response
+
+
+class CachedStream:
+    """Yields the texts of an answer; ``response`` is the whole, once they are all out.
+
+    with client.stream(messages, model="gpt-4o-mini") as stream:
+        for text in stream:
+            print(text, end="")
+    stream.response.cached
+    """
+
+    def __init__(self, texts: Generator[str, None, None], ended: Ended) -> None:
+        self._texts, self._ended = texts, ended
+
+    @property
+    def response(self) -> CachedResponse:
+        """Return the response. Raises RuntimeError before the stream has ended."""
+        return self._ended.get()
+
+    def __iter__(self) -> CachedStream:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._texts)
+
+    def close(self) -> None:
+        """Leave the stream; nothing is kept of one that has not ended."""
+        self._texts.close()
+
+    def __enter__(self) -> CachedStream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncCachedStream:
+    """Does as ``CachedStream`` does, with ``async with`` and ``async for``."""
+
+    def __init__(self, texts: AsyncGenerator[str, None], ended: Ended) -> None:
+        self._texts, self._ended = texts, ended
+
+    @property
+    def response(self) -> CachedResponse:
+        """Return the response. Raises RuntimeError before the stream has ended."""
+        return self._ended.get()
+
+    def __aiter__(self) -> AsyncCachedStream:
+        return self
+
+    async def __anext__(self) -> str:
+        return await anext(self._texts)
+
+    async def aclose(self) -> None:
+        """Leave the stream; nothing is kept of one that has not ended."""
+        await self._texts.aclose()
+
+    async def __aenter__(self) -> AsyncCachedStream:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
 
 Messages = Sequence[Any]
 _FRONT = ("system", "developer")

@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared_core.client_request import Endpoint, text_of
-from shared_core.client_response import answer_of
+from shared_core.client.throttle import Dispatch
 from shared_core.costs import Costs
-from shared_core.dispatch import Dispatch
-from shared_core.pricing import estimated_usage
+from shared_core.openai_format import Endpoint, answer_of, text_of
 from shared_core.record import Answer
 from shared_core.request import DEFAULT_BASE_URLS, Request
+from shared_core.usage import estimated_usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
+
 
 MISSING = "CachedClient needs openai and tenacity: pip install 'tiered-llm-cache[client]'"
 Settle = Callable[[int], None]

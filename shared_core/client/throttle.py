@@ -1,4 +1,6 @@
-"""How many requests and tokens may be sent in a minute: who may send when, in order of asking.
+"""Rate limits, retries, concurrency.
+
+How many requests and tokens may be sent in a minute: who may send when, in order of asking.
 
     book(tokens) -> Slot --delay(slot)--> seconds to wait, 0.0: send now
 
@@ -10,13 +12,23 @@ threads and event loops together.
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
-from shared_core.forking import renew_after_fork
+from shared_core.concurrency import renew_after_fork
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
 
 WINDOW_S = 60.0
 SHORTEST_WAIT_S = 0.001
@@ -155,3 +167,271 @@ class RateLimit:
             self._lost = until - stood_at
             self._paused = None
         return real - self._lost
+
+
+# When to ask a provider again, and how long after: what its refusal says, else longer each time.
+#
+# error --refusal_of--> Refusal(status, retry_after) | None: not worth another try
+
+
+TOO_MANY = 429
+FIRST_SERVER_ERROR = 500
+TRANSIENT_STATUS = frozenset({408, 409, TOO_MANY})
+"""What passes by itself: time-out, conflict, too many requests. So do all from 500 up."""
+
+NEVER_PASSES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+"""Codes that come with the status of too many requests, and stay until somebody pays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A failure that may pass. ``status`` None: there was no answer; ``retry_after`` in seconds."""
+
+    status: int | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often and how long a request is tried.
+
+    A provider that says how long to wait (Retry-After) is obeyed, and asked again until
+    ``patience`` seconds were spent waiting. After any other failure, ``attempts`` are made in all,
+    with waits of random length up to ``first`` seconds, then twice as much each time, up to
+    ``most``. Raises ValueError for numbers that make no sense.
+    """
+
+    attempts: int = 6
+    first: float = 0.5
+    most: float = 30.0
+    patience: float = 120.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not self.attempts >= 1:
+            raise ValueError(f"attempts must be at least 1, not {self.attempts!r}")
+        if not 0 < self.first <= self.most:
+            raise ValueError(
+                f"first and most must be seconds above 0, in order, not {self.first}, {self.most}"
+            )
+        if not self.patience >= 0:
+            raise ValueError(f"patience must be seconds, at least 0, not {self.patience!r}")
+
+    def wait(self, refusal: Refusal, attempt: int, rng: random.Random) -> float:
+        """Return the seconds to wait after this attempt, the first being 1."""
+        if refusal.retry_after is not None:
+            return refusal.retry_after + rng.uniform(0, self.first)  # not all in one moment
+        return rng.uniform(0, min(self.most, self.first * 2.0 ** min(attempt - 1, 32)))
+
+    def is_over(self, refusal: Refusal, attempt: int, waited: float, wait: float) -> bool:
+        """Say whether to give up, after having waited so long, rather than wait once more."""
+        if waited + wait > self.patience:
+            return True
+        return refusal.retry_after is None and attempt >= self.attempts
+
+
+def refusal_of(
+    error: BaseException,
+    lost: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError),
+    clock: Callable[[], float] = time.time,
+) -> Refusal | None:
+    """Return what an error says of another try, None if it would fail again.
+
+    Reads ``status_code``, ``code`` and ``response.headers`` of errors such as openai's; ``lost``
+    are those without an answer.
+    """
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int):
+        return Refusal() if isinstance(error, lost) else None
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    told = str(headers.get("x-should-retry", "")).lower()
+    passes = status in TRANSIENT_STATUS or status >= FIRST_SERVER_ERROR
+    if told == "false" or getattr(error, "code", None) in NEVER_PASSES:
+        return None
+    return Refusal(status, _retry_after(headers, clock)) if passes or told == "true" else None
+
+
+def _retry_after(headers: Any, clock: Callable[[], float]) -> float | None:
+    """Return the seconds that the headers ask for: in milliseconds, seconds, or as a date."""
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name)) / scale
+        except (TypeError, ValueError):
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    try:
+        date = parsedate_to_datetime(headers.get("retry-after"))
+    except (TypeError, ValueError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, date.timestamp() - clock())
+
+
+class Course:
+    """The course of one call's attempts, as tenacity asks about it."""
+
+    def __init__(
+        self,
+        retries: Retries,
+        refused: Callable[[BaseException], Refusal | None],
+        on_refusal: Callable[[Refusal], None],
+        rng: random.Random,
+    ) -> None:
+        self._retries, self._refused, self._on_refusal = retries, refused, on_refusal
+        self._rng = rng
+        self._refusal: Refusal | None = None
+
+    def may_retry(self, state: RetryCallState) -> bool:
+        """Say whether the last attempt failed in a way that may pass."""
+        outcome = state.outcome
+        error = None if outcome is None else outcome.exception()
+        self._refusal = None if error is None else self._refused(error)
+        if self._refusal is not None:
+            self._on_refusal(self._refusal)
+        return self._refusal is not None
+
+    def wait(self, state: RetryCallState) -> float:
+        """Return the seconds until the next attempt."""
+        if self._refusal is None:
+            return 0.0
+        return self._retries.wait(self._refusal, state.attempt_number, self._rng)
+
+    def stop(self, state: RetryCallState) -> bool:
+        """Say whether that was the last attempt."""
+        return self._refusal is None or self._retries.is_over(
+            self._refusal, state.attempt_number, state.idle_for, state.upcoming_sleep
+        )
+
+
+# Sends calls to a provider: so many at once, so many a minute, and again when they may pass.
+#
+# place (concurrency) -> slot (rate) -> send -> refused? -> give the place back, wait, once more
+#
+# A place is held while a call is under way, never while it waits to be tried again.
+
+
+T = TypeVar("T")
+
+CONCURRENCY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How a call waits, in a thread and on an event loop; tests have no time for either."""
+
+    sleep: Callable[[float], None] = time.sleep
+    asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class Dispatch:
+    """The way to one provider. Safe for threads and event loops.
+
+    ``rate`` None: no limit but the provider's. ``concurrency``: most calls under way at once, in
+    all threads together, and on each event loop. ``lost`` are the errors of a connection, which are
+    worth another try. Needs tenacity. Raises ValueError for a concurrency below 1.
+    """
+
+    def __init__(
+        self,
+        rate: RateLimit | None = None,
+        retries: Retries | None = None,
+        concurrency: int = CONCURRENCY,
+        *,
+        lost: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError),
+        waiting: Waiting | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if isinstance(concurrency, bool) or not concurrency >= 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
+        self._rate, self._retries = rate or RateLimit(), retries or Retries()
+        self._concurrency, self._lost = concurrency, lost
+        self._waiting = waiting or Waiting()
+        self._rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
+        self.renew_after_fork()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Give the child places of its own."""
+        self._places = threading.BoundedSemaphore(self._concurrency)
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            WeakKeyDictionary()
+        )
+
+    @contextmanager
+    def call(
+        self, send: Callable[[], T], tokens: int = 0
+    ) -> Iterator[tuple[T, Callable[[int], None]]]:
+        """Give what ``send`` returned, and hold its place until the block ends: it may be a stream.
+
+        ``tokens`` is what the call may take, at most; what is given beside the result is told what
+        it took. Raises what the last attempt raised.
+        """
+        from tenacity import Retrying
+
+        def attempt() -> tuple[T, Callable[[int], None]]:
+            self._places.acquire()
+            sent = False
+            try:
+                slot = self._rate.wait(tokens)
+                found = send()
+                sent = True
+            finally:
+                if not sent:
+                    self._places.release()
+            return found, lambda used: self._rate.settle(slot, used)
+
+        found = Retrying(**self._terms(), sleep=self._waiting.sleep)(attempt)
+        try:
+            yield found
+        finally:
+            self._places.release()
+
+    @asynccontextmanager
+    async def acall(
+        self, send: Callable[[], Awaitable[T]], tokens: int = 0
+    ) -> AsyncIterator[tuple[T, Callable[[int], None]]]:
+        """Do as ``call`` does, for coroutines."""
+        from tenacity import AsyncRetrying
+
+        places = self._places_here()
+
+        async def attempt() -> tuple[T, Callable[[int], None]]:
+            await places.acquire()
+            sent = False
+            try:
+                slot = await self._rate.await_turn(tokens)
+                found = await send()
+                sent = True
+            finally:
+                if not sent:
+                    places.release()
+            return found, lambda used: self._rate.settle(slot, used)
+
+        retrying = AsyncRetrying(**self._terms(), sleep=self._waiting.asleep)
+        found: tuple[T, Callable[[int], None]] = await retrying(attempt)
+        try:
+            yield found
+        finally:
+            places.release()
+
+    def _places_here(self) -> asyncio.Semaphore:
+        return self._loops.setdefault(
+            asyncio.get_running_loop(), asyncio.Semaphore(self._concurrency)
+        )
+
+    def _terms(self) -> dict[str, Any]:
+        course = Course(
+            self._retries, lambda error: refusal_of(error, self._lost), self._refused, self._rng
+        )
+        return {
+            "retry": course.may_retry,
+            "wait": course.wait,
+            "stop": course.stop,
+            "reraise": True,
+        }
+
+    def _refused(self, refusal: Refusal) -> None:
+        """Hold all calls back when the provider says how long: they would be refused as well."""
+        if refusal.retry_after is not None and refusal.retry_after <= self._retries.patience:
+            self._rate.pause(refusal.retry_after)

@@ -18,11 +18,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from shared_core.forking import renew_after_fork
-from shared_core.leases import Leases
-from shared_core.runtimes import Found, Runtime
+from shared_core.concurrency.fork import renew_after_fork
+from shared_core.concurrency.runtime import Found, Runtime
 
 T = TypeVar("T")
 
@@ -31,6 +30,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.1
 
 UNSURE = 0.05
 """Seconds that a flight may hold others before it is sure that something is computed."""
+
+
+class Leases(Protocol):
+    """Says between processes who computes what; ``compute.StoreLeases`` keeps it in the store."""
+
+    def take(self, key: str) -> tuple[bool, bytes | None]:
+        """Say whether the caller may go ahead, and return the token of its lease."""
+
+    def give_back(self, key: str, token: bytes) -> None:
+        """End a lease; never waits."""
 
 
 @dataclass(slots=True, eq=False)

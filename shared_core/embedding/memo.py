@@ -10,14 +10,14 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from shared_core.concurrency import renew_after_fork
 from shared_core.embedding import Embedder, EmbedderError, LoadError
+from shared_core.embedding.batching import Turns, Worker
 from shared_core.embedding.resolve import PROBE, resolve
-from shared_core.embedding.turns import Turns
-from shared_core.embedding.worker import Worker
-from shared_core.forking import renew_after_fork
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
+
 
 T = TypeVar("T")
 

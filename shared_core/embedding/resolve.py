@@ -1,25 +1,34 @@
-"""One embedder out of anything that embeds: name, path, function, or a framework's embeddings."""
+"""One embedder out of anything that embeds; its output checked; known models recognised.
+
+One embedder out of anything that embeds: name, path, function, or a framework's embeddings.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from shared_core.embedding import Embedder, EmbedderError
-from shared_core.embedding.model import reads_whole
-from shared_core.embedding.sentence_transformers import LibraryModel, SentenceTransformerEmbedder
-from shared_core.embedding.source import source_of
-from shared_core.embedding.unit import unit_rows
+from shared_core.embedding import Embedder, EmbedderError, unit_rows
+from shared_core.embedding.local import (
+    LibraryModel,
+    SentenceTransformerEmbedder,
+    reads_whole,
+    source_of,
+)
 from shared_core.resilience import raising
 
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
+
+    from shared_core.record import Vector
+
 
 PROBE = "The quick brown fox jumps over 13 lazy dogs."
 """What an embedder without a name is asked, to know it again by its vector."""
@@ -232,3 +241,41 @@ class FunctionEmbedder:
             return _nameless.setdefault(self._owner, uuid4().hex)
         except TypeError:  # the owner can be no weak key
             return uuid4().hex
+
+
+# Which model made these vectors: a callable has no name, but the cosines of three sentences tell.
+#
+# What was learnt of one model's cosines helps with no other's, and costs nothing where the model is
+# the same under another name, or in another library's wrapping.
+
+
+SENTENCES = (
+    "How do I reset my password?",
+    "The last train to the airport leaves at midnight.",
+    "Is it safe to eat raw eggs?",
+)
+KNOWN: Mapping[str, tuple[int, tuple[float, ...]]] = {
+    "all-MiniLM-L6-v2": (384, (0.0314, 0.0616, -0.0073)),
+}
+"""Name of a model: its dimension, and the cosines of the sentences, each with each."""
+
+TOLERANCE = 2e-3
+"""How far a cosine may be off: half precision and other runtimes stay well below."""
+
+
+def known_model(space: str, vector: Callable[[str], Vector]) -> str:
+    """Return the name of the model behind a space ``NAME:DIMENSION``, the space if it is not known.
+
+    ``vector`` embeds a text to (d,) of length 1; it is called only where the name says nothing and
+    the dimension fits. Raises what it raises.
+    """
+    name, _, dimension = space.rpartition(":")
+    for model, (d, cosines) in KNOWN.items():
+        if name == model:
+            return model
+        if dimension == str(d):
+            pairs = combinations(map(vector, SENTENCES), 2)
+            found = [float(one @ other) for one, other in pairs]
+            if all(abs(a - b) <= TOLERANCE for a, b in zip(found, cosines, strict=True)):
+                return model
+    return space

@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared_core.guard.compare import KINDS, Difference, compare
-from shared_core.guard.reading import read
-from shared_core.guard.timeless import is_timeless
+from shared_core.guard.reading import is_timeless, read
 
 __all__ = ["KINDS", "Difference", "Guard"]
 

@@ -1,19 +1,179 @@
-"""Compare two readings, kind by kind."""
+"""Two readings to differences.
+
+Compare two readings, kind by kind.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from shared_core.guard.alternatives import ALTERNATIVES
-from shared_core.guard.figures import Figure
-from shared_core.guard.lexicon import STOP, listed
-from shared_core.guard.names import inflected, relabelled, shared, unnamed
-from shared_core.guard.opposites import opposites
-from shared_core.guard.order import UNSIDED, enumerated, reversed_operands, swapped, turned
-from shared_core.guard.reading import Reading
-from shared_core.guard.thesaurus import FAILURES, canonical
+from shared_core.guard.reading import SYMMETRIC, Operands, Reading
+from shared_core.guard.tokens import UNIT_NAMES, Figure
+from shared_core.guard.vocabulary import (
+    ALIKE_ENDINGS,
+    ALTERNATIVES,
+    FAILURES,
+    STOP,
+    canonical,
+    listed,
+    opposites,
+)
+
+# Names in two questions: what one side marks as a name and the other does not say.
+
+
+Sides = tuple[tuple[str, ...], tuple[str, ...]]
+
+_FRONT = 4
+"""Letters that two forms of one word have in common at least."""
+
+
+def unnamed(asked: Reading, cached: Reading) -> Sides:
+    """Return the names of either side that the other does not say in any spelling."""
+    mine = [name for name in asked.names if not _named(name, cached)]
+    theirs = [name for name in cached.names if not _named(name, asked)]
+    return _unjoined(mine, asked, cached), _unjoined(theirs, cached, asked)
+
+
+def _named(name: str, reading: Reading) -> bool:
+    words = reading.words
+    return (
+        name in words
+        or f"{name}s" in words
+        or name.removesuffix("s") in words
+        or canonical(name) in reading.terms
+        or any(inflected(name, word) for word in words)
+    )
+
+
+def _unjoined(names: Iterable[str], here: Reading, there: Reading) -> tuple[str, ...]:
+    """Drop the names that only stand in one word here and in two there: WiFi and Wi-Fi."""
+    if not names:
+        return ()
+    whole = {one + other for one, other in pairwise(there.sequence)}
+    parts = {
+        part for pair in pairwise(here.sequence) if "".join(pair) in there.words for part in pair
+    }
+    return tuple(name for name in names if name not in whole | parts)
+
+
+def inflected(one: str, other: str) -> bool:
+    """Tell whether two words are forms of one word, by a common front and usual endings."""
+    if one[:_FRONT] != other[:_FRONT]:
+        return False
+    front = shared(one, other)
+    return one[front:] in ALIKE_ENDINGS and other[front:] in ALIKE_ENDINGS
+
+
+def shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Count the items that two sequences have in common from their beginning on."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def relabelled(asked: Reading, cached: Reading) -> Sides | None:
+    """Find letters that follow one word and differ: appendix a and appendix b, vitamin c and d."""
+    if asked.labels and cached.labels:
+        for word in {word for word, _ in asked.labels} & {word for word, _ in cached.labels}:
+            mine, theirs = asked.labelled(word), cached.labelled(word)
+            if set(mine) != set(theirs):
+                return mine, theirs
+    return None
+
+
+# Order that matters: from here to there, this bigger than that, who does what to whom.
+
+
+UNSIDED = frozenset(
+    map(
+        canonical,
+        listed("""
+        compare comparison difference different differ distance between similar similarity vs versus
+        """),
+    )
+)
+"""Terms that make the order of two operands of no matter."""
+
+
+def turned(asked: Reading, cached: Reading) -> Sides | None:
+    """Find what one side goes to and the other comes from."""
+    to = (asked.targets & cached.origins) - asked.origins - cached.targets
+    since = (asked.origins & cached.targets) - asked.targets - cached.origins
+    if not to and not since:
+        return None
+    mine = *(f"from {word}" for word in sorted(since)), *(f"to {word}" for word in sorted(to))
+    theirs = *(f"to {word}" for word in sorted(since)), *(f"from {word}" for word in sorted(to))
+    return mine, theirs
+
+
+def reversed_operands(asked: Sequence[Operands], cached: Sequence[Operands]) -> Sides | None:
+    """Find two operands that have changed sides of one connector."""
+    for one in asked:
+        for other in cached:
+            if _reversed(one, other) and _reversed(other, one):
+                return _spelt(one), _spelt(other)
+    return None
+
+
+def _spelt(operands: Operands) -> tuple[str, str]:
+    _, left, right = operands
+    return " ".join(sorted(left)), " ".join(sorted(right))
+
+
+def _reversed(one: Operands, other: Operands) -> bool:
+    """Tell whether what stands left of one connector stands right of the other."""
+    return one[0] == other[0] and bool(
+        (one[1] - other[1]) & other[2] and (one[2] - other[2]) & other[1]
+    )
+
+
+def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) -> Sides | None:
+    """Return the operands if two have changed places: "do cats eat dogs", "do dogs eat cats".
+
+    All other words must be the same, and those between must not be "and", "or" and the like. If
+    none is between, both must be names or of one class: "train Rome Oslo", "French-English".
+    """
+    if len(mine) != len(theirs) or mine == theirs:
+        return None
+    moved = [
+        place for place, pair in enumerate(zip(mine, theirs, strict=True)) if pair[0] != pair[1]
+    ]
+    start, end = moved[0], moved[-1] + 1
+    mine, theirs = mine[start:end], theirs[start:end]
+    for size in range(1, min(4, len(mine))):
+        for other in range(1, min(4, len(mine) - size + 1)):
+            between = mine[size : len(mine) - other]
+            if (
+                mine[:size] == theirs[-size:]
+                and mine[-other:] == theirs[:other]
+                and between == theirs[other : len(theirs) - size]
+                and _is_ordered(mine[:size], between, mine[-other:], names)
+            ):
+                one, two = " ".join(mine[:size]), " ".join(mine[-other:])
+                return (one, two), (two, one)
+    return None
+
+
+def _is_ordered(
+    one: Sequence[str], between: Sequence[str], other: Sequence[str], names: Collection[str]
+) -> bool:
+    if between:
+        return not set(between) <= SYMMETRIC
+    if all(word in names or word in UNIT_NAMES for word in (*one, *other)):
+        return True
+    nowhere: frozenset[int] = frozenset()
+    return bool(ALTERNATIVES.get(one[-1], nowhere) & ALTERNATIVES.get(other[0], nowhere))
+
+
+def enumerated(line: Sequence[str]) -> bool:
+    """Tell whether the numbers are joined by words of no direction: 3 and 5; 1, 2 or 3."""
+    at = [place for place, term in enumerate(line) if term.startswith("#")]
+    joints = [set(line[one + 1 : other]) for one, other in pairwise(at)]
+    return all(joint <= SYMMETRIC for joint in joints) and any(joint - {","} for joint in joints)
+
 
 KINDS = frozenset(
     listed("""

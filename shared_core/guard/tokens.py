@@ -1,4 +1,6 @@
-"""A text as tokens: words, numbers, marks, and what must not be taken apart.
+"""Text to tokens; numbers, dates, versions, units.
+
+A text as tokens: words, numbers, marks, and what must not be taken apart.
 
 text --NFKC, plain quotes and dashes--> clean --one regular expression--> tokens
 """
@@ -7,8 +9,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from shared_core.guard.vocabulary import canonical, listed
 
 _PLAIN = str.maketrans(
     {
@@ -128,3 +133,291 @@ def tokens(text: str) -> Iterator[Token]:
 
 def _bits(word: str) -> str:
     return _BITS.get(word, word)
+
+
+# Numbers, dates, versions and units in a stream of tokens.
+#
+# A figure is compared by its value, whatever its spelling: "50", "fifty" and "٥٠" are one. A unit
+# is bound to the number before it ("5 kg"), or stands alone ("in kg").
+
+
+class Figure(NamedTuple):
+    """A number: its value as text, its kind, its unit or "".
+
+    ``soft``: it may be no number at all ("one of them"). ``role`` is the word after it, or
+    its unit.
+    """
+
+    value: str
+    kind: str
+    unit: str = ""
+    soft: bool = False
+    role: str = ""
+
+
+_ONES = listed("""
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+    fifteen sixteen seventeen eighteen nineteen
+    """)
+_TENS = listed("twenty thirty forty fifty sixty seventy eighty ninety")
+_ORDINALS = listed("""
+    zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth
+    thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth
+    """)
+
+SMALL = {word: number for words in (_ONES, _ORDINALS) for number, word in enumerate(words)} | {
+    word: 10 * number
+    for tens in (_TENS, [word[:-1] + "ieth" for word in _TENS])
+    for number, word in enumerate(tens, 2)
+}
+SMALL |= {"dozen": 12, "twice": 2, "thrice": 3, "ii": 2, "iii": 3, "vii": 7, "viii": 8}
+QUANTITIES = {
+    "half": "0.5", "halves": "0.5", "quarter": "0.25", "quarters": "0.25", "single": "1",
+    "double": "2", "doubled": "2", "triple": "3", "tripled": "3", "quadruple": "4",
+}  # fmt: skip
+"""Words of a value that do not count: they join no other number word."""
+
+SOFT = frozenset({"one", "first", "second", "zero"}) | QUANTITIES.keys() - {"half"}
+"""Number words that are often something else: "which one", "first of all", "double check"."""
+
+_SPELT = SMALL.keys() | QUANTITIES.keys()
+
+LARGE = {
+    "hundred": 100, "thousand": 1000, "k": 1000, "lakh": 10**5, "lac": 10**5, "million": 10**6,
+    "mn": 10**6, "crore": 10**7, "billion": 10**9, "bn": 10**9, "trillion": 10**12,
+}  # fmt: skip
+LARGE |= {
+    f"{word}s": value
+    for word, value in LARGE.items()
+    if word.isalpha() and word not in ("k", "mn", "bn")
+}
+
+
+def _firsts(table: str) -> dict[str, str]:
+    """Read "a b|c d" as every name and the first of its group."""
+    groups = (group.split() for group in table.split("|"))
+    return {name: group[0] for group in groups for name in group}
+
+
+MONTHS = _firsts(
+    "1 january jan|2 february feb|3 march|4 april apr|5 may|6 june jun|7 july jul|8 august aug"
+    "|9 september sept sep|10 october oct|11 november nov|12 december dec"
+)
+DAYS = _firsts(
+    "monday mondays mon|tuesday tuesdays tue tues|wednesday wednesdays|thursday thursdays thu"
+    "|friday fridays fri|saturday saturdays|sunday sundays"
+)
+CLOCK = {"noon": "12:00", "midday": "12:00", "midnight": "0:00"}
+DECADES = {tens[:-1] + "ies": f"19{number}0s" for number, tens in enumerate(_TENS, 2)}
+SEASONS = frozenset({"winter", "summer", "autumn"})
+_MONTH_CUES = frozenset(
+    listed("in of since until till by this next last every during from early late mid")
+)
+_VERSION_CUES = frozenset(
+    listed("""
+    version versions ver v release python java node nodejs php ruby django rails react angular
+    vue ubuntu debian android ios macos kubernetes postgres postgresql mysql redis numpy
+    pandas pytorch tensorflow dotnet net go kotlin swift rust scala spring laravel
+    """)
+)
+
+UNITS = _firsts("""
+    kg kgs kilo kilos kilogram kilograms | g gram grams | mg milligram milligrams | mcg
+    μg microgram micrograms | lb lbs | pound pounds quid | oz ounce ounces | tonne tonnes ton
+    tons | stone stones | km kms kilometer kilometers kilometre kilometres | m meter meters
+    metre metres | cm centimeter centimeters centimetre centimetres | mm millimeter
+    millimeters millimetre millimetres | mile miles mi | yard yards yd | foot feet ft | inch
+    inches | mph | kph kmh | liter liters litre litres l | ml milliliter milliliters
+    millilitre millilitres | gallon gallons | pint pints | cup cups | tablespoon tablespoons
+    tbsp | teaspoon teaspoons tsp | celsius centigrade c | fahrenheit f | kelvin | degree
+    degrees ° | percent % pct percentage | usd $ dollar dollars bucks | eur € euro euros |
+    gbp £ sterling | jpy ¥ yen | cny yuan rmb | inr ₹ rupee rupees rs | cad | aud | chf
+    franc francs | btc bitcoin bitcoins | eth | peso pesos | cent cents | byte bytes | kb
+    kilobyte kilobytes | mb megabyte megabytes | gb gigabyte gigabytes | tb terabyte
+    terabytes | bit bits | kbit kilobit kilobits | mbit megabit megabits | gbit gigabit
+    gigabits | tbit | mbps | gbps | hz hertz | mhz | ghz | watt watts w | kw | kwh |
+    volt volts | amp amps | calorie calories kcal | joule joules | acre acres | hectare
+    hectares | ms millisecond milliseconds | s sec secs second seconds | minute minutes min
+    mins | hour hours hr hrs h | day days | week weeks wk wks | month months | year years yr
+    yrs yo | decade decades | century centuries | am | pm | px pixel pixels
+""")
+UNIT_NAMES = frozenset(UNITS.values())
+CURRENCIES = frozenset("$€£¥₹")
+_TAILS = UNITS.keys() - {"s"}
+"""Units that may stand right after a number, without a space."""
+
+_ORDINAL_TAILS = frozenset({"st", "nd", "rd", "th"})
+_LOOSE = frozenset(
+    listed("""
+    g m l ml c f s h w am pm min amp cup foot stone second minute hour day week month year
+    decade century bit degree mile cent yard peso eth watt px percentage
+    """)
+)
+"""Units that, without a number, are often no unit at all ("one day", "a bit")."""
+
+_YEARS = range(1500, 2100)
+_YEAR_DIGITS = 4
+_MONTHS_IN_YEAR = 12
+_LONGEST_QUANTITY = 30
+
+
+def read_figures(stream: Sequence[Token]) -> FigureScan:
+    """Read all figures and units of a text."""
+    folded = [fold(token.text) if token.kind == "word" else token.text for token in stream]
+    scan = FigureScan(stream, folded)
+    place = 0
+    while place < len(stream):
+        place = scan.step(place)
+    return scan
+
+
+@dataclass(slots=True)
+class FigureScan:
+    """What is gathered while figures are read.
+
+    ``units`` are names, each with whether it is soft. ``taken`` tells the reader of words which
+    places hold a part of a figure (""), or a unit (its name).
+    """
+
+    stream: Sequence[Token]
+    folded: Sequence[str]
+    figures: list[Figure] = field(default_factory=list)
+    units: list[tuple[str, bool]] = field(default_factory=list)
+    taken: dict[int, str] = field(default_factory=dict)
+
+    def step(self, place: int) -> int:
+        """Read what stands at a place; return the next place to read."""
+        kind = self.stream[place].kind
+        if kind == "number" or (kind == "word" and self.folded[place] in _SPELT):
+            return self._number(place)
+        if kind in ("iso", "date"):
+            self._take(place, *_dated(self.stream[place]))
+        elif kind == "version":
+            self._take(place, Figure(fold(self.folded[place]).removeprefix("v"), "version"))
+        elif kind == "clock":
+            self._take(place, Figure(self.folded[place], "number"))
+        else:
+            self._word(place)
+        return place + 1
+
+    def _take(self, place: int, *figures: Figure) -> None:
+        self.figures += figures
+        self.taken[place] = ""
+
+    def _word(self, place: int) -> None:
+        """Read a month, a weekday, or a unit that stands alone."""
+        word, token = self.folded[place], self.stream[place]
+        if (
+            word in MONTHS
+            and token.kind == "word"
+            and (word not in ("may", "march") or self._is_month(place))
+        ):
+            self._take(place, Figure(f"month {MONTHS[word]}", "date"))
+        elif word in CLOCK:
+            self._take(place, Figure(CLOCK[word], "number"))
+        elif word in DECADES:
+            self._take(place, Figure(DECADES[word], "date"))
+        elif word in DAYS or word in SEASONS:
+            self._take(place, Figure(DAYS.get(word, word), "date"))
+        elif word in UNITS and token.kind == "sign":
+            self.units.append((UNITS[word], False))
+            self.taken[place] = UNITS[word]
+        elif word in UNITS and len(word) > 1 and word not in ("am", "pm") and not token.tail:
+            unit = UNITS[word]
+            self.units.append((unit, unit in _LOOSE or word in _LOOSE))
+            if unit not in _LOOSE:
+                self.taken[place] = unit
+
+    def _is_month(self, place: int) -> bool:
+        near = self.stream[max(0, place - 1) : place + 2]
+        return any(token.kind == "number" for token in near) or (
+            place > 0 and self.folded[place - 1] in _MONTH_CUES
+        )
+
+    def _number(self, first: int) -> int:
+        """Read one number with its multipliers and its unit; return the place after it."""
+        token, tail = self.stream[first], fold(self.stream[first].tail)
+        value, ordinal, place = token.text, tail in _ORDINAL_TAILS, first + 1
+        if token.kind == "word":
+            value, ordinal, place = _spelt(self.folded, first)
+        if tail and not (ordinal or _is_decade(value, tail) or tail in LARGE or tail in _TAILS):
+            return first + 1  # an identifier such as 4g: the reader of words takes it
+        if tail in LARGE:
+            value = _times(value, LARGE[tail])
+        while place < len(self.folded) and self.folded[place] in LARGE and not ordinal:
+            value = _times(value, LARGE[self.folded[place]])
+            place += 1
+        before = self.folded[first - 1] if first else ""
+        unit = UNITS[tail] if tail in _TAILS else UNITS[before] if before in CURRENCIES else ""
+        for index in range(first, place):
+            self.taken[index] = ""
+        after = self.folded[place] if place < len(self.folded) else ""
+        if not unit and after in UNITS and not ordinal:
+            unit = self.taken[place] = UNITS[after]
+            place += 1
+        figure = _figure(value, unit, tail, before)
+        soft = figure.soft or (place <= first + 2 and self.folded[first] in SOFT)
+        if unit:
+            self.units.append((unit, soft))
+        self.figures.append(figure._replace(soft=soft, role=unit or canonical(after)))
+        return place
+
+
+def _is_decade(value: str, tail: str) -> bool:
+    """Tell whether "s" after a number makes a decade of it: the 1990s, the 90s."""
+    return tail == "s" and value.endswith("0") and len(value) in (2, _YEAR_DIGITS)
+
+
+def _figure(value: str, unit: str, tail: str, before: str) -> Figure:
+    value = _plain(value)
+    if _is_decade(value, tail):
+        return Figure((value if len(value) == _YEAR_DIGITS else "19" + value) + "s", "date")
+    if before in _VERSION_CUES:
+        return Figure(value, "version", unit)
+    if not unit and len(value) == _YEAR_DIGITS and value.isdecimal() and int(value) in _YEARS:
+        return Figure(value, "date")
+    return Figure(value, "number", unit, soft=value == "1" and bool(unit))
+
+
+def _spelt(folded: Sequence[str], place: int) -> tuple[str, bool, int]:
+    """Read number words: value, whether it is an ordinal, the place after them."""
+    if folded[place] in QUANTITIES:
+        return QUANTITIES[folded[place]], False, place + 1
+    value, after = SMALL[folded[place]], folded[place + 1 : place + 2]
+    ones = SMALL.get(after[0], 0) if after and folded[place] in _TENS else 0
+    if 0 < ones < 10:  # noqa: PLR2004 - twenty one
+        return str(value + ones), after[0] in _ORDINALS, place + 2
+    return str(value), folded[place] in _ORDINALS, place + 1
+
+
+def _times(value: str, factor: int) -> str:
+    if len(value) > _LONGEST_QUANTITY:
+        return f"{value} {factor}"
+    whole, _, part = value.partition(".")
+    places = len(part)
+    product = str(int(whole + part) * factor).rjust(places + 1, "0")
+    return f"{product[:-places]}.{product[-places:]}".rstrip("0") if places else product
+
+
+def _plain(value: str) -> str:
+    """Drop what does not count: leading zeros, and a fraction of zero. 3.1 and 3.10 stay apart."""
+    sign, digits = ("-", value[1:]) if value.startswith("-") else ("", value)
+    whole, _, part = digits.partition(".")
+    whole = whole.lstrip("0") or "0"
+    return sign + (f"{whole}.{part}" if part.strip("0") else whole)
+
+
+def _dated(token: Token) -> list[Figure]:
+    """Take a numeric date apart: year, month, day. Of 3/4/2024 the month is taken to be first."""
+    one, two, three = token.text.replace("/", "-").replace(".", "-").split("-")
+    if token.kind == "iso":
+        year, month, day = one, two, three
+    elif int(one) > _MONTHS_IN_YEAR or "." in token.text:
+        day, month, year = one, two, three
+    else:
+        month, day, year = one, two, three
+    return [
+        Figure(_plain(year if len(year) == _YEAR_DIGITS else "20" + year), "date"),
+        Figure(f"month {_plain(month)}", "date"),
+        Figure(_plain(day), "number"),
+    ]

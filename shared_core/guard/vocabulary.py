@@ -1,14 +1,106 @@
-"""Everyday English words of one meaning.
+"""Word lists: synonyms, opposites, alternatives, stop words.
 
-``stem`` brings the inflections of a word together, ``canonical`` its synonyms too. A domain's own
-words are no business of this file.
+Words that the guard treats apart: those that change nothing, and those that say "not".
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from shared_core.guard.lexicon import listed
+
+def listed(words: str) -> list[str]:
+    """Take a word list apart."""
+    return words.split()
+
+
+STOP = frozenset(
+    listed("""
+    a an the this that these those some any all each every another such very really just also
+    too so of for in on at by to from with into onto upon about as than per via during through
+    within and or but nor if whether because while then else though although not no never i me
+    my mine myself you your yours yourself we us our ours it its itself they them their theirs
+    he him his she her hers one ones someone somebody something anyone anybody anything
+    everyone is am are was were be been being do does did doing done have has had having s t d
+    m re ve ll can could would should shall will may might must cannot ought let lets what
+    which who whom whose when where why how there here please kindly tell give show explain
+    know knowing want wants wanted wish need needs needed wonder wondering like help hi hello
+    hey thanks thank sorry ok okay dear get gets getting got gotten go goes going gonna way
+    ways make makes making thing things out off up down over under again more most much many
+    lot lots bit mr mrs ms dr able sure find mean means question questions say says best good
+    """)
+)
+"""Words that carry no content of their own: grammar, politeness, and filler."""
+
+_NEGATIVE = {
+    word: positive
+    for pair in listed("""
+    illegal/legal illegally/legally impossible/possible incorrect/correct
+    incorrectly/correctly invalid/valid incomplete/complete inactive/active
+    inaccurate/accurate insecure/secure inappropriate/appropriate ineligible/eligible
+    insufficient/sufficient irregular/regular irresponsible/responsible abnormal/normal
+    dislike/like disagree/agree dissatisfied/satisfied dishonest/honest immoral/moral
+    immature/mature impatient/patient imperfect/perfect improper/proper
+    inconsistent/consistent lack/have lacks/have lacked/have lacking/have
+    """)
+    for word, positive in [pair.split("/")]
+}
+
+_UNKNOWING = frozenset({"unsure", "unaware"})
+"""Words of somebody who says that they ask, not what."""
+
+_STUB = 3
+"""Letters that are left of a word without its prefix at least: "unit" is no "it"."""
+
+
+def positive(word: str) -> str | None:
+    """Return the word that a folded one says "not" to: "safe" of "unsafe", "sugar" of "sugarless".
+
+    What is left may be no word ("der" of "under"); that does no harm, as nobody else says it.
+    """
+    if word in _UNKNOWING:
+        return None
+    for prefix in ("un", "non"):
+        if word.startswith(prefix) and len(word) >= len(prefix) + _STUB:
+            return word.removeprefix(prefix)
+    if word.endswith("less") and len(word) >= len("less") + _STUB:
+        return word.removesuffix("less")
+    return _NEGATIVE.get(word)
+
+
+NEGATIONS = frozenset(
+    listed("""
+    not never none unable without cannot nobody nothing neither nor nowhere no non dont doesnt
+    didnt isnt arent wasnt werent wont wouldnt shouldnt couldnt cant havent hasnt hadnt aint
+    mustnt neednt except excepting exclude excludes excluded excluding refrain refrains
+    refraining abstain
+    """)
+)
+
+PARTICLES = {
+    "on": frozenset({"turn", "switch", "power"}),
+    "off": frozenset({"turn", "switch", "power", "shut"}),
+    "in": frozenset({"log", "sign", "check", "opt", "zoom"}),
+    "out": frozenset({"log", "sign", "check", "opt", "zoom"}),
+    "up": frozenset({"turn", "scale", "sign", "set", "top"}),
+    "down": frozenset({"turn", "scale"}),
+}
+"""Particles that make another verb of the verb before them."""
+
+ALIKE_ENDINGS = frozenset(
+    listed("""
+    e s y es ed er ers or ors ion ions ation ations ment ments ness ity al ally ly ive able
+    ible ful ing ings ence ance ent ant ous ic ical ist ism ize ise ized ising i ies ier iest
+    est th n an ian ish ese
+    """)
+) | {""}
+"""What may follow a common front of two forms of one word ("manage", "management")."""
+
+
+# Everyday English words of one meaning.
+#
+# ``stem`` brings the inflections of a word together, ``canonical`` its synonyms too. A domain's own
+# words are no business of this file.
+
 
 _IRREGULAR = dict(
     pair.split("/")
@@ -168,10 +260,6 @@ father dad
 """
 
 
-_STUB = 3
-"""Letters that a word keeps at least."""
-
-
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """Return the common form of a folded word's inflections, itself not always a word."""
@@ -221,3 +309,158 @@ FAILURES = frozenset(
 
 UNKNOWING = frozenset(map(canonical, listed("know understand sure certain idea figure clue")))
 """Terms after "I do not": somebody says that they ask, not what."""
+
+
+# Classes of everyday words of which one excludes the others: places, colours, languages, products.
+#
+# Two questions that differ in two members of one class ask different things, in lower case too,
+# where nothing marks a name. Only classes whose members are never synonyms of each other belong
+# here.
+
+
+_CLASSES = """
+afghanistan albania algeria argentina armenia australia austria azerbaijan bahrain bangladesh
+belarus belgium bolivia bosnia brazil bulgaria cambodia cameroon canada chile china colombia
+croatia cuba cyprus czechia denmark ecuador egypt estonia ethiopia finland france georgia germany
+ghana greece guatemala haiti honduras hungary iceland india indonesia iran iraq ireland israel
+italy jamaica japan jordan kazakhstan kenya korea kuwait laos latvia lebanon libya lithuania
+luxembourg madagascar malaysia malta mexico moldova mongolia morocco mozambique myanmar namibia
+nepal netherlands nicaragua nigeria norway oman pakistan panama paraguay peru philippines poland
+portugal qatar romania russia rwanda scotland senegal serbia singapore slovakia slovenia somalia
+spain sudan sweden switzerland syria taiwan tanzania thailand tunisia turkey uganda uk ukraine
+uruguay usa uzbekistan venezuela vietnam wales yemen zambia zimbabwe; amsterdam athens atlanta
+austin baltimore bangalore bangkok barcelona beijing belfast berlin boston brussels budapest
+burbank cairo calgary charlotte chennai chicago cincinnati cleveland columbus copenhagen dallas
+delhi denver detroit dubai dublin edinburgh florence frankfurt geneva hamburg helsinki houston
+hyderabad indianapolis istanbul jakarta johannesburg karachi kolkata kyiv lagos lima lisbon london
+lyon madrid manchester manila melbourne memphis miami milan milwaukee minneapolis montreal moscow
+mumbai munich nairobi naples nashville newark oakland orlando osaka oslo ottawa paris philadelphia
+phoenix pittsburgh portland prague riyadh rome rotterdam seattle seoul shanghai stockholm sydney
+tampa tokyo toronto vancouver venice vienna warsaw zurich; africa antarctica asia europe oceania;
+alabama alaska arizona arkansas california colorado connecticut delaware florida hawaii idaho
+illinois indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota
+mississippi missouri montana nebraska nevada ohio oklahoma oregon pennsylvania tennessee texas
+utah vermont virginia wisconsin wyoming; english french german spanish italian portuguese dutch
+russian chinese japanese korean arabic hindi bengali urdu turkish polish swedish norwegian danish
+finnish greek hebrew latin; python javascript typescript java ruby php rust golang kotlin swift
+scala perl haskell matlab fortran cobol; windows linux macos; android ios; chrome firefox safari
+edge opera; mysql postgresql mongodb sqlite oracle redis cassandra mariadb; react angular vue
+svelte; django flask fastapi rails laravel; pytorch tensorflow keras; aws azure gcp; github gitlab
+bitbucket; excel powerpoint outlook; facebook instagram twitter linkedin whatsapp youtube tiktok
+snapchat telegram reddit pinterest; visa mastercard amex paypal; uber lyft; pdf csv json xml yaml
+html docx xlsx; png jpeg gif svg; ftp ssh smtp; red blue green yellow orange purple pink black
+white brown grey; gold silver bronze platinum; iron copper zinc aluminium nickel; oxygen hydrogen
+nitrogen carbon helium sodium potassium calcium magnesium; mercury venus earth mars jupiter saturn
+uranus neptune pluto; north south east west; morning afternoon evening night; breakfast lunch
+dinner; dog cat horse cow pig sheep goat chicken duck rabbit mouse lion tiger bear wolf fox
+elephant monkey snake; apple banana orange grape mango peach pear strawberry lemon pineapple
+cherry; rice pasta bread potato beef pork chicken fish egg cheese; coffee tea beer wine milk
+juice; football cricket tennis basketball baseball hockey golf rugby volleyball; guitar piano
+violin drums flute; car bus train plane bicycle motorcycle boat; arm leg hand foot head neck
+shoulder knee elbow wrist ankle hip chest stomach; eye ear nose mouth tongue; heart liver kidney
+lung brain bladder; aspirin ibuprofen paracetamol naproxen amoxicillin azithromycin penicillin
+metformin; physics chemistry biology mathematics history geography economics philosophy
+psychology; christianity islam hinduism buddhism judaism; circle triangle square rectangle; area
+perimeter volume circumference diameter radius; capital area population currency flag president
+language anthem climate gdp; password username pin; plus minus times divided; screen battery
+keyboard camera speaker microphone; mother father brother sister uncle aunt son daughter husband
+wife
+"""
+
+
+def _classes() -> dict[str, frozenset[int]]:
+    found: dict[str, set[int]] = {}
+    for number, words in enumerate(_CLASSES.split(";")):
+        for word in words.split():
+            found.setdefault(canonical(word), set()).add(number)
+    return {word: frozenset(numbers) for word, numbers in found.items()}
+
+
+ALTERNATIVES = _classes()
+"""Canonical word -> numbers of the classes that it is in."""
+
+
+# Everyday English words of opposite meaning.
+#
+# A pair stands for all inflections and synonyms of its words; a domain's own words are no business
+# of this file.
+
+
+_OPPOSITES = """
+before/after buy/sell enable/disable increase/decrease open/close encrypt/decrypt encode/decode
+maximum/minimum maximize/minimize maximise/minimise sender/receiver sender/recipient credit/debit
+creditor/debtor deposit/withdraw deposit/withdrawal login/logout add/remove insert/remove first/last
+install/uninstall begin/end begin/stop start/stop above/below over/under more/less most/least
+more/fewer best/worst better/worse up/down male/female boy/girl man/woman mother/father husband/wife
+son/daughter brother/sister his/her he/she him/her uncle/aunt king/queen left/right high/low
+higher/lower highest/lowest long/short longer/shorter longest/shortest tall/short taller/shorter
+tallest/shortest old/young older/younger oldest/youngest old/new oldest/newest big/small
+bigger/smaller biggest/smallest larger/smaller largest/smallest wide/narrow deep/shallow thick/thin
+heavy/light heavier/lighter cheap/expensive cheapest/expensive cheaper/expensive early/late
+earlier/later earliest/latest fast/slow faster/slower fastest/slowest good/bad positive/negative
+gain/lose win/lose profit/loss weight_gain/weight_loss send/receive transfer/receive lend/borrow
+lock/unlock block/unblock hot/cold hotter/colder warm/cool heat/cool day/night morning/evening
+true/false same/different similar/different advantage/disadvantage benefit/disadvantage pro/con
+pros/cons accept/decline accept/reject approve/reject approve/deny allow/block allow/forbid
+allow/deny grant/revoke hire/fire love/hate arrival/departure arrive/depart arriving/departing
+push/pull read/write compress/decompress zip/unzip mount/unmount attach/detach connect/disconnect
+link/unlink subscribe/unsubscribe follow/unfollow mute/unmute hide/show expand/collapse
+ascending/descending horizontal/vertical row/column public/private local/remote online/offline
+client/server frontend/backend employer/employee landlord/tenant teacher/student parent/child
+plaintiff/defendant asset/liability supply/demand income/expense revenue/expense forward/backward
+next/previous top/bottom front/back north/south east/west northern/southern eastern/western
+strengthen/weaken strong/weak stronger/weaker rise/fall ascend/descend freeze/melt solid/liquid
+empty/full </> fill/empty odd/even multiply/divide plus/minus add/subtract sum/difference
+singular/plural synonym/antonym dead/alive life/death friend/enemy remember/forget build/destroy
+attack/defend wet/dry rich/poor single/married simple/difficult happy/sad tighten/loosen wake/sleep
+zoom_in/zoom_out check_in/check_out opt_in/opt_out turn_up/turn_down scale_up/scale_down
+checkin/checkout entrance/exit enter/exit ingress/egress enqueue/dequeue acquire/release
+serialize/deserialize today/tomorrow today/yesterday yesterday/tomorrow tonight/tomorrow on/off
+breakfast/dinner lunch/dinner breakfast/lunch monthly/yearly daily/weekly weekly/monthly
+daily/monthly daily/yearly weekly/yearly annual/monthly undergraduate/graduate checking/savings
+domestic/international manual/automatic acute/chronic benign/malignant systolic/diastolic pre/post
+block/unfreeze sunrise/sunset promote/demote pause/resume incoming/outgoing upper/lower
+temporary/permanent temporarily/permanently accept/refuse mandatory/optional buyer/seller
+guilty/innocent inner/outer major/minor winner/loser undo/redo
+except/include except/including
+"""
+
+
+def _opposites() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for pair in _OPPOSITES.split():
+        one, other = map(canonical, pair.split("/"))
+        if one != other:
+            found.setdefault(one, set()).add(other)
+            found.setdefault(other, set()).add(one)
+    return {word: frozenset(others) for word, others in found.items()}
+
+
+_KNOWN = _opposites()
+
+_PREFIXES = [
+    sides
+    for pair in listed("""
+    hypo/hyper hypo/hypero up/down in/out in/ex im/ex over/under pre/post inter/intra micro/macro
+    """)
+    for sides in (tuple(pair.split("/")), tuple(pair.split("/")[::-1]))
+]
+
+_ENDINGS = (("ful", "less"), (stem("less"), "ful"))
+
+
+@lru_cache(maxsize=8192)
+def opposites(term: str) -> frozenset[str]:
+    """Return canonical words of the opposite meaning: listed ones, "up…" and "down…", "…less".
+
+    What a changed prefix or ending makes may be no word ("outcrease"); that does no harm.
+    """
+    others = {
+        canonical(opposite + term.removeprefix(prefix))
+        for prefix, opposite in _PREFIXES
+        if term.startswith(prefix) and len(term) >= len(prefix) + _STUB
+    }
+    for ending, opposite in _ENDINGS:
+        if term.endswith(ending) and len(term) >= len(ending) + _STUB:
+            others.add(canonical(term.removesuffix(ending) + opposite))
+    return _KNOWN.get(term, frozenset()) | others

@@ -1,6 +1,9 @@
-"""Judges that understand more than words: by the vectors of two answers, or by a language model.
+"""Do two answers say the same? by words, by vectors, by a model.
 
-Both are given as ``judge=`` to a cache. What they say labels the candidates that were explored.
+Do two answers say the same? The label of every explored candidate hangs on it.
+
+A judge is given two ``Answer``s, the fresh one first, and returns True, False, or None if it does
+not know: then nothing is learnt.
 """
 
 from __future__ import annotations
@@ -10,13 +13,89 @@ import json
 import random
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
-from shared_core.control import bypassing
+from shared_core.controls import bypassing
 from shared_core.embedding.memo import Memo
 from shared_core.guard import Guard
-from shared_core.judge import same_answer
 from shared_core.record import Answer
+
+Judge = Callable[[Answer, Answer], bool | None]
+
+SAME_CONTENT, OTHER_CONTENT = 0.6, 0.35
+"""Jaccard index of content words from which answers are equal, and below which they differ."""
+
+READ_CHARACTERS = 20_000
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
+_LIST_NUMBER = re.compile(r"(?m)^\s*\(?\d{1,2}[.)]\s")
+_NEGATION = re.compile(
+    r"\b(?:no|not|never|none|neither|nor|cannot|without|\w+n['’]t)\b", re.IGNORECASE
+)
+_FILLERS = frozenset(
+    """a an the and or but if so of to in on at by for from with as is are was were be been it its
+    this that these those you your we our i my me he she they their there here do does did can could
+    will would should may might must have has had then than also just sure please hello hi thanks
+    thank happy glad help helps hope great question course certainly let know need anything else yes
+    no not what which who how when where why""".split()  # noqa: SIM905 - a list of 90 strings
+)
+_VERDICTS = {
+    "yes": True,
+    "no": False,
+    "true": True,
+    "false": False,
+    "correct": True,
+    "incorrect": False,
+}
+
+
+def same_answer(fresh: Answer, cached: Answer) -> bool | None:
+    """Judge by the texts: equal but for spelling, or the same figures and most of the same words.
+
+    Different numbers, an opposite "yes" or "no", or a negation on one side only make answers differ
+    whatever else they share. Between 0.35 and 0.6 of shared content words it does not know.
+    """
+    one, two = _read(fresh.text), _read(cached.text)
+    if one.words == two.words and one.words:
+        return True
+    if one.verdict is not None and two.verdict is not None and one.verdict != two.verdict:
+        return False
+    if one.numbers != two.numbers or one.negated != two.negated:
+        return False
+    if not one.content or not two.content:
+        return True if one.verdict is not None and one.verdict == two.verdict else None
+    shared = len(one.content & two.content) / len(one.content | two.content)
+    if shared >= SAME_CONTENT:
+        return True
+    return False if shared < OTHER_CONTENT else None
+
+
+class _Reading:
+    """What counts in an answer's text."""
+
+    __slots__ = ("content", "negated", "numbers", "verdict", "words")
+
+    def __init__(self, text: str) -> None:
+        text = text[:READ_CHARACTERS]
+        plain = _LIST_NUMBER.sub(" ", text)
+        self.words = tuple(_WORD.findall(plain.casefold()))
+        self.numbers = frozenset(_NUMBER.findall(plain))
+        self.content = frozenset(self.words) - _FILLERS
+        self.negated = _NEGATION.search(plain) is not None
+        self.verdict = _VERDICTS.get(self.words[0]) if self.words else None
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> _Reading:
+    return _Reading(text)
+
+
+# Judges that understand more than words: by the vectors of two answers, or by a language model.
+#
+# Both are given as ``judge=`` to a cache. What they say labels the candidates that were explored.
+
 
 SAME_MEANING, OTHER_MEANING = 0.80, 0.40
 """Cosines from which on answers are equal, and below which they differ; see docs/tuning.md."""
@@ -28,7 +107,7 @@ sentences negates, quotes and names things in passing."""
 FEW_WORDS = 4
 """Answers of fewer words are judged by their words: a name's vector is near every other name's."""
 
-_WORD = re.compile(r"\w+")
+_JUDGED_WORD = re.compile(r"\w+")
 _YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
@@ -62,7 +141,7 @@ class EmbeddingJudge:
         texts = fresh.text, cached.text
         if texts[0] == texts[1] and texts[0].strip():
             return True
-        if any(len(_WORD.findall(text)) < FEW_WORDS for text in texts):
+        if any(len(_JUDGED_WORD.findall(text)) < FEW_WORDS for text in texts):
             return same_answer(fresh, cached)
         if any(map(self._memo.truncates, texts)):
             return same_answer(fresh, cached)
@@ -114,7 +193,7 @@ class LLMJudge:
     """
 
     background = True
-    """A cache calls it later, in a thread; see ``shared_core.docket``."""
+    """A cache calls it later, in a thread; see ``shared_core.learning.labels``."""
 
     def __init__(
         self, model: Any, *, sample: float = 1.0, rng: random.Random | None = None

@@ -1,25 +1,284 @@
-"""What fresh answers and people say of candidates: groups, labels, and what is refused."""
+"""Labels: given by fresh answers, queued for slow judges, shared by all processes.
+
+What fresh answers and people say of candidates: groups, labels, and what is refused.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from shared_core.docket import Docket, LateJudge
-from shared_core.exploring import Exploration
-from shared_core.judge import Judge, same_answer
-from shared_core.learning import Learner
-from shared_core.record import Answer, Record
+from shared_core.concurrency import renew_after_fork
+from shared_core.learning.judges import Judge, same_answer
+from shared_core.record import REFUSED, Answer, Neighbour, Record, are_refusals
 from shared_core.resilience import Fuse, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Label
+from shared_core.thresholds import Label, Policy
 
-REFUSED = "refused/1"
-"""Format of what is no answer, and so is served to nobody."""
+# Cases that a slow judge decides later: no request waits for it.
+#
+# add(fresh, cached, then) -> queue -> one thread -> judge(fresh, cached) -> then(verdict)
+
+
+WAITING = 200
+"""Cases that wait at most; more are refused, so that a slow judge costs labels and no memory."""
+
+DRAIN_S = 5.0
+"""How long closing a cache waits for the cases that are left."""
+
+
+@runtime_checkable
+class LateJudge(Protocol):
+    """A judge that takes its time: it is called in the background if ``background`` is true."""
+
+    background: bool
+
+    def wants(self) -> bool:
+        """Say whether it is to judge the next case; chosen by chance, so that labels are fair."""
+
+    def __call__(self, fresh: Answer, cached: Answer) -> bool | None:
+        """Judge as any ``Judge`` does."""
+
+
+class Case(NamedTuple):
+    """Two answers, and what is to be done with the verdict on them."""
+
+    fresh: Answer
+    cached: Answer
+    then: Callable[[bool | None], object]
+
+
+class Docket:
+    """Has a judge decide case after case, in a thread that lives while there are any.
+
+    Equal texts need no judge. ``judge`` and what is done with its verdicts must not raise. Safe for
+    threads; the child of a fork begins with no case, as its parent decides those that there were.
+    """
+
+    def __init__(self, judge: Judge, waiting: int = WAITING) -> None:
+        self._judge, self._most = judge, waiting
+        self._start_fresh()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Leave the parent's cases and its thread to the parent."""
+        self._start_fresh()
+
+    def _start_fresh(self) -> None:
+        self._cases: deque[Case] = deque()
+        self._changed = threading.Condition()
+        self._works = False
+
+    def add(self, fresh: Answer, cached: Answer, then: Callable[[bool | None], object]) -> bool:
+        """Queue a case and return True; False if too many wait or no thread can be had."""
+        with self._changed:
+            if len(self._cases) >= self._most:
+                return False
+            self._cases.append(Case(fresh, cached, then))
+            if not self._works:
+                thread = threading.Thread(target=self._work, name="tiered-cache judge", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads can be had, or the interpreter ends
+                    self._cases.pop()
+                    return False
+                self._works = True
+        return True
+
+    def drain(self, timeout: float = DRAIN_S) -> bool:
+        """Wait until all cases are decided, ``timeout`` seconds at most; drop what is left then.
+
+        Returns whether all were decided.
+        """
+        with self._changed:
+            done = self._changed.wait_for(lambda: not self._works, timeout)
+            self._cases.clear()
+            return done
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if not self._cases:
+                    self._works = False
+                    self._changed.notify_all()
+                    return
+                case = self._cases.popleft()
+            # Here and not in the judge, so that no such case looks like a judge that works again.
+            equal = case.fresh.text == case.cached.text and bool(case.fresh.text.strip())
+            case.then(True if equal else self._judge(case.fresh, case.cached))
+
+
+# What a policy learnt, shared by all processes: a fold over the labels in the store.
+
+
+STALE_S = 2.0
+"""How old the labels known here may be before a lookup waits for newer ones.
+
+The cache's own thread brings them up to date every second; only what it has left behind, as after a
+pause, is read by a lookup.
+"""
+
+NAMESPACES_KEPT = 1000
+
+
+class Learner:
+    """Keeps a policy's state for each namespace and brings it up to date from the store.
+
+    Every process folds the same labels in the same order, so all come to one state. Methods that
+    read or write the store raise StoreError.
+    """
+
+    def __init__(
+        self, policy: Policy, store: Store, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._policy, self._store, self._clock = policy, store, clock
+        self._topic = ""
+        self._known: dict[str, tuple[int, int, float, Any]] = {}  # era, label number, when, state
+        self._asked: set[str] = set()
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Give the child a lock of its own."""
+        self._lock = threading.Lock()
+
+    def suit(self, policy: Policy, space: str) -> None:
+        """Go on with a policy for this space; evidence of other spaces is not its."""
+        with self._lock:
+            self._policy, self._topic = policy, f"{space}:"
+            self._known.clear()
+
+    def state(self, namespace: str) -> Any:
+        """Return the state, read from the store if what is known is older than ``STALE_S``."""
+        if not self._policy.learns:
+            return None
+        known = self._known.get(namespace)
+        if known is None or self._clock() - known[2] >= STALE_S:
+            return self.refresh(namespace)
+        self._asked.add(namespace)
+        return known[3]
+
+    def catch_up(self) -> None:
+        """Fold what others learnt in the namespaces that were asked for since the last time."""
+        while self._asked:
+            self.refresh(self._asked.pop())
+
+    def refresh(self, namespace: str) -> Any:
+        """Fold what was added since the last time, and return the state."""
+        return self._fold(namespace, self._era(namespace))
+
+    def _fold(self, namespace: str, era: int) -> Any:
+        with self._lock:
+            known = self._known.get(namespace)
+            seen, state = (
+                (known[1], known[3]) if known and known[0] == era else (0, self._policy.start())
+            )
+            name = self._log(namespace, era)
+            for number, text in self._store.load_state({name: seen}).get(name, ()):
+                seen = number
+                label = Label.from_json(text)
+                if label is not None:
+                    state = self._policy.learn(state, label)
+            self._policy.settle(state)
+            if len(self._known) >= NAMESPACES_KEPT:
+                self._known.clear()
+            self._known[namespace] = (era, seen, self._clock(), state)
+            return state
+
+    def learn(self, namespace: str, label: Label) -> None:
+        """Add a label for all processes; here it is in effect at once."""
+        if self._policy.learns:
+            known = self._known.get(namespace)
+            era = known[0] if known else self._era(namespace)
+            self._store.add_labels(self._log(namespace, era), [label.to_json()])
+            self._fold(namespace, era)
+
+    def forget(self, namespace: str) -> None:
+        """Start anew, in every process."""
+        self._store.increment({_era_key(namespace): 1})
+        self._known.pop(namespace, None)
+
+    def _log(self, namespace: str, era: int) -> str:
+        return f"labels:{era}:{self._topic}{namespace}"
+
+    def _era(self, namespace: str) -> int:
+        key = _era_key(namespace)
+        return int(self._store.get_many([key]).get(key, b"0"))
+
+
+def _era_key(namespace: str) -> str:
+    return f"era:{namespace}"
+
+
+# What a lookup saw and could not serve, until the fresh answer comes and labels it.
+
+
+PENDING_KEPT = 1000
+SERVINGS_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """A question's neighbours, nearest first, and which of them the fresh answer will label.
+
+    ``evidence`` is the policy's; ``in_shadow`` says that the candidate would have been served.
+    """
+
+    near: tuple[Neighbour, ...]
+    candidate: int | None = None
+    evidence: tuple[float, ...] = ()
+    score: float | None = None
+    in_shadow: bool = False
+
+
+class Explorations:
+    """Explorations by the key of their request, and how often a question was served by meaning.
+
+    Both are of this process, and bounded: the oldest go first.
+    """
+
+    def __init__(self) -> None:
+        self._pending: OrderedDict[str, Exploration] = OrderedDict()
+        self._servings: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Give the child a lock of its own."""
+        self._lock = threading.Lock()
+
+    def remember(self, key: str, exploration: Exploration) -> None:
+        """Keep an exploration until its answer is stored."""
+        with self._lock:
+            self._pending[key] = exploration
+            self._pending.move_to_end(key)
+            if len(self._pending) > PENDING_KEPT:
+                self._pending.popitem(last=False)
+
+    def take(self, key: str) -> Exploration | None:
+        """Return the exploration of a request, once."""
+        with self._lock:
+            return self._pending.pop(key, None)
+
+    def servings(self, key: str) -> int:
+        """Return how often a question was served by meaning."""
+        return self._servings.get(key, 0)
+
+    def count_serving(self, key: str) -> None:
+        """Count that a question was served by meaning."""
+        with self._lock:
+            self._servings[key] = self._servings.get(key, 0) + 1
+            self._servings.move_to_end(key)
+            if len(self._servings) > SERVINGS_KEPT:
+                self._servings.popitem(last=False)
 
 
 class Labeller:
@@ -113,11 +372,6 @@ class Refusals:
         answer = Answer(json.dumps(refused), format=REFUSED, exact_only=True)
         kept = replace(record, key=asked, question=None, answer=answer, tags=(), vector=None)
         self._fuse.call(self._store.put, kept)
-
-
-def are_refusals(record: Record) -> bool:
-    """Say whether this is no answer, but what ``Refusals`` keeps in its place."""
-    return record.answer.format == REFUSED
 
 
 def refused_answers(refusals: Record | None, records: Sequence[Record]) -> set[str]:

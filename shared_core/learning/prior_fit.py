@@ -13,15 +13,15 @@ from numpy import float64
 from numpy.typing import NDArray
 
 from shared_core.guard import Guard
-from shared_core.thresholds.evidence import NAMES, Vocabulary, content, weigh
-from shared_core.thresholds.logistic import Gaussian, fit
+from shared_core.learning.pairs import Row
+from shared_core.thresholds.estimator import Gaussian, fit
+from shared_core.thresholds.features import NAMES, Vocabulary, content, weigh
 from shared_core.thresholds.policy import Candidate
-from shared_core.thresholds.prior import Prior, cold
-from shared_core.thresholds.verified import FLOOR, Verified
-from shared_core.tuning_rows import Row
+from shared_core.thresholds.verified import FLOOR, Prior, Verified, cold
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
+
 
 Log = tuple[NDArray[float64], NDArray[float64]]
 """The values (n, d) of candidates, d as ``evidence.NAMES``, and whether (n,) each was right."""

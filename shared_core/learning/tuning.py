@@ -1,4 +1,6 @@
-"""A threshold from labelled pairs or a labelled log, with a bound on its errors, or a refusal.
+"""A threshold for labelled pairs; policies as files.
+
+A threshold from labelled pairs or a labelled log, with a bound on its errors, or a refusal.
 
 rows --embed, guard--> similarity --pool above each threshold--> curve --binomial tests--> Tuning
 
@@ -7,22 +9,24 @@ Nothing here maximises F1: that buys hits with errors at any price.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from shared_core.embedding.memo import Memo
 from shared_core.embedding.resolve import resolve
 from shared_core.guard import Guard
-from shared_core.thresholds import Static, Verified
-from shared_core.thresholds.risk import Per, Pool, Promise, chance_of_so_few, interval
-from shared_core.tuning_rows import Row, rows_of
+from shared_core.learning.pairs import Row, rows_of
+from shared_core.thresholds import Feedback, Static, Verified
+from shared_core.thresholds.bounds import Per, Pool, Promise, chance_of_so_few, interval
+from shared_core.thresholds.verified import Prior
 
 if TYPE_CHECKING:
     from shared_core.embedding import Embedder
     from shared_core.record import Vector
-    from shared_core.thresholds.prior import Prior
+
 
 STEPS = range(100, 39, -1)
 """The thresholds that are looked at, in hundredths, highest first; fixed before any label."""
@@ -94,7 +98,7 @@ class Tuning:
 
         Raises ValueError for rows without questions, or too few of either kind.
         """
-        from shared_core.tuning_prior import prior_of_rows
+        from shared_core.learning.prior_fit import prior_of_rows
 
         return prior_of_rows(self.rows, self.vectors, self.embedder)
 
@@ -286,3 +290,44 @@ def lines(tuning: Tuning) -> Iterator[str]:
         last = (one.served, one.wrong)
     yield ""
     yield tuning.verdict
+
+
+# A policy as a JSON text, so that what was tuned in one place is used in another.
+
+
+FORMAT = "tiered-llm-cache policy 1"
+KINDS = {"static": Static, "feedback": Feedback, "verified": Verified}
+
+
+def policy_to_json(policy: Static | Feedback | Verified, **about: object) -> str:
+    """Spell a policy; ``about`` is kept with it for people to read, and not read back."""
+    name = next(name for name, kind in KINDS.items() if isinstance(policy, kind))
+    options = {one.name: getattr(policy, one.name) for one in fields(policy)}
+    if isinstance(prior := options.get("prior"), Prior):
+        options["prior"] = json.loads(prior.to_json())
+    body = {"format": FORMAT, "policy": name, "options": options, "about": about}
+    return json.dumps(body, indent=1) + "\n"
+
+
+def policy_from_json(text: str) -> Static | Feedback | Verified:
+    """Read a policy that ``policy_to_json`` spelled.
+
+    >>> policy_from_json(policy_to_json(Static(0.9)))
+    Static(similarity=0.9)
+
+    Raises ValueError for any other text.
+    """
+    body = json.loads(text)
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise ValueError(f"this is no policy: its format must be {FORMAT!r}")
+    kind, options = KINDS.get(body.get("policy", "")), body.get("options")
+    if kind is None or not isinstance(options, dict):
+        raise ValueError(f"the policy {body.get('policy')!r} is not known; known are {[*KINDS]}")
+    chosen: dict[str, Any] = dict(options)
+    if chosen.get("prior") is not None:
+        chosen["prior"] = Prior.from_json(json.dumps(chosen["prior"]))
+    try:
+        made: Static | Feedback | Verified = kind(**chosen)
+    except TypeError as error:
+        raise ValueError(f"the options of the policy are not understood: {error}") from None
+    return made

@@ -5,9 +5,8 @@ tokens that they have read before. ``PrefixCache`` knows what was sent, ``mark``
 what to keep, ``cached_tokens`` reads what it did.
 """
 
+from shared_core.prefix.known import PrefixCache, PrefixCounts, SystemPromptCache
 from shared_core.prefix.marking import Marked, mark
-from shared_core.prefix.system_prompt import SystemPromptCache
-from shared_core.prefix.tree import PrefixCache, PrefixCounts
 from shared_core.record import PrefixMatch
 from shared_core.usage import CachedTokens, cached_tokens
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from zlib import crc32
 
 from shared_core.options import Seconds, seconds
+from shared_core.prefix.token_budget import Count, estimate_tokens
 from shared_core.stores import KeyValue, StoreError
-from shared_core.token_budget import Count, estimate_tokens
 
 if TYPE_CHECKING:
     from shared_core.embedding import Embedder
     from shared_core.record import Vector
+
 
 T = TypeVar("T")
 

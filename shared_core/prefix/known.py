@@ -1,4 +1,6 @@
-"""How much of a prompt was sent before: whole messages, then blocks of the first one that differs.
+"""Which front of a prompt was sent before.
+
+How much of a prompt was sent before: whole messages, then blocks of the first one that differs.
 
     root -hash-> message -hash-> message -hash-> …        one look-up for each message
                                      '-hash-> block -> block -> …   for the one that differs
@@ -8,20 +10,74 @@ A key is the hash of the key before it and of a text, so that it stands for all 
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from hashlib import sha256
+from typing import Any, TypeVar
 
-from shared_core.forking import renew_after_fork
+from shared_core.concurrency import (
+    Blocking,
+    Flights,
+    Hop,
+    OnLoop,
+    Runtime,
+    finish,
+    once,
+    renew_after_fork,
+)
 from shared_core.options import Seconds, seconds
-from shared_core.prefix.prompt import Messages, Prompt, prompt_of
+from shared_core.prefix.token_budget import BYTES_PER_TOKEN, estimate_tokens
 from shared_core.record import PrefixMatch
-from shared_core.request import Request
-from shared_core.token_budget import BYTES_PER_TOKEN, estimate_tokens
+from shared_core.request import Request, canonical_json, canonical_messages
+
+# A prompt as a prefix cache reads it: where it starts, then role and text of every message.
+
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is sent to a model, front first.
+
+    ``root`` is all that stands before the messages: two prompts of other roots share no front.
+    """
+
+    root: tuple[str, ...]
+    messages: list[tuple[str, str]]
+
+
+def prompt_of(source: Request | Messages, namespace: str = "") -> Prompt:
+    """Read a request, or messages ``{"role": …, "content": …}``.
+
+    The root of a request is namespace, provider, address, model and tools: what a provider keeps of
+    one model it does not use for another, and tools stand before the messages. Raises ValueError or
+    TypeError for messages that are none.
+    """
+    if not isinstance(source, Request):
+        return Prompt((namespace,), [_told(message) for message in canonical_messages(source)])
+    scope = json.loads(source.scope) if source.scope else {}
+    params = scope.get("params") or {}
+    names = ("provider", "base_url", "model", "tools", "tool_choice")
+    messages = [_told(message) for message in scope.get("messages") or ()]
+    context = scope.get("context")
+    if source.question is not None or context is not None:
+        around = canonical_json(context) if context is not None else ""
+        messages.append(("user", around + (source.question or "")))
+    return Prompt((namespace, *(canonical_json(params.get(name)) for name in names)), messages)
+
+
+def _told(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the role and all else of a canonical message, as text."""
+    content = message["content"]
+    text = content if isinstance(content, str) else canonical_json(content)
+    rest = {name: value for name, value in message.items() if name not in ("role", "content")}
+    return str(message["role"]), text + canonical_json(rest) if rest else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +270,104 @@ class PrefixCache:
         for block in message.blocks:
             if self._blocks.get(block) is message:  # else a newer message holds it too
                 del self._blocks[block]
+
+
+# One value for each system prompt, made once for all who ask: a provider's handle, a token count.
+#
+# A Gemini ``cachedContents/…`` name is such a value: made by a slow call, good for as long as the
+# provider keeps it.
+
+
+T = TypeVar("T")
+
+
+class SystemPromptCache:
+    """Values by system prompt, least recently used first out; safe for threads and forks.
+
+    ``ttl`` is in seconds from when a value was made, None for ever: for a provider's handle, less
+    than what the provider was asked for. ``lease`` is how many seconds one caller waits for
+    another's ``create``. Raises ValueError for limits that make no sense.
+
+        contents = SystemPromptCache(ttl=3500)
+        name = contents.get_or_create(
+            handbook,
+            lambda: client.caches.create(
+                model=model, config={"system_instruction": handbook, "ttl": "3600s"}
+            ).name,
+        )
+    """
+
+    def __init__(
+        self,
+        ttl: Seconds | None = None,
+        max_entries: int = 1024,
+        *,
+        lease: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not isinstance(max_entries, int) or isinstance(max_entries, bool) or max_entries < 1:
+            raise ValueError(f"max_entries must be at least 1, not {max_entries!r}")
+        self._ttl = float("inf") if ttl is None else seconds("ttl", ttl)
+        self._most, self._clock = max_entries, clock
+        self._kept: OrderedDict[str, tuple[Any, float]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._flights, self._hop = Flights(seconds("lease", lease)), Hop()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Replace the lock, which another thread of the parent may have held."""
+        self._lock = threading.Lock()
+
+    def get_or_create(self, system_prompt: str, create: Callable[[], T]) -> T:
+        """Return the value of this system prompt; ``create`` is called once for all who ask.
+
+        Raises what ``create`` raises; nothing is kept then.
+        """
+        return finish(self._get(Blocking(), system_prompt, create))
+
+    async def aget_or_create(self, system_prompt: str, create: Callable[[], Any]) -> Any:
+        """Do as ``get_or_create`` does; ``create`` may be a coroutine function."""
+        return await self._get(OnLoop(self._hop), system_prompt, create)
+
+    def forget(self, system_prompt: str) -> None:
+        """Drop a value, as when the provider no longer knows its handle."""
+        with self._lock:
+            self._kept.pop(_key(system_prompt), None)
+
+    async def _get(self, runtime: Runtime, system_prompt: str, create: Callable[[], T]) -> T:
+        key = _key(system_prompt)
+        value: T
+        value, _ = await once(
+            runtime,
+            self._flights,
+            key,
+            look=lambda: self._look(key),
+            look_again=lambda: self._look(key),
+            ask=create,
+            shape=lambda value: value,
+            keep=lambda value: self._keep(key, value),
+        )
+        return value
+
+    def _look(self, key: str) -> tuple[Any] | None:
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None:
+                return None
+            value, expires = kept
+            if expires <= self._clock():
+                del self._kept[key]
+                return None
+            self._kept.move_to_end(key)
+            return (value,)
+
+    def _keep(self, key: str, value: Any) -> None:
+        with self._lock:
+            self._kept[key] = value, self._clock() + self._ttl
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+
+def _key(system_prompt: str) -> str:
+    return sha256(system_prompt.encode("utf-8", "surrogatepass")).hexdigest()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_core.forking import renew_after_fork
+from shared_core.concurrency import renew_after_fork
 
 Ids = NDArray[np.int64]
 Layers = tuple[tuple[Any, Any], ...]

@@ -1,26 +1,204 @@
-"""Tell a provider what front of a prompt to keep: ``mark(messages, provider="anthropic", …)``.
+"""Tell a provider what front to keep.
+
+Tell a provider what front of a prompt to keep: ``mark(messages, provider="anthropic", …)``.
 
 messages -> static before dynamic -> breakpoints, where the provider wants them -> Marked
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, get_args
+from typing import Any, Final, Literal, get_args
 
-from shared_core.prefix.layout import MARKERS, Count, Layout, Spot, is_markable, parts_of
-from shared_core.prefix.providers import (
-    LIFETIMES,
-    MOST_BREAKPOINTS,
-    Provider,
-    is_nova,
-    minimum_tokens,
-    takes_breakpoints,
-)
+from shared_core.prefix.token_budget import estimate_tokens
 from shared_core.request import canonical_json
-from shared_core.token_budget import estimate_tokens
+
+# A prompt's messages with what never changes in front, and where that front ends.
+#
+# Only parts of the system messages in front are moved, and only if some are marked as dynamic: the
+# order of a conversation is its meaning.
+
+
+Part = dict[str, Any]
+Count = Callable[[str], int]
+
+MARKERS = ("cache_control", "cachePoint", "prompt_cache_breakpoint")
+_SYSTEM = ("system", "developer")
+_NEVER_MARKED = ("thinking", "redacted_thinking", "reasoning")
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place for a breakpoint: after a part of a message."""
+
+    message: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Messages, static before dynamic; ``ahead`` of them are system messages.
+
+    ``static_end`` is the end of what never changes in those, None if all of it does.
+    """
+
+    messages: list[dict[str, Any]]
+    ahead: int
+    static_end: Spot | None
+
+    @classmethod
+    def of(cls, messages: Sequence[Mapping[str, Any]]) -> Layout:
+        """Put static parts of the leading system messages before those marked ``"dynamic": True``.
+
+        The mark, of a whole message or of a part, is taken away. If there is one, all leading
+        system messages become a single one. Raises ValueError for a message without a role.
+        """
+        for message in messages:
+            if not isinstance(message, Mapping) or not message.get("role"):
+                raise ValueError(f'a message must be a mapping with a "role", not {message!r}')
+        ahead = 0
+        while ahead < len(messages) and messages[ahead]["role"] in _SYSTEM:
+            ahead += 1
+        static, dynamic = list[Part](), list[Part]()
+        for message in messages[:ahead]:
+            for part in parts_of(message):
+                changes = part.pop("dynamic", False) or message.get("dynamic")
+                (dynamic if changes else static).append(part)
+        rest = [{k: v for k, v in message.items() if k != "dynamic"} for message in messages]
+        if dynamic:
+            rest[:ahead] = [{**rest[0], "content": static + dynamic}]
+            end = Spot(0, len(static) - 1) if static else None
+            return cls(rest, 1, end)
+        end = Spot(ahead - 1, len(parts_of(rest[ahead - 1])) - 1) if static else None
+        return cls(rest, ahead, end)
+
+    def conversation_ends(self) -> Iterator[Spot]:
+        """Yield where this prompt ends and where the one before it did, if it goes on from one.
+
+        The first is what the next turn will find, the second what this one finds. A prompt of a
+        single turn has neither: nobody asks its question again.
+        """
+        answered = [n for n, one in enumerate(self.messages) if one["role"] in ("assistant", "ai")]
+        if not answered or answered[-1] < self.ahead:
+            return
+        for at in (len(self.messages) - 1, answered[-1] - 1):
+            if at >= self.ahead:
+                parts = parts_of(self.messages[at])
+                usable = [n for n, part in enumerate(parts) if is_markable(part)]
+                if usable:
+                    yield Spot(at, usable[-1])
+
+    def front(self, end: Spot) -> Iterator[str]:
+        """Yield the texts up to and with a spot."""
+        for at, message in enumerate(self.messages[: end.message + 1]):
+            parts = parts_of(message)
+            for part in parts[: end.part + 1] if at == end.message else parts:
+                yield text_of(part)
+
+    def is_marked(self) -> bool:
+        """Say whether breakpoints are set already: then their author has decided."""
+        return any(
+            name in part
+            for message in self.messages
+            for part in parts_of(message)
+            for name in MARKERS
+        )
+
+
+def parts_of(message: Mapping[str, Any]) -> list[Part]:
+    """Return the content of a message as parts; a text is one of them."""
+    content = message.get("content")
+    if not content:
+        return []
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [{"type": "text", "text": p} if isinstance(p, str) else dict(p) for p in content]
+
+
+def is_markable(part: Mapping[str, Any]) -> bool:
+    """Say whether a breakpoint may stand after a part: not after thoughts or an empty text."""
+    if part.get("type") in _NEVER_MARKED:
+        return False
+    return "text" not in part or bool(str(part["text"]).strip())
+
+
+def text_of(part: Mapping[str, Any]) -> str:
+    """Return what of a part can be counted: its text, or a tool's result or call as JSON."""
+    if "text" in part:
+        return str(part["text"])
+    if part.get("type") in ("tool_use", "tool_result") or "toolUse" in part or "toolResult" in part:
+        return json.dumps(part, default=str)
+    return ""
+
+
+# What providers ask of a prompt whose front they are to keep: which, how long, from what size on.
+#
+# Below its smallest size a provider keeps nothing and says nothing, so a mark there is wasted. The
+# sizes are those of the providers' documentation of late 2026; ``mark(minimum=…)`` replaces them.
+
+
+Provider = Literal["anthropic", "openai", "gemini", "bedrock", "automatic"]
+
+LIFETIMES: Final[dict[str, tuple[str, ...]]] = {
+    "anthropic": ("5m", "1h"),
+    "bedrock": ("5m", "1h"),
+    "openai": ("in_memory", "24h"),
+    "gemini": (),
+    "automatic": (),
+}
+"""What ``ttl`` may say; the providers without one keep fronts by themselves, or under a name."""
+
+MOST_BREAKPOINTS = 4
+"""Of Anthropic and Bedrock, tools and system included."""
+
+_CLAUDE_MINIMUM = (
+    (re.compile(r"opus-5|fable-5|mythos-5"), 512),
+    (re.compile(r"opus-4-[56](?!\d)|haiku-4-5"), 4096),
+    (re.compile(r"opus-4-7|3-5-haiku|3-haiku|haiku-3"), 2048),
+)
+_OTHER_MINIMUM = 1024
+_BEDROCK_OPUS_4_7 = 4096
+
+_GPT = re.compile(r"gpt-(\d+)(?:\.(\d+))?")
+_EXPLICIT_SINCE = (5, 6)
+
+
+def minimum_tokens(provider: Provider, model: str) -> int:
+    """Return how long a front must be, in tokens, for this model's provider to keep it."""
+    name = model.lower().replace(".", "-")
+    if provider == "bedrock" and "opus-4-7" in name:
+        return _BEDROCK_OPUS_4_7
+    if provider in ("anthropic", "bedrock"):
+        return next((least for which, least in _CLAUDE_MINIMUM if which.search(name)), 1024)
+    return _OTHER_MINIMUM
+
+
+def takes_breakpoints(provider: Provider, model: str) -> bool:
+    """Say whether the end of a front is to be marked in the prompt itself.
+
+    OpenAI's models before gpt-5.6 find the longest known front by themselves; later ones only at a
+    breakpoint. Bedrock refuses marks for models that are neither Claude nor Nova.
+    """
+    match provider:
+        case "anthropic":
+            return True
+        case "bedrock":
+            return not model or "claude" in model.lower() or is_nova(model)
+        case "openai":
+            found = _GPT.search(model.lower())
+            return found is not None and (int(found[1]), int(found[2] or 0)) >= _EXPLICIT_SINCE
+        case _:
+            return False
+
+
+def is_nova(model: str) -> bool:
+    """Say whether a Bedrock model is of the Nova family: no marks on tools, one lifetime."""
+    return "amazon.nova" in model.lower()
+
 
 KEY_DIGITS = 32
 
@@ -41,7 +219,6 @@ class Marked:
 
     def body(self) -> dict[str, Any]:
         """Return keyword arguments for the provider's own SDK, without model and limits."""
-        from shared_core.prefix.bodies import body
 
         return body(self)
 
@@ -193,3 +370,75 @@ def _named(layout: Layout, tools: list[dict[str, Any]], name: str) -> Marked:
     if tools:
         raise ValueError("gemini takes no tools beside cached_content: put them into the content")
     return Marked("gemini", layout.messages[layout.ahead :], [], {"cached_content": name})
+
+
+# A marked prompt as the provider's own SDK takes it.
+#
+# Texts are translated; content parts in the provider's own form, tool calls and results among them,
+# go through as they are.
+
+
+def body(marked: Marked) -> dict[str, Any]:
+    """Return the keyword arguments that carry messages, tools and params."""
+    match marked.provider:
+        case "anthropic":
+            return _anthropic(marked)
+        case "bedrock":
+            return _bedrock(marked)
+        case "gemini":
+            return _gemini(marked)
+        case _:
+            return _with("tools", marked.tools, {"messages": marked.messages}) | marked.params
+
+
+def _split(marked: Marked) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Part the system prompt's parts from the messages."""
+    system = [m for m in marked.messages if m["role"] in ("system", "developer")]
+    others = [m for m in marked.messages if m["role"] not in ("system", "developer")]
+    return [part for message in system for part in parts_of(message)], others
+
+
+def _with(name: str, value: Any, given: dict[str, Any]) -> dict[str, Any]:
+    return {**given, name: value} if value else given
+
+
+def _anthropic(marked: Marked) -> dict[str, Any]:
+    system, messages = _split(marked)
+    given = _with("system", system, {"messages": messages})
+    return _with("tools", marked.tools, given) | marked.params
+
+
+def _bedrock(marked: Marked) -> dict[str, Any]:
+    """For ``converse`` of bedrock-runtime."""
+    system, messages = _split(marked)
+    turns = [
+        {"role": m["role"], "content": [_bedrock_part(part) for part in parts_of(m)]}
+        for m in messages
+    ]
+    given = _with("system", [_bedrock_part(part) for part in system], {"messages": turns})
+    return _with("toolConfig", {"tools": marked.tools} if marked.tools else None, given)
+
+
+def _bedrock_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {"text": part["text"]} if part.get("type") == "text" else dict(part)
+
+
+def _gemini(marked: Marked) -> dict[str, Any]:
+    """For ``models.generate_content`` of google-genai."""
+    system, messages = _split(marked)
+    roles = {"assistant": "model", "ai": "model"}
+    contents = [
+        {
+            "role": roles.get(m["role"], m["role"]),
+            "parts": [_gemini_part(part) for part in parts_of(m)],
+        }
+        for m in messages
+    ]
+    config = dict(marked.params)
+    config = _with("system_instruction", [_gemini_part(part) for part in system], config)
+    config = _with("tools", marked.tools, config)
+    return _with("config", config, {"contents": contents})
+
+
+def _gemini_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {"text": part["text"]} if part.get("type") == "text" else dict(part)

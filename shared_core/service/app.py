@@ -1,28 +1,126 @@
-"""The application: opens its parts, closes them, and puts the routes together."""
+"""Create_app, ASGI middleware, uvicorn.
+
+The application: opens its parts, closes them, and puts the routes together.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import json
+import logging
+import os
+import socket
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.options import Hook
-from shared_core.service import cache_api, chat, health, page, proxy
+from shared_core.resilience import araising
+from shared_core.service import cache_api, chat, dashboard, health
 from shared_core.service.activity import Activity
-from shared_core.service.connections import CALLS_OF_ONE, Pools
-from shared_core.service.gate import Gate
-from shared_core.service.keys import Keyring
-from shared_core.service.rates import Rates
-from shared_core.service.refusals import Refusal, refused, responses
-from shared_core.service.settings import Settings, handed_over
-from shared_core.service.state import Service
+from shared_core.service.auth import Keyring, Rates
+from shared_core.service.dependencies import CALLS_OF_ONE, Pools, Service
+from shared_core.service.errors import Refusal, refused, responses
+from shared_core.service.proxy import routes as proxy
+from shared_core.service.settings import HANDED_OVER, Settings, handed_over
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+# The outermost part of the service: sizes of what comes in, and what is told of a bug.
+
+
+logger = logging.getLogger("tiered_cache")
+
+
+class _Bug(Exception):
+    """What no part of the service expected; its message holds no prompt."""
+
+
+class _TooLarge(Exception):
+    """A body grew beyond the limit while it came in."""
+
+
+class Gate:
+    """Refuses bodies and headers that are too large, and answers a bug with a 500.
+
+    A body counts as it comes, so one without Content-Length is refused too, before all of it is
+    here. Of a bug only its kind and place are logged: its message may hold a prompt.
+    """
+
+    def __init__(self, app: ASGIApp, *, body_limit: int, header_limit: int) -> None:
+        self._app, self._body_limit, self._header_limit = app, body_limit, header_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, size, overrun = False, 0, False
+
+        async def counted() -> Message:
+            nonlocal size, overrun
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._body_limit:
+                overrun = True
+                raise _TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            if started or not overrun:  # what is said of a body cut short is not for its sender
+                started = True
+                await send(message)
+
+        refusal = self._of_headers(scope)
+        if refusal is None:
+            try:
+                await araising(_Bug, self._app(scope, counted, noted))
+            except _Bug as error:
+                refusal = self._of_bug(error, overrun)
+            if overrun:
+                refusal = self._too_large()
+        if refusal is not None and not started:
+            await refusal.response()(scope, receive, send)
+
+    def _of_headers(self, scope: Scope) -> Refusal | None:
+        headers = scope["headers"]
+        if sum(len(name) + len(value) for name, value in headers) > self._header_limit:
+            most = f"{self._header_limit:,} bytes"
+            return Refusal(431, f"the headers are larger than {most}", code="headers_too_large")
+        length = next((value for name, value in headers if name == b"content-length"), b"0")
+        return self._too_large() if int(length) > self._body_limit else None
+
+    def _too_large(self) -> Refusal:
+        return Refusal(
+            413, f"the body is larger than {self._body_limit:,} bytes", code="body_too_large",
+            headers={"connection": "close"},
+        )  # fmt: skip
+
+    @staticmethod
+    def _of_bug(error: _Bug, overrun: bool) -> Refusal:
+        cause = error.__cause__
+        if cause is not None and not overrun:
+            place = traceback.extract_tb(cause.__traceback__)[-1]
+            where = f"{place.filename}:{place.lineno}"
+            logger.error("a request failed: %s at %s", type(cause).__name__, where)
+        return Refusal(500, "the service failed; its log says where", code="internal_error")
+
 
 CONNECT_S = 10.0
 
@@ -73,7 +171,7 @@ def create_app(
     app.include_router(health.router)
     app.include_router(cache_api.router)
     app.include_router(chat.router)
-    app.include_router(page.router)
+    app.include_router(dashboard.router)
     app.include_router(proxy.router)  # last: it passes on what no other takes
     if settings.cors_origins:
         app.add_middleware(
@@ -109,3 +207,67 @@ def _client(settings: Settings) -> httpx.AsyncClient:
         return httpx.AsyncClient(verify=trusted, limits=limits, timeout=patience)
 
     return httpx.AsyncClient(transport=Pools(pool), timeout=patience)
+
+
+# Runs the service by uvicorn, in one process or in several that share a store.
+
+
+KEEP_ALIVE_S = 60
+WORKER = "shared_core.service.app:worker"
+
+
+class Prompt(H11Protocol):
+    """HTTP of which no answer waits for a full packet; its parser has a limit for headers.
+
+    Workers get a listening socket of which asyncio cannot tell that it is TCP: it would leave
+    Nagle's algorithm on, and each answer would take 40 ms.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its own base has it
+        """Take a connection."""
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family != getattr(socket, "AF_UNIX", None):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().connection_made(transport)
+
+
+def run(settings: Settings) -> None:
+    """Serve until told to stop: then requests under way finish, and the cache is closed.
+
+    Raises ValueError or ImportError for a cache that cannot be opened, before anything listens.
+    """
+    ResponseCache.open(settings.cache, **{**settings.cache_options(), "load": "lazy"}).close()
+    if settings.workers > 1:
+        os.environ[HANDED_OVER] = json.dumps(settings.revealed())
+        uvicorn.run(WORKER, factory=True, workers=settings.workers, **uvicorn_options(settings))
+    else:
+        uvicorn.run(create_app(settings), **uvicorn_options(settings))
+
+
+def uvicorn_options(settings: Settings) -> dict[str, Any]:
+    """Return what uvicorn is told, but the application and the number of workers."""
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "ssl_keyfile": settings.ssl_keyfile,
+        "ssl_certfile": settings.ssl_certfile,
+        "http": Prompt,
+        # beyond it the connection is closed; below it a refusal can be sent and read
+        "h11_max_incomplete_event_size": 2 * settings.header_limit,
+        "ws": "none",
+        "lifespan": "on",
+        "server_header": False,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": settings.shutdown_timeout,
+        "access_log": settings.access_log,
+        "log_level": settings.log_level,
+        "log_config": _logging(settings.log_level),
+    }
+
+
+def _logging(level: str) -> dict[str, Any]:
+    """Log the cache's events as uvicorn logs its own; never at "debug", which may show prompts."""
+    found = copy.deepcopy(LOGGING_CONFIG)
+    own = "INFO" if level == "debug" else level.upper()
+    found["loggers"]["tiered_cache"] = {"handlers": ["default"], "level": own, "propagate": False}
+    return found

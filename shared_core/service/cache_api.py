@@ -1,4 +1,6 @@
-"""The cache itself over HTTP: look up, keep, judge, invalidate, warm, clear, count.
+"""/v1/cache/*: lookup, store, feedback, invalidate, stats.
+
+The cache itself over HTTP: look up, keep, judge, invalidate, warm, clear, count.
 
 body --Asked--> Request --control(namespace)--> ResponseCache
 """
@@ -7,36 +9,317 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from shared_core.client_request import request_of
-from shared_core.record import Answer, Explore, Hit, Miss
+from shared_core.cache import ResponseCache
+from shared_core.openai_format import request_of
+from shared_core.record import Answer, EntryId, Explore, Hit, Miss
 from shared_core.report import as_json
 from shared_core.request import Request as CacheRequest
+from shared_core.resilience import Unavailable, allowance
 from shared_core.service.activity import is_within
-from shared_core.service.cache_bodies import (
-    Answered,
-    Asked,
-    AskedAndAnswered,
-    CacheStats,
-    Found,
-    Kept,
-    NamespaceName,
-    Progress,
-    Removed,
-    Taken,
-    ToInvalidate,
-    ToWarm,
-    Verdict,
-)
-from shared_core.service.inside import has, owner_of
-from shared_core.service.keys import Caller
-from shared_core.service.refusals import Refusal, errors_as_json, responses
-from shared_core.service.state import Service, administrator, caller, namespace_of, service
+from shared_core.service.auth import Caller
+from shared_core.service.dependencies import Service, administrator, caller, namespace_of, service
+from shared_core.service.errors import Refusal, errors_as_json, responses
+
+# What the service must know of a cache that the cache's own users need not.
+
+
+PROBE = "is it there?"
+
+
+def owner_of(cache: ResponseCache, entry_id: str) -> str | None:
+    """Return the namespace of a served entry; None if it is not there, or the store is not."""
+    path, serving = cache._path, EntryId.parse(entry_id)
+    if serving is None:
+        return None
+    try:
+        with allowance(cache.options.timeout):
+            record = path.fuse.call(path._store.get, serving.record)
+    except Unavailable:
+        return None
+    return None if record is None else record.namespace.removesuffix(path._seal)
+
+
+def has(cache: ResponseCache, request: CacheRequest, namespace: str) -> bool:
+    """Say whether an answer of exactly this request is there; nothing is counted."""
+    with cache.control(namespace=namespace), allowance(cache.options.timeout):
+        return cache._path.peek(request) is not None
+
+
+def store_state(cache: ResponseCache) -> Literal["ok", "down"]:
+    """Say whether the store answers."""
+    try:
+        with allowance(cache.options.timeout):
+            cache._path.fuse.call(cache.values.get_many, [PROBE])
+    except Unavailable:
+        return "down"
+    return "ok"
+
+
+def embedder_state(cache: ResponseCache) -> Literal["ok", "loading", "down", "off"]:
+    """Say whether vectors can be had; without a load in the background, load the model for that."""
+    semantic = cache._path.semantic
+    if semantic is None:
+        return "off"
+    if not semantic.reader.ready:
+        return "loading"
+    try:
+        semantic.reader.embed(PROBE)
+    except Unavailable:
+        return "down"
+    return "ok"
+
+
+# What the cache API is sent and what it answers, as OpenAPI describes it.
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+NamespaceName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,64}(:[A-Za-z0-9_.\-]{1,64}){0,2}$"),
+]
+Lifetime = Annotated[float, Field(gt=0, le=10**10, allow_inf_nan=False)]
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+QUESTION: dict[str, Any] = {
+    "model": "gpt-4o-mini",
+    "messages": [{"role": "user", "content": "What is a fuse?"}],
+    "params": {"temperature": 0},
+}
+ENTRY = "7c9e" * 16
+
+
+def _example(value: Any) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [value]})
+
+
+class Function(BaseModel):
+    """What a tool call calls; ``arguments`` is JSON as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(BaseModel):
+    """A tool call of an assistant's message."""
+
+    id: str
+    type: str = "function"
+    function: Function
+
+
+class Message(BaseModel):
+    """A message as chat completions take it; other fields than these are taken as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Text
+    content: str | list[str | dict[str, JsonValue]] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class Params(BaseModel):
+    """The other arguments of a chat completion, such as ``temperature`` or ``tools``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class Asked(BaseModel):
+    """One request to a model; its answers are those that the proxy gives and keeps."""
+
+    model_config = _example(QUESTION)
+
+    model: Text
+    messages: Annotated[list[Message], Field(min_length=1)]
+    params: Params = Params()
+
+
+class Answered(BaseModel):
+    """A model's answer in plain text; ``usage`` counts ``input_tokens`` and ``output_tokens``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    content: str
+    model: Text | None = None
+    finish_reason: Text | None = None
+    usage: dict[Text, Annotated[int, Field(ge=0, le=10**12)]] | None = None
+
+
+class AskedAndAnswered(Asked):
+    """An answer to be kept."""
+
+    model_config = _example({**QUESTION, "answer": {"content": "It melts."}, "tags": ["wiring"]})
+
+    answer: Answered
+    tags: list[Tag] = []
+    ttl: Lifetime | None = Field(
+        default=None, description="Seconds; none: as long as the server says."
+    )
+
+
+class Found(BaseModel):
+    """How a lookup ended: ``answer`` is there on a hit, ``reason`` otherwise.
+
+    An "explore" has a candidate that is not proven: ask the model, and set its answer.
+    """
+
+    model_config = _example(
+        {
+            "outcome": "hit",
+            "answer": {"content": "It melts.", "model": None, "finish_reason": "stop"},
+            "tier": "exact",
+            "similarity": 1.0,
+            "entry_id": ENTRY,
+            "age": 12.5,
+            "reason": None,
+            "namespace": "shop",
+        }
+    )
+
+    outcome: Literal["hit", "explore", "miss"]
+    answer: Answered | None = None
+    tier: Literal["exact", "semantic"] | None = None
+    similarity: float | None = None
+    entry_id: str | None = None
+    age: float | None = Field(default=None, description="Seconds since the answer was stored.")
+    reason: str | None = None
+    namespace: str = Field(description="Where it was looked for.")
+
+
+class Kept(BaseModel):
+    """Whether an answer is kept, and under what name for feedback."""
+
+    model_config = _example({"stored": True, "entry_id": ENTRY, "namespace": "shop"})
+
+    stored: bool
+    entry_id: str | None
+    namespace: str
+
+
+class Verdict(BaseModel):
+    """What somebody says of an answer that was served."""
+
+    model_config = _example({"entry_id": ENTRY, "correct": False})
+
+    entry_id: Text
+    correct: bool
+    source: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_\-]{1,32}$")] = "app"
+
+
+class Taken(BaseModel):
+    """Whether the verdict counts; not of an entry that is not there, or is another tenant's."""
+
+    model_config = _example({"taken": True})
+
+    taken: bool
+
+
+class ToInvalidate(BaseModel):
+    """Which entries are to go: those that match all that is given, of which there is something."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"tag": "wiring"}, {"older_than": 86400.0, "model": "gpt-4o-mini"}],
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                for name in ("entry_id", "model", "tag", "older_than", "similar_to")
+            ],
+        },
+    )
+
+    entry_id: Text | None = None
+    model: Text | None = None
+    tag: Tag | None = None
+    older_than: Annotated[float, Field(ge=0, le=10**10, allow_inf_nan=False)] | None = Field(
+        default=None, description="Seconds."
+    )
+    similar_to: Asked | None = Field(
+        default=None, description="All questions of its scope that are near."
+    )
+    similarity: Annotated[float, Field(ge=-1, le=1)] = 0.9
+    namespace: NamespaceName | None = Field(
+        default=None,
+        description="For administrators: a part of the key's namespace, such as shop:eu.",
+    )
+
+
+class Removed(BaseModel):
+    """How many entries are gone."""
+
+    model_config = _example({"removed": 3})
+
+    removed: int
+
+
+class ToWarm(BaseModel):
+    """Answers to be kept before anybody asks; what is there already is left as it is."""
+
+    model_config = _example({"rows": [{**QUESTION, "answer": {"content": "It melts."}}]})
+
+    rows: Annotated[list[AskedAndAnswered], Field(min_length=1, max_length=10_000)]
+
+
+class Progress(BaseModel):
+    """How far warming is; the last event has ``done`` equal to ``total``."""
+
+    model_config = _example({"done": 50, "total": 50, "stored": 48, "present": 2, "failed": 0})
+
+    done: int
+    total: int
+    stored: int
+    present: int
+    failed: int
+
+
+class CacheStats(BaseModel):
+    """What all processes that share the store ever did; see ``shared_core.Stats`` for the fields.
+
+    Latencies are those of the process that answers.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"lookups": 4, "hits": 3, "hit_rate": 0.75}]}
+    )
+
+    lookups: int
+    hits: int
+    hits_by_tier: Mapping[str, int]
+    rates_by_tier: Mapping[str, float]
+    hit_rate: float
+    explores: int
+    misses: Mapping[str, int]
+    coalesced: int
+    stores: int
+    feedback: Mapping[str, int]
+    policy: Mapping[str, Any]
+    progress: str | None
+    labels: int
+    error_per_hit: float | None
+    error_interval: Interval
+    error_per_request: float | None
+    error_per_request_interval: Interval
+    shadow: Mapping[str, Any] | None
+    errors: Mapping[str, int]
+    breakers: Mapping[str, str]
+    tokens_saved: Mapping[str, int]
+    money_saved: float | None
+    latency: Mapping[str, Mapping[str, float]]
+    prefix_hits: int
+    prefix_tokens: int
+    provider_cached_tokens: int
+    provider_cache_write_tokens: int
+
 
 router = APIRouter(prefix="/v1/cache", tags=["cache"], responses=responses(400, 401, 403, 422, 429))
 

@@ -13,12 +13,11 @@ import httpx
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared_core.events import LookupEvent
-from shared_core.pricing import price
-from shared_core.service.cache_bodies import ENTRY, QUESTION, Params, Text
-from shared_core.service.refusals import Refusal, responses
-from shared_core.service.state import Service, key_places, service
-from shared_core.usage import tokens_of
+from shared_core.controls import LookupEvent
+from shared_core.service.cache_api import ENTRY, QUESTION, Params, Text
+from shared_core.service.dependencies import Service, key_places, service
+from shared_core.service.errors import Refusal, responses
+from shared_core.usage import price, tokens_of
 
 router = APIRouter(tags=["chat"])
 

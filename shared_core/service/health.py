@@ -12,10 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict
 
-from shared_core.service.inside import embedder_state, store_state
-from shared_core.service.keys import Caller
-from shared_core.service.refusals import errors_as_json
-from shared_core.service.state import Service, administrator, service
+from shared_core.service.auth import Caller
+from shared_core.service.cache_api import embedder_state, store_state
+from shared_core.service.dependencies import Service, administrator, service
+from shared_core.service.errors import errors_as_json
 from shared_core.stats import Stats
 
 router = APIRouter(tags=["health"])

@@ -1,4 +1,6 @@
-"""What a server can be told: by flags, else the environment, else a TOML file, else defaults.
+"""Settings: flags, environment, TOML.
+
+What a server can be told: by flags, else the environment, else a TOML file, else defaults.
 
 flags > TIERED_CACHE_* > file --validated--> Settings --> options of the cache, of uvicorn
 """
@@ -6,6 +8,7 @@ flags > TIERED_CACHE_* > file --validated--> Settings --> options of the cache, 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
@@ -14,13 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -30,9 +27,26 @@ from pydantic_settings import (
 )
 
 from shared_core.options import Options
-from shared_core.service.address import is_loopback, without_password
-from shared_core.service.keys import NAME, Keyring
+from shared_core.service.auth import NAME, Keyring
 from shared_core.thresholds import Static, Verified
+
+# Addresses: whether others can reach them, and how they are shown.
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address or name is that of this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
 
 PREFIX = "TIERED_CACHE_"
 HANDED_OVER = "TIERED_CACHE_SERVER_SETTINGS"

@@ -19,6 +19,7 @@ from shared_core.record import Answer, Record, lent
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
+
 VERSION = 1
 
 _HOLE = "\0"

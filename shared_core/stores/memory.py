@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from shared_core.forking import renew_after_fork
+from shared_core.concurrency import renew_after_fork
 from shared_core.record import Neighbour, Record, lent, owned
-from shared_core.stores import Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
-    from shared_core.stores.memory_vectors import MemoryVectors
+    from shared_core.stores.vectors import MemoryVectors
+
 
 KEPT_LABELS = 10_000
 SWEEP = 64
@@ -252,7 +253,7 @@ class MemoryStore:
 
     def _index(self, record: Record) -> None:
         if self._vectors is None:
-            from shared_core.stores.memory_vectors import MemoryVectors
+            from shared_core.stores.vectors import MemoryVectors
 
             self._vectors = MemoryVectors()
         self._vectors.add(record)

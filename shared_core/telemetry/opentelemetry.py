@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shared_core.events import LookupEvent
+from shared_core.controls import LookupEvent
 
 try:
     from opentelemetry import metrics, trace

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from shared_core.events import LookupEvent
+from shared_core.controls import LookupEvent
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram

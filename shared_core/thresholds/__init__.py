@@ -1,8 +1,16 @@
 """Threshold policies: who may be served."""
 
-from shared_core.thresholds.feedback import Feedback
-from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Policy, Serve, Skip
-from shared_core.thresholds.static import Static
+from shared_core.thresholds.policy import (
+    Candidate,
+    Decision,
+    Explore,
+    Feedback,
+    Label,
+    Policy,
+    Serve,
+    Skip,
+    Static,
+)
 from shared_core.thresholds.verified import Verified
 
 __all__ = [

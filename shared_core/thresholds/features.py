@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from shared_core.guard.compare import Difference
-from shared_core.guard.lexicon import STOP
 from shared_core.guard.reading import Reading, read
-from shared_core.guard.thesaurus import canonical
+from shared_core.guard.vocabulary import STOP, canonical
 from shared_core.thresholds.policy import Candidate
 
 FORBIDDEN = frozenset(

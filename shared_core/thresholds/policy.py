@@ -1,4 +1,7 @@
-"""What a threshold policy is: candidates in, a decision out; labels in, a new state out. Pure."""
+"""The Policy protocol: Candidate in, Serve | Explore | Skip out; Static and Feedback.
+
+What a threshold policy is: candidates in, a decision out; labels in, a new state out. Pure.
+"""
 
 from __future__ import annotations
 
@@ -149,3 +152,166 @@ def check_unit(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a similarity from 0 to 1, not {value!r}")
     return float(value)
+
+
+# One similarity for everything, chosen by the user.
+
+
+DEFAULT_SIMILARITY = 0.92
+"""The default; ``docs/matching.md`` has the figures behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """Serve the nearest candidate at or above ``similarity`` whose question does not differ.
+
+    Raises ValueError for a similarity outside 0..1.
+    """
+
+    similarity: float = DEFAULT_SIMILARITY
+    k = 5
+    learns = False
+    explores = False
+
+    def __post_init__(self) -> None:
+        check_unit("Static(similarity)", self.similarity)
+
+    @property
+    def floor(self) -> float:
+        """Return the threshold: what is below it is not served."""
+        return self.similarity
+
+    def suited_to(self, embedder: str) -> Static:
+        """Return itself: its user chose the numbers for the embedder."""
+        return self
+
+    def start(self) -> None:
+        """Return None: there is nothing to learn."""
+
+    def decide(
+        self, question: str, candidates: Sequence[Candidate], state: Any, rng: random.Random
+    ) -> Decision:
+        """Serve at or above the threshold."""
+        return serve_at(self.similarity, candidates)
+
+    def learn(self, state: Any, label: Label) -> None:
+        """Ignore the label."""
+
+    def settle(self, state: Any) -> None:
+        """Do nothing: nothing is ever due."""
+
+    def describe(self, state: Any) -> Mapping[str, Any]:
+        """Return the threshold."""
+        return {"policy": "static", "threshold": self.similarity}
+
+
+# One similarity for everything, moved by what people say of the answers served.
+
+
+LABELS_NEEDED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackState:
+    """The threshold now, the labels in the window (oldest first), and how many there ever were."""
+
+    threshold: float
+    window: tuple[bool, ...] = ()
+    right: int = 0
+    wrong: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Raise the threshold when too many of the newest labels are wrong, lower it when few are.
+
+    From the tenth label on, every label is one evaluation: accuracy over the last ``window`` labels
+    under ``low`` raises, over ``high`` lowers, between them leaves the threshold alone. It stays
+    within ``minimum`` and ``maximum``. Accuracies and similarities are 0..1.
+
+    Raises ValueError for crossed limits, a step <= 0, a window < 1 or values outside 0..1.
+    """
+
+    initial: float = 0.95
+    minimum: float = 0.90
+    maximum: float = 0.99
+    step: float = 0.01
+    window: int = 100
+    low: float = 0.95
+    high: float = 0.99
+    k = 5
+    learns = True
+    explores = False
+
+    def __post_init__(self) -> None:
+        for name in ("initial", "minimum", "maximum", "low", "high"):
+            check_unit(f"Feedback({name})", getattr(self, name))
+        if not self.minimum <= self.initial <= self.maximum:
+            raise ValueError(
+                "Feedback needs minimum <= initial <= maximum, not "
+                f"{self.minimum!r}, {self.initial!r}, {self.maximum!r}"
+            )
+        if self.low > self.high:
+            raise ValueError(f"Feedback needs low <= high, not {self.low!r} and {self.high!r}")
+        if isinstance(self.step, bool) or not isinstance(self.step, (int, float)):
+            raise ValueError(f"Feedback(step) must be a number, not {self.step!r}")
+        if not self.step > 0:
+            raise ValueError(f"Feedback(step) must be above 0, not {self.step!r}")
+        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
+            raise ValueError(
+                f"Feedback(window) must be a whole number of at least 1 label, not {self.window!r}"
+            )
+
+    @property
+    def floor(self) -> float:
+        """Return the lowest that the threshold may be."""
+        return self.minimum
+
+    def suited_to(self, embedder: str) -> Feedback:
+        """Return itself: its user chose the numbers for the embedder."""
+        return self
+
+    def start(self) -> FeedbackState:
+        """Return the initial threshold and an empty window."""
+        return FeedbackState(self.initial)
+
+    def decide(
+        self,
+        question: str,
+        candidates: Sequence[Candidate],
+        state: FeedbackState,
+        rng: random.Random,
+    ) -> Decision:
+        """Serve at or above the threshold of now."""
+        return serve_at(state.threshold, candidates)
+
+    def learn(self, state: FeedbackState, label: Label) -> FeedbackState:
+        """Add the label to the window and move the threshold by at most one step."""
+        window = (*state.window, label.right)[-self.window :]
+        threshold = state.threshold
+        if state.right + state.wrong + 1 >= LABELS_NEEDED:
+            accuracy = sum(window) / len(window)
+            if accuracy < self.low:
+                threshold = min(self.maximum, threshold + self.step)
+            elif accuracy > self.high:
+                threshold = max(self.minimum, threshold - self.step)
+        return FeedbackState(
+            round(threshold, 9),
+            window,
+            state.right + label.right,
+            state.wrong + (not label.right),
+        )
+
+    def settle(self, state: FeedbackState) -> None:
+        """Do nothing: nothing is ever due."""
+
+    def describe(self, state: FeedbackState) -> Mapping[str, Any]:
+        """Return the threshold, and the accuracy in the window."""
+        return {
+            "policy": "feedback",
+            "threshold": state.threshold,
+            "labels": state.right + state.wrong,
+            "right": state.right,
+            "wrong": state.wrong,
+            "accuracy": sum(state.window) / len(state.window) if state.window else None,
+        }

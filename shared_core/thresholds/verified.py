@@ -1,4 +1,6 @@
-"""The verified policy: serve what the labels prove, ask the model about the rest.
+"""Verified: features of a candidate, decision, report.
+
+The verified policy: serve what the labels prove, ask the model about the rest.
 
 candidates --weigh--> evidence --model--> score --plan--> Serve | Explore
 labels --fit--> model --pool--> plan
@@ -6,20 +8,106 @@ labels --fit--> model --pool--> plan
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from shared_core.thresholds.evidence import NAMES, content, weigh
+from shared_core.thresholds.bounds import Per, Promise, mark
+from shared_core.thresholds.features import NAMES, content, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
-from shared_core.thresholds.prior import Prior, cold, shipped
-from shared_core.thresholds.risk import Per, Promise
-from shared_core.thresholds.watch import mark
 
 if TYPE_CHECKING:
-    from shared_core.thresholds.learned import Learned, Model
+    from shared_core.thresholds.estimator import Gaussian, Learned, Model
+
+
+# What the verified policy believes before its first label: a prior on the weights.
+
+
+SHIPPED = "prior.json"
+RIDGE = 0.5
+"""Precision of every weight that the sets behind a prior say nothing of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """A normal distribution of the d weights, in the order of ``evidence.NAMES``.
+
+    ``mean`` is (d,). ``information`` is (d, d): what one label says of the weights, on average over
+    the sets behind the prior; it counts as much as ``labels`` labels. ``embedder`` names the model
+    whose cosines it is meant for, ``sources`` the sets and their licences.
+    """
+
+    mean: tuple[float, ...]
+    information: tuple[tuple[float, ...], ...]
+    labels: float = 20.0
+    embedder: str = ""
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        d = len(NAMES)
+        if len(self.mean) != d or [len(row) for row in self.information] != [d] * d:
+            raise ValueError(f"Prior needs {d} weights and {d} x {d} information: fit it anew")
+
+    def gaussian(self) -> Gaussian:
+        """Return it as arrays."""
+        import numpy as np
+
+        from shared_core.thresholds.estimator import Gaussian
+
+        information = self.labels * np.asarray(self.information)
+        return Gaussian(np.asarray(self.mean), RIDGE * np.eye(len(NAMES)) + information)
+
+    def to_json(self) -> str:
+        """Spell it; the information, which is symmetric, by its upper half."""
+        upper = [round(v, 6) for i, row in enumerate(self.information) for v in row[i:]]
+        body = {
+            "embedder": self.embedder,
+            "sources": self.sources,
+            "labels": self.labels,
+            "features": NAMES,
+            "mean": [round(value, 6) for value in self.mean],
+            "information": upper,
+        }
+        return json.dumps(body, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Prior:
+        """Read one. Raises ValueError if it is none, or was fitted for other features."""
+        body: dict[str, Any] = json.loads(text)
+        try:
+            if tuple(body["features"]) != NAMES:
+                raise ValueError("the prior was fitted for other features: fit it anew")
+            mean = tuple(map(float, body["mean"]))
+            rows = _square(list(map(float, body["information"])), len(NAMES))
+            sources = tuple(map(str, body["sources"]))
+            return cls(mean, rows, float(body["labels"]), str(body["embedder"]), sources)
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"not a prior of the verified policy: {error!r}") from error
+
+
+def _square(upper: Sequence[float], d: int) -> tuple[tuple[float, ...], ...]:
+    starts = [row * d - row * (row - 1) // 2 for row in range(d)]
+    return tuple(tuple(upper[starts[min(i, j)] + abs(i - j)] for j in range(d)) for i in range(d))
+
+
+def cold() -> Prior:
+    """Return the prior of an embedder that is not known: a higher cosine is better, no more."""
+    d = len(NAMES)
+    mean = {"bias": -3.0, "cosine": 3.0}
+    rows = tuple(tuple(0.5 if i == j else 0.0 for j in range(d)) for i in range(d))
+    return Prior(tuple(mean.get(name, 0.0) for name in NAMES), rows, labels=1.0)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Prior:
+    """Return the prior of the default embedder, fitted by ``benchmarks/fit_prior.py``."""
+    return Prior.from_json(files(__package__).joinpath(SHIPPED).read_text("utf-8"))
+
 
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
@@ -97,7 +185,7 @@ class Verified:
 
     def start(self) -> Learned:
         """Return the state before any label."""
-        from shared_core.thresholds.learned import Learned
+        from shared_core.thresholds.estimator import Learned
 
         prior = self.prior or shipped()
         return Learned.start(prior.gaussian(), BELIEF * prior.labels)
@@ -160,7 +248,7 @@ class Verified:
         lookup waits for the fit.
         """
         if state.is_due:
-            from shared_core.thresholds.learned import refit
+            from shared_core.thresholds.estimator import refit
 
             state.since_fit = 0
             state.model = refit(state, self._promise, self.label_noise)

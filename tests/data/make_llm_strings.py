@@ -43,8 +43,8 @@ from langchain_ollama import ChatOllama, OllamaLLM  # noqa: E402
 from langchain_openai import AzureChatOpenAI, ChatOpenAI, OpenAI  # noqa: E402
 from pydantic import BaseModel, Field  # noqa: E402
 
-from langchain_tiered_cache.model import read_model  # noqa: E402
-from langchain_tiered_cache.runs import Run  # noqa: E402
+from langchain_tiered_cache.call_context import Run  # noqa: E402
+from langchain_tiered_cache.llm_string import read_model  # noqa: E402
 
 
 class Weather(BaseModel):

@@ -10,14 +10,15 @@ import pytest
 from cryptography.fernet import Fernet
 
 from shared_core import Answer, Request, ResponseCache, Static
-from shared_core.events import LookupEvent
+from shared_core.controls import LookupEvent
 from shared_core.record import Hit, Tier
-from shared_core.service.activity import ROWS_READ, Activity
-from shared_core.service.tally import (
+from shared_core.service.activity import (
     BINS,
     DAY_S,
     HITS_KEPT,
+    ROWS_READ,
     VERDICTS_KEPT,
+    Activity,
     Tally,
     Verdict,
     latency_bin,
@@ -361,7 +362,7 @@ def test_a_failing_store_loses_nothing_but_the_others_part(
 def test_a_row_is_written_by_the_thread_beside_the_requests(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared_core.upkeep.PERIOD_S", 0.01)
+    monkeypatch.setattr("shared_core.stats.PERIOD_S", 0.01)
     written = threading.Event()
     who: list[str] = []
     activity = Activity(clock=clock)

@@ -12,10 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared_core.cache import ResponseCache
-from shared_core.client_request import Endpoint, request_of
+from shared_core.openai_format import Endpoint, request_of
 from shared_core.record import Answer
-from shared_core.service.cache_api import finite
-from shared_core.service.cache_bodies import CacheStats
+from shared_core.service.cache_api import CacheStats, finite
 from shared_core.service.health import exposition
 from shared_core.stats import Stats
 from tests.fakes import FakeEmbedder

@@ -9,7 +9,7 @@ import pytest
 
 from shared_core import Answer, Request, ResponseCache, Static
 from shared_core.record import Hit, Tier
-from shared_core.service.entries import search
+from shared_core.service.dashboard import search
 from tests.fakes import Clock, FakeEmbedder
 
 

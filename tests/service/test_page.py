@@ -15,7 +15,7 @@ import pytest
 from shared_core import Feedback, ResponseCache, Verified
 from shared_core.service.activity import Activity
 from shared_core.service.app import create_app
-from shared_core.service.keys import new_key
+from shared_core.service.auth import new_key
 from shared_core.service.settings import Settings
 from tests.fakes import FakeEmbedder
 from tests.service.serving import served

@@ -11,8 +11,7 @@ import pytest
 
 from shared_core.cache import ResponseCache
 from shared_core.request import Request
-from shared_core.service.keys import Keyring, new_key
-from shared_core.service.rates import Rates
+from shared_core.service.auth import Keyring, Rates, new_key
 from tests.fakes import Clock
 from tests.service.conftest import Serve
 
@@ -75,7 +74,7 @@ def test_every_entry_is_compared_whichever_key_comes(monkeypatch: pytest.MonkeyP
         compared.append(one)
         return one == other
 
-    monkeypatch.setattr("shared_core.service.keys.hmac.compare_digest", compare)
+    monkeypatch.setattr("shared_core.service.auth.hmac.compare_digest", compare)
     for key in (made[0][0], made[4][0], "tc-unknown"):
         compared.clear()
         ring.find(key)
@@ -289,7 +288,7 @@ def test_no_window_of_a_minute_holds_more_than_the_limit() -> None:
 
 
 def test_callers_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared_core.service.rates.MOST_CALLERS", 10)
+    monkeypatch.setattr("shared_core.service.auth.MOST_CALLERS", 10)
     clock = Clock()
     rates = Rates(2, clock=clock)
     for pause in (10.0, 0.0):

@@ -1,4 +1,6 @@
-"""One completion through the cache: from the cache, from an equal call under way, or passed on.
+"""One completion through the cache.
+
+One completion through the cache: from the cache, from an equal call under way, or passed on.
 
 body --request--> lookup --hit--> reply
                     |--> a call under way? its answer --> reply
@@ -8,9 +10,12 @@ body --request--> lookup --hit--> reply
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -18,22 +23,309 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from shared_core.client_calls import CacheFailed
-from shared_core.client_request import Endpoint
-from shared_core.client_response import SHARED, answer_of
-from shared_core.client_stream import Recording
-from shared_core.control import controlling
-from shared_core.flights import Flight
+from shared_core.client import CacheFailed, Recording
+from shared_core.concurrency import Flight
+from shared_core.controls import Controls, controlling
+from shared_core.openai_format import SHARED, Endpoint, answer_of, choices_of, request_of
 from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import araising, raising
-from shared_core.service import sse
-from shared_core.service.keys import Caller
-from shared_core.service.proxy_controls import controls_for
-from shared_core.service.proxy_dialects import Body, Dialect
-from shared_core.service.proxy_replies import reply_of, told_of
-from shared_core.service.proxy_upstream import RawHeaders, ask, reached, returned
-from shared_core.service.state import Service, namespace_of
+from shared_core.service.auth import Caller
+from shared_core.service.dependencies import Service, namespace_of
+from shared_core.service.errors import Refusal
+from shared_core.service.proxy import upstream as sse
+from shared_core.service.proxy.upstream import RawHeaders, ask, reached, returned
+
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+
+
+# The two kinds of completions: their bodies as requests, their answers as bodies and chunks.
+#
+# Both are kept in the form of chat completions; ``/v1/completions`` is another in its spelling
+# alone.
+
+
+_OF_SDK = frozenset({"extra_body", "extra_headers", "extra_query", "timeout"})
+"""Arguments of the SDK that never go into a body: a body with one is read by nobody knows what."""
+
+Body = Mapping[str, Any]
+Part = Literal["message", "delta"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What stands in a completion and in each of its chunks."""
+
+    number: str
+    created: int
+    model: str
+
+
+class Dialect(Protocol):
+    """How one kind of completions is spelt."""
+
+    path: str
+
+    def request_of(self, endpoint: Endpoint, body: Body) -> CacheRequest:
+        """Return the request of a body. Raises TypeError or ValueError if it has no identity."""
+
+    def as_chat(self, body: Body, part: Part) -> Body:
+        """Return a completion ("message"), or a chunk of one ("delta"), as chat has it."""
+
+    def completion(self, answer: Answer, head: Head) -> dict[str, Any]:
+        """Return an answer as a completion. Raises ValueError if its payload cannot be read."""
+
+    def chunks(self, answer: Answer, head: Head) -> Iterator[dict[str, Any]]:
+        """Yield an answer as the chunks of a stream, but its usage. Raises as ``completion``."""
+
+
+class Chat:
+    """``/v1/chat/completions``."""
+
+    path = "chat/completions"
+
+    def request_of(self, endpoint: Endpoint, body: Body) -> CacheRequest:
+        arguments, messages = _arguments(body, "messages")
+        if not isinstance(messages, list):
+            raise TypeError("messages must be a list")
+        return request_of(endpoint, messages, arguments)
+
+    def as_chat(self, body: Body, part: Part) -> Body:
+        return body
+
+    def completion(self, answer: Answer, head: Head) -> dict[str, Any]:
+        choices = [
+            {
+                **choice,
+                "index": i,
+                "message": {"role": "assistant", "content": None, "refusal": None}
+                | choice["message"],
+                "logprobs": choice.get("logprobs"),
+                "finish_reason": choice.get("finish_reason"),
+            }
+            for i, choice in enumerate(choices_of(answer))
+        ]
+        return _body(answer, "chat.completion", f"chatcmpl-{head.number}", head, choices)
+
+    def chunks(self, answer: Answer, head: Head) -> Iterator[dict[str, Any]]:
+        for i, choice in enumerate(choices_of(answer)):
+            message = {"role": "assistant", "content": None, **choice["message"]}
+            if "tool_calls" in message:
+                calls = enumerate(message["tool_calls"])
+                message["tool_calls"] = [{**call, "index": place} for place, call in calls]
+            said = {"delta": message, "logprobs": choice.get("logprobs"), "finish_reason": None}
+            rest = {name: value for name, value in choice.items() if name != "message"}
+            end = {**rest, "delta": {}, "logprobs": None}
+            for one in (said, end):
+                yield {
+                    "id": f"chatcmpl-{head.number}",
+                    "object": "chat.completion.chunk",
+                    "created": head.created,
+                    "model": answer.model or head.model,
+                    "choices": [{**one, "index": i}],
+                }
+
+
+class Completions:
+    """``/v1/completions``, whose prompt is asked like a user's message."""
+
+    path = "completions"
+
+    def request_of(self, endpoint: Endpoint, body: Body) -> CacheRequest:
+        arguments, prompt = _arguments(body, "prompt")
+        if not isinstance(prompt, (str, list)):
+            raise TypeError("prompt must be a text or a list")
+        # no provider of chat completions has this name: the two never share a scope
+        own = Endpoint(f"{endpoint.provider} completions", endpoint.base_url, endpoint.query)
+        return request_of(own, [{"role": "user", "content": prompt}], arguments)
+
+    def as_chat(self, body: Body, part: Part) -> Body:
+        choices = [
+            {
+                **{name: value for name, value in choice.items() if name != "text"},
+                part: {"role": "assistant", "content": choice.get("text") or ""},
+            }
+            for choice in body.get("choices") or ()
+        ]
+        return {**body, "choices": choices}
+
+    def completion(self, answer: Answer, head: Head) -> dict[str, Any]:
+        choices = list(self._choices(answer))
+        return _body(answer, "text_completion", f"cmpl-{head.number}", head, choices)
+
+    def chunks(self, answer: Answer, head: Head) -> Iterator[dict[str, Any]]:
+        for choice in self._choices(answer):
+            yield {
+                "id": f"cmpl-{head.number}",
+                "object": "text_completion",
+                "created": head.created,
+                "model": answer.model or head.model,
+                "choices": [choice],
+            }
+
+    def _choices(self, answer: Answer) -> Iterator[dict[str, Any]]:
+        for i, choice in enumerate(choices_of(answer)):
+            rest = {name: value for name, value in choice.items() if name != "message"}
+            text = choice["message"].get("content") or ""
+            yield {"logprobs": None, "finish_reason": None, **rest, "index": i, "text": text}
+
+
+def _arguments(body: Body, asked: str) -> tuple[dict[str, Any], Any]:
+    """Return the arguments of a body, and what it asks. Raises ValueError or TypeError."""
+    if not isinstance(body, Mapping) or _OF_SDK & body.keys():
+        raise ValueError("not the body of a completion")
+    if not isinstance(body.get("model"), str) or not isinstance(body.get("stream", False), bool):
+        raise TypeError("model must be a text, stream true or false")
+    return {name: value for name, value in body.items() if name != asked}, body.get(asked)
+
+
+def _body(
+    answer: Answer, kind: str, number: str, head: Head, choices: list[dict[str, Any]]
+) -> dict[str, Any]:
+    usage = usage_as_told(answer.usage)
+    return {
+        "id": number,
+        "object": kind,
+        "created": head.created,
+        "model": answer.model or head.model,
+        "choices": choices,
+        **({} if usage is None else {"usage": usage}),
+    }
+
+
+def usage_as_told(usage: Mapping[str, int] | None) -> dict[str, Any] | None:
+    """Return neutral token counts as OpenAI's API tells them."""
+    if usage is None:
+        return None
+    asked, said = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+    told: dict[str, Any] = {
+        "prompt_tokens": asked,
+        "completion_tokens": said,
+        "total_tokens": usage.get("total_tokens", asked + said),
+    }
+    if "cached_tokens" in usage:
+        told["prompt_tokens_details"] = {"cached_tokens": usage["cached_tokens"]}
+    if "reasoning_tokens" in usage:
+        told["completion_tokens_details"] = {"reasoning_tokens": usage["reasoning_tokens"]}
+    return told
+
+
+# What a client is sent: an answer of the cache as a body or as a stream, and the cache's headers.
+#
+# Hit --reply_of--> 200, x-tiered-cache: hit, …          Miss --told_of--> x-tiered-cache: miss, …
+
+
+STATUS = "x-tiered-cache"
+
+
+def reply_of(hit: Hit, tier: str, dialect: Dialect, body: Body, *, hidden: bool) -> Response:
+    """Return the response that an answer of the cache is: fresh id and time, usage as stored.
+
+    Raises ValueError if its payload cannot be read.
+    """
+    head = Head(uuid4().hex, int(time.time()), body["model"])
+    headers = {} if hidden else headers_of(hit, tier)
+    if not body.get("stream"):
+        content = json.dumps(dialect.completion(hit.answer, head)).encode()
+        return Response(content, headers=headers, media_type="application/json")
+    counts = bool((body.get("stream_options") or {}).get("include_usage"))
+    content = b"".join(_events(dialect, hit.answer, head, counts))
+    return Response(content, headers=headers, media_type=f"{sse.MEDIA_TYPE}; charset=utf-8")
+
+
+def _events(dialect: Dialect, answer: Answer, head: Head, counts: bool) -> Iterator[bytes]:
+    usage = usage_as_told(answer.usage) if counts else None
+    last: Mapping[str, Any] = {}
+    for chunk in dialect.chunks(answer, head):
+        last = {**chunk, "usage": None} if counts else chunk
+        yield sse.event(json.dumps(last))
+    if usage is not None:
+        yield sse.event(json.dumps({**last, "choices": [], "usage": usage}))
+    yield sse.event(sse.DONE)
+
+
+def headers_of(hit: Hit, tier: str) -> dict[str, str]:
+    """Return the headers of a hit; ``tier`` is "shared" for the answer of a call under way."""
+    usage = hit.answer.usage or {}
+    saved = usage.get("total_tokens") or usage.get("input_tokens", 0) + usage.get(
+        "output_tokens", 0
+    )
+    return {
+        STATUS: "hit",
+        f"{STATUS}-tier": tier,
+        f"{STATUS}-similarity": f"{hit.similarity:.4f}",
+        f"{STATUS}-entry-id": hit.entry_id,
+        f"{STATUS}-age": str(int(hit.age)),
+        f"{STATUS}-saved-tokens": str(saved),
+    }
+
+
+def told_of(outcome: Miss | Explore | None, entry_id: str | None = None) -> dict[str, str]:
+    """Return the headers of what the upstream answered; None: the cache was not asked."""
+    if outcome is None or outcome.reason == "bypassed":
+        told = {STATUS: "bypass"}
+    else:
+        told = {STATUS: "miss", f"{STATUS}-reason": outcome.reason}
+    return told if entry_id is None else {**told, f"{STATUS}-entry-id": entry_id}
+
+
+# What a request's headers say of the cache: whether to look, to keep, how long, under what tags.
+#
+# cache-control: no-cache | no-store | max-age=60     x-tiered-cache-tags: a, b     -ttl: 3600
+
+
+TAGS_HEADER, TTL_HEADER = "x-tiered-cache-tags", "x-tiered-cache-ttl"
+
+TAG = r"[!-+\--~]{1,64}"
+"""Printable ASCII but the comma: what a header carries unchanged."""
+
+MOST_TAGS = 16
+LONGEST_TTL_S = 10**9
+
+_TAGS = re.compile(rf"{TAG}( ?, ?{TAG}){{0,{MOST_TAGS - 1}}}")
+_NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
+_SECONDS = re.compile(r"[0-9]{1,10}")
+
+
+def controls_for(headers: Headers, namespace: str) -> Controls:
+    """Read the headers that say what one request wants. Raises Refusal 400 for a senseless one."""
+    read = write = True
+    max_age: float | None = None
+    for directive in ",".join(headers.getlist("cache-control")).split(","):
+        name, _, value = directive.strip().lower().partition("=")
+        if name == "no-cache":
+            read = False
+        elif name == "no-store":
+            write = False
+        elif name == "max-age":
+            if not _SECONDS.fullmatch(value):
+                raise _senseless("cache-control", "max-age must be whole seconds: max-age=60")
+            max_age = float(value)
+    tags = _tags(headers.get(TAGS_HEADER))
+    return Controls(read, write, _ttl(headers.get(TTL_HEADER)), tags, namespace, max_age)
+
+
+def _tags(value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not _TAGS.fullmatch(value):
+        rule = f"must be 1 to {MOST_TAGS} tags of 1 to 64 letters of ASCII: prices, shop-7"
+        raise _senseless(TAGS_HEADER, rule)
+    return tuple(dict.fromkeys(tag.strip() for tag in value.split(",")))
+
+
+def _ttl(value: str | None) -> float | None:
+    if value is None:
+        return None
+    if not _NUMBER.fullmatch(value) or not 0 < float(value) <= LONGEST_TTL_S:
+        raise _senseless(TTL_HEADER, f"must be seconds above 0, at most {LONGEST_TTL_S}: 3600")
+    return float(value)
+
+
+def _senseless(name: str, rule: str) -> Refusal:
+    return Refusal(400, f"{name}: {rule}", code="bad_header", param=name)
+
 
 T = TypeVar("T")
 

@@ -14,14 +14,19 @@ from typing import Any
 import numpy as np
 from fastapi import Request, Response
 
-from shared_core.control import controlling
+from shared_core.controls import controlling
 from shared_core.embedding_cache import Vector
-from shared_core.service.keys import Caller
-from shared_core.service.proxy_controls import controls_for
-from shared_core.service.proxy_exchange import OK, UNREADABLE, endpoint_of
-from shared_core.service.proxy_replies import STATUS, told_of
-from shared_core.service.proxy_upstream import ask, reached, returned
-from shared_core.service.state import Service, namespace_of
+from shared_core.service.auth import Caller
+from shared_core.service.dependencies import Service, namespace_of
+from shared_core.service.proxy.completions import (
+    OK,
+    STATUS,
+    UNREADABLE,
+    controls_for,
+    endpoint_of,
+    told_of,
+)
+from shared_core.service.proxy.upstream import ask, reached, returned
 
 PATH = "embeddings"
 _NO_MATTER = frozenset({"input", "encoding_format", "user"})

@@ -1,7 +1,11 @@
-"""Asks the upstream: what goes on of a request, what comes back of a response, who pays."""
+"""Requests to the upstream; server-sent events.
+
+Asks the upstream: what goes on of a request, what comes back of a response, who pays.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,9 +13,9 @@ from contextlib import contextmanager
 import httpx
 from fastapi import Request
 
-from shared_core.service.keys import Caller
-from shared_core.service.refusals import Refusal
-from shared_core.service.state import CREDENTIALS, Service
+from shared_core.service.auth import Caller
+from shared_core.service.dependencies import CREDENTIALS, Service
+from shared_core.service.errors import Refusal
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -105,3 +109,39 @@ def _listed(connection: Iterable[str]) -> frozenset[bytes]:
     """Return the headers that a Connection header names, which are between two machines too."""
     names = (name.strip().lower() for line in connection for name in line.split(","))
     return frozenset(name.encode("latin-1") for name in names)
+
+
+# Server-sent events: bytes of a stream to the data of its events, and back.
+
+
+DONE = "[DONE]"
+MEDIA_TYPE = "text/event-stream"
+
+_END_OF_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+def event(data: str) -> bytes:
+    """Spell one event, whose data is a single line."""
+    return f"data: {data}\n\n".encode()
+
+
+class Events:
+    """Reads the data of events out of a stream that comes in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, piece: bytes) -> Iterator[str]:
+        """Yield the data of each event that is complete with this piece."""
+        self._rest += piece
+        *lines, rest = _END_OF_LINE.split(self._rest)
+        if self._rest.endswith(b"\r"):  # its "\n" may be yet to come
+            rest = lines.pop() + b"\r"
+        self._rest = rest
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif not line and self._data:
+                data, self._data = b"\n".join(self._data), []
+                yield data.decode(errors="replace")

@@ -1,32 +1,243 @@
-"""The way to a Redis server or cluster: connected at first use, anew after a fork, never retried.
+"""Sockets with deadlines, pipelined commands, errors told as StoreError.
+
+The way to a Redis server or cluster: connected at first use, anew after a fork, never retried.
 
 Every method raises StoreError, and nothing of redis-py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha1
 from typing import Any, TypeVar
 
 import redis
+from redis import exceptions as redis_errors
 from redis.cluster import RedisCluster
 from redis.exceptions import (
     ClusterDownError,
-    ConnectionError,
     MovedError,
     NoScriptError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+from redisvl.exceptions import RedisVLError
+
+from shared_core.concurrency import renew_after_fork
+from shared_core.resilience import time_left, waiting
+from shared_core.stores.api import StoreError
+from shared_core.stores.redis.address import AnyClient, RedisAddress, timed
+from shared_core.stores.redis.keys import Names, is_record
+
+# Commands and replies on the connections of a redis-py pool: one round trip, nothing besides it.
+#
+# redis-py's own way through ``Redis.execute_command`` and the pool takes as long as the server and
+# the network together: locks, metrics, retries that are switched off here, and callbacks.
+
+
+Command = Sequence[Any]
+
+
+class Exchange:
+    """Works on the connections of a pool; thread-safe without a lock.
+
+    ``keeps``: they stay at hand, unless ``drop_idle`` gives them back. Where the server may become
+    another, it is the pool that must look after each call. Replies are as the server sends them: a
+    hash is a list of names and values.
+    """
+
+    def __init__(self, pool: Any, keeps: bool) -> None:
+        self.pool, self._keeps = pool, keeps
+        self._idle: list[Any] = []
+
+    def replies(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands in one round trip; the first error of the server is raised after the last.
+
+        Raises redis.RedisError or OSError.
+        """
+        connection = self._ready()
+        try:
+            if len(commands) == 1:
+                packed = connection.pack_command(*commands[0])
+            else:
+                packed = connection.pack_commands(commands)
+            connection.send_packed_command(packed, check_health=False)
+            replies = [_reply(connection) for _ in commands]
+        except BaseException:
+            connection.disconnect()  # what it would read next belongs to this call
+            raise
+        finally:
+            if self._keeps:
+                self._idle.append(connection)
+            else:
+                self.pool.release(connection)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
+    def _ready(self) -> Any:
+        """Return a connection that the server has not closed or spoken on meanwhile."""
+        if self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread took it
+                return self.pool.get_connection()
+            try:
+                if not connection.can_read():
+                    return connection
+            except (RedisError, OSError):
+                pass  # the pool connects it anew
+            self.pool.release(connection)
+        return self.pool.get_connection()
+
+    def drop_idle(self) -> None:
+        """Close the connections that wait for work; those at work stay."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
+            connection.disconnect()
+            self.pool.release(connection)
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def fields_read(reply: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of a hash, which the server sends as names and values in turn."""
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+# What Redis's errors mean to the cache: who is down, who merely refuses; never a password.
+
+
+LOGIN_REST_S = 2.0
+"""How long a server that refuses the password is left alone: each attempt is a line of its log."""
+
+BUSY = ("BUSY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ")
+REFUSED = ("MISCONF ", "NOREPLICAS ")
+"""Of writes alone: the disk or the replicas are gone."""
+
+_PIPELINED = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+"""What redis-py puts before the server's words: the command, with what it was to store."""
+
+ERRORS = (
+    redis_errors.RedisError,
+    redis_errors.RedisClusterException,
+    RedisVLError,
     TimeoutError,
 )
 
-from shared_core.forking import renew_after_fork
-from shared_core.stores import StoreError
-from shared_core.stores.redis_address import AnyClient, RedisAddress
-from shared_core.stores.redis_exchange import Command, Exchange
-from shared_core.stores.redis_failures import ERRORS, RedisFailure, retold, told_as_store_errors
-from shared_core.stores.redis_names import Names, is_record
-from shared_core.stores.redis_sockets import timed
-from shared_core.stores.time_limit import time_left, waiting
+
+class RedisFailure(StoreError):
+    """Redis failed. ``down`` True: leave it alone for ``rest`` seconds (None: as usual).
+
+    ``down`` False: it works, and refuses this alone, such as a write to a full server.
+    """
+
+    def __init__(self, text: str, *, down: bool | None = None, rest: float | None = None) -> None:
+        super().__init__(text)
+        self.down, self.rest = down, rest
+
+
+class SearchMissing(StoreError):
+    """The server has no search module, or one that cannot do this."""
+
+
+class WrongType(StoreError):
+    """A key holds what none of us put there."""
+
+
+class IndexMissing(StoreError):
+    """The index is not there (any more)."""
+
+
+@contextmanager
+def told_as_store_errors(secrets: Iterable[str] = ()) -> Iterator[None]:
+    """Raise every error of Redis and RedisVL inside the block as a StoreError.
+
+    The secrets are blanked in its text; an error that names one is not even kept as the cause.
+    """
+    try:
+        yield
+    except ERRORS as error:
+        raise retold(error, secrets)  # noqa: B904 - it has its cause
+
+
+def retold(error: BaseException, secrets: Iterable[str] = ()) -> StoreError:
+    """Return what an error means, with the error as the cause unless that names a secret."""
+    found = store_error(error, secrets)
+    found.__cause__ = None if _names(error, secrets) else error
+    found.__suppress_context__ = True
+    return found
+
+
+def store_error(error: BaseException, secrets: Iterable[str] = ()) -> StoreError:
+    """Return what an error of Redis or RedisVL means."""
+    if isinstance(error, RedisVLError) and isinstance(error.__cause__, redis_errors.RedisError):
+        error = error.__cause__
+    said = _PIPELINED.sub("", str(error))
+    words = said
+    for secret in secrets:
+        words = words.replace(secret, "***")
+    words = f"{type(error).__name__}: {words}"
+    match error:
+        case redis_errors.AuthenticationError() | redis_errors.AuthorizationError():
+            return RedisFailure(words, down=True, rest=LOGIN_REST_S)
+        case redis_errors.MaxConnectionsError():
+            return RedisFailure(words)
+        case (
+            redis_errors.ConnectionError()
+            | redis_errors.TimeoutError()
+            | TimeoutError()
+            | redis_errors.ClusterDownError()
+            | redis_errors.RedisClusterException()
+        ):
+            return RedisFailure(words, down=True)
+        case redis_errors.NoPermissionError() if "'ft." in said.lower():
+            return SearchMissing(words)
+        case (
+            redis_errors.OutOfMemoryError()
+            | redis_errors.ReadOnlyError()
+            | redis_errors.NoPermissionError()
+        ):
+            return RedisFailure(words, down=False)
+    return _by_words(words, said)
+
+
+def _by_words(words: str, said: str) -> StoreError:
+    lower = said.lower()
+    if said.startswith(BUSY):
+        return RedisFailure(words, down=True)
+    if said.startswith(REFUSED):
+        return RedisFailure(words, down=False)
+    unknown = "unknown command" in lower and "ft." in lower
+    if unknown or "bad arguments for vector similarity" in lower:  # none, or an older one
+        return SearchMissing(words)
+    if "no such index" in lower or "unknown index name" in lower:
+        return IndexMissing(words)
+    if said.startswith("WRONGTYPE "):
+        return WrongType(words)
+    return RedisFailure(words)
+
+
+def _names(error: BaseException, secrets: Iterable[str]) -> bool:
+    return any(secret in str(error) for secret in secrets)
+
 
 T = TypeVar("T")
 
@@ -150,7 +361,7 @@ class RedisConnection:
                 if not self.names.sharded:
                     raise
                 self._client = None
-            except (ConnectionError, TimeoutError, ClusterDownError):
+            except (RedisConnectionError, RedisTimeoutError, ClusterDownError):
                 if self.names.sharded:  # another may be primary by the next call
                     self._client = None
                 raise

@@ -1,4 +1,6 @@
-"""Vectors in Redis: an index for each embedder, made through RedisVL by whoever needs it first.
+"""Hash fields, Lua scripts, search index.
+
+Vectors in Redis: an index for each embedder, made through RedisVL by whoever needs it first.
 
     FT.SEARCH @scope:{digest}=>[KNN k @vector $vector]    records in its reply
 
@@ -9,11 +11,14 @@ as text, which breaks bytes that are none, and takes 0.04 ms longer.
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
 
 import redis
 from redisvl.exceptions import RedisVLError
@@ -21,10 +26,21 @@ from redisvl.index import SearchIndex
 from redisvl.query import VectorQuery
 from redisvl.schema import IndexSchema
 
-from shared_core.stores.redis_connection import RedisConnection
-from shared_core.stores.redis_exchange import Command, fields_read
-from shared_core.stores.redis_failures import IndexMissing, store_error
-from shared_core.stores.redis_names import signature
+from shared_core.record import Answer, Record
+from shared_core.stores.codec import Codec, UndecodableError
+from shared_core.stores.redis.connection import (
+    Command,
+    IndexMissing,
+    RedisConnection,
+    Script,
+    fields_read,
+    store_error,
+)
+from shared_core.stores.redis.keys import encoded, key_of, signature
+
+if TYPE_CHECKING:
+    from shared_core.record import Vector
+
 
 logger = logging.getLogger("tiered_cache")
 
@@ -201,3 +217,179 @@ def rows(reply: Any) -> Iterator[Found]:
         except ValueError:
             continue
         yield Found(name, distance, fields)
+
+
+# A record as the fields of a hash.
+#
+# b  the encoded record                     i  what selectors ask, as JSON e  the epochs it was
+# stored under f… or h…  the vector, float32 or float16  s…  the scope, for the index  only with a
+# vector
+
+
+BODY, ABOUT, STAMPS = b"b", b"i", b"e"
+SCOPE_DIGITS = 32
+DTYPES: Mapping[Precision, str] = {"float32": "<f4", "float16": "<f2"}
+
+_VECTOR = re.compile(rb"[fh][0-9a-f]{12}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def fields_of(record: Record, codec: Codec) -> list[Any]:
+    """Return names and values of the fields that every record has."""
+    about = (record.namespace, record.model, record.scope, record.created, record.expires)
+    return [BODY, codec.encode(record), ABOUT, json.dumps([*about, record.tags])]
+
+
+def indexed_fields(record: Record, vector: Vector, space: Space) -> list[Any]:
+    """Return names and values of the fields that the index reads; none for what is no direction.
+
+    The distance of such a vector to anything would be no number.
+    """
+    import numpy as np
+
+    if not (np.isfinite(vector).all() and vector.any()):
+        return []
+    return [
+        *(space.vector_field, vector_bytes(vector, space.precision)),
+        *(space.scope_field, scope_text(record.scope)),
+    ]
+
+
+def vector_bytes(vector: Vector, precision: Precision) -> bytes:
+    """Return a vector as the index compares it."""
+    import numpy as np
+
+    return np.asarray(vector, DTYPES[precision]).tobytes()
+
+
+def scope_text(scope: str) -> str:
+    """Return a scope as the index holds it: 128 bits in hex digits, which need no escapes."""
+    digest = scope if _DIGEST.fullmatch(scope) else sha256(encoded(scope)).hexdigest()
+    return digest[-SCOPE_DIGITS:]  # the first ones are the namespace's
+
+
+def record_of(fields: Mapping[bytes, bytes], codec: Codec) -> Record | None:
+    """Return the record of these fields, with its vector if that is among them, None if odd."""
+    try:
+        for name, data in fields.items():
+            if _VECTOR.fullmatch(name):
+                import numpy as np
+
+                kind = DTYPES["float32" if name.startswith(b"f") else "float16"]
+                vector = np.frombuffer(data, kind).astype(np.float32)
+                return codec.decode(fields[BODY], vector)
+        return codec.decode(fields[BODY])
+    except (UndecodableError, ValueError, KeyError):
+        return None
+
+
+def outline(name: bytes, about: bytes | None) -> Record | None:
+    """Return what selectors ask of a record: all but its question and answer. None if odd."""
+    try:
+        namespace, model, scope, created, expires, tags = json.loads(about or b"")
+    except (ValueError, TypeError):
+        return None
+    return Record(
+        *(key_of(name), scope, namespace, None, Answer("")),
+        model=model,
+        tags=tuple(tags),
+        created=created,
+        expires=expires,
+    )
+
+
+# What must happen in the server at once, in Lua; each runs on any replica of one hash slot.
+
+
+PUT = Script("""
+-- KEYS: record, bumps, epochs... ARGV: life in ms or '', a new number, fields and values...
+local fields = {unpack(ARGV, 3)}
+local stamps = {}
+for i = 3, #KEYS do
+    redis.call('SET', KEYS[i], ARGV[2], 'NX')
+    stamps[i - 2] = redis.call('GET', KEYS[i])
+end
+if #stamps > 0 then
+    redis.call('SET', KEYS[2], ARGV[2], 'NX')
+    fields[#fields + 1] = 'e'
+    fields[#fields + 1] = table.concat(stamps, ',')
+end
+local old = redis.pcall('HKEYS', KEYS[1])
+if old.err then  -- no hash
+    redis.call('UNLINK', KEYS[1])
+    old = {}
+end
+-- First what a full server refuses: then nothing has changed.
+redis.call('HSET', KEYS[1], unpack(fields))
+local kept = {}
+for i = 1, #fields, 2 do kept[fields[i]] = true end
+for _, field in ipairs(old) do
+    if not kept[field] then redis.call('HDEL', KEYS[1], field) end
+end
+if ARGV[1] == '' then redis.call('PERSIST', KEYS[1])
+else redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+""")
+"""Store a record stamped with the epochs of its tags, replacing the one that is there."""
+
+SET_ALL = Script("""
+-- KEYS: values. ARGV: life in ms or '', contents...
+for i, key in ipairs(KEYS) do
+    if ARGV[1] == '' then redis.call('SET', key, ARGV[i + 1])
+    else redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1]) end
+end
+""")
+"""Store all or, where a full server refuses, none: the server decides when a script starts."""
+
+INCREMENT = Script("""
+-- KEYS: counters..., bumps. ARGV: amount and start ('' for 0) of each..., a new number or ''
+local n = #KEYS - 1
+for i = 1, n do
+    local value = redis.pcall('GET', KEYS[i])
+    if type(value) == 'table'
+    or (value and (#value > 18 or not string.match(value, '^-?%d+$'))) then
+        return redis.error_reply('NOTANINTEGER ' .. i)
+    end
+end
+local sums = {}
+for i = 1, n do
+    if ARGV[2 * i] ~= '' then redis.call('SET', KEYS[i], ARGV[2 * i], 'NX') end
+    redis.call('INCRBY', KEYS[i], ARGV[2 * i - 1])
+    sums[i] = redis.call('GET', KEYS[i])  -- as text: a number of Lua's would be rounded
+end
+if ARGV[#ARGV] ~= '' then redis.call('SET', KEYS[#KEYS], ARGV[#ARGV]) end
+return sums
+""")
+"""Add to all counters or to none; a new epoch starts at its own number."""
+
+PUSH = Script("""
+-- KEYS: labels, number of the last. ARGV: most that are kept, labels...
+if redis.call('EXISTS', KEYS[2]) == 0 then
+    redis.call('SET', KEYS[2], redis.call('LLEN', KEYS[1]))
+end
+redis.call('INCRBY', KEYS[2], #ARGV - 1)
+for i = 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+redis.call('LTRIM', KEYS[1], -ARGV[1], -1)
+""")
+"""Append labels, number them, and drop the oldest."""
+
+PULL = Script("""
+-- KEYS: labels, number of the last. ARGV: the last number known
+local last = tonumber(redis.call('GET', KEYS[2]) or '0')
+local new = last - tonumber(ARGV[1])
+if new <= 0 then return {last, {}} end
+return {last, redis.call('LRANGE', KEYS[1], -new, -1)}
+""")
+"""Return the number of the last label, and the labels that are new."""
+
+BURY = Script("""
+-- KEYS: records... ARGV: for each a field and the value that it had when the record was found dead
+local gone = 0
+for i = 1, #KEYS do
+    local now = redis.pcall('HGET', KEYS[i], ARGV[2 * i - 1])
+    if type(now) == 'table' or now == ARGV[2 * i] or (not now and ARGV[2 * i] == '') then
+        gone = gone + redis.call('UNLINK', KEYS[i])
+    end
+end
+return gone
+""")
+"""Delete records that were found dead, unless they were stored anew meanwhile."""

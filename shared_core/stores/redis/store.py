@@ -1,9 +1,11 @@
-"""A store on a Redis server, behind sentinels, or on a cluster, which many hosts share.
+"""RedisStore: get, nearest, put, delete, values, epochs.
+
+A store on a Redis server, behind sentinels, or on a cluster, which many hosts share.
 
     get      HGETALL                           nearest   FT.SEARCH, records in its reply
     put      one script: HSET, PEXPIRE, and the epochs of the tags, read where they are written
 
-Each is one round trip. ``shared_core.stores.redis_names`` tells what lies where.
+Each is one round trip. ``shared_core.stores.redis.keys`` tells what lies where.
 """
 
 from __future__ import annotations
@@ -11,38 +13,341 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from shared_core.codec import Codec
 from shared_core.record import Neighbour, Record
-from shared_core.stores import Clock, Selector, StoreInfo
-from shared_core.stores.redis_address import RedisAddress
-from shared_core.stores.redis_connection import RedisConnection
-from shared_core.stores.redis_epochs import Epochs
-from shared_core.stores.redis_exchange import fields_read
-from shared_core.stores.redis_failures import IndexMissing, SearchMissing, WrongType
-from shared_core.stores.redis_index import Found, IndexKind, Precision, RedisIndex, Space, rows
-from shared_core.stores.redis_names import encoded, text
-from shared_core.stores.redis_near import NearCache, seconds_of
-from shared_core.stores.redis_near_feed import Feed
-from shared_core.stores.redis_pages import page
-from shared_core.stores.redis_record import (
+from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.codec import Codec
+from shared_core.stores.redis.address import RedisAddress
+from shared_core.stores.redis.connection import (
+    Command,
+    IndexMissing,
+    RedisConnection,
+    SearchMissing,
+    WrongType,
+    fields_read,
+)
+from shared_core.stores.redis.keys import encoded, key_of, text
+from shared_core.stores.redis.near_cache import Feed, NearCache, seconds_of
+from shared_core.stores.redis.schema import (
+    ABOUT,
     BODY,
+    BURY,
+    INCREMENT,
+    PULL,
+    PUSH,
+    PUT,
+    SET_ALL,
     STAMPS,
+    Found,
+    IndexKind,
+    Precision,
+    RedisIndex,
+    Space,
     fields_of,
     indexed_fields,
+    outline,
     record_of,
+    rows,
     scope_text,
     vector_bytes,
 )
-from shared_core.stores.redis_removal import Death, RedisRemoval
-from shared_core.stores.redis_scripts import PULL, PUSH, PUT
-from shared_core.stores.redis_values import RedisValues, milliseconds
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
+
+
+# Values under text keys in Redis; the promises are those of ``KeyValue``.
+#
+# On a cluster, "all or none" and "atomic" hold for the keys on one shard: for values of one kind
+# and namespace, whose keys share their first two parts.
+
+
+LARGEST = 10**18
+"""Sums stay below twice this, far inside of Redis's 64 bits."""
+
+LONGEST_S = 10**10
+
+
+class RedisValues:
+    """Text keys to bytes; times are the server's. ``fresh`` returns a new random number."""
+
+    def __init__(self, connection: RedisConnection, fresh: Callable[[], int]) -> None:
+        self._connection, self._names = connection, connection.names
+        self._fresh = fresh
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for tag, group in self._by_tag(keys):
+            values = self._connection.run(tag, "MGET", *map(self._names.value, group))
+            found.update(
+                (key, value) for key, value in zip(group, values, strict=True) if value is not None
+            )
+        return found
+
+    def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
+        life = () if ttl is None else ("PX", milliseconds(ttl))
+        for tag, group in self._by_tag(items):
+            if len(group) == 1:
+                self._connection.run(
+                    tag, "SET", self._names.value(group[0]), items[group[0]], *life
+                )
+            else:  # one command and one reply: a pipeline of as many takes twice as long
+                names, values = map(self._names.value, group), (items[key] for key in group)
+                self._connection.run_script(tag, SET_ALL, list(names), *life[1:] or [""], *values)
+
+    def delete_many(self, keys: Sequence[str]) -> int:
+        return sum(
+            int(self._connection.run(tag, "UNLINK", *map(self._names.value, group)))
+            for tag, group in self._by_tag(set(keys))
+        )
+
+    def scan(self, prefix: str, cursor: str = "") -> tuple[list[str], str]:
+        found, cursor = self._connection.scan(None, self._names.values_pattern(prefix), cursor)
+        return list(map(key_of, found)), cursor
+
+    def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        life = () if ttl is None else ("PX", milliseconds(ttl))
+        tag = self._names.value_tag(key)
+        reply = self._connection.run(tag, "SET", self._names.value(key), value, "NX", *life)
+        return reply is not None and reply is not False
+
+    def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        """Add to integers of at most 18 digits. Raises StoreError beyond them."""
+        sums: dict[str, int] = {}
+        for tag, keys in self._by_tag(amounts):
+            sums.update(self._increment(tag, {key: amounts[key] for key in keys}))
+        return sums
+
+    def _increment(self, tag: str, amounts: Mapping[str, int]) -> dict[str, int]:
+        values: list[object] = []
+        bumped = False
+        for key, amount in amounts.items():
+            if not -LARGEST < amount < LARGEST:
+                raise StoreError(f"{amount} is too much to add to {key!r}")
+            is_epoch = key.startswith("epoch:")
+            bumped |= is_epoch
+            values += [amount, self._fresh() if is_epoch else ""]
+        names = [*map(self._names.value, amounts), self._names.bumps(tag)]
+        try:
+            sums = self._connection.run_script(
+                tag, INCREMENT, names, *values, self._fresh() if bumped else ""
+            )
+        except StoreError as error:
+            _, told, place = str(error).partition("NOTANINTEGER ")
+            if not told:
+                raise
+            key = list(amounts)[int(place) - 1]
+            raise StoreError(f"the value of {key!r} is not an integer of 18 digits") from None
+        return dict(zip(amounts, map(int, sums), strict=True))
+
+    def _by_tag(self, keys: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
+        groups: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            groups[self._names.value_tag(key)].append(key)
+        return groups.items()
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a life as Redis takes it: whole, at least 1, at most some three hundred years."""
+    return max(1, ceil(min(seconds, LONGEST_S) * 1000))
+
+
+# Whether what a record was stored under still holds: the epochs of its tags, seen at once by all.
+#
+# Every bump writes a new number beside the epochs. It is read in the same round trip as a record,
+# and as long as it stands, the epochs that this process knows are those in the server.
+
+
+MOST_KNOWN = 100_000
+
+
+class Epochs:
+    """What this process knows of the epochs; thread-safe without a lock, as only whole are swapped.
+
+    An epoch that is not there, as after an eviction, ends every record stored under it. A new one
+    starts at a random number, so that it never stands at an old one's.
+    """
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self._connection = connection
+        self._known: dict[str, tuple[bytes, dict[bytes, bytes | None]]] = {}  # by hash tag
+        self.in_use = False
+        """Whether a record with tags was met: until then nothing beside the record is read."""
+
+    def read_with(self, tag: str, *commands: Command) -> list[Any]:
+        """Run commands and return their replies, and the number that the last bump left."""
+        if self.in_use:
+            bumps = self._connection.names.bumps(tag)
+            return self._connection.run_all(tag, [*commands, ("GET", bumps)])
+        if len(commands) == 1:
+            return [self._connection.run(tag, *commands[0]), None]
+        return [*self._connection.run_all(tag, commands), None]
+
+    def hold(self, tag: str, record: Record, stamps: bytes | None, stands: bytes | None) -> bool:
+        """Say whether a record read with ``read_with`` is still what its tags stand for.
+
+        Takes a round trip only when a bump or another process's new tag came since the last time.
+        """
+        if not record.tags:
+            return True
+        self.in_use = True
+        if stamps is None:
+            return False
+        epochs = self._epochs(tag, self.names_of(record), stands)
+        return None not in epochs and stamps.split(b",") == epochs
+
+    def names_of(self, record: Record) -> list[bytes]:
+        """Return the names of the epochs of a record's tags."""
+        names = self._connection.names
+        return [names.value(epoch_key(record.namespace, tag)) for tag in record.tags]
+
+    def _epochs(self, tag: str, names: Sequence[bytes], stands: bytes | None) -> list[bytes | None]:
+        known = self._known.get(tag)
+        if known is not None and known[0] == stands and all(name in known[1] for name in names):
+            return [known[1][name] for name in names]
+        # The number first: what it is older than the epochs, so that it never vouches for old ones.
+        bumps = self._connection.names.bumps(tag)
+        stands, epochs = self._connection.run_all(
+            tag, [("GET", bumps), ("MGET", *names)], together=True
+        )
+        if stands is not None:
+            old = known[1] if known is not None and known[0] == stands else {}
+            kept = old if len(old) < MOST_KNOWN else {}
+            self._known[tag] = (stands, kept | dict(zip(names, epochs, strict=True)))
+        return list(epochs)
+
+
+# The records of a namespace, a page at a time, for whoever looks through all of them.
+
+
+PAGE_BATCH = 100
+"""Records that are read in one round trip: some hundreds of kilobytes."""
+
+
+def page(
+    connection: RedisConnection,
+    epochs: Epochs,
+    codec: Codec,
+    clock: Clock,
+    namespace: str,
+    cursor: str,
+) -> tuple[list[Record], str]:
+    """Return some live records, and the cursor of the next page; see ``Browsable``."""
+    names = connection.names
+    tags = names.tags_of_namespace(namespace)
+    at, _, place = cursor.partition("/")
+    here = int(at or 0)
+    tag = tags[here]
+    keys, following = connection.scan(tag, names.records_pattern(tag, namespace, ""), place)
+    found: list[Record] = []
+    now = clock()
+    for start in range(0, len(keys), PAGE_BATCH):
+        reads = [("HGETALL", name) for name in keys[start : start + PAGE_BATCH]]
+        *replies, stands = connection.run_all(tag, [*reads, ("GET", names.bumps(tag))])
+        for read in replies:
+            fields = fields_read(read)
+            record = record_of(fields, codec)
+            if (
+                record is not None
+                and record.namespace == namespace
+                and (record.expires is None or record.expires > now)
+                and epochs.hold(tag, record, fields.get(STAMPS), stands)
+            ):
+                found.append(record)
+    if following:
+        return found, f"{here}/{following}"
+    return found, f"{here + 1}/" if here + 1 < len(tags) else ""
+
+
+# Deletion that holds up nobody: a page is read, a batch deleted, and others are served between.
+
+
+BATCH: Mapping[IndexKind, int] = {"flat": 100, "hnsw": 5}
+"""Records that one command deletes: a graph takes 1 to 3 ms for each, all else 0.1 ms."""
+
+Death = tuple[bytes, bytes, bytes]
+"""A dead record's name, and a field with the value that tells that it is dead."""
+
+
+class RedisRemoval:
+    """Deletes records of one store. Every method raises StoreError."""
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        index: RedisIndex,
+        epochs: Epochs,
+        kind: IndexKind,
+        clock: Clock,
+    ) -> None:
+        self._connection, self._index, self._epochs = connection, index, epochs
+        self._kind, self._clock = kind, clock
+
+    def bury(self, tag: str, dead: Sequence[Death]) -> None:
+        """Delete dead records that a read met, unless they were stored anew meanwhile."""
+        signs = [word for _, field, value in dead for word in (field, value)]
+        self._connection.run_script(tag, BURY, [name for name, _, _ in dead], *signs)
+
+    def delete(self, selector: Selector) -> int:
+        """Delete what matches and return how many of them were alive."""
+        names = self._connection.names
+        if selector.key is not None:
+            tag = names.tag_of(selector.key)
+            page = [names.record(selector.key)]
+            return self._unlink(tag, self._matching(tag, selector, page))
+        whole = selector == Selector(selector.namespace)
+        live = 0
+        for tag in names.tags_of_namespace(selector.namespace):
+            pattern = names.records_pattern(tag, selector.namespace, selector.key_prefix or "")
+            pages = self._connection.scan_all(tag, pattern)
+            if whole and self._kind == "hnsw":
+                live += self._clear(tag, selector, pages)
+            else:
+                for page in pages:
+                    live += self._unlink(tag, self._matching(tag, selector, page))
+        return live
+
+    def _clear(self, tag: str, selector: Selector, pages: Iterable[Sequence[bytes]]) -> int:
+        """Delete a whole namespace, its graph first where no other namespace is in it."""
+        matching = [one for page in pages for one in self._matching(tag, selector, page)]
+        try:
+            alone = self._index.drop_if_alone(tag, len({name for name, _ in matching}))
+        except (SearchMissing, IndexMissing):
+            alone = True
+        return self._unlink(tag, matching, BATCH["flat"] if alone else None)
+
+    def _matching(
+        self, tag: str, selector: Selector, page: Sequence[bytes]
+    ) -> list[tuple[bytes, bool]]:
+        """Return the names of the records that match, and whether they live."""
+        bumps = self._connection.names.bumps(tag)
+        reads = [("HMGET", name, ABOUT, STAMPS) for name in page]
+        *replies, stands = self._connection.run_all(tag, [*reads, ("GET", bumps)])
+        found: list[tuple[bytes, bool]] = []
+        now = self._clock()
+        for name, (about, stamps) in zip(page, replies, strict=True):
+            record = outline(name, about)
+            if record is not None and selector.matches(record):
+                ahead = record.expires is None or record.expires > now
+                found.append((name, ahead and self._epochs.hold(tag, record, stamps, stands)))
+        return found
+
+    def _unlink(
+        self, tag: str, matching: Sequence[tuple[bytes, bool]], batch: int | None = None
+    ) -> int:
+        size = batch or BATCH[self._kind]
+        live = 0
+        for start in range(0, len(matching), size):
+            some = matching[start : start + size]
+            gone = int(self._connection.run(tag, "UNLINK", *(name for name, _ in some)))
+            live += min(gone, sum(alive for _, alive in some))
+        return live
+
 
 logger = logging.getLogger("tiered_cache")
 

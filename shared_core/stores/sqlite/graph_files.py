@@ -21,12 +21,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared_core.stores import StoreError
-from shared_core.stores.sqlite_file import DatabaseFile
-from shared_core.stores.sqlite_values import blob
+from shared_core.stores.api import StoreError
+from shared_core.stores.sqlite.database import DatabaseFile
+from shared_core.stores.sqlite.values import blob
 
 if TYPE_CHECKING:
-    from shared_core.stores.graph import Graph
+    from shared_core.stores.vectors import Graph
+
 
 logger = logging.getLogger("tiered_cache")
 
@@ -66,7 +67,7 @@ class KeptGraph:
 
     def load_with_last(self) -> tuple[Graph, int] | None:
         """Return the graph and the last row that it knows; None if there is none of this file."""
-        from shared_core.stores.graph import Graph, GraphsUnavailableError
+        from shared_core.stores.vectors import Graph, GraphsUnavailableError
 
         try:
             told = _trailer(self.path, is_checked=True)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_core.stores.scope_vectors import ScopeVectors
-from shared_core.stores.sqlite_file import DatabaseFile
-from shared_core.stores.sqlite_graphs import KeptGraph
-from shared_core.stores.sqlite_values import blob
-from shared_core.stores.vectors import Shelf
+from shared_core.stores.sqlite.database import DatabaseFile
+from shared_core.stores.sqlite.graph_files import KeptGraph
+from shared_core.stores.sqlite.values import blob
+from shared_core.stores.vectors import ScopeVectors, Shelf
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
+
 
 CAPACITY = 512 * 2**20
 """Bytes of all indexes of one store together; the least recently used go first."""

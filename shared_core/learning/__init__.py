@@ -1,0 +1,31 @@
+"""Labels, judges, tuning."""
+
+from shared_core.learning.judges import EmbeddingJudge, Judge, LLMJudge, same_answer
+from shared_core.learning.labels import (
+    Exploration,
+    Explorations,
+    Labeller,
+    Learner,
+    Refusals,
+    refused_answers,
+)
+from shared_core.learning.pairs import read_rows
+from shared_core.learning.tuning import Tuning, policy_from_json, policy_to_json, tune
+
+__all__ = [
+    "EmbeddingJudge",
+    "Exploration",
+    "Explorations",
+    "Judge",
+    "LLMJudge",
+    "Labeller",
+    "Learner",
+    "Refusals",
+    "Tuning",
+    "policy_from_json",
+    "policy_to_json",
+    "read_rows",
+    "refused_answers",
+    "same_answer",
+    "tune",
+]
