@@ -27,7 +27,7 @@ from llama_index.core.prompts import ChatPromptTemplate
 from rounds import measured
 
 from llamaindex_tiered_cache import cached_llm
-from llamaindex_tiered_cache.answers import Kept, ResponseForm, Serving
+from llamaindex_tiered_cache.answers import ResponseForm, Retention, Serving
 from llamaindex_tiered_cache.request import chat_request
 from shared_core import Hit, ResponseCache
 
@@ -75,7 +75,7 @@ def main() -> None:
     request = chat_request(inner, MESSAGES, {})
     hit = cache.lookup(request)
     assert isinstance(hit, Hit)
-    form = ResponseForm(ChatResponse, Kept(), "mark")
+    form = ResponseForm(ChatResponse, Retention(), "mark")
     loop = asyncio.new_event_loop()
     question = MESSAGES[-1].content
     calls: dict[str, Callable[[], object]] = {

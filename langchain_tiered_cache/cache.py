@@ -21,7 +21,7 @@ from langchain_core.utils.utils import LC_ID_PREFIX
 
 from langchain_tiered_cache.answers import MARK, ServedGeneration, answer_of, generations_of
 from langchain_tiered_cache.call_context import (
-    Asking,
+    CallContext,
     Run,
     answered,
     asked,
@@ -71,7 +71,7 @@ def _mark(message: AIMessage, hit: Hit) -> None:
         message.response_metadata[MARK]["stale"] = True
 
 
-def told_of(outcome: Outcome) -> dict[str, Any]:
+def describe(outcome: Outcome) -> dict[str, Any]:
     """Return what the metadata of a run say of its lookup: flat, for filters know no mappings."""
     if not isinstance(outcome, Hit):
         return {f"{MARK}_hit": False}
@@ -95,23 +95,23 @@ def mark_as_fresh(generations: Sequence[Generation], entry_id: str | None) -> No
 # Which run got which answer: what feedback by run id needs, in the process that served.
 
 
-MOST = 10_000
+MAX_SERVED_RUNS = 10_000
 """Runs remembered, the newest; some 2 MB."""
 
 AMBIGUOUS = ""
 """In the place of an entry id: several answers went into this run."""
 
 
-class Servings:
+class ServedRuns:
     """Entry ids of the newest runs, of model calls and of the chains right above them."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MAX_SERVED_RUNS) -> None:
         self._most = most
         self._entries: OrderedDict[str, str] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel empty: what was served here is of no use elsewhere."""
-        return Servings, (self._most,)
+        return ServedRuns, (self._most,)
 
     def note(self, run: Run | None, entry_id: str | None) -> None:
         """Remember what a run was answered with."""
@@ -181,7 +181,7 @@ class TieredCache(BaseCache):
             raise ValueError(f"cache must be a ResponseCache, not {type(cache).__name__}")
         self.cache = cache or ResponseCache.open("memory://" if url is None else url, **options)
         self.errors: Counter[str] = Counter()
-        self.servings = Servings()
+        self.servings = ServedRuns()
         self._question = question
         self._vague: set[str] = set()
         watch_runs()
@@ -213,7 +213,7 @@ class TieredCache(BaseCache):
                 outcome = await self._wait(runtime, request, asking) or outcome
             found = self._generations(outcome)
             if asking.run is not None:
-                asking.run.note(told_of(outcome))
+                asking.run.note(describe(outcome))
             if isinstance(outcome, Hit):
                 forget(asking)
                 entry_id = outcome.entry_id
@@ -242,7 +242,7 @@ class TieredCache(BaseCache):
             raise ValueError("an answer that cannot be stored takes no other's place")
         return answer
 
-    async def _wait(self, runtime: Runtime, request: Request, asking: Asking) -> Hit | None:
+    async def _wait(self, runtime: Runtime, request: Request, asking: CallContext) -> Hit | None:
         """Wait for the answer to an equal request; without one, others may wait for this one's."""
         if asking.is_chat and asking.run is None:
             return None  # no model call is known to follow
@@ -250,7 +250,7 @@ class TieredCache(BaseCache):
         hit, flight = await answers.wait(runtime, request, is_sure=asking.is_sure)
         if flight is not None:
             asking.flight = flight
-            asking.on_end(lambda: answers.land(flight), runtime is self.cache.on_loop)
+            asking.on_end(lambda: answers.finish(flight), runtime is self.cache.on_loop)
         return hit
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
@@ -283,13 +283,13 @@ class TieredCache(BaseCache):
                 self.servings.note(asking.run, entry_id)
         finally:
             if flight is not None:
-                self.cache.answers.land(flight)
+                self.cache.answers.finish(flight)
 
     def abandon(self, prompt: str, llm_string: str) -> None:
         """Let those who wait for the answer to this lookup go on: none will come."""
         asking = answered(prompt, llm_string)
         if asking is not None and asking.flight is not None:
-            self.cache.answers.land(asking.flight)
+            self.cache.answers.finish(asking.flight)
 
     def clear(self, learned: bool = False, **kwargs: Any) -> None:
         """Delete every entry of the cache's namespace, and on demand what was learnt.

@@ -118,7 +118,7 @@ def watch_runs() -> None:
         # Imported late: the tracers import LangSmith, which would triple the cost of our import.
         from langchain_core.tracers.context import register_configure_hook
 
-        watcher: ContextVar[Any] = ContextVar("tiered_cache_watcher", default=RunWatcher())  # noqa: B039 - it has no state
+        watcher: ContextVar[Any] = ContextVar("tiered_cache_watcher", default=RunHandler())  # noqa: B039 - it has no state
         register_configure_hook(watcher, inheritable=True)
         _registered.append(watcher)
 
@@ -178,7 +178,7 @@ Complain = Callable[[str, str], None]
 
 
 @dataclass(slots=True, eq=False)
-class Asking:
+class CallContext:
     """One lookup: which, of which run, with what metadata.
 
     ``told`` is what the call says to the cache, None if nothing. ``flight`` is the model call that
@@ -216,10 +216,10 @@ class Asking:
             task.add_done_callback(lambda _: land())
 
 
-_askings: ContextVar[tuple[Asking, ...]] = ContextVar("tiered_cache_askings", default=())
+_askings: ContextVar[tuple[CallContext, ...]] = ContextVar("tiered_cache_askings", default=())
 
 
-def asked(prompt: str, llm_string: str) -> Asking:
+def asked(prompt: str, llm_string: str) -> CallContext:
     """Note a lookup in this context, and find out whose it is."""
     is_chat = prompt.startswith('[{"lc"')
     run = next(iter(current_runs()), None) if is_chat else None
@@ -231,7 +231,7 @@ def asked(prompt: str, llm_string: str) -> Asking:
         metadata = {} if run is None else run.metadata
     else:
         metadata = (var_child_runnable_config.get() or {}).get("metadata") or {}
-    asking = Asking((hash(prompt), hash(llm_string)), is_chat, run, metadata.get(MARK))
+    asking = CallContext((hash(prompt), hash(llm_string)), is_chat, run, metadata.get(MARK))
     if not is_chat:
         asking.unseen = arguments_unseen()
     waiting = tuple(one for one in _askings.get() if not one.is_over)
@@ -242,7 +242,7 @@ def asked(prompt: str, llm_string: str) -> Asking:
     return asking
 
 
-def answered(prompt: str, llm_string: str) -> Asking | None:
+def answered(prompt: str, llm_string: str) -> CallContext | None:
     """Return the lookup to which an update belongs, and forget it."""
     id = hash(prompt), hash(llm_string)
     found = next((one for one in _askings.get() if one.id == id), None)
@@ -251,7 +251,7 @@ def answered(prompt: str, llm_string: str) -> Asking | None:
     return found
 
 
-def forget(asking: Asking) -> None:
+def forget(asking: CallContext) -> None:
     """Forget a lookup in this context: nothing will follow."""
     waiting = _askings.get()
     if asking in waiting:
@@ -279,7 +279,7 @@ def failed(run_id: object) -> None:
 
 
 def controlled(
-    asking: Asking | None, cache: object, complain: Complain
+    asking: CallContext | None, cache: object, complain: Complain
 ) -> AbstractContextManager[None]:
     """Put what the call says to the cache in force for a block, over what is in force already."""
     if asking is None or (asking.told is None and not asking.is_blind and not asking.unseen):
@@ -355,7 +355,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 # The callback handler that notes each model call as it starts and as it ends.
 
 
-class RunWatcher(BaseCallbackHandler):
+class RunHandler(BaseCallbackHandler):
     """Notes runs in a context variable: inline, or asynchronous calls would note them elsewhere."""
 
     ignore_chain = True
@@ -493,7 +493,7 @@ def chat_acall(model: Any, messages: Any, stop: Any, call: Mapping[str, Any]) ->
     return ask
 
 
-def view(model: object, kind: type[Any]) -> Any:
+def as_class(model: object, kind: type[Any]) -> Any:
     """Return the same model, with its very state, seen as of another class."""
     seen = object.__new__(kind)
     for name in _STATE:
@@ -502,6 +502,6 @@ def view(model: object, kind: type[Any]) -> Any:
 
 
 def _uncached(model: Any) -> Any:
-    twin = view(model, type(model))
+    twin = as_class(model, type(model))
     object.__setattr__(twin, "__dict__", {**model.__dict__, "cache": False})
     return twin

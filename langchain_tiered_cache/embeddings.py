@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.llm_string import TRANSPORT
 from shared_core.cache import ResponseCache
-from shared_core.concurrency import Hop, twin
+from shared_core.concurrency import ThreadRunner, async_twin
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.options import Seconds, seconds
 
@@ -158,7 +158,7 @@ class TieredByteStore(BaseStore[str, bytes]):
         self._cache = _with_values(cache)
         self._namespace = namespace
         self._ttl = None if ttl is None else seconds("ttl", ttl)
-        self._hop = Hop()
+        self._threads = ThreadRunner()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._cache, self._namespace, self._ttl)
@@ -194,13 +194,13 @@ class TieredByteStore(BaseStore[str, bytes]):
             if not cursor:
                 return
 
-    amget = twin(mget)
-    amset = twin(mset)
-    amdelete = twin(mdelete)
+    amget = async_twin(mget)
+    amset = async_twin(mset)
+    amdelete = async_twin(mdelete)
 
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
         """Do as ``yield_keys`` does; the event loop is not blocked."""
-        for key in await self._hop.run(lambda: list(self.yield_keys(prefix=prefix))):
+        for key in await self._threads.run(lambda: list(self.yield_keys(prefix=prefix))):
             yield key
 
     def _name(self, key: str) -> str:

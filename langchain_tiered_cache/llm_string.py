@@ -217,7 +217,7 @@ _DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelReading:
     """Which model is asked, and how: canonical parameters.
 
     ``uncacheable`` is a ``Miss.reason`` if they have no stable identity, or is None.
@@ -251,14 +251,14 @@ class _Spelt:
         return not any(PARAMETER_NAMES.get(name) == "model" for name in (*self.own, *self.called))
 
 
-def read_model(llm_string: str, runs: Sequence[Run] = ()) -> Model:
+def read_model(llm_string: str, runs: Sequence[Run] = ()) -> ModelReading:
     """Return the canonical parameters of a model and call.
 
     ``runs`` are asked for what the string leaves out: structured-output classes, and the model of
     classes that do not name it. A string that cannot be read is its own identity.
     """
     known = _read(llm_string)
-    if isinstance(known, Model):
+    if isinstance(known, ModelReading):
         return known
     run = next((run for run in runs if run.called(known.names, known.call)), None)
     if run is not None:
@@ -270,19 +270,19 @@ def read_model(llm_string: str, runs: Sequence[Run] = ()) -> Model:
 
 def says_all(llm_string: str) -> bool:
     """Tell whether a string alone says which model is asked, and how."""
-    return isinstance(_read(llm_string), Model)
+    return isinstance(_read(llm_string), ModelReading)
 
 
 def names_nothing(llm_string: str) -> str | None:
     """Return the type of a model of which the string holds neither name nor settings, else None."""
     known = _read(llm_string)
-    if isinstance(known, Model) or known.own or known.called.keys() - {"stop"}:
+    if isinstance(known, ModelReading) or known.own or known.called.keys() - {"stop"}:
         return None
     return known.kind
 
 
 @lru_cache(maxsize=256)
-def _read(llm_string: str) -> Model | _Spelt:
+def _read(llm_string: str) -> ModelReading | _Spelt:
     """Read a string, once: to a model if it says all, else to what it says."""
     try:
         if llm_string.startswith("{"):
@@ -351,7 +351,7 @@ def _completed(spelt: _Spelt, run: Run) -> _Spelt:
     return replace(spelt, own=own, called=called)
 
 
-def _canonical(spelt: _Spelt) -> Model | None:
+def _canonical(spelt: _Spelt) -> ModelReading | None:
     """Return the model, or None if its parameters have no JSON form."""
     if marks_in([spelt.own, spelt.called]) or _has_unknown([spelt.own, spelt.called]):
         return _unstable(spelt)
@@ -370,7 +370,7 @@ def _canonical(spelt: _Spelt) -> Model | None:
         canonical_json(params)
     except (TypeError, ValueError, RecursionError):
         return None
-    return Model(params)
+    return ModelReading(params)
 
 
 def _renamed(
@@ -388,13 +388,13 @@ def _renamed(
     return known, unknown
 
 
-def _unstable(spelt: _Spelt) -> Model:
-    return Model({"provider": spelt.provider}, "unstable")
+def _unstable(spelt: _Spelt) -> ModelReading:
+    return ModelReading({"provider": spelt.provider}, "unstable")
 
 
-def _opaque(llm_string: str) -> Model:
+def _opaque(llm_string: str) -> ModelReading:
     has_objects = " at 0x" in llm_string or "<class '" in llm_string
-    return Model({"extra": {"llm_string": llm_string}}, "unstable" if has_objects else None)
+    return ModelReading({"extra": {"llm_string": llm_string}}, "unstable" if has_objects else None)
 
 
 def _says_nothing(value: Any) -> bool:

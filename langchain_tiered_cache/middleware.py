@@ -35,13 +35,13 @@ from langgraph.types import Command
 
 from langchain_tiered_cache.answers import MARK
 from langchain_tiered_cache.cache import TieredCache
-from langchain_tiered_cache.call_context import chat_acall, chat_call, refreshing, view
+from langchain_tiered_cache.call_context import as_class, chat_acall, chat_call, refreshing
 from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import controlling, controls_of
 from shared_core.options import Seconds, seconds
 from shared_core.record import Answer, Hit
 from shared_core.request import Request, canonical_json
-from shared_core.resilience import raising
+from shared_core.resilience import reraise_as
 
 TOOL_FORMAT = "langchain-tool/1"
 
@@ -151,7 +151,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
             return self._namespace
         if self._namespace is None:
             return f"{own}/{sha256(_spelt(context).encode()).hexdigest()[:32]}"
-        name = raising(ValueError, self._namespace, context)
+        name = reraise_as(ValueError, self._namespace, context)
         if not _is_name(name):
             raise ValueError("namespace= returned no text for the context of a call")
         return name
@@ -164,7 +164,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         kind = self._kinds.get(type(model))
         if kind is None:
             kind = self._kinds[type(model)] = _asking(type(model), self._cache)
-        return request.override(model=view(model, kind))
+        return request.override(model=as_class(model, kind))
 
     # --------------------------------------------------------------------------------- tools
 
@@ -210,7 +210,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
             return result
         finally:
             if flight is not None:
-                inner.answers.land(flight)
+                inner.answers.finish(flight)
 
 
 def _is_name(name: object) -> bool:
@@ -220,9 +220,9 @@ def _is_name(name: object) -> bool:
 def _spelt(context: Any) -> str:
     """Spell a context in one way. Raises ValueError if it is not made of JSON values."""
     if is_dataclass(context) and not isinstance(context, type):
-        context = raising(ValueError, asdict, context)
+        context = reraise_as(ValueError, asdict, context)
     elif hasattr(context, "model_dump"):
-        context = raising(ValueError, context.model_dump, mode="json")
+        context = reraise_as(ValueError, context.model_dump, mode="json")
     try:
         return canonical_json(context)
     except (TypeError, RecursionError):
@@ -238,13 +238,13 @@ def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatMode
     def generate(
         model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **call: Any
     ) -> Any:
-        with refreshing(tiered, chat_call(view(model, kind), messages, stop, call)):
+        with refreshing(tiered, chat_call(as_class(model, kind), messages, stop, call)):
             return kind._generate_with_cache(model, messages, stop, run_manager, **call)
 
     async def agenerate(
         model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **call: Any
     ) -> Any:
-        with refreshing(tiered, chat_acall(view(model, kind), messages, stop, call)):
+        with refreshing(tiered, chat_acall(as_class(model, kind), messages, stop, call)):
             return await kind._agenerate_with_cache(model, messages, stop, run_manager, **call)
 
     names = {

@@ -29,7 +29,7 @@ from langchain_core.outputs import (
 )
 
 from langchain_tiered_cache.cache import TieredCache
-from langchain_tiered_cache.call_context import SLOT, chat_acall, chat_call, refreshing, view
+from langchain_tiered_cache.call_context import SLOT, as_class, chat_acall, chat_call, refreshing
 from langchain_tiered_cache.streams import (
     TEXT_FORM,
     UNREADABLE,
@@ -50,22 +50,22 @@ from shared_core.cache import ResponseCache
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ModelOrigin:
     """Which class cached models are made of, and the seconds between two chunks of a replay."""
 
     base: type[Any]
     pace: float | None
 
 
-def origin_of(model: object) -> Origin:
+def origin_of(model: object) -> ModelOrigin:
     """Return what the class of a cached model is made of."""
-    found: Origin = getattr(type(model), SLOT)
+    found: ModelOrigin = getattr(type(model), SLOT)
     return found
 
 
 def plain(model: object) -> Any:
     """Return a view of a cached model in its own class: of the same state, its streams uncached."""
-    return view(model, origin_of(model).base)
+    return as_class(model, origin_of(model).base)
 
 
 class CachedChat:
@@ -433,7 +433,7 @@ def _class_of(base: Any, pace: float | None) -> type[Any]:
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
-        SLOT: Origin(base, pace),
+        SLOT: ModelOrigin(base, pace),
     }
     metaclass: Any = type(base)
     made: type[Any] = metaclass(base.__name__, (*mixed, base), namespace)

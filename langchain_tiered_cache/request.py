@@ -17,8 +17,13 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from langchain_tiered_cache.call_context import current_runs
-from langchain_tiered_cache.llm_string import Model, read_model, says_all
-from shared_core.request import VOLATILE_MESSAGE_FIELDS, Request, canonical_messages, is_material
+from langchain_tiered_cache.llm_string import ModelReading, read_model, says_all
+from shared_core.request import (
+    VOLATILE_MESSAGE_FIELDS,
+    Request,
+    canonical_messages,
+    is_prompt_template,
+)
 
 # Reads LangChain's serialised prompt into neutral messages: plain JSON, no object is built.
 
@@ -118,7 +123,7 @@ def _has_address(value: Any) -> bool:
 FORMAT = "langchain/1"
 """Format of answers that only LangChain can read."""
 
-KEPT, LONGEST_KEPT = 512, 16_000
+MAX_PARSED, LONGEST_PARSED = 512, 16_000
 """Newest prompts whose requests are kept, and the characters of the longest."""
 
 Question = Callable[[str], str | tuple[str, Any] | None]
@@ -161,12 +166,12 @@ def parse(prompt: str, llm_string: str, question: Question | None = None) -> Req
     only as it stands. Raises what ``question`` raises, and TypeError if what it
     returns is neither text, pair nor None.
     """
-    if question is None and len(prompt) <= LONGEST_KEPT and says_all(llm_string):
+    if question is None and len(prompt) <= LONGEST_PARSED and says_all(llm_string):
         return _parse_once(prompt, llm_string)
     return _parse(prompt, llm_string, question)
 
 
-@lru_cache(KEPT)
+@lru_cache(MAX_PARSED)
 def _parse_once(prompt: str, llm_string: str) -> Request:
     """Parse what depends on nothing else: an update follows its lookup, and hits are repeats."""
     return _parse(prompt, llm_string, None)
@@ -189,7 +194,7 @@ def _read(prompt: str) -> _Prompt:
     messages = neutral_messages(prompt)
     if messages is None:
         reason = "opaque" if _is_json(prompt) else None
-        is_template = "\n" in prompt.strip() or is_material(prompt)
+        is_template = "\n" in prompt.strip() or is_prompt_template(prompt)
         return _Prompt([], prompt, {"form": "completion"}, reason, is_template)
     stable = is_stable(prompt, messages)
     if not messages or messages[-1]["role"] != "user":
@@ -199,7 +204,7 @@ def _read(prompt: str) -> _Prompt:
     del last["role"]
     context: dict[str, Any] = {"message": last} if last else {}
     if isinstance(content, str):
-        return _Prompt(messages[:-1], content, context, None, is_material(content), stable)
+        return _Prompt(messages[:-1], content, context, None, is_prompt_template(content), stable)
     context["content"] = content
     texts = [part for part in map(_text, content) if part is not None]
     text = "\n\n".join(texts)
@@ -246,7 +251,7 @@ def _ask(parts: _Prompt, question: Question | None) -> _Asked:
             raise TypeError(f"question= returned {type(other).__name__}, not text, pair or None")
 
 
-def _request(parts: _Prompt, asked: _Asked, model: Model) -> Request:
+def _request(parts: _Prompt, asked: _Asked, model: ModelReading) -> Request:
     context = dict(parts.context)
     if asked.rest is not None:
         context["rest"] = asked.rest

@@ -85,7 +85,7 @@ _FAILURES = (TypeError, ValueError, KeyError, AttributeError, RecursionError, In
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Retention:
     """What is kept of responses: ``raw`` only if asked for, tool calls unless told otherwise."""
 
     raw: bool = False
@@ -94,7 +94,7 @@ class Kept:
 
 def answer_of(
     response: ChatResponse | CompletionResponse,
-    kept: Kept,
+    kept: Retention,
     deltas: Sequence[Delta] | None = None,
 ) -> Answer | None:
     """Return the answer that a response gives, or None if it cannot be kept.
@@ -184,7 +184,7 @@ def _of_text(answer: Answer, kind: type[Response]) -> Response:
 
 
 def _dump(
-    response: ChatResponse | CompletionResponse, kept: Kept, deltas: Sequence[Delta] | None
+    response: ChatResponse | CompletionResponse, kept: Retention, deltas: Sequence[Delta] | None
 ) -> dict[str, Any]:
     body: dict[str, Any] = {"v": FORMAT}
     if isinstance(response, ChatResponse):
@@ -209,7 +209,7 @@ def _dump(
 def _is_equal(
     loaded: ChatResponse | CompletionResponse,
     response: ChatResponse | CompletionResponse,
-    kept: Kept,
+    kept: Retention,
     deltas: Sequence[Delta] | None,
 ) -> bool:
     if _dump(loaded, kept, deltas) != _dump(response, kept, deltas):
@@ -379,7 +379,7 @@ class ResponseForm(Generic[Response]):
     """How one kind of response is written into answers, read from them and marked."""
 
     kind: type[Response]
-    kept: Kept
+    kept: Retention
     hit_usage: Literal["mark", "keep"]
 
     def write(self, response: Response, deltas: Sequence[Delta] | None = None) -> Answer | None:

@@ -15,7 +15,7 @@ from llama_index.core.storage.kvstore.types import (
 
 from llamaindex_tiered_cache.llm import open_values
 from shared_core.cache import ResponseCache
-from shared_core.concurrency import Hop, twin
+from shared_core.concurrency import ThreadRunner, async_twin
 from shared_core.options import Seconds, seconds
 
 BATCH = 500
@@ -50,7 +50,7 @@ class TieredKVStore(BaseKVStore):
         self._cache = open_values(cache)
         self._namespace = namespace
         self._ttl = None if ttl is None else seconds("ttl", ttl)
-        self._hop = Hop()
+        self._threads = ThreadRunner()
 
     def put(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
         """Store a value. Raises StoreError, and TypeError for what JSON does not have."""
@@ -103,12 +103,12 @@ class TieredKVStore(BaseKVStore):
         """Delete a value and return whether it was there. Raises StoreError."""
         return self._cache.values.delete_many([self._key(key, collection)]) > 0
 
-    aput = twin(put)
-    aput_all = twin(put_all)
-    aget = twin(get)
-    aget_many = twin(get_many)
-    aget_all = twin(get_all)
-    adelete = twin(delete)
+    aput = async_twin(put)
+    aput_all = async_twin(put_all)
+    aget = async_twin(get)
+    aget_many = async_twin(get_many)
+    aget_all = async_twin(get_all)
+    adelete = async_twin(delete)
 
     def __bool__(self) -> bool:
         """Return True: LlamaIndex asks whether there is a store, not whether it is empty."""

@@ -22,7 +22,7 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation import get_dispatcher
 
-from llamaindex_tiered_cache.answers import Kept, Response, ResponseForm
+from llamaindex_tiered_cache.answers import Response, ResponseForm, Retention
 from llamaindex_tiered_cache.calls import Call, arun, astream, run, stream
 from llamaindex_tiered_cache.request import asking, chat_request, completion_request
 from shared_core.cache import ResponseCache
@@ -59,7 +59,7 @@ class Terms:
     cache: ResponseCache
     namespace: str | None
     by_meaning: bool
-    kept: Kept
+    kept: Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,10 @@ def cached_llm(
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise ValueError(f"namespace must be a text that is not empty, or None, not {namespace!r}")
     terms = Terms(
-        open_cache(cache), namespace, semantic == "auto", Kept(keep_raw, bool(cache_tool_calls))
+        open_cache(cache),
+        namespace,
+        semantic == "auto",
+        Retention(keep_raw, bool(cache_tool_calls)),
     )
     return wrap(uncached(llm), terms)
 

@@ -28,7 +28,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import LLM
 
 from llamaindex_tiered_cache.components import Unstable, has_default_prompting, parameters_of, plain
-from shared_core.request import Request, canonical_messages, is_material
+from shared_core.request import Request, canonical_messages, is_prompt_template
 
 # LlamaIndex chat messages as neutral ones: what the model is told, and nothing volatile.
 
@@ -171,7 +171,7 @@ def why_exact_only(text: str) -> str | None:
     """Return why a text is no question alone, as a ``Miss.reason``, or None."""
     if _OBSERVATION.match(text):
         return "not_user_text"  # what a tool said, in the prompt format of ReAct
-    return "template" if is_material(text) else None
+    return "template" if is_prompt_template(text) else None
 
 
 FORMAT = "llamaindex/1"

@@ -2,7 +2,7 @@
 
 The cache as its users hold it: data path, get or compute, invalidation, sight; sync and async.
 
-Every async twin is one hop to a thread for the whole walk, so a store or an embedder is written
+Every async method runs the whole blocking method in one thread, so a store or an embedder is written
 once, blocking.
 """
 
@@ -19,7 +19,14 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from shared_core.compute import Answers, StoreLeases, value_key
-from shared_core.concurrency import Blocking, Hop, OnLoop, finish, renew_after_fork, twin
+from shared_core.concurrency import (
+    Blocking,
+    OnLoop,
+    ThreadRunner,
+    async_twin,
+    finish,
+    renew_after_fork,
+)
 from shared_core.controls import (
     DEFAULT,
     Controls,
@@ -30,11 +37,11 @@ from shared_core.controls import (
     tracing,
 )
 from shared_core.options import Options, Seconds, seconds
-from shared_core.pipeline import DataPath
+from shared_core.pipeline import Pipeline
 from shared_core.record import Answer, EntryId, Outcome
 from shared_core.request import Request
 from shared_core.resilience import Unavailable
-from shared_core.stats import Stats, Upkeep, counts_of_all, flush, stats_of
+from shared_core.stats import BackgroundFlush, Stats, counts_of_all, flush, stats_of
 from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key, open_store
 from shared_core.stores.codec import Codec
 from shared_core.thresholds import Label
@@ -67,7 +74,7 @@ class Target:
         if all(one is None for one in (*given, self.older_than, self.similar_to)):
             raise ValueError("invalidate() needs to be told what; clear() deletes everything")
 
-    def selectors(self, path: DataPath, now: float) -> list[Selector]:
+    def selectors(self, path: Pipeline, now: float) -> list[Selector]:
         """Return the selectors whose entries are to go. Raises Unavailable."""
         namespace = path.namespace()
         key = None
@@ -105,7 +112,7 @@ class Target:
 # What people say of a served answer: it is taken back, and the policy learns.
 
 
-def take(path: DataPath, store: Store, entry_id: str, correct: bool, source: str) -> None:
+def take(path: Pipeline, store: Store, entry_id: str, correct: bool, source: str) -> None:
     """Act on feedback; works from any process, without the lookup, and raises nothing.
 
     A wrong exact answer is deleted. A wrong semantic one is no longer served to that question, and
@@ -114,21 +121,21 @@ def take(path: DataPath, store: Store, entry_id: str, correct: bool, source: str
     """
     serving, semantic = EntryId.parse(entry_id), path.semantic
     try:
-        record = path.fuse.call(store.get, serving.record) if serving else None
+        record = path.breaker.call(store.get, serving.record) if serving else None
         if serving is None or record is None:
             path.counters.add("feedback:unknown")
             return
         path.counters.add(f"feedback:{source}")
         if serving.asked is None or semantic is None:
             if not correct:
-                path.fuse.call(store.delete, Selector(record.namespace, key=record.key))
+                path.breaker.call(store.delete, Selector(record.namespace, key=record.key))
             return
         path.counters.add("labels:right" if correct else "labels:wrong")
         if not correct:
-            semantic.refusals.add(record, serving.asked)
-        semantic.suit(record.space)
+            semantic.denylist.add(record, serving.asked)
+        semantic.use_embedder(record.space)
         label = Label(correct, serving.similarity, score=serving.score)
-        path.fuse.call(semantic.learner.learn, record.namespace, label)
+        path.breaker.call(semantic.labels.learn, record.namespace, label)
     except Unavailable:
         return
 
@@ -143,7 +150,7 @@ C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class OpenedFrom:
     """How a cache was opened; ``token`` tells the caches of a process apart."""
 
     token: str
@@ -156,7 +163,7 @@ class _Living:
     """The caches of this process: each one's origin, and each token's cache."""
 
     def __init__(self) -> None:
-        self.origins: WeakKeyDictionary[Any, Origin] = WeakKeyDictionary()
+        self.origins: WeakKeyDictionary[Any, OpenedFrom] = WeakKeyDictionary()
         self.caches: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self.opening = threading.Lock()
         renew_after_fork(self)
@@ -165,7 +172,7 @@ class _Living:
         """Caches follow a fork by themselves; the lock may be held by a thread that is gone."""
         self.opening = threading.Lock()
 
-    def note(self, cache: Any, origin: Origin) -> None:
+    def note(self, cache: Any, origin: OpenedFrom) -> None:
         self.origins[cache] = origin
         self.caches[origin.token] = cache
 
@@ -175,11 +182,11 @@ _living = _Living()
 
 def opened(cache: C, open: Callable[..., C], url: str, options: Mapping[str, Any]) -> C:
     """Note how a cache was opened, for as long as it lives, and return it."""
-    _living.note(cache, Origin(uuid4().hex, open, url, dict(options)))
+    _living.note(cache, OpenedFrom(uuid4().hex, open, url, dict(options)))
     return cache
 
 
-def way_to(cache: Any) -> tuple[Any, ...]:
+def reduce(cache: Any) -> tuple[Any, ...]:
     """Reduce a cache for pickling to its origin: in this process the copy is the cache itself.
 
     Elsewhere it reconnects. Raises TypeError for a cache of which no origin is known.
@@ -187,10 +194,10 @@ def way_to(cache: Any) -> tuple[Any, ...]:
     origin = _living.origins.get(cache)
     if origin is None:
         raise TypeError(f"only a {type(cache).__name__} made by open() can be pickled")
-    return reopened, (origin,)
+    return reopen, (origin,)
 
 
-def reopened(origin: Origin) -> Any:
+def reopen(origin: OpenedFrom) -> Any:
     """Return the cache of an origin: the one in this process, else one opened now.
 
     Raises what opening it raises.
@@ -221,15 +228,15 @@ class ResponseCache:
         *,
         clock: Clock = time.time,
         shared: bool = True,
-        seal: str = "",
+        key_fingerprint: str = "",
     ) -> None:
         self._store, self._options = store, options
-        self._path = DataPath(store, options, self, clock, seal)
+        self._path = Pipeline(store, options, self, clock, key_fingerprint)
         self._clock = clock
-        self._upkeep = Upkeep(self.flush) if shared else None
-        self._hop = Hop()
-        self.on_loop = OnLoop(self._hop)
-        leases = StoreLeases(self._path, self._hop, options) if shared else None
+        self._flusher = BackgroundFlush(self.flush) if shared else None
+        self._threads = ThreadRunner()
+        self.on_loop = OnLoop(self._threads)
+        leases = StoreLeases(self._path, self._threads, options) if shared else None
         self.answers = Answers(self._path, options, leases)
 
     @classmethod
@@ -245,7 +252,9 @@ class ResponseCache:
         codec = Codec(chosen.encryption_key)
         store = open_store(url, codec=codec, clock=clock, **chosen.of_store())
         shared = not url.startswith("memory:")
-        cache = cls(store, chosen, clock=clock, shared=shared, seal=codec.seal)
+        cache = cls(
+            store, chosen, clock=clock, shared=shared, key_fingerprint=codec.key_fingerprint
+        )
         return opened(cache, cls.open, url, options)
 
     @property
@@ -264,11 +273,11 @@ class ResponseCache:
 
     def lookup(self, request: Request, stale: bool = False) -> Outcome:
         """Find the answer of this request, or of one in other words; if ``stale``, an old one."""
-        if self._upkeep is not None:
-            self._upkeep.ensure()
+        if self._flusher is not None:
+            self._flusher.ensure()
         return self._path.lookup(request, stale)
 
-    alookup = twin(lookup)
+    alookup = async_twin(lookup)
 
     def store(
         self,
@@ -285,7 +294,7 @@ class ResponseCache:
         """
         return self._path.store(request, answer, tags=tags, ttl=ttl)
 
-    astore = twin(store)
+    astore = async_twin(store)
 
     def feedback(self, entry_id: str, correct: bool, source: str = "app") -> None:
         """Say whether a served answer was right; works from any process, without the lookup.
@@ -295,7 +304,7 @@ class ResponseCache:
         """
         take(self._path, self._store, entry_id, correct, source)
 
-    afeedback = twin(feedback)
+    afeedback = async_twin(feedback)
 
     def warm(self, pairs: Iterable[tuple[Any, Any]], progress: bool = True) -> int:
         """Store (request, answer) pairs that are not there; return how many. See ``warming``."""
@@ -303,7 +312,7 @@ class ResponseCache:
 
         return warm(self._path, pairs, progress)
 
-    awarm = twin(warm)
+    awarm = async_twin(warm)
 
     def answer(self, request: Request, model: Callable[..., Any], **controls: Any) -> Answer:
         """Return the cached answer, or the model's, which is called once for all who ask at a time.
@@ -372,13 +381,15 @@ class ResponseCache:
             return 0
         return sum(map(self._delete, selectors))
 
-    ainvalidate = twin(invalidate)
+    ainvalidate = async_twin(invalidate)
 
     def bump(self, tag: str) -> None:
         """Make everything stored under a tag old at once, in every process, however much it is."""
         (tag,) = tag_tuple([tag])
         try:
-            self._path.fuse.call(self._store.increment, {epoch_key(self._path.namespace(), tag): 1})
+            self._path.breaker.call(
+                self._store.increment, {epoch_key(self._path.namespace(), tag): 1}
+            )
         except Unavailable:
             return
 
@@ -387,14 +398,14 @@ class ResponseCache:
         semantic = self._path.semantic
         if learned and semantic is not None:
             with suppress(Unavailable):  # counted; the entries are deleted all the same
-                self._path.fuse.call(semantic.learner.forget, self._path.namespace())
+                self._path.breaker.call(semantic.labels.forget, self._path.namespace())
         return self._delete(Selector(self._path.namespace()))
 
-    aclear = twin(clear)
+    aclear = async_twin(clear)
 
     def _delete(self, selector: Selector) -> int:
         try:
-            return self._path.fuse.call(self._store.delete, selector)
+            return self._path.breaker.call(self._store.delete, selector)
         except Unavailable:
             return 0
 
@@ -430,10 +441,12 @@ class ResponseCache:
         """
         counters = self._path.counters
         counts = counters.counts()
-        if all and self._upkeep is not None:
+        if all and self._flusher is not None:
             self.flush()
             with suppress(Unavailable):  # counted; this object's own are better than none
-                counts = self._path.fuse.call(counts_of_all, self._store, self._options.namespace)
+                counts = self._path.breaker.call(
+                    counts_of_all, self._store, self._options.namespace
+                )
         path = self._path
         policy, breakers = path.described(path.namespace()), path.breakers()
         return stats_of(counts, policy=policy, breakers=breakers, latencies=counters.latencies())
@@ -449,13 +462,13 @@ class ResponseCache:
     def flush(self) -> None:
         """Write the counters to the store now; a thread does it about once a second."""
         path, semantic = self._path, self._path.semantic
-        suited = semantic is not None and semantic.is_suited
+        suited = semantic is not None and semantic.knows_embedder
         flush(
             path.counters,
-            path.fuse.call,
+            path.breaker.call,
             self._store,
             self._options.namespace,
-            catch_up=None if semantic is None else semantic.learner.catch_up,
+            catch_up=None if semantic is None else semantic.labels.catch_up,
             describe=(lambda: path.described(path.namespace(DEFAULT))) if suited else None,
             count_error=path.count_error,
         )
@@ -463,15 +476,15 @@ class ResponseCache:
     def close(self) -> None:
         """Write the counters and release everything; a second call does nothing."""
         self._path.close()
-        if self._upkeep is not None:
-            self._upkeep.stop()
+        if self._flusher is not None:
+            self._flusher.stop()
             self.flush()
-        self._hop.close()
+        self._threads.close()
         self._store.close()
 
-    aclose = twin(close)
+    aclose = async_twin(close)
 
-    __reduce__ = way_to
+    __reduce__ = reduce
 
     def __enter__(self) -> ResponseCache:
         return self

@@ -13,13 +13,21 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from shared_core.concurrency import Flight, Flights, Found, Hop, Runtime, once, renew_after_fork
+from shared_core.concurrency import (
+    Flight,
+    Runtime,
+    SingleFlight,
+    ThreadRunner,
+    Value,
+    once,
+    renew_after_fork,
+)
 from shared_core.controls import Controls, tag_tuple
 from shared_core.options import Options, Seconds, seconds
-from shared_core.pipeline import DataPath
+from shared_core.pipeline import Pipeline
 from shared_core.record import Answer, EntryId, Hit, Tier
 from shared_core.request import HOME_DIGITS, Address, Request, canonical_json, namespace_digest
-from shared_core.resilience import Unavailable, allowance, calmly
+from shared_core.resilience import Unavailable, aswallow, deadline
 
 # Which process computes what: leases in the store that the processes share.
 
@@ -30,16 +38,16 @@ class StoreLeases:
     A store that fails has none to give: whoever asks goes on as if alone.
     """
 
-    def __init__(self, path: DataPath, hop: Hop, options: Options) -> None:
-        self._path, self._hop = path, hop
+    def __init__(self, path: Pipeline, threads: ThreadRunner, options: Options) -> None:
+        self._path, self._threads = path, threads
         self._seconds, self._timeout = options.lease, options.timeout
 
     def take(self, key: str) -> tuple[bool, bytes | None]:
         """Say whether the caller may go ahead, and return the token of the lease that it holds."""
         token = uuid4().bytes
         try:
-            with allowance(self._timeout):
-                added = self._path.fuse.call(
+            with deadline(self._timeout):
+                added = self._path.breaker.call(
                     self._path.values.add, _name(key), token, self._seconds
                 )
         except Unavailable:
@@ -48,14 +56,14 @@ class StoreLeases:
 
     def give_back(self, key: str, token: bytes) -> None:
         """End a lease; on an event loop, in a thread and without waiting for it."""
-        self._hop.soon(self._end, key, token)
+        self._threads.run_soon(self._end, key, token)
 
     def _end(self, key: str, token: bytes) -> None:
         """Delete a lease, unless it ran out and is another's by now."""
         name = _name(key)
-        with suppress(Unavailable), allowance(self._timeout):  # it runs out by itself
-            if self._path.fuse.call(self._path.values.get_many, [name]).get(name) == token:
-                self._path.fuse.call(self._path.values.delete_many, [name])
+        with suppress(Unavailable), deadline(self._timeout):  # it runs out by itself
+            if self._path.breaker.call(self._path.values.get_many, [name]).get(name) == token:
+                self._path.breaker.call(self._path.values.delete_many, [name])
 
 
 def _name(key: str) -> str:
@@ -72,9 +80,9 @@ MOST_REFRESHES = 16
 class Answers:
     """Looks up, and computes what is not there, once for all who ask at a time."""
 
-    def __init__(self, path: DataPath, options: Options, leases: StoreLeases | None) -> None:
+    def __init__(self, path: Pipeline, options: Options, leases: StoreLeases | None) -> None:
         self._path = path
-        self._refreshes = Flights(options.lease, leases)
+        self._refreshes = SingleFlight(options.lease, leases)
         self._flights = self._refreshes if options.coalesce else None
         self._lease = options.lease
         self.renew_after_fork()
@@ -100,7 +108,7 @@ class Answers:
             return None, None
 
         key = request.address(namespace).key
-        found, flight = await self._flights.board(
+        found, flight = await self._flights.join_or_lead(
             runtime, key, lambda: self._peek(request), is_sure
         )
         if found is None:
@@ -109,10 +117,10 @@ class Answers:
         self._path.report_shared(request, namespace, key, hit)
         return hit, None
 
-    def land(self, flight: Flight) -> None:
+    def finish(self, flight: Flight) -> None:
         """End a flight after its answer was stored, or when there will be none."""
         if self._flights is not None:
-            self._flights.land(flight)
+            self._flights.finish(flight)
 
     async def answer(
         self, runtime: Runtime, request: Request, model: Callable[..., Any], controls: Controls
@@ -121,7 +129,7 @@ class Answers:
 
         is_stale = False
 
-        def look() -> Found[Answer]:
+        def look() -> Value[Answer]:
             nonlocal is_stale
             outcome = self._path.lookup(request, stale=True)
             is_stale = isinstance(outcome, Hit) and outcome.is_stale
@@ -158,14 +166,14 @@ class Answers:
             return
         self._refreshing[key] = now + self._lease
         flow = self._refresh(runtime, request, model, key)
-        runtime.spawn(calmly(self._path.count_error, "refresh", flow))
+        runtime.spawn(aswallow(self._path.count_error, "refresh", flow))
 
     async def _refresh(
         self, runtime: Runtime, request: Request, model: Callable[..., Any], key: str
     ) -> None:
         flight = None
         try:
-            _, flight = await self._refreshes.board(
+            _, flight = await self._refreshes.join_or_lead(
                 runtime, key, lambda: self._peek(request), waits=False
             )
             if flight is not None:
@@ -175,9 +183,9 @@ class Answers:
         finally:
             self._refreshing.pop(key, None)
             if flight is not None:
-                self._refreshes.land(flight)
+                self._refreshes.finish(flight)
 
-    def _peek(self, request: Request) -> Found[Answer]:
+    def _peek(self, request: Request) -> Value[Answer]:
         answer = self._path.peek(request)
         return None if answer is None else (answer,)
 
@@ -199,7 +207,7 @@ class Answers:
         lifetime = controls.ttl if ttl is None else seconds("ttl", ttl)
         all_tags = tag_tuple((*controls.tags, *tag_tuple(tags)))
 
-        def look() -> Found[Any]:
+        def look() -> Value[Any]:
             if self._path.why_not(request, namespace, controls) is not None:
                 return None
             found = self._path.exact(request, namespace, address)
@@ -226,7 +234,7 @@ class Answers:
         )
 
 
-def _value(text: str) -> Found[Any]:
+def _value(text: str) -> Value[Any]:
     """Read a stored value; None if it is not JSON."""
     try:
         return (json.loads(text),)

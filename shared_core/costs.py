@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from shared_core.concurrency import renew_after_fork
 from shared_core.controls import LookupEvent, StoreEvent
-from shared_core.resilience import quietly
+from shared_core.resilience import swallow
 from shared_core.usage import Price, price
 
 MODEL = "model"
@@ -248,7 +248,7 @@ class Costs:
                     purse.told = True
                     passed.append(Overspent(budget, purse.spent))
         for told in passed:
-            quietly(self._count_hook_error, "budget hook", told.budget.hook, told)
+            swallow(self._count_hook_error, "budget hook", told.budget.hook, told)
 
     def _count_hook_error(self, _: str) -> None:
         with self._lock:

@@ -16,11 +16,11 @@ from hashlib import sha256
 from typing import Any
 
 from shared_core.cache import ResponseCache
-from shared_core.concurrency import Blocking, Flights, Hop, OnLoop, Runtime, finish
+from shared_core.concurrency import Blocking, OnLoop, Runtime, SingleFlight, ThreadRunner, finish
 from shared_core.controls import controls_of
 from shared_core.options import seconds
 from shared_core.request import canonical_json
-from shared_core.resilience import Fuse, Unavailable
+from shared_core.resilience import CircuitBreaker, Unavailable
 
 Vector = list[float]
 
@@ -41,9 +41,9 @@ class EmbeddingCache:
     def __init__(self, cache: ResponseCache, namespace: str | None = None) -> None:
         self.cache = cache
         self.namespace = namespace or cache.options.namespace
-        self._fuse = Fuse("embeddings", cache.count_error)
-        self._on_loop = OnLoop(Hop())
-        self._flights = Flights(cache.options.lease)
+        self._breaker = CircuitBreaker("embeddings", cache.count_error)
+        self._on_loop = OnLoop(ThreadRunner())
+        self._flights = SingleFlight(cache.options.lease)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EmbeddingCache, (self.cache, self.namespace)
@@ -119,7 +119,7 @@ class EmbeddingCache:
         if not named or not controls_of(self.cache).read:
             return {}
         try:
-            values = self._fuse.call(self.cache.values.get_many, list(named))
+            values = self._breaker.call(self.cache.values.get_many, list(named))
         except Unavailable:
             return {}
         known: dict[str, Vector] = {}
@@ -140,7 +140,7 @@ class EmbeddingCache:
         try:
             if items and controls.write:
                 forever = lifetime is None or lifetime == float("inf")
-                self._fuse.call(self.cache.values.put_many, items, None if forever else lifetime)
+                self._breaker.call(self.cache.values.put_many, items, None if forever else lifetime)
         except Unavailable:
             return
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared_core.record import Answer, is_cut_off
-from shared_core.request import PARAMETER_NAMES, Request, canonical_messages, is_material
+from shared_core.request import PARAMETER_NAMES, Request, canonical_messages, is_prompt_template
 from shared_core.usage import tokens_of
 
 FORMAT = "openai/1"
@@ -62,7 +62,7 @@ def request_of(
     context: dict[str, Any] = {"message": last} if last else {}
     if isinstance(content, str):
         question = content
-        reason = "template" if is_material(content) else None
+        reason = "template" if is_prompt_template(content) else None
     else:
         texts = [part for part in content if isinstance(part, str)]
         question = "\n\n".join(texts)

@@ -38,7 +38,7 @@ from shared_core.record import (
     is_readable,
 )
 from shared_core.request import Address, Request
-from shared_core.resilience import Fuse, Unavailable, allowance, quietly
+from shared_core.resilience import CircuitBreaker, Unavailable, deadline, swallow
 from shared_core.semantic import SemanticTier
 from shared_core.stats import Counters
 from shared_core.stores import Clock, KeyValue, Store, epoch_key
@@ -46,7 +46,7 @@ from shared_core.stores import Clock, KeyValue, Store, epoch_key
 SEALED = "\0sealed:"
 
 
-class DataPath:
+class Pipeline:
     """Takes requests through the exact and the semantic tier of one store.
 
     Nothing here raises for a failure of a part: that is a miss or a store that keeps nothing,
@@ -54,18 +54,22 @@ class DataPath:
     """
 
     def __init__(
-        self, store: Store, options: Options, owner: object, clock: Clock, seal: str
+        self, store: Store, options: Options, owner: object, clock: Clock, key_fingerprint: str
     ) -> None:
         self._store, self._options, self._owner, self._clock = store, options, owner, clock
-        self._seal = f"{SEALED}{seal}" if seal else ""
+        self._seal = f"{SEALED}{key_fingerprint}" if key_fingerprint else ""
         self._ttl = None if options.ttl is None else seconds("ttl", options.ttl)
         self._stale = options.stale
         self.counters = Counters()
         # An epoch lies where the namespace's records lie, on a cluster too.
         probed = [epoch_key(self._options.namespace, "")]
-        self.fuse = Fuse("store", self.count_error, probe=lambda: store.get_many(probed))
+        self.breaker = CircuitBreaker(
+            "store", self.count_error, probe=lambda: store.get_many(probed)
+        )
         self.semantic = (
-            SemanticTier(options, store, self.fuse, self.counters.add) if options.semantic else None
+            SemanticTier(options, store, self.breaker, self.counters.add)
+            if options.semantic
+            else None
         )
 
     @property
@@ -97,7 +101,7 @@ class DataPath:
 
     def breakers(self) -> dict[str, str]:
         """Return the states of the circuit breakers by part."""
-        found = {"store": self.fuse.state}
+        found = {"store": self.breaker.state}
         if self.semantic is not None:
             found["embedder"] = self.semantic.embedder_state
         return found
@@ -106,7 +110,7 @@ class DataPath:
         """Wait, for a bounded time, for what is judged in the background, and probe no more."""
         if self.semantic is not None:
             self.semantic.close()
-        self.fuse.close()
+        self.breaker.close()
 
     # --------------------------------------------------------------------------------- lookup
 
@@ -121,15 +125,15 @@ class DataPath:
             return Miss("bypassed")
         namespace = self.namespace(controls)
         address = request.address(namespace)
-        with allowance(self._options.timeout):
+        with deadline(self._options.timeout):
             outcome: Outcome | None = self.why_not(request, namespace, controls)
-            refusals = None
+            denylist = None
             if outcome is None:
-                outcome, refusals = self._exact(
+                outcome, denylist = self._exact(
                     request, namespace, address, stale and controls.write
                 )
             if outcome is None:
-                outcome = self._by_meaning(request, namespace, address, refusals)
+                outcome = self._by_meaning(request, namespace, address, denylist)
         if isinstance(outcome, Hit) and controls.is_too_old(outcome.age):
             outcome = Miss("age")
         if self._options.prefix is not None and not isinstance(outcome, Hit):
@@ -166,7 +170,7 @@ class DataPath:
     ) -> tuple[Outcome | None, Record | None]:
         """Do so, and return what else was found in the place of an answer: refusals."""
         try:
-            record = self.fuse.call(self._store.get, address.key)
+            record = self.breaker.call(self._store.get, address.key)
         except Unavailable:
             return Miss("store"), None
         if record is None or record.scope != address.scope or record.namespace != namespace:
@@ -183,12 +187,12 @@ class DataPath:
         return Hit(record.answer, Tier.EXACT, 1.0, entry_id, age, is_stale), None
 
     def _by_meaning(
-        self, request: Request, namespace: str, address: Address, refusals: Record | None
+        self, request: Request, namespace: str, address: Address, denylist: Record | None
     ) -> Outcome:
         if self.semantic is None:
             return Miss("absent")
         try:
-            return self.semantic.find(request, namespace, address, self._clock(), refusals)
+            return self.semantic.find(request, namespace, address, self._clock(), denylist)
         except Unavailable as failed:
             return Miss(failed.part)
 
@@ -201,7 +205,7 @@ class DataPath:
         def note(prefixes: PrefixObserver) -> None:
             found.append(prefixes.note(request, namespace))
 
-        quietly(self.count_error, "prefix", note, self._options.prefix)
+        swallow(self.count_error, "prefix", note, self._options.prefix)
         return replace(outcome, prefix=found[0]) if found else outcome
 
     def _report(
@@ -215,7 +219,7 @@ class DataPath:
             for trace in traces:
                 trace.events.append(event)
             for hook in self._options.hooks:
-                quietly(self.count_error, "hook", hook, event)
+                swallow(self.count_error, "hook", hook, event)
 
     def report_shared(self, request: Request, namespace: str, key: str, hit: Hit) -> None:
         """Tell that another's call answered a lookup that was reported as a miss."""
@@ -252,7 +256,7 @@ class DataPath:
             record = self.record(
                 address, namespace, request.question, answer, request.model, all_tags, lifetime
             )
-            with allowance(self._options.timeout):
+            with deadline(self._options.timeout):
                 if self.semantic is not None:
                     record = self.semantic.completed(record, request)
                 entry_id = self.put(record)
@@ -264,7 +268,7 @@ class DataPath:
             trace.events.append(event)
         for hook in self._options.hooks:
             if (stored := getattr(hook, "stored", None)) is not None:
-                quietly(self.count_error, "hook", stored, event)
+                swallow(self.count_error, "hook", stored, event)
         return entry_id
 
     def record(
@@ -288,7 +292,7 @@ class DataPath:
     def put(self, record: Record) -> str | None:
         """Store a record and return its entry id, None if that failed."""
         try:
-            self.fuse.call(self._store.put, record)
+            self.breaker.call(self._store.put, record)
         except Unavailable:
             return None
         self.counters.add("stores")

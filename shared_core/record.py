@@ -88,7 +88,7 @@ def is_cut_off(finish_reason: str | None) -> bool:
     return (finish_reason or "").lower() in CUT_OFF
 
 
-def lent(record: Record) -> Record:
+def copy_for_reader(record: Record) -> Record:
     """Copy what a reader could change for all others: the token counts."""
     found = record.answer
     usage = found.usage
@@ -105,13 +105,13 @@ def lent(record: Record) -> Record:
     )
 
 
-def owned(record: Record) -> Record:
+def copy_for_store(record: Record) -> Record:
     """Copy what its maker could still change: the vector and the token counts."""
     if record.vector is not None:
         vector = record.vector.astype("f4")
         vector.setflags(write=False)
         record = replace(record, vector=vector)
-    return lent(record)
+    return copy_for_reader(record)
 
 
 @dataclass(frozen=True, slots=True)

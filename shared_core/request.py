@@ -361,7 +361,7 @@ _LABEL = re.compile(
 )
 
 
-def is_material(text: str) -> bool:
+def is_prompt_template(text: str) -> bool:
     """Tell whether a text looks like a template around material.
 
     A blank line, a tag such as ``<context>``, or labels of both a context and a question.

@@ -41,7 +41,7 @@ class Unavailable(Exception):
         self.part = part
 
 
-class Fuse:
+class CircuitBreaker:
     """Lets calls through to one part; opens when it fails, closes when it works again.
 
     ``count`` is given the name of each error. An exception with a true attribute ``down`` opens the
@@ -125,7 +125,7 @@ class Fuse:
                     self._open_until = now + self._rest_after(error)
                     self._watch()
         log = logger.warning if new else logger.debug
-        log("%s failed, the cache goes on without it: %s", self._part, told(error))
+        log("%s failed, the cache goes on without it: %s", self._part, safe_message(error))
         logger.debug("%s failed", self._part, exc_info=error)
 
     def _rest_after(self, error: Exception) -> float:
@@ -171,23 +171,23 @@ class Fuse:
             with self._lock:
                 if self._open_until is not None:
                     self._open_until = self._clock() + self._rest_after(error)
-            logger.debug("%s is still down: %s", self._part, told(error))
+            logger.debug("%s is still down: %s", self._part, safe_message(error))
         else:
             self._worked()
 
 
-def _probe_until_closed(fuse: weakref.ref[Fuse], closed: threading.Event) -> None:
+def _probe_until_closed(breaker: weakref.ref[CircuitBreaker], closed: threading.Event) -> None:
     """Probe until the part works, or nobody uses the fuse any more."""
-    while (one := fuse()) is not None and (wait := one._seconds_to_wait()) is not None:
+    while (one := breaker()) is not None and (wait := one._seconds_to_wait()) is not None:
         del one
         if closed.wait(wait):
             return
-        if (one := fuse()) is not None:
+        if (one := breaker()) is not None:
             one._try_probe()
             del one
 
 
-def told(error: Exception) -> str:
+def safe_message(error: Exception) -> str:
     """Return what may be logged of an error: its message only if it is of this library.
 
     The messages of others may hold a prompt.
@@ -197,7 +197,7 @@ def told(error: Exception) -> str:
     return f"{kind.__name__}: {error}" if own else kind.__name__
 
 
-def quietly(
+def swallow(
     count: Callable[[str], None], part: str, function: Callable[..., Any], *args: Any
 ) -> None:
     """Call a hook of the user's; log and count what it raises, and drop it."""
@@ -205,41 +205,41 @@ def quietly(
         function(*args)
     except Exception as error:
         count(part)
-        logger.warning("a %s raised %s; the answer is not affected", part, told(error))
+        logger.warning("a %s raised %s; the answer is not affected", part, safe_message(error))
         logger.debug("a %s raised", part, exc_info=error)
 
 
-async def calmly(count: Callable[[str], None], part: str, flow: Awaitable[object]) -> None:
+async def aswallow(count: Callable[[str], None], part: str, flow: Awaitable[object]) -> None:
     """Await what runs in the background; log and count what it raises, and drop it."""
     try:
         await flow
     except Exception as error:
         count(part)
-        logger.warning("a %s in the background raised %s", part, told(error))
+        logger.warning("a %s in the background raised %s", part, safe_message(error))
         logger.debug("a %s raised", part, exc_info=error)
 
 
 E = TypeVar("E", bound=Exception)
 
 
-def raising(kind: type[E], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def reraise_as(kind: type[E], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call code of others and raise whatever goes wrong in it as ``kind``."""
     try:
         return function(*args, **kwargs)
     except kind:
         raise
     except Exception as error:
-        raise kind(told(error)) from error
+        raise kind(safe_message(error)) from error
 
 
-async def araising(kind: type[E], work: Awaitable[T]) -> T:
+async def areraise_as(kind: type[E], work: Awaitable[T]) -> T:
     """Do as ``raising`` does, for what is awaited."""
     try:
         return await work
     except kind:
         raise
     except Exception as error:
-        raise kind(told(error)) from error
+        raise kind(safe_message(error)) from error
 
 
 # How long a lookup may wait for its store: all its calls share one allowance.
@@ -256,7 +256,7 @@ class _Here(threading.local):
 _here = _Here()
 
 
-class allowance:
+class deadline:
     """Let the calls to a store inside the block wait so many seconds, all together."""
 
     __slots__ = ("_outer", "_seconds")
@@ -273,7 +273,7 @@ class allowance:
         _here.left = self._outer
 
 
-class waiting:
+class bounded_wait:
     """Bound the waits inside the block: by ``most`` seconds and by what is left of the allowance.
 
     Gives the seconds that there are, which may be none.

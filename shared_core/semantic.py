@@ -19,11 +19,11 @@ from shared_core.concurrency import renew_after_fork
 from shared_core.embedding.memo import Memo
 from shared_core.embedding.resolve import known_model
 from shared_core.learning import (
-    Exploration,
-    Explorations,
-    Labeller,
-    Learner,
-    Refusals,
+    Denylist,
+    Labeler,
+    LabelStore,
+    PendingLabel,
+    PendingLabels,
     refused_answers,
     same_answer,
 )
@@ -41,7 +41,7 @@ from shared_core.record import (
     is_readable,
 )
 from shared_core.request import Address, Request
-from shared_core.resilience import Fuse, Unavailable
+from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
 from shared_core.thresholds import Candidate, Serve, Skip
 from shared_core.thresholds import Explore as Try
@@ -58,7 +58,7 @@ EMBEDDER_REST_S = 30.0
 ROUNDING = 1e-6
 
 
-class Reader:
+class QuestionReader:
     """The guard and the embedder, each behind a fuse. Methods raise Unavailable when one fails.
 
     ``count_error`` counts a failure of a part in the cache's counters.
@@ -66,9 +66,9 @@ class Reader:
 
     def __init__(self, options: Options, count_error: Callable[[str], None]) -> None:
         self._guard = options.chosen_guard()
-        self._guard_fuse = Fuse("guard", count_error)
+        self._guard_breaker = CircuitBreaker("guard", count_error)
         self._memo = Memo(options.embedder, load=options.load)
-        self.embedder_fuse = Fuse("embedder", count_error, rest=EMBEDDER_REST_S)
+        self.embedder_breaker = CircuitBreaker("embedder", count_error, rest=EMBEDDER_REST_S)
         self.preload = self._memo.preload
         self.when_ready = self._memo.when_ready
 
@@ -84,7 +84,7 @@ class Reader:
         if not request.question.strip():
             return "not_user_text"
         guard = self._guard
-        if guard is not None and not self._guard_fuse.call(guard.timeless, request.question):
+        if guard is not None and not self._guard_breaker.call(guard.timeless, request.question):
             return "time"
         return None
 
@@ -97,12 +97,12 @@ class Reader:
             vector = self._memo.vector(question)  # first: it may tell what the space is
             return self._memo.space, vector
 
-        return self.embedder_fuse.call(embed)
+        return self.embedder_breaker.call(embed)
 
     def model_of(self, space: str) -> str:
         """Return the name of the model that this space's vectors are of, else the space's."""
         try:
-            return self.embedder_fuse.call(known_model, space, self._memo.vector)
+            return self.embedder_breaker.call(known_model, space, self._memo.vector)
         except Unavailable:  # counted; then it is a model that nobody knows
             return space
 
@@ -112,7 +112,7 @@ class Reader:
         guard = self._guard
         differences: tuple[Difference, ...] = ()
         if guard is not None and one.similarity >= floor - ROUNDING:
-            differences = self._guard_fuse.call(guard.differences, question, cached)
+            differences = self._guard_breaker.call(guard.differences, question, cached)
         return Candidate(one.similarity, differences, cached, one.record.group or one.record.key)
 
 
@@ -132,32 +132,32 @@ class SemanticTier:
     """
 
     def __init__(
-        self, options: Options, store: Store, fuse: Fuse, count: Callable[[str], None]
+        self, options: Options, store: Store, breaker: CircuitBreaker, count: Callable[[str], None]
     ) -> None:
         def count_error(kind: str) -> None:
             count(f"errors:{kind}")
 
-        self._store, self._fuse, self._count = store, fuse, count
+        self._store, self._breaker, self._count = store, breaker, count
         self._policy = options.policy
-        self._policy_fuse = Fuse("policy", count_error)
+        self._policy_breaker = CircuitBreaker("policy", count_error)
         self._shadow, self._stale_ttl = options.shadow, options.stale
-        self._explorations = Explorations()
+        self._explorations = PendingLabels()
         self._deciding = threading.Lock()  # a policy's state may note what it decided
         self._suited_to = ""
         self._told = False
         renew_after_fork(self)
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
-        self.reader = Reader(options, count_error)
-        self.learner = Learner(self._policy, store)
-        self.refusals = Refusals(store, fuse)
-        self._labeller = Labeller(options.judge or same_answer, self.learner, fuse, count)
+        self.reader = QuestionReader(options, count_error)
+        self.labels = LabelStore(self._policy, store)
+        self.denylist = Denylist(store, breaker)
+        self._labeler = Labeler(options.judge or same_answer, self.labels, breaker, count)
 
     def renew_after_fork(self) -> None:
         """Give the child a lock of its own."""
         self._deciding = threading.Lock()
 
     @property
-    def is_suited(self) -> bool:
+    def knows_embedder(self) -> bool:
         """Say whether the policy knows the embedder, and so which labels are its own."""
         return bool(self._suited_to)
 
@@ -167,7 +167,7 @@ class SemanticTier:
         namespace: str,
         address: Address,
         now: float,
-        refusals: Record | None = None,
+        denylist: Record | None = None,
     ) -> Outcome:
         """Return a Hit, an Explore, or a Miss with its reason."""
         reason = self.reader.why_exact_only(request)
@@ -182,20 +182,20 @@ class SemanticTier:
             return Miss("embedder")
         if embedded is None:
             return Miss("truncated")
-        self.suit(embedded[0])
-        state = self._fuse.call(self.learner.state, namespace)
+        self.use_embedder(embedded[0])
+        state = self._breaker.call(self.labels.state, namespace)
         until = now + self._stale_ttl
-        near, candidates = self._neighbours(request, namespace, address, embedded, refusals, until)
+        near, candidates = self._neighbours(request, namespace, address, embedded, denylist, until)
         return self._choose(request.question, near, candidates, state, address, now)
 
     def _pass(self, question: str | None, namespace: str, reason: str | None) -> None:
         """Let the policy count a question that no neighbour may answer: it is a request, too."""
-        if reason == "time" and self._policy.explores and self.is_suited:
+        if reason == "time" and self._policy.explores and self.knows_embedder:
             with suppress(Unavailable):  # counted; it is a miss anyway
-                state = self._fuse.call(self.learner.state, namespace)
+                state = self._breaker.call(self.labels.state, namespace)
                 with self._deciding:
                     decide = self._policy.decide
-                    self._policy_fuse.call(decide, question or "", (), state, self._rng)
+                    self._policy_breaker.call(decide, question or "", (), state, self._rng)
 
     def _neighbours(
         self,
@@ -203,7 +203,7 @@ class SemanticTier:
         namespace: str,
         address: Address,
         embedded: tuple[str, Vector],
-        refusals: Record | None,
+        denylist: Record | None,
         until: float,
     ) -> tuple[list[Neighbour], list[Candidate]]:
         """Return the neighbours that the asker may be given, and what the policy is told of them.
@@ -212,7 +212,7 @@ class SemanticTier:
         """
         k, floor, question = self._policy.k, self._policy.floor, request.question or ""
         while True:
-            found = self._fuse.call(self._store.nearest, address.scope, *embedded, k, floor)
+            found = self._breaker.call(self._store.nearest, address.scope, *embedded, k, floor)
             near = [
                 one
                 for one in found
@@ -222,7 +222,7 @@ class SemanticTier:
                 and is_readable(one.record, request)
                 and not one.record.answer.exact_only
             ]
-            refused = refused_answers(refusals, [one.record for one in near])
+            refused = refused_answers(denylist, [one.record for one in near])
             near = [one for one in near if one.record.answer.text not in refused]
             candidates = [self.reader.candidate(question, one, floor) for one in near]
             if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):
@@ -239,19 +239,19 @@ class SemanticTier:
         now: float,
     ) -> Outcome:
         with self._deciding:
-            decision = self._policy_fuse.call(
+            decision = self._policy_breaker.call(
                 self._policy.decide, question, candidates, state, self._rng
             )
         match decision:
             case Skip(reason):
-                self._remember(address, Exploration(tuple(near)))
+                self._remember(address, PendingLabel(tuple(near)))
                 return Miss(reason, near[0].similarity if near else None)
             case Try(index, evidence, reason):
                 if reason == "learning":
                     self._tell_of_learning(state)
-                return self._explore(address, Exploration(tuple(near), index, evidence), reason)
+                return self._explore(address, PendingLabel(tuple(near), index, evidence), reason)
             case Serve(index, evidence, score):
-                seen = Exploration(tuple(near), index, evidence, score, self._shadow)
+                seen = PendingLabel(tuple(near), index, evidence, score, self._shadow)
                 if self._shadow:
                     self._count("shadow:served")
                 if self._shadow or self._is_due(address):
@@ -261,15 +261,15 @@ class SemanticTier:
             case _:
                 assert_never(decision)
 
-    def suit(self, space: str) -> None:
+    def use_embedder(self, space: str) -> None:
         """Let a policy that explores go by what is known of the embedder of this space."""
         if space == self._suited_to:
             return
         model = self.reader.model_of(space) if self._policy.explores else space
         with self._deciding:
             if self._policy.explores and space != self._suited_to:
-                self._policy = self._policy.suited_to(model)
-                self.learner.suit(self._policy, space)
+                self._policy = self._policy.for_embedder(model)
+                self.labels.use_embedder(self._policy, space)
             self._suited_to = space
 
     def _hit(self, one: Neighbour, address: Address, score: float | None, now: float) -> Hit:
@@ -278,7 +278,7 @@ class SemanticTier:
         age = max(0.0, now - record.created)
         return Hit(record.answer, Tier.SEMANTIC, one.similarity, str(serving), age)
 
-    def _explore(self, address: Address, exploration: Exploration, reason: str) -> Explore:
+    def _explore(self, address: Address, exploration: PendingLabel, reason: str) -> Explore:
         assert exploration.candidate is not None  # noqa: S101 - what is explored is a candidate
         self._explorations.remember(address.key, exploration)
         one = exploration.near[exploration.candidate]
@@ -290,11 +290,11 @@ class SemanticTier:
             return
         self._told = True
         with suppress(Unavailable):  # counted
-            described = self._policy_fuse.call(self._policy.describe, state)
+            described = self._policy_breaker.call(self._policy.describe, state)
             progress = described.get("learning")
             logger.info("learning which answers may be served by meaning: %s", progress)
 
-    def _remember(self, address: Address, exploration: Exploration) -> None:
+    def _remember(self, address: Address, exploration: PendingLabel) -> None:
         """Keep the neighbours, so that the fresh answer joins the group of those that equal it."""
         if self._policy.explores and exploration.near:
             self._explorations.remember(address.key, exploration)
@@ -319,7 +319,7 @@ class SemanticTier:
                 return record
         except Unavailable:
             return record
-        record = self._labeller.settle(record, exploration)
+        record = self._labeler.settle(record, exploration)
         if not self.reader.ready:
             self.reader.when_ready(lambda: self._add_vector_later(record))
             return record
@@ -336,10 +336,10 @@ class SemanticTier:
         """Complete a record that was stored while the model was loading, if it is still there."""
         try:
             embedded = self.reader.embed(record.question or "")
-            current = self._fuse.call(self._store.get, record.key)
+            current = self._breaker.call(self._store.get, record.key)
             if embedded is not None and current is not None and current.created == record.created:
                 space, vector = embedded
-                self._fuse.call(self._store.put, replace(record, vector=vector, space=space))
+                self._breaker.call(self._store.put, replace(record, vector=vector, space=space))
         except Unavailable:
             return
 
@@ -348,7 +348,7 @@ class SemanticTier:
         embedded = self.reader.embed(question)
         wanted = 16
         while embedded is not None:
-            near = self._fuse.call(self._store.nearest, scope, *embedded, wanted)
+            near = self._breaker.call(self._store.nearest, scope, *embedded, wanted)
             found = [one.record.key for one in near if one.similarity >= similarity]
             if len(found) < wanted:
                 return found
@@ -358,7 +358,7 @@ class SemanticTier:
     def describe(self, namespace: str) -> dict[str, Any]:
         """Return what a person wants to know of the policy and the embedder, as JSON values."""
         try:
-            state = self._fuse.call(self.learner.state, namespace)
+            state = self._breaker.call(self.labels.state, namespace)
         except Unavailable:
             state = self._policy.start()
         return dict(self._policy.describe(state))
@@ -370,8 +370,8 @@ class SemanticTier:
     @property
     def embedder_state(self) -> str:
         """Return the state of the embedder's fuse."""
-        return self.reader.embedder_fuse.state
+        return self.reader.embedder_breaker.state
 
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background."""
-        self._labeller.close()
+        self._labeler.close()

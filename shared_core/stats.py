@@ -17,7 +17,7 @@ from typing import Any
 
 from shared_core.concurrency import renew_after_fork
 from shared_core.record import Explore, Hit, Miss, Outcome, Tier
-from shared_core.resilience import Unavailable, quietly
+from shared_core.resilience import Unavailable, swallow
 from shared_core.stores import KeyValue
 from shared_core.usage import money_saved, saved_by, tokens_saved
 
@@ -301,7 +301,7 @@ TEACHING = ("stores", "explored:", "shadow:", "labels:")
 """Counters after which the policy may have other things to tell."""
 
 
-class Upkeep:
+class BackgroundFlush:
     """Calls ``flush`` once a second: what was counted goes to the store, what others learnt comes.
 
     The thread starts with the first request and ends when the cache is closed or no longer used.
@@ -373,7 +373,7 @@ def flush(
         counters.give_back(amounts)
         return
     if describe is not None and any(name.startswith(TEACHING) for name in amounts):
-        quietly(count_error, "policy", _write_policy, call, store, namespace, describe)
+        swallow(count_error, "policy", _write_policy, call, store, namespace, describe)
 
 
 def _write_policy(

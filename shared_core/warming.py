@@ -24,10 +24,10 @@ from typing import Any, Literal, TypeVar
 from shared_core.controls import tag_tuple
 from shared_core.openai_format import Endpoint, request_of
 from shared_core.options import seconds
-from shared_core.pipeline import DataPath
+from shared_core.pipeline import Pipeline
 from shared_core.record import Answer
 from shared_core.request import DEFAULT_BASE_URLS, Request
-from shared_core.resilience import raising
+from shared_core.resilience import reraise_as
 from shared_core.usage import estimated_usage
 
 # Questions and answers of a file, to be put into a cache: JSON lines or CSV, bad lines and all.
@@ -244,7 +244,7 @@ class AskFailed(Exception):
 
 
 def warm(
-    path: DataPath, pairs: Iterable[tuple[Request | str, Answer | str]], progress: bool = True
+    path: Pipeline, pairs: Iterable[tuple[Request | str, Answer | str]], progress: bool = True
 ) -> int:
     """Store the answers of requests that have none, and return how many were stored.
 
@@ -272,7 +272,7 @@ def _pair(pair: Any) -> tuple[Request, Answer]:
 
 
 def warm_rows(
-    path: DataPath,
+    path: Pipeline,
     rows: Iterable[Row | BadLine],
     *,
     ask: Callable[[Row], object] | None = None,
@@ -304,7 +304,7 @@ def warm_rows(
     return report
 
 
-def _warm_row(path: DataPath, row: Row, ask: Callable[[Row], object] | None) -> Outcome | BadLine:
+def _warm_row(path: Pipeline, row: Row, ask: Callable[[Row], object] | None) -> Outcome | BadLine:
     if path.peek(row.request) is not None:
         return "present"
     if row.answer is not None:
@@ -313,14 +313,14 @@ def _warm_row(path: DataPath, row: Row, ask: Callable[[Row], object] | None) -> 
     if ask is None:
         return BadLine(row.line, "no answer: --ask MODEL asks for it", row.text)
     try:
-        raising(AskFailed, ask, row)
+        reraise_as(AskFailed, ask, row)
     except AskFailed as error:
         return BadLine(row.line, f"the model did not answer: {error}", row.text)
     return "asked"
 
 
 def foresee(
-    path: DataPath,
+    path: Pipeline,
     rows: Iterable[Row | BadLine],
     *,
     asking: bool,

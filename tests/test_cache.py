@@ -694,7 +694,7 @@ def test_a_store_that_fails_is_a_miss_everywhere(
     assert store.calls == calls
     assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
     store.broken = False
-    cache._path.fuse._try_probe()  # instead of waiting until its thread does
+    cache._path.breaker._try_probe()  # instead of waiting until its thread does
     driver.store(request(), ANSWER)
     assert hit(driver, request())
     assert cache.stats().breakers["store"] == "closed"

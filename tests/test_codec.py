@@ -13,8 +13,8 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_core.record import Answer, Record, lent
-from shared_core.stores.codec import LONGEST_KEPT, Codec, UndecodableError
+from shared_core.record import Answer, Record, copy_for_reader
+from shared_core.stores.codec import LONGEST_DECODED, Codec, UndecodableError
 
 any_text = st.text(st.characters(), max_size=20)
 answers = st.builds(
@@ -51,7 +51,7 @@ KEY = Fernet.generate_key()
 
 
 def test_a_lent_record_is_equal_in_every_field_and_shares_no_counts() -> None:
-    twin = lent(FULL)
+    twin = copy_for_reader(FULL)
     for name in Record.__slots__:
         mine, theirs = getattr(twin, name), getattr(FULL, name)
         assert mine is theirs or mine == theirs, name
@@ -69,7 +69,7 @@ def test_what_one_reader_changes_reaches_no_other() -> None:
 
 
 def test_a_record_of_unusual_length_comes_back_equal() -> None:
-    long = replace(RECORD, answer=Answer("a" * LONGEST_KEPT))
+    long = replace(RECORD, answer=Answer("a" * LONGEST_DECODED))
     assert Codec().decode(Codec().encode(long)) == long
 
 

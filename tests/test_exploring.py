@@ -38,7 +38,7 @@ class Probing:
     floor: float = -1.0
     seen: list[Label] = field(default_factory=list)
 
-    def suited_to(self, embedder: str) -> Probing:
+    def for_embedder(self, embedder: str) -> Probing:
         return self
 
     def start(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared_core import Answer, Hit, Miss, Request, ResponseCache
-from shared_core.concurrency import Hop
+from shared_core.concurrency import ThreadRunner
 from shared_core.concurrency.runtime import THREADS
 from tests.fakes import fake_embed
 
@@ -192,7 +192,7 @@ def test_hop_carries_context_variables() -> None:
 
     async def scene() -> str:
         who.set("me")
-        return await Hop().run(who.get)
+        return await ThreadRunner().run(who.get)
 
     assert asyncio.run(scene()) == "me"
 

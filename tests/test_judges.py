@@ -14,7 +14,7 @@ import pytest
 from benchmarks.answers import FILE, pairs
 from shared_core import Answer, EmbeddingJudge, Hit, LLMJudge, Request, ResponseCache
 from shared_core.learning.judges import verdict
-from shared_core.learning.labels import Docket
+from shared_core.learning.labels import JudgeQueue
 from shared_core.thresholds import Label
 from tests.fakes import FakeChatModel, FakeEmbedder, fake_embed
 from tests.test_exploring import ASKED, OTHER, RETURNS, REWORDED, Probing, ask, request
@@ -277,7 +277,7 @@ def test_a_share_of_the_candidates_is_judged_whatever_their_answers() -> None:
     ask(cache, ASKED, RETURNS)
     for number in range(200):
         ask(cache, f"{ASKED} {number}", RETURNS if number % 2 else OTHER)
-        cache._path.semantic._labeller._docket.drain()  # type: ignore[union-attr]
+        cache._path.semantic._labeler._docket.drain()  # type: ignore[union-attr]
     right = [label.right for label in policy.seen]
     assert 40 <= len(right) <= 80
     assert 0.3 <= sum(right) / len(right) <= 0.7, "equal answers are sampled as others are"
@@ -301,7 +301,7 @@ def test_a_full_docket_refuses_and_the_app_goes_on() -> None:
         assert may_go_on.wait(10)
         return True
 
-    docket = Docket(slow, waiting=2)
+    docket = JudgeQueue(slow, waiting=2)
     assert docket.add(RETURNS, OTHER, verdicts.append)
     assert entered.wait(10)
     assert [docket.add(RETURNS, OTHER, verdicts.append) for _ in range(3)] == [True, True, False]
@@ -315,14 +315,14 @@ def test_a_full_docket_refuses_and_the_app_goes_on() -> None:
 
 
 def test_a_full_docket_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Docket, "add", lambda *_: False)
+    monkeypatch.setattr(JudgeQueue, "add", lambda *_: False)
     cache = ResponseCache.open(embedder=fake_embed, threshold=Probing(), judge=LLMJudge(Oracle()))
     explored(cache, " Please!")
     assert cache.stats().errors == {"judge_busy": 1}
 
 
 def test_no_thread_lives_without_a_case() -> None:
-    docket, verdicts = Docket(lambda fresh, cached: False), list[bool | None]()
+    docket, verdicts = JudgeQueue(lambda fresh, cached: False), list[bool | None]()
     for _ in range(3):
         docket.add(RETURNS, OTHER, verdicts.append)
         assert docket.drain()
@@ -348,7 +348,7 @@ def test_the_child_of_a_fork_leaves_the_cases_to_its_parent() -> None:
         entered.set()
         return may_go_on.wait(10)
 
-    docket = Docket(slow)
+    docket = JudgeQueue(slow)
     docket.add(RETURNS, OTHER, verdicts.append)
     docket.add(RETURNS, OTHER, verdicts.append)
     assert entered.wait(10)

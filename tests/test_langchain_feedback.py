@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_tiered_cache import TieredCache
-from langchain_tiered_cache.cache import Servings
+from langchain_tiered_cache.cache import ServedRuns
 from langchain_tiered_cache.call_context import Run
 from langchain_tiered_cache.feedback import LangSmithFeedback, answer_judge
 from tests.chat_models import Chat
@@ -105,7 +105,7 @@ def test_a_completion_is_known_by_its_run(tiered: TieredCache) -> None:
 
 
 def test_only_the_newest_runs_are_remembered() -> None:
-    servings = Servings(most=2)
+    servings = ServedRuns(most=2)
     for n in range(3):
         servings.note(Run(n, {}, {}, {}), f"entry {n}")
     assert servings.runs() == ["1", "2"]

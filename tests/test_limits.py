@@ -17,7 +17,7 @@ from shared_core.client.throttle import (
     WINDOW_S,
     Dispatch,
     RateLimit,
-    Refusal,
+    RateLimited,
     Retries,
     Waiting,
     refusal_of,
@@ -212,26 +212,26 @@ def test_a_limit_that_makes_no_sense_is_refused(limit: int) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (StatusError(429, retry_after="3"), Refusal(429, 3.0)),
-        (StatusError(429, retry_after_ms="1500", retry_after="9"), Refusal(429, 1.5)),
-        (StatusError(503, retry_after=formatdate(1_000_030, usegmt=True)), Refusal(503, 30.0)),
-        (StatusError(503, retry_after=formatdate(999_000, usegmt=True)), Refusal(503, 0.0)),
-        (StatusError(429, retry_after="soon"), Refusal(429)),
-        (StatusError(429, retry_after="-1"), Refusal(429)),
-        (StatusError(500), Refusal(500)),
-        (StatusError(408), Refusal(408)),
+        (StatusError(429, retry_after="3"), RateLimited(429, 3.0)),
+        (StatusError(429, retry_after_ms="1500", retry_after="9"), RateLimited(429, 1.5)),
+        (StatusError(503, retry_after=formatdate(1_000_030, usegmt=True)), RateLimited(503, 30.0)),
+        (StatusError(503, retry_after=formatdate(999_000, usegmt=True)), RateLimited(503, 0.0)),
+        (StatusError(429, retry_after="soon"), RateLimited(429)),
+        (StatusError(429, retry_after="-1"), RateLimited(429)),
+        (StatusError(500), RateLimited(500)),
+        (StatusError(408), RateLimited(408)),
         (StatusError(429, "insufficient_quota"), None),
         (StatusError(500, x_should_retry="false"), None),
-        (StatusError(400, x_should_retry="true"), Refusal(400)),
+        (StatusError(400, x_should_retry="true"), RateLimited(400)),
         (StatusError(400), None),
         (StatusError(401), None),
-        (ConnectionResetError(), Refusal()),
-        (TimeoutError(), Refusal()),
+        (ConnectionResetError(), RateLimited()),
+        (TimeoutError(), RateLimited()),
         (ValueError("no"), None),
     ],
     ids=str,
 )
-def test_what_a_failure_says_of_another_try(error: Exception, expected: Refusal | None) -> None:
+def test_what_a_failure_says_of_another_try(error: Exception, expected: RateLimited | None) -> None:
     assert refusal_of(error, clock=lambda: 1_000_000.0) == expected
 
 

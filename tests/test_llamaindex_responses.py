@@ -24,10 +24,10 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.bridge.pydantic import BaseModel
 
-from llamaindex_tiered_cache.answers import Kept, answer_of, chunks_of, response_of
+from llamaindex_tiered_cache.answers import Retention, answer_of, chunks_of, response_of
 from shared_core import Answer
 
-KEPT = Kept()
+KEPT = Retention()
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n0")
 TEXT = TextBlock(text="a")
 
@@ -36,7 +36,7 @@ def assistant(*blocks: Any, **more: Any) -> ChatResponse:
     return ChatResponse(message=ChatMessage(role="assistant", blocks=list(blocks)), **more)
 
 
-def kept(response: Any, terms: Kept = KEPT) -> Answer:
+def kept(response: Any, terms: Retention = KEPT) -> Answer:
     answer = answer_of(response, terms)
     assert answer is not None
     return answer
@@ -121,8 +121,8 @@ def test_objects_beside_tool_call_blocks_are_left_out() -> None:
 def test_raw_is_left_out_unless_asked_for() -> None:
     response = assistant(TEXT, raw=Thing())
     assert response_of(kept(response), ChatResponse).raw is None
-    assert response_of(kept(response, Kept(raw=True)), ChatResponse).raw == {"a": 1}
-    assert answer_of(assistant(TEXT, raw=object()), Kept(raw=True)) is None
+    assert response_of(kept(response, Retention(raw=True)), ChatResponse).raw == {"a": 1}
+    assert answer_of(assistant(TEXT, raw=object()), Retention(raw=True)) is None
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from shared_core import (
 from shared_core.compute import value_key
 from shared_core.stores import Selector, Store, epoch_key, open_store
 from shared_core.stores.redis import address_of
-from shared_core.stores.redis.connection import store_error, told_as_store_errors
+from shared_core.stores.redis.connection import as_store_errors, store_error
 from shared_core.stores.redis.keys import Names, key_of
 from shared_core.stores.redis.store import RedisRemoval
 from tests.conformance import (
@@ -653,7 +653,7 @@ def test_what_a_server_says_is_told_without_passwords_and_without_what_was_store
     said = "unknown command `HELLO`, with args beginning with: `2` `AUTH` `me` `hu.sh`"
     with (
         pytest.raises(StoreError, match="HELLO") as caught,
-        told_as_store_errors(("hu.sh",)),
+        as_store_errors(("hu.sh",)),
     ):
         raise redis.ResponseError(said)
     assert "hu.sh" not in "".join(traceback.format_exception(caught.value))

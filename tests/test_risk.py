@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_core.thresholds.bounds import Pool, Promise, chance_of_so_few, choose, interval
-from shared_core.thresholds.estimator import Gaussian, Ring, fit, pool, scores_left_out, sigmoid
+from shared_core.thresholds.estimator import (
+    Gaussian,
+    RingBuffer,
+    fit,
+    pool,
+    scores_left_out,
+    sigmoid,
+)
 
 
 def binomial(wrong: int, of: int, rate: float) -> float:
@@ -140,7 +147,7 @@ def test_left_out_scores_are_those_of_fits_without_the_example() -> None:
 
 
 def test_a_ring_keeps_the_newest_rows_in_order() -> None:
-    ring = Ring(3, 1)
+    ring = RingBuffer(3, 1)
     for number in range(5):
         ring.add([float(number)])
     assert ring.rows().ravel().tolist() == [2.0, 3.0, 4.0]

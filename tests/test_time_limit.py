@@ -7,7 +7,7 @@ import math
 import pytest
 
 from shared_core import resilience
-from shared_core.resilience import allowance, time_left, waiting
+from shared_core.resilience import bounded_wait, deadline, time_left
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_wait_without_an_allowance_is_bounded_by_its_own_limit(passes: list[float]) -> None:
     for _ in range(2):
-        with waiting(3.0) as limit:
+        with bounded_wait(3.0) as limit:
             assert limit == 3.0
             passes.append(2.0)
             assert time_left() == 1.0
@@ -30,22 +30,22 @@ def test_a_wait_without_an_allowance_is_bounded_by_its_own_limit(passes: list[fl
 def test_all_waits_share_the_allowance_and_what_passes_between_them_is_free(
     passes: list[float],
 ) -> None:
-    with allowance(5.0):
-        with waiting(3.0) as limit:
+    with deadline(5.0):
+        with bounded_wait(3.0) as limit:
             assert limit == 3.0
             passes.append(3.0)
         passes.append(100.0)
-        with waiting(3.0) as limit:
+        with bounded_wait(3.0) as limit:
             assert limit == 2.0
             passes.append(2.0)
-        with waiting(3.0) as limit:
+        with bounded_wait(3.0) as limit:
             assert limit == 0.0
-    with waiting(3.0) as limit:
+    with bounded_wait(3.0) as limit:
         assert limit == 3.0
 
 
 def test_an_allowance_within_another_is_no_longer(passes: list[float]) -> None:
-    with allowance(5.0), allowance(9.0), waiting(8.0) as limit:
+    with deadline(5.0), deadline(9.0), bounded_wait(8.0) as limit:
         assert limit == 5.0
 
 
@@ -53,9 +53,9 @@ def test_other_threads_have_allowances_of_their_own() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def left() -> float:
-        with waiting(3.0) as limit:
+        with bounded_wait(3.0) as limit:
             return limit
 
-    with allowance(1.0), ThreadPoolExecutor(1) as pool:
+    with deadline(1.0), ThreadPoolExecutor(1) as pool:
         assert left() == 1.0
         assert pool.submit(left).result() == 3.0

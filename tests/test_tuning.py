@@ -294,7 +294,7 @@ def test_a_prior_is_fitted_to_pairs_and_speaks_for_near_and_against_far_ones() -
     weights = dict(zip(NAMES, prior.mean, strict=True))
     assert weights != dict(zip(NAMES, cold().mean, strict=True))
     assert policy.start().model.weights == pytest.approx(prior.mean)
-    assert policy.suited_to("another:8") is policy
+    assert policy.for_embedder("another:8") is policy
 
 
 def test_a_prior_is_refused_where_the_rows_say_too_little() -> None:

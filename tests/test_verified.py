@@ -392,10 +392,10 @@ def test_wrong_options_raise_at_construction(options: dict[str, Any]) -> None:
 
 def test_the_shipped_prior_is_for_the_default_embedder_alone() -> None:
     policy = Verified()
-    assert policy.suited_to("all-MiniLM-L6-v2:384") == policy
-    assert policy.suited_to("other:768").prior == cold()
+    assert policy.for_embedder("all-MiniLM-L6-v2:384") == policy
+    assert policy.for_embedder("other:768").prior == cold()
     own = Verified(prior=shipped())
-    assert own.suited_to("other:768") is own
+    assert own.for_embedder("other:768") is own
     assert all("MIT" in s or "CC BY" in s or "this project" in s for s in shipped().sources)
 
 

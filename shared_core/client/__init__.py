@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from shared_core.cache import ResponseCache
-from shared_core.client.batcher import IN_FLIGHT, MOST, WARM_FOR_S, WINDOW_S, Batcher
+from shared_core.client.batcher import IN_FLIGHT, MAX_BATCH, WARM_FOR_S, WINDOW_S, Batcher
 from shared_core.client.provider import Call, Provider, usage_or_estimate
 from shared_core.client.throttle import CONCURRENCY, Dispatch, RateLimit, Retries, Waiting
-from shared_core.concurrency import Hop
+from shared_core.concurrency import ThreadRunner
 from shared_core.controls import LookupEvent, Trace, controls_of, tag_tuple
 from shared_core.costs import Costs
 from shared_core.openai_format import (
@@ -33,7 +33,7 @@ from shared_core.openai_format import (
 )
 from shared_core.record import Answer, Hit
 from shared_core.request import canonical_json
-from shared_core.resilience import araising, raising
+from shared_core.resilience import areraise_as, reraise_as
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -58,11 +58,11 @@ class Calls:
             return self._asked(call)
         try:
             with self._provider.costs.by_hand():
-                answer = raising(
+                answer = reraise_as(
                     CacheFailed, self._cache.answer, call.request, lambda: self._asked(call),
                     **call.controls,
                 )  # fmt: skip
-            raising(CacheFailed, message_of, answer)
+            reraise_as(CacheFailed, message_of, answer)
             return answer
         except CacheFailed:
             if call.error is not None:
@@ -80,10 +80,10 @@ class Calls:
 
         try:
             with self._provider.costs.by_hand():
-                answer = await araising(
+                answer = await areraise_as(
                     CacheFailed, self._cache.aanswer(call.request, ask, **call.controls)
                 )
-            raising(CacheFailed, message_of, answer)
+            reraise_as(CacheFailed, message_of, answer)
             return answer
         except CacheFailed:
             if call.error is not None:
@@ -113,9 +113,9 @@ class Calls:
             return None
         try:
             with self._controlled(call):
-                outcome = raising(CacheFailed, self._cache.lookup, call.request)
+                outcome = reraise_as(CacheFailed, self._cache.lookup, call.request)
             if isinstance(outcome, Hit):
-                raising(CacheFailed, message_of, outcome.answer)
+                reraise_as(CacheFailed, message_of, outcome.answer)
                 return outcome.answer
         except CacheFailed:
             self._cache.count_error("client")
@@ -126,7 +126,7 @@ class Calls:
         try:
             if call.request is not None:
                 with self._controlled(call):
-                    raising(CacheFailed, self._cache.store, call.request, answer)
+                    reraise_as(CacheFailed, self._cache.store, call.request, answer)
         except CacheFailed:
             self._cache.count_error("client")
 
@@ -158,12 +158,12 @@ class Recording:
         text = ""
         if self._readable:
             try:
-                text = raising(UnreadableStream, self._gathered.note, chunk)
+                text = reraise_as(UnreadableStream, self._gathered.note, chunk)
             except UnreadableStream:
                 self._readable = False  # it is passed on all the same, and not kept
         if not self._readable:
             try:
-                text = raising(UnreadableStream, text_of_chunk, chunk)
+                text = reraise_as(UnreadableStream, text_of_chunk, chunk)
             except UnreadableStream:
                 text = ""
         self._texts.append(text)
@@ -175,7 +175,7 @@ class Recording:
         if not self._readable:
             return Answer(text), False
         try:
-            answer = raising(UnreadableStream, answer_of, self._gathered.completion())
+            answer = reraise_as(UnreadableStream, answer_of, self._gathered.completion())
         except UnreadableStream:
             return Answer(text), False
         return answer, self._gathered.is_whole
@@ -308,7 +308,7 @@ class CachedClient:
             self.costs,
             lambda lost: Dispatch(rate, retries, concurrency, lost=lost, waiting=waiting),
         )
-        self._calls, self._hop = Calls(cache, self._provider), Hop()
+        self._calls, self._threads = Calls(cache, self._provider), ThreadRunner()
 
     def chat(self, messages: Messages, *, model: str, **arguments: Any) -> CachedResponse:
         """Answer from the cache, or by the model. Raises what the SDK raises in the end."""
@@ -344,7 +344,7 @@ class CachedClient:
         *,
         model: str,
         window: float = WINDOW_S,
-        most: int = MOST,
+        most: int = MAX_BATCH,
         in_flight: int = IN_FLIGHT,
         warm_for: float = WARM_FOR_S,
         **arguments: Any,
@@ -373,7 +373,7 @@ class CachedClient:
 
     def close(self) -> None:
         """Let this object's threads end; cache and SDK clients are their owners' to close."""
-        self._hop.close()
+        self._threads.close()
 
     # ------------------------------------------------------------------------------------ calls
 
@@ -419,7 +419,7 @@ class CachedClient:
 
     async def _atexts(self, call: Call, ended: Ended) -> AsyncGenerator[str, None]:
         with self._cache.trace() as trace:
-            found = await self._hop.run(self._calls.found, call)
+            found = await self._threads.run(self._calls.found, call)
         if found is not None:
             ended.response = self._response(call, found, trace)
             yield found.text
@@ -434,7 +434,7 @@ class CachedClient:
         call.fresh = answer
         if whole:
             with self._cache.trace() as trace:
-                await self._hop.run(self._calls.keep, call, answer)
+                await self._threads.run(self._calls.keep, call, answer)
         ended.response = self._response(call, answer, trace)
 
     # --------------------------------------------------------------------------------- responses

@@ -19,7 +19,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 WINDOW_S = 0.05
-MOST = 10
+MAX_BATCH = 10
 IN_FLIGHT = 50
 WARM_FOR_S = 240.0
 """Providers keep a prefix for five minutes at least after it was last used."""
@@ -86,7 +86,7 @@ class Batcher(Generic[Q, A]):
         key: Callable[[Q], Hashable],
         prefix: Callable[[Q], Hashable] = lambda _: None,
         window: float = WINDOW_S,
-        most: int = MOST,
+        most: int = MAX_BATCH,
         in_flight: int = IN_FLIGHT,
         warm_for: float = WARM_FOR_S,
         clock: Callable[[], float] = time.monotonic,

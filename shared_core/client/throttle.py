@@ -184,7 +184,7 @@ NEVER_PASSES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RateLimited:
     """A failure that may pass. ``status`` None: there was no answer; ``retry_after`` in seconds."""
 
     status: int | None = None
@@ -216,13 +216,13 @@ class Retries:
         if not self.patience >= 0:
             raise ValueError(f"patience must be seconds, at least 0, not {self.patience!r}")
 
-    def wait(self, refusal: Refusal, attempt: int, rng: random.Random) -> float:
+    def wait(self, refusal: RateLimited, attempt: int, rng: random.Random) -> float:
         """Return the seconds to wait after this attempt, the first being 1."""
         if refusal.retry_after is not None:
             return refusal.retry_after + rng.uniform(0, self.first)  # not all in one moment
         return rng.uniform(0, min(self.most, self.first * 2.0 ** min(attempt - 1, 32)))
 
-    def is_over(self, refusal: Refusal, attempt: int, waited: float, wait: float) -> bool:
+    def is_over(self, refusal: RateLimited, attempt: int, waited: float, wait: float) -> bool:
         """Say whether to give up, after having waited so long, rather than wait once more."""
         if waited + wait > self.patience:
             return True
@@ -233,7 +233,7 @@ def refusal_of(
     error: BaseException,
     lost: tuple[type[BaseException], ...] = (ConnectionError, TimeoutError),
     clock: Callable[[], float] = time.time,
-) -> Refusal | None:
+) -> RateLimited | None:
     """Return what an error says of another try, None if it would fail again.
 
     Reads ``status_code``, ``code`` and ``response.headers`` of errors such as openai's; ``lost``
@@ -241,13 +241,13 @@ def refusal_of(
     """
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
-        return Refusal() if isinstance(error, lost) else None
+        return RateLimited() if isinstance(error, lost) else None
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     told = str(headers.get("x-should-retry", "")).lower()
     passes = status in TRANSIENT_STATUS or status >= FIRST_SERVER_ERROR
     if told == "false" or getattr(error, "code", None) in NEVER_PASSES:
         return None
-    return Refusal(status, _retry_after(headers, clock)) if passes or told == "true" else None
+    return RateLimited(status, _retry_after(headers, clock)) if passes or told == "true" else None
 
 
 def _retry_after(headers: Any, clock: Callable[[], float]) -> float | None:
@@ -274,13 +274,13 @@ class Course:
     def __init__(
         self,
         retries: Retries,
-        refused: Callable[[BaseException], Refusal | None],
-        on_refusal: Callable[[Refusal], None],
+        refused: Callable[[BaseException], RateLimited | None],
+        on_refusal: Callable[[RateLimited], None],
         rng: random.Random,
     ) -> None:
         self._retries, self._refused, self._on_refusal = retries, refused, on_refusal
         self._rng = rng
-        self._refusal: Refusal | None = None
+        self._refusal: RateLimited | None = None
 
     def may_retry(self, state: RetryCallState) -> bool:
         """Say whether the last attempt failed in a way that may pass."""
@@ -431,7 +431,7 @@ class Dispatch:
             "reraise": True,
         }
 
-    def _refused(self, refusal: Refusal) -> None:
+    def _refused(self, refusal: RateLimited) -> None:
         """Hold all calls back when the provider says how long: they would be refused as well."""
         if refusal.retry_after is not None and refusal.retry_after <= self._retries.patience:
             self._rate.pause(refusal.retry_after)

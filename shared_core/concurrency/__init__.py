@@ -1,17 +1,26 @@
 """Concurrency: forks, threads, event loops, one computation for all who ask."""
 
 from shared_core.concurrency.fork import gate, is_ending, keep_gate, renew_after_fork
-from shared_core.concurrency.runtime import Blocking, Found, Hop, OnLoop, Runtime, finish, twin
-from shared_core.concurrency.single_flight import Flight, Flights, current_task, once
+from shared_core.concurrency.runtime import (
+    Blocking,
+    OnLoop,
+    Runtime,
+    ThreadRunner,
+    Value,
+    async_twin,
+    finish,
+)
+from shared_core.concurrency.single_flight import Flight, SingleFlight, current_task, once
 
 __all__ = [
     "Blocking",
     "Flight",
-    "Flights",
-    "Found",
-    "Hop",
     "OnLoop",
     "Runtime",
+    "SingleFlight",
+    "ThreadRunner",
+    "Value",
+    "async_twin",
     "current_task",
     "finish",
     "gate",
@@ -19,5 +28,4 @@ __all__ = [
     "keep_gate",
     "once",
     "renew_after_fork",
-    "twin",
 ]

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from shared_core.concurrency.fork import renew_after_fork
 
-# From an event loop to blocking code: one hop to a small pool, context variables included.
+# From an event loop to blocking code: one step to a small pool of threads, context variables included.
 
 
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ LAST_WORDS_S = 1.0
 """Seconds that closing waits for what was to run soon."""
 
 
-class Hop:
+class ThreadRunner:
     """Runs blocking calls off the event loop, for any number of loops; no thread before use."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Hop:
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        """Threads do not survive a fork: the child's first hop makes a pool of its own."""
+        """Threads do not survive a fork: the child's first call makes a pool of its own."""
         self._pool, self._lock, self._soon = None, threading.Lock(), set()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -52,7 +52,7 @@ class Hop:
 
         return await asyncio.get_running_loop().run_in_executor(self._executor(), call)
 
-    def soon(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    def run_soon(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run ``function`` at once; on an event loop in the pool, without waiting for its end."""
         try:
             asyncio.get_running_loop()
@@ -80,30 +80,30 @@ class Hop:
             pool.shutdown(wait=False)
 
 
-class Hopping(Protocol):
+class HasThreads(Protocol):
     """An object whose blocking methods can be awaited."""
 
     @property
-    def _hop(self) -> Hop: ...
+    def _threads(self) -> ThreadRunner: ...
 
 
-H = TypeVar("H", bound=Hopping)
+H = TypeVar("H", bound=HasThreads)
 
 
-def twin(
+def async_twin(
     method: Callable[Concatenate[H, P], T],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     """Make the async twin of a blocking method: the same, off the event loop."""
 
     @wraps(method)
     async def call(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._hop.run(method, self, *args, **kwargs)
+        return await self._threads.run(method, self, *args, **kwargs)
 
     call.__name__ = call.__qualname__ = "a" + method.__name__
     return call
 
 
-Found = tuple[T] | None
+Value = tuple[T] | None
 """A value in a tuple, because the value itself may be None."""
 
 
@@ -115,7 +115,7 @@ class Runtime(Protocol):
     async def run(self, blocking: Callable[[], T]) -> T:
         """Run code that blocks for a short time."""
 
-    async def join(self, flight: Future[Found[T]], lease: float) -> Found[T]:
+    async def join(self, flight: Future[Value[T]], lease: float) -> Value[T]:
         """Wait for another's flight at most ``lease`` seconds; None if nothing came of it."""
 
     async def pause(self, seconds: float) -> None:
@@ -136,7 +136,7 @@ class Blocking:
     async def run(self, blocking: Callable[[], T]) -> T:
         return blocking()
 
-    async def join(self, flight: Future[Found[T]], lease: float) -> Found[T]:
+    async def join(self, flight: Future[Value[T]], lease: float) -> Value[T]:
         try:
             return flight.result(lease)
         except TimeoutError:
@@ -160,18 +160,18 @@ class Blocking:
 
 
 class OnLoop:
-    """A runtime for coroutines; blocking parts hop to threads."""
+    """A runtime for coroutines; blocking parts run in threads."""
 
     blocks = False
 
-    def __init__(self, hop: Hop) -> None:
-        self._hop = hop
+    def __init__(self, threads: ThreadRunner) -> None:
+        self._threads = threads
         self._tasks: set[asyncio.Task[object]] = set()  # a loop alone does not keep its tasks
 
     async def run(self, blocking: Callable[[], T]) -> T:
-        return await self._hop.run(blocking)
+        return await self._threads.run(blocking)
 
-    async def join(self, flight: Future[Found[T]], lease: float) -> Found[T]:
+    async def join(self, flight: Future[Value[T]], lease: float) -> Value[T]:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(flight), lease)
         except TimeoutError:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from shared_core.concurrency.fork import renew_after_fork
-from shared_core.concurrency.runtime import Found, Runtime
+from shared_core.concurrency.runtime import Runtime, Value
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ _led: ContextVar[tuple[Flight, ...]] = ContextVar("tiered_cache_led", default=()
 """Flights that this thread or task, or one that called it, leads."""
 
 
-class Flights:
+class SingleFlight:
     """Computations in the air, by key, for all threads and event loops of a process.
 
     ``lease`` is how many seconds one may hold others up; ``leases`` tells the other processes.
@@ -89,14 +89,14 @@ class Flights:
         """The parent's flights never land in the child."""
         self._flights, self._lock = {}, threading.Lock()
 
-    async def board(
+    async def join_or_lead(
         self,
         runtime: Runtime,
         key: str,
-        look_again: Callable[[], Found[T]],
+        look_again: Callable[[], Value[T]],
         is_sure: bool = True,
         waits: bool = True,
-    ) -> tuple[Found[T], Flight | None]:
+    ) -> tuple[Value[T], Flight | None]:
         """Wait for the value that is being computed, or lead: then ``land`` ends the flight.
 
         Returns neither where nothing came of the wait, or it would be a wait for oneself: compute,
@@ -109,14 +109,14 @@ class Flights:
             # an earlier flight may have landed between the first look and this one's start
             free, found = await self._depart(runtime, flight, look_again, waits)
         except BaseException:
-            self.land(flight)
+            self.finish(flight)
             raise
         if found is None and (free or waits):
             _led.set((*(one for one in _led.get() if not one.future.done()), flight))
             return None, flight
         if found is not None:
             flight.arrive(found[0])
-        self.land(flight)
+        self.finish(flight)
         return found, None
 
     @contextmanager
@@ -134,13 +134,13 @@ class Flights:
         finally:
             _led.reset(token)
             for flight in led.values():
-                self.land(flight)
+                self.finish(flight)
 
-    async def join(self, runtime: Runtime, flight: Flight) -> Found[Any]:
+    async def join(self, runtime: Runtime, flight: Flight) -> Value[Any]:
         """Wait for what another computes, for the rest of its lease; None if nothing came of it."""
         return await self._join(runtime, flight)
 
-    def land(self, flight: Flight) -> None:
+    def finish(self, flight: Flight) -> None:
         """End a flight; if it brought nothing, its followers ask for themselves.
 
         Does not block an event loop, and does nothing the second time.
@@ -167,7 +167,7 @@ class Flights:
             self._flights[key] = flight
             return flight, True
 
-    async def _join(self, runtime: Runtime, flight: Flight) -> Found[Any]:
+    async def _join(self, runtime: Runtime, flight: Flight) -> Value[Any]:
         if _is_own(flight, runtime):
             return None
         if not flight.is_sure:
@@ -178,17 +178,17 @@ class Flights:
         return await runtime.join(flight.future, max(0.0, left))
 
     async def _depart(
-        self, runtime: Runtime, flight: Flight, look_again: Callable[[], Found[T]], waits: bool
-    ) -> tuple[bool, Found[T]]:
+        self, runtime: Runtime, flight: Flight, look_again: Callable[[], Value[T]], waits: bool
+    ) -> tuple[bool, Value[T]]:
         """Take the lease, or wait while another process holds it for what that one keeps."""
         leases = self._leases if flight.is_sure else None
 
-        def look() -> tuple[bool, Found[T]]:
+        def look() -> tuple[bool, Value[T]]:
             free = True
             if leases is not None:
                 free, flight.lease = leases.take(flight.key)
                 if flight.future.done():  # given up meanwhile
-                    self.land(flight)
+                    self.finish(flight)
             return free, look_again()
 
         pause = FIRST_PAUSE
@@ -222,11 +222,11 @@ def _is_own(flight: Flight, runtime: Runtime) -> bool:
 
 async def once(
     runtime: Runtime,
-    flights: Flights | None,
+    flights: SingleFlight | None,
     key: str,
     *,
-    look: Callable[[], Found[T]],
-    look_again: Callable[[], Found[T]],
+    look: Callable[[], Value[T]],
+    look_again: Callable[[], Value[T]],
     ask: Callable[[], Any],
     shape: Callable[[Any], T],
     keep: Callable[[T], None],
@@ -242,7 +242,7 @@ async def once(
     if flights is None:
         return await _compute(runtime, ask, shape, keep, None), True
     led = _led.get()
-    found, flight = await flights.board(runtime, key, look_again)
+    found, flight = await flights.join_or_lead(runtime, key, look_again)
     if found is not None:
         return found[0], False
     try:
@@ -250,7 +250,7 @@ async def once(
     finally:
         _led.set(led)
         if flight is not None:
-            flights.land(flight)
+            flights.finish(flight)
 
 
 async def _compute(

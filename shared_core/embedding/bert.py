@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from shared_core.concurrency import gate
 from shared_core.embedding import LoadError
 from shared_core.embedding.bert_weights import Shape, shape_of, weights_of
-from shared_core.resilience import raising
+from shared_core.resilience import reraise_as
 
 if TYPE_CHECKING:
     from numpy import bool_, float32, int32
@@ -159,7 +159,7 @@ def states_by_onnx(shape: Shape, weights: Weights) -> States:
     Raises LoadError if this onnxruntime cannot do it, KeyError for weights that are not there.
     """
     tensors = _tensors(shape, weights)
-    session = raising(LoadError, _session, _graph(shape, tensors), tensors)
+    session = reraise_as(LoadError, _session, _graph(shape, tensors), tensors)
 
     def states(ids: NDArray[int32], mask: NDArray[bool_]) -> NDArray[float32]:
         found: NDArray[float32] = session.run(None, {"ids": ids, "mask": mask.astype("int32")})[0]

@@ -22,7 +22,7 @@ from unicodedata import category, normalize
 from shared_core.concurrency import gate, keep_gate, renew_after_fork
 from shared_core.embedding import EmbedderError, LoadError, unit_rows
 from shared_core.embedding.bert import Bert, Runtime, open_bert
-from shared_core.resilience import raising
+from shared_core.resilience import reraise_as
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -79,13 +79,13 @@ def folder_of(source: str) -> Path | None:
     with gate:
         from huggingface_hub import try_to_load_from_cache
 
-    found = raising(LoadError, try_to_load_from_cache, source, "model.safetensors")
+    found = reraise_as(LoadError, try_to_load_from_cache, source, "model.safetensors")
     return Path(found).parent if isinstance(found, str) else None
 
 
 def download(name: str) -> None:
     """Fetch a model from the hub, weights in safetensors alone. Raises LoadError."""
-    raising(LoadError, _download, name)
+    reraise_as(LoadError, _download, name)
 
 
 def _download(name: str) -> None:
@@ -151,7 +151,7 @@ class Reader(Protocol):
         """Return all tokens of a text, however many. Safe for threads."""
 
 
-class Model(Reader, Protocol):
+class LocalModel(Reader, Protocol):
     """A model in memory. Any thread may ask it, one at a time for ``rows``."""
 
     @property
@@ -232,7 +232,7 @@ class SentenceTransformerEmbedder:
         self._source, self._device = source_of(name_or_path), device
         self._route: Route | None = route if device is None else LIBRARY
         self._name: str | None = None
-        self._model: Model | None = None
+        self._model: LocalModel | None = None
         self._lock = threading.Lock()
         keep_gate()  # here: a hook that is registered while another thread forks is half run
         renew_after_fork(self)
@@ -275,23 +275,25 @@ class SentenceTransformerEmbedder:
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens the text has, those that the model adds included."""
-        return len(raising(EmbedderError, self._loaded().tokens, text))
+        return len(reraise_as(EmbedderError, self._loaded().tokens, text))
 
     def reads(self, text: str) -> bool:
         """Say whether the whole text is in its vector: not too long, and all of it known."""
-        return raising(EmbedderError, reads_whole, self._loaded(), text)
+        return reraise_as(EmbedderError, reads_whole, self._loaded(), text)
 
     def embed(self, texts: Sequence[str]) -> NDArray[float32]:
         """Return float32 of shape (n, dimension), rows of length 1. Raises EmbedderError."""
         model = self._loaded()
-        rows = raising(EmbedderError, model.rows, list(texts))
+        rows = reraise_as(EmbedderError, model.rows, list(texts))
         return unit_rows(rows, len(texts), model.dimension)
 
-    def _loaded(self) -> Model:
+    def _loaded(self) -> LocalModel:
         if self._model is None:
             with self._lock:
                 if self._model is None:
-                    self._model = raising(LoadError, _load, self._source, self._route, self._device)
+                    self._model = reraise_as(
+                        LoadError, _load, self._source, self._route, self._device
+                    )
         return self._model
 
 
@@ -347,7 +349,7 @@ class LibraryModel:
         return self._runner.submit(function).result()
 
 
-def _load(source: str, route: Route | None, device: str | None) -> Model:
+def _load(source: str, route: Route | None, device: str | None) -> LocalModel:
     if not any(map(find_spec, ("tokenizers", "sentence_transformers"))):
         raise LoadError(MISSING)
     model = _from_disk(source, route, device)
@@ -365,7 +367,7 @@ def _load(source: str, route: Route | None, device: str | None) -> Model:
     return model
 
 
-def _from_disk(source: str, route: Route | None, device: str | None) -> Model | None:
+def _from_disk(source: str, route: Route | None, device: str | None) -> LocalModel | None:
     """Return the model by the first route that can run it; None if it is not here, or none can."""
     library = find_spec("sentence_transformers") is not None and route in (None, LIBRARY)
     folder = folder_of(source)

@@ -21,7 +21,7 @@ from shared_core.embedding.local import (
     reads_whole,
     source_of,
 )
-from shared_core.resilience import raising
+from shared_core.resilience import reraise_as
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -135,30 +135,30 @@ class CheckedEmbedder:
         count: Any = getattr(embedder, "count_tokens", None)
         self.count_tokens: Callable[[str], int] | None = None
         if callable(count):
-            self.count_tokens = lambda text: raising(EmbedderError, lambda: int(count(text)))
+            self.count_tokens = lambda text: reraise_as(EmbedderError, lambda: int(count(text)))
         reads: Any = getattr(embedder, "reads", None)
         self.reads: Callable[[str], bool] | None = None
         if callable(reads):
-            self.reads = lambda text: raising(EmbedderError, lambda: bool(reads(text)))
+            self.reads = lambda text: reraise_as(EmbedderError, lambda: bool(reads(text)))
 
     @property
     def name(self) -> str:
         """Return the name that the embedder gives itself. Raises EmbedderError."""
-        return raising(EmbedderError, lambda: str(self._embedder.name))
+        return reraise_as(EmbedderError, lambda: str(self._embedder.name))
 
     @property
     def dimension(self) -> int:
         """Return d. Raises EmbedderError."""
-        return raising(EmbedderError, lambda: int(self._embedder.dimension))
+        return reraise_as(EmbedderError, lambda: int(self._embedder.dimension))
 
     @property
     def max_tokens(self) -> int | None:
         """Return how much of a text is read, None if not known. Raises EmbedderError."""
-        return raising(EmbedderError, lambda: getattr(self._embedder, "max_tokens", None))
+        return reraise_as(EmbedderError, lambda: getattr(self._embedder, "max_tokens", None))
 
     def embed(self, texts: Sequence[str]) -> NDArray[float32]:
         """Return float32 of shape (n, dimension), rows of length 1. Raises EmbedderError."""
-        rows = raising(EmbedderError, self._embedder.embed, list(texts))
+        rows = reraise_as(EmbedderError, self._embedder.embed, list(texts))
         return unit_rows(rows, len(texts), self.dimension)
 
 
@@ -187,7 +187,7 @@ class FunctionEmbedder:
         self.reads: Callable[[str], bool] | None = None
         if model is not None:
             reader = LibraryModel(model)
-            self.reads = lambda text: raising(EmbedderError, reads_whole, reader, text)
+            self.reads = lambda text: reraise_as(EmbedderError, reads_whole, reader, text)
 
     @property
     def name(self) -> str:
@@ -216,7 +216,7 @@ class FunctionEmbedder:
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
         rows = unit_rows(
-            raising(EmbedderError, self._function, list(texts)), len(texts), self._dimension
+            reraise_as(EmbedderError, self._function, list(texts)), len(texts), self._dimension
         )
         self._dimension = rows.shape[1]
         return rows

@@ -2,25 +2,25 @@
 
 from shared_core.learning.judges import EmbeddingJudge, Judge, LLMJudge, same_answer
 from shared_core.learning.labels import (
-    Exploration,
-    Explorations,
-    Labeller,
-    Learner,
-    Refusals,
+    Denylist,
+    Labeler,
+    LabelStore,
+    PendingLabel,
+    PendingLabels,
     refused_answers,
 )
 from shared_core.learning.pairs import read_rows
 from shared_core.learning.tuning import Tuning, policy_from_json, policy_to_json, tune
 
 __all__ = [
+    "Denylist",
     "EmbeddingJudge",
-    "Exploration",
-    "Explorations",
     "Judge",
     "LLMJudge",
-    "Labeller",
-    "Learner",
-    "Refusals",
+    "LabelStore",
+    "Labeler",
+    "PendingLabel",
+    "PendingLabels",
     "Tuning",
     "policy_from_json",
     "policy_to_json",

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from shared_core.concurrency import renew_after_fork
 from shared_core.learning.judges import Judge, same_answer
 from shared_core.record import REFUSED, Answer, Neighbour, Record, are_refusals
-from shared_core.resilience import Fuse, Unavailable
+from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
 from shared_core.thresholds import Label, Policy
 
@@ -36,7 +36,7 @@ DRAIN_S = 5.0
 
 
 @runtime_checkable
-class LateJudge(Protocol):
+class BackgroundJudge(Protocol):
     """A judge that takes its time: it is called in the background if ``background`` is true."""
 
     background: bool
@@ -48,7 +48,7 @@ class LateJudge(Protocol):
         """Judge as any ``Judge`` does."""
 
 
-class Case(NamedTuple):
+class JudgeTask(NamedTuple):
     """Two answers, and what is to be done with the verdict on them."""
 
     fresh: Answer
@@ -56,7 +56,7 @@ class Case(NamedTuple):
     then: Callable[[bool | None], object]
 
 
-class Docket:
+class JudgeQueue:
     """Has a judge decide case after case, in a thread that lives while there are any.
 
     Equal texts need no judge. ``judge`` and what is done with its verdicts must not raise. Safe for
@@ -73,7 +73,7 @@ class Docket:
         self._start_fresh()
 
     def _start_fresh(self) -> None:
-        self._cases: deque[Case] = deque()
+        self._cases: deque[JudgeTask] = deque()
         self._changed = threading.Condition()
         self._works = False
 
@@ -82,7 +82,7 @@ class Docket:
         with self._changed:
             if len(self._cases) >= self._most:
                 return False
-            self._cases.append(Case(fresh, cached, then))
+            self._cases.append(JudgeTask(fresh, cached, then))
             if not self._works:
                 thread = threading.Thread(target=self._work, name="tiered-cache judge", daemon=True)
                 try:
@@ -129,7 +129,7 @@ pause, is read by a lookup.
 NAMESPACES_KEPT = 1000
 
 
-class Learner:
+class LabelStore:
     """Keeps a policy's state for each namespace and brings it up to date from the store.
 
     Every process folds the same labels in the same order, so all come to one state. Methods that
@@ -150,7 +150,7 @@ class Learner:
         """Give the child a lock of its own."""
         self._lock = threading.Lock()
 
-    def suit(self, policy: Policy, space: str) -> None:
+    def use_embedder(self, policy: Policy, space: str) -> None:
         """Go on with a policy for this space; evidence of other spaces is not its."""
         with self._lock:
             self._policy, self._topic = policy, f"{space}:"
@@ -226,7 +226,7 @@ SERVINGS_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Exploration:
+class PendingLabel:
     """A question's neighbours, nearest first, and which of them the fresh answer will label.
 
     ``evidence`` is the policy's; ``in_shadow`` says that the candidate would have been served.
@@ -239,14 +239,14 @@ class Exploration:
     in_shadow: bool = False
 
 
-class Explorations:
+class PendingLabels:
     """Explorations by the key of their request, and how often a question was served by meaning.
 
     Both are of this process, and bounded: the oldest go first.
     """
 
     def __init__(self) -> None:
-        self._pending: OrderedDict[str, Exploration] = OrderedDict()
+        self._pending: OrderedDict[str, PendingLabel] = OrderedDict()
         self._servings: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
         renew_after_fork(self)
@@ -255,7 +255,7 @@ class Explorations:
         """Give the child a lock of its own."""
         self._lock = threading.Lock()
 
-    def remember(self, key: str, exploration: Exploration) -> None:
+    def remember(self, key: str, exploration: PendingLabel) -> None:
         """Keep an exploration until its answer is stored."""
         with self._lock:
             self._pending[key] = exploration
@@ -263,7 +263,7 @@ class Explorations:
             if len(self._pending) > PENDING_KEPT:
                 self._pending.popitem(last=False)
 
-    def take(self, key: str) -> Exploration | None:
+    def take(self, key: str) -> PendingLabel | None:
         """Return the exploration of a request, once."""
         with self._lock:
             return self._pending.pop(key, None)
@@ -281,7 +281,7 @@ class Explorations:
                 self._servings.popitem(last=False)
 
 
-class Labeller:
+class Labeler:
     """Holds a fresh answer against those of the neighbours that its lookup saw.
 
     A judge whose attribute ``background`` is true labels what was explored later, in a thread, and
@@ -290,15 +290,21 @@ class Labeller:
     """
 
     def __init__(
-        self, judge: Judge, learner: Learner, fuse: Fuse, count: Callable[[str], None]
+        self,
+        judge: Judge,
+        labels: LabelStore,
+        breaker: CircuitBreaker,
+        count: Callable[[str], None],
     ) -> None:
-        self._learner, self._fuse, self._count = learner, fuse, count
-        asked = partial(_judged, Fuse("judge", lambda kind: count(f"errors:{kind}")), judge)
-        self._late = judge if isinstance(judge, LateJudge) and judge.background else None
+        self._labels, self._breaker, self._count = labels, breaker, count
+        asked = partial(
+            _judged, CircuitBreaker("judge", lambda kind: count(f"errors:{kind}")), judge
+        )
+        self._late = judge if isinstance(judge, BackgroundJudge) and judge.background else None
         self._judge = asked if self._late is None else same_answer
-        self._docket = Docket(asked)
+        self._queue = JudgeQueue(asked)
 
-    def settle(self, record: Record, exploration: Exploration | None) -> Record:
+    def settle(self, record: Record, exploration: PendingLabel | None) -> Record:
         """Group the fresh answer with the neighbour it equals, and label what was explored."""
         if exploration is None:
             return grouped(record)
@@ -313,14 +319,14 @@ class Labeller:
             label = partial(self._label, record.namespace, one.similarity, exploration)
             if self._late is None:
                 label(verdicts[one.record.group or one.record.key])
-            elif self._late.wants() and not self._docket.add(
+            elif self._late.wants() and not self._queue.add(
                 record.answer, one.record.answer, label
             ):
                 self._count("errors:judge_busy")
         return replace(record, group=equal[0]) if equal else grouped(record)
 
     def _label(
-        self, namespace: str, similarity: float, exploration: Exploration, right: bool | None
+        self, namespace: str, similarity: float, exploration: PendingLabel, right: bool | None
     ) -> None:
         kind = "shadow" if exploration.in_shadow else "explored"
         verdict = {True: "right", False: "wrong", None: "unknown"}[right]
@@ -329,11 +335,11 @@ class Labeller:
             return
         label = Label(right, similarity, exploration.evidence, exploration.score)
         with suppress(Unavailable):  # counted
-            self._fuse.call(self._learner.learn, namespace, label)
+            self._breaker.call(self._labels.learn, namespace, label)
 
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background."""
-        self._docket.drain()
+        self._queue.drain()
 
 
 def grouped(record: Record) -> Record:
@@ -346,43 +352,43 @@ def grouped(record: Record) -> Record:
     )
 
 
-def _judged(fuse: Fuse, judge: Judge, fresh: Answer, cached: Answer) -> bool | None:
+def _judged(breaker: CircuitBreaker, judge: Judge, fresh: Answer, cached: Answer) -> bool | None:
     try:
-        return fuse.call(judge, fresh, cached)
+        return breaker.call(judge, fresh, cached)
     except Unavailable:
         return None
 
 
-class Refusals:
+class Denylist:
     """Answers that must not be served to one question again, known to all processes at once.
 
     They are kept where the question's own answer would be, so that the read which finds none brings
     them along. ``add`` raises Unavailable when the store fails.
     """
 
-    def __init__(self, store: Store, fuse: Fuse) -> None:
-        self._store, self._fuse = store, fuse
+    def __init__(self, store: Store, breaker: CircuitBreaker) -> None:
+        self._store, self._breaker = store, breaker
 
     def add(self, record: Record, asked: str) -> None:
         """Serve this answer to this question no more, until it is stored anew."""
-        there = self._fuse.call(self._store.get, asked)
+        there = self._breaker.call(self._store.get, asked)
         if there is not None and not are_refusals(there):
             return  # the question has an answer of its own by now
         refused = {**_refused(there), record.key: record.created}
         answer = Answer(json.dumps(refused), format=REFUSED, exact_only=True)
         kept = replace(record, key=asked, question=None, answer=answer, tags=(), vector=None)
-        self._fuse.call(self._store.put, kept)
+        self._breaker.call(self._store.put, kept)
 
 
-def refused_answers(refusals: Record | None, records: Sequence[Record]) -> set[str]:
+def refused_answers(denylist: Record | None, records: Sequence[Record]) -> set[str]:
     """Return the answers, whoever was given them first, that ``refusals`` keep from a question."""
-    refused = _refused(refusals)
+    refused = _refused(denylist)
     return {one.answer.text for one in records if refused.get(one.key) == one.created}
 
 
-def _refused(refusals: Record | None) -> dict[str, float]:
+def _refused(denylist: Record | None) -> dict[str, float]:
     """Return when each refused record was made, by its key; what is odd refuses nothing."""
     try:
-        return {} if refusals is None else dict(json.loads(refusals.answer.text))
+        return {} if denylist is None else dict(json.loads(denylist.answer.text))
     except (ValueError, TypeError):
         return {}

@@ -16,7 +16,7 @@ PAIR = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LabelledPair:
     """One request, its nearest candidate, and whether one answer fits both.
 
     ``similarity`` is the cosine of the two questions, None if it is still to be computed. ``same``
@@ -29,7 +29,7 @@ class Row:
     similarity: float | None = None
 
 
-def rows_of(values: Iterable[Any], name: str = "row") -> tuple[Row, ...]:
+def rows_of(values: Iterable[Any], name: str = "row") -> tuple[LabelledPair, ...]:
     """Return the rows, without repeats and without questions that are equal to the cached one.
 
     The exact tier answers those. Raises ValueError for a row that makes no sense, naming it.
@@ -40,7 +40,7 @@ def rows_of(values: Iterable[Any], name: str = "row") -> tuple[Row, ...]:
     )
 
 
-def read_rows(path: Path) -> tuple[Row, ...]:
+def read_rows(path: Path) -> tuple[LabelledPair, ...]:
     """Read a file of JSON lines, or of CSV if its name ends so.
 
     JSON lines are objects with the columns ``question``, ``cached`` and ``same``, or ``similarity``
@@ -86,8 +86,8 @@ def _of_json_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             ) from None
 
 
-def _distinct(rows: Iterable[tuple[Row, str]]) -> tuple[Row, ...]:
-    kept: list[Row] = []
+def _distinct(rows: Iterable[tuple[LabelledPair, str]]) -> tuple[LabelledPair, ...]:
+    kept: list[LabelledPair] = []
     labels: dict[tuple[str, str], tuple[bool, str]] = {}
     for row, where in rows:
         if row.question and row.same is not None:
@@ -103,8 +103,8 @@ def _distinct(rows: Iterable[tuple[Row, str]]) -> tuple[Row, ...]:
     return tuple(kept)
 
 
-def _row(value: Any, where: str) -> Row:
-    if isinstance(value, Row):
+def _row(value: Any, where: str) -> LabelledPair:
+    if isinstance(value, LabelledPair):
         return value
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != PAIR:
@@ -121,7 +121,7 @@ def _row(value: Any, where: str) -> Row:
         raise ValueError(f"{where}: question and cached must be texts, not {texts!r}")
     if same is not None and similarity is None and not all(text.strip() for text in texts):
         raise ValueError(f"{where} has neither two questions nor a similarity; give {COLUMNS}")
-    return Row(texts[0], texts[1], same, similarity)
+    return LabelledPair(texts[0], texts[1], same, similarity)
 
 
 def _same(value: Any, where: str) -> bool | None:

@@ -13,7 +13,7 @@ from numpy import float64
 from numpy.typing import NDArray
 
 from shared_core.guard import Guard
-from shared_core.learning.pairs import Row
+from shared_core.learning.pairs import LabelledPair
 from shared_core.thresholds.estimator import Gaussian, fit
 from shared_core.thresholds.features import NAMES, Vocabulary, content, weigh
 from shared_core.thresholds.policy import Candidate
@@ -55,7 +55,9 @@ def prior_of_logs(logs: Sequence[Log], embedder: str, sources: Sequence[str] = (
     )
 
 
-def prior_of_rows(rows: Sequence[Row], vectors: Mapping[str, Vector], embedder: str) -> Prior:
+def prior_of_rows(
+    rows: Sequence[LabelledPair], vectors: Mapping[str, Vector], embedder: str
+) -> Prior:
     """Fit a prior to labelled pairs of questions.
 
     Each question is held against its cached one and those of other rows that are farther away, as
@@ -76,7 +78,7 @@ def prior_of_rows(rows: Sequence[Row], vectors: Mapping[str, Vector], embedder: 
 
 
 def _explored(
-    pairs: Sequence[Row], vectors: Mapping[str, Vector]
+    pairs: Sequence[LabelledPair], vectors: Mapping[str, Vector]
 ) -> tuple[list[tuple[float, ...]], list[bool]]:
     """Return the values of what each question would explore, and whether it is right."""
     groups = _groups(pairs)
@@ -108,7 +110,7 @@ def _explored(
     return values, right
 
 
-def _groups(pairs: Sequence[Row]) -> dict[str, str]:
+def _groups(pairs: Sequence[LabelledPair]) -> dict[str, str]:
     """Return, for each question, one that stands for all that are the same as it."""
     parent = {text: text for row in pairs for text in (row.question, row.cached)}
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from shared_core.embedding.memo import Memo
 from shared_core.embedding.resolve import resolve
 from shared_core.guard import Guard
-from shared_core.learning.pairs import Row, rows_of
+from shared_core.learning.pairs import LabelledPair, rows_of
 from shared_core.thresholds import Feedback, Static, Verified
 from shared_core.thresholds.bounds import Per, Pool, Promise, chance_of_so_few, interval
 from shared_core.thresholds.verified import Prior
@@ -77,7 +77,7 @@ class Tuning:
     threshold: float | None
     verdict: str
     curve: tuple[Point, ...]
-    rows: tuple[Row, ...] = field(repr=False)
+    rows: tuple[LabelledPair, ...] = field(repr=False)
     barred: int
     embedder: str
     vectors: Mapping[str, Vector] = field(repr=False, compare=False)
@@ -156,7 +156,7 @@ def tune(
     )
 
 
-def vectors_of(embedder: Embedder, rows: Sequence[Row]) -> dict[str, Vector]:
+def vectors_of(embedder: Embedder, rows: Sequence[LabelledPair]) -> dict[str, Vector]:
     """Return the vector of every question in the rows. Raises EmbedderError."""
     different = {text for row in rows for text in (row.question, row.cached)}
     texts = sorted(different, key=lambda text: (len(text), text))  # a batch pads to its longest
@@ -168,11 +168,11 @@ def vectors_of(embedder: Embedder, rows: Sequence[Row]) -> dict[str, Vector]:
 
 
 def _scores(
-    rows: Sequence[Row], vectors: Mapping[str, Vector], memo: Memo, guard: Guard | None
+    rows: Sequence[LabelledPair], vectors: Mapping[str, Vector], memo: Memo, guard: Guard | None
 ) -> list[float | None]:
     """Return each row's cosine; None for what is served at no threshold."""
 
-    def score(row: Row) -> float | None:
+    def score(row: LabelledPair) -> float | None:
         if row.same is None:
             return None
         asked, cached = row.question, row.cached
@@ -190,7 +190,7 @@ def _scores(
     return [score(row) for row in rows]
 
 
-def _curve(rows: Sequence[Row], scores: Sequence[float | None], per: Per) -> list[Point]:
+def _curve(rows: Sequence[LabelledPair], scores: Sequence[float | None], per: Per) -> list[Point]:
     pairs = zip(scores, rows, strict=True)
     known = sorted((-s, row.same is False) for s, row in pairs if s is not None)
     right = sum(row.same is True for row in rows)

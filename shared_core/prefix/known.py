@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 
 from shared_core.concurrency import (
     Blocking,
-    Flights,
-    Hop,
     OnLoop,
     Runtime,
+    SingleFlight,
+    ThreadRunner,
     finish,
     once,
     renew_after_fork,
@@ -42,7 +42,7 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PromptFront:
     """What is sent to a model, front first.
 
     ``root`` is all that stands before the messages: two prompts of other roots share no front.
@@ -52,7 +52,7 @@ class Prompt:
     messages: list[tuple[str, str]]
 
 
-def prompt_of(source: Request | Messages, namespace: str = "") -> Prompt:
+def prompt_of(source: Request | Messages, namespace: str = "") -> PromptFront:
     """Read a request, or messages ``{"role": …, "content": …}``.
 
     The root of a request is namespace, provider, address, model and tools: what a provider keeps of
@@ -60,7 +60,7 @@ def prompt_of(source: Request | Messages, namespace: str = "") -> Prompt:
     TypeError for messages that are none.
     """
     if not isinstance(source, Request):
-        return Prompt((namespace,), [_told(message) for message in canonical_messages(source)])
+        return PromptFront((namespace,), [_told(message) for message in canonical_messages(source)])
     scope = json.loads(source.scope) if source.scope else {}
     params = scope.get("params") or {}
     names = ("provider", "base_url", "model", "tools", "tool_choice")
@@ -69,7 +69,7 @@ def prompt_of(source: Request | Messages, namespace: str = "") -> Prompt:
     if source.question is not None or context is not None:
         around = canonical_json(context) if context is not None else ""
         messages.append(("user", around + (source.question or "")))
-    return Prompt((namespace, *(canonical_json(params.get(name)) for name in names)), messages)
+    return PromptFront((namespace, *(canonical_json(params.get(name)) for name in names)), messages)
 
 
 def _told(message: Mapping[str, Any]) -> tuple[str, str]:
@@ -198,7 +198,7 @@ class PrefixCache:
             self._blocks.clear()
             self._held = 0
 
-    def _match(self, prompt: Prompt, now: float) -> _Found:
+    def _match(self, prompt: PromptFront, now: float) -> _Found:
         found = self._find(prompt, now - self._ttl)
         self._touch(found.path, now)
         match = found.match
@@ -208,7 +208,7 @@ class PrefixCache:
         self._asked += sum(estimate_tokens(text) for _, text in prompt.messages)
         return found
 
-    def _find(self, prompt: Prompt, oldest: float) -> _Found:
+    def _find(self, prompt: PromptFront, oldest: float) -> _Found:
         key, path = hash(prompt.root), list[int]()
         blocks = tokens = 0
         for role, text in prompt.messages:
@@ -245,7 +245,7 @@ class PrefixCache:
             self._messages[key].used = now
             self._messages.move_to_end(key)
 
-    def _remember(self, prompt: Prompt, path: list[int], now: float) -> None:
+    def _remember(self, prompt: PromptFront, path: list[int], now: float) -> None:
         key = path[-1] if path else hash(prompt.root)
         new = []
         for role, text in prompt.messages[len(path) :]:
@@ -311,7 +311,7 @@ class SystemPromptCache:
         self._most, self._clock = max_entries, clock
         self._kept: OrderedDict[str, tuple[Any, float]] = OrderedDict()
         self._lock = threading.Lock()
-        self._flights, self._hop = Flights(seconds("lease", lease)), Hop()
+        self._flights, self._threads = SingleFlight(seconds("lease", lease)), ThreadRunner()
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
@@ -327,7 +327,7 @@ class SystemPromptCache:
 
     async def aget_or_create(self, system_prompt: str, create: Callable[[], Any]) -> Any:
         """Do as ``get_or_create`` does; ``create`` may be a coroutine function."""
-        return await self._get(OnLoop(self._hop), system_prompt, create)
+        return await self._get(OnLoop(self._threads), system_prompt, create)
 
     def forget(self, system_prompt: str) -> None:
         """Drop a value, as when the provider no longer knows its handle."""

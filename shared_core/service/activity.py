@@ -25,8 +25,8 @@ from shared_core.cache import ResponseCache
 from shared_core.concurrency import renew_after_fork
 from shared_core.controls import LookupEvent
 from shared_core.record import Answer, EntryId, Hit, Record, Tier
-from shared_core.resilience import Fuse, Unavailable
-from shared_core.stats import Upkeep
+from shared_core.resilience import CircuitBreaker, Unavailable
+from shared_core.stats import BackgroundFlush
 from shared_core.stores import Clock, Store
 from shared_core.stores.codec import Codec, UndecodableError
 
@@ -313,7 +313,7 @@ class Activity:
     def __init__(self, *, record_questions: bool = True, clock: Clock = time.time) -> None:
         self._record_questions, self._clock = record_questions, clock
         self._shared: _Rows | None = None
-        self._upkeep = Upkeep(self._write_if_due)
+        self._flusher = BackgroundFlush(self._write_if_due)
         self._start()
         renew_after_fork(self)
 
@@ -333,7 +333,7 @@ class Activity:
 
     def close(self) -> None:
         """Write what was seen a last time."""
-        self._upkeep.stop()
+        self._flusher.stop()
         self.flush()
         self._shared = None
 
@@ -347,7 +347,7 @@ class Activity:
             if event.similarity is not None and event.tier is not Tier.EXACT:
                 self._tally.count_similarity(event.outcome, event.similarity, now)
             self._changed = True
-        self._upkeep.ensure()
+        self._flusher.ensure()
 
     def record_hit(self, asked: str | None, hit: Hit, namespace: str) -> None:
         """Remember an answer that was served by meaning, to be shown beside its question.
@@ -360,7 +360,7 @@ class Activity:
         with self._lock:
             self._noted.append(_Noted(text, hit, namespace, self._clock()))
             self._changed = True
-        self._upkeep.ensure()
+        self._flusher.ensure()
 
     def record_verdict(self, entry_id: str, correct: bool) -> None:
         """Remember what a person said of a served answer."""
@@ -369,14 +369,14 @@ class Activity:
         with self._lock:
             self._tally.judge(entry_id, Verdict(correct, self._clock()))
             self._changed = True
-        self._upkeep.ensure()
+        self._flusher.ensure()
 
     def took(self, part: str, seconds: float) -> None:
         """Count how long a part took, such as "upstream"; ``part`` is one of a few names."""
         with self._lock:
             self._tally.count_latency(part, seconds, self._clock())
             self._changed = True
-        self._upkeep.ensure()
+        self._flusher.ensure()
 
     def picture(self, tenant: str | None = None) -> dict[str, Any]:
         """Return what all workers saw in the last day, as JSON values. Blocks.
@@ -466,16 +466,16 @@ class _Rows:
         self._store = cast("Store", cache.values)  # an opened store serves both protocols
         self._codec = Codec(cache.options.encryption_key)
         self._prefix = f"activity:{cache.options.namespace}:"
-        self._fuse = Fuse("activity", cache.count_error)
+        self._breaker = CircuitBreaker("activity", cache.count_error)
 
     def write(self, worker: str, row: str) -> None:
         """Write a row, for a day. It goes as a record does, so that it is encrypted like one."""
         body = self._codec.encode(Record(worker, "", "", None, Answer(row)))
-        self._fuse.call(self._store.put_many, {self._prefix + worker: body}, ttl=DAY_S)
+        self._breaker.call(self._store.put_many, {self._prefix + worker: body}, ttl=DAY_S)
 
     def read(self, but: str) -> Iterator[Tally]:
         """Yield the rows of all workers but one; what cannot be read is left out."""
-        for body in self._fuse.call(self._bodies, self._prefix + but):
+        for body in self._breaker.call(self._bodies, self._prefix + but):
             try:
                 yield Tally.from_json(self._codec.decode(body).answer.text)
             except (UndecodableError, ValueError):
@@ -494,7 +494,7 @@ class _Rows:
         """Return the question of a stored entry, None if it is gone or cannot be read."""
         serving = EntryId.parse(entry_id)
         try:
-            record = serving and self._fuse.call(self._store.get, serving.record)
+            record = serving and self._breaker.call(self._store.get, serving.record)
         except Unavailable:
             return None
         text = record.question if record else None

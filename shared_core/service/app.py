@@ -28,12 +28,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.options import Hook
-from shared_core.resilience import araising
+from shared_core.resilience import areraise_as
 from shared_core.service import cache_api, chat, dashboard, health
 from shared_core.service.activity import Activity
 from shared_core.service.auth import Keyring, Rates
 from shared_core.service.dependencies import CALLS_OF_ONE, Pools, Service
-from shared_core.service.errors import Refusal, refused, responses
+from shared_core.service.errors import APIError, refused, responses
 from shared_core.service.proxy import routes as proxy
 from shared_core.service.settings import HANDED_OVER, Settings, handed_over
 
@@ -90,7 +90,7 @@ class Gate:
         refusal = self._of_headers(scope)
         if refusal is None:
             try:
-                await araising(_Bug, self._app(scope, counted, noted))
+                await areraise_as(_Bug, self._app(scope, counted, noted))
             except _Bug as error:
                 refusal = self._of_bug(error, overrun)
             if overrun:
@@ -98,28 +98,28 @@ class Gate:
         if refusal is not None and not started:
             await refusal.response()(scope, receive, send)
 
-    def _of_headers(self, scope: Scope) -> Refusal | None:
+    def _of_headers(self, scope: Scope) -> APIError | None:
         headers = scope["headers"]
         if sum(len(name) + len(value) for name, value in headers) > self._header_limit:
             most = f"{self._header_limit:,} bytes"
-            return Refusal(431, f"the headers are larger than {most}", code="headers_too_large")
+            return APIError(431, f"the headers are larger than {most}", code="headers_too_large")
         length = next((value for name, value in headers if name == b"content-length"), b"0")
         return self._too_large() if int(length) > self._body_limit else None
 
-    def _too_large(self) -> Refusal:
-        return Refusal(
+    def _too_large(self) -> APIError:
+        return APIError(
             413, f"the body is larger than {self._body_limit:,} bytes", code="body_too_large",
             headers={"connection": "close"},
         )  # fmt: skip
 
     @staticmethod
-    def _of_bug(error: _Bug, overrun: bool) -> Refusal:
+    def _of_bug(error: _Bug, overrun: bool) -> APIError:
         cause = error.__cause__
         if cause is not None and not overrun:
             place = traceback.extract_tb(cause.__traceback__)[-1]
             where = f"{place.filename}:{place.lineno}"
             logger.error("a request failed: %s at %s", type(cause).__name__, where)
-        return Refusal(500, "the service failed; its log says where", code="internal_error")
+        return APIError(500, "the service failed; its log says where", code="internal_error")
 
 
 CONNECT_S = 10.0
@@ -166,7 +166,7 @@ def create_app(
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
     )
-    for error in (Refusal, RequestValidationError, HTTPException):
+    for error in (APIError, RequestValidationError, HTTPException):
         app.add_exception_handler(error, refused)
     app.include_router(health.router)
     app.include_router(cache_api.router)
@@ -216,7 +216,7 @@ KEEP_ALIVE_S = 60
 WORKER = "shared_core.service.app:worker"
 
 
-class Prompt(H11Protocol):
+class BoundedH11(H11Protocol):
     """HTTP of which no answer waits for a full packet; its parser has a limit for headers.
 
     Workers get a listening socket of which asyncio cannot tell that it is TCP: it would leave
@@ -251,7 +251,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "port": settings.port,
         "ssl_keyfile": settings.ssl_keyfile,
         "ssl_certfile": settings.ssl_certfile,
-        "http": Prompt,
+        "http": BoundedH11,
         # beyond it the connection is closed; below it a refusal can be sent and read
         "h11_max_incomplete_event_size": 2 * settings.header_limit,
         "ws": "none",

@@ -21,11 +21,11 @@ from shared_core.openai_format import request_of
 from shared_core.record import Answer, EntryId, Explore, Hit, Miss
 from shared_core.report import as_json
 from shared_core.request import Request as CacheRequest
-from shared_core.resilience import Unavailable, allowance
+from shared_core.resilience import Unavailable, deadline
 from shared_core.service.activity import is_within
 from shared_core.service.auth import Caller
 from shared_core.service.dependencies import Service, administrator, caller, namespace_of, service
-from shared_core.service.errors import Refusal, errors_as_json, responses
+from shared_core.service.errors import APIError, errors_as_json, responses
 
 # What the service must know of a cache that the cache's own users need not.
 
@@ -39,8 +39,8 @@ def owner_of(cache: ResponseCache, entry_id: str) -> str | None:
     if serving is None:
         return None
     try:
-        with allowance(cache.options.timeout):
-            record = path.fuse.call(path._store.get, serving.record)
+        with deadline(cache.options.timeout):
+            record = path.breaker.call(path._store.get, serving.record)
     except Unavailable:
         return None
     return None if record is None else record.namespace.removesuffix(path._seal)
@@ -48,15 +48,15 @@ def owner_of(cache: ResponseCache, entry_id: str) -> str | None:
 
 def has(cache: ResponseCache, request: CacheRequest, namespace: str) -> bool:
     """Say whether an answer of exactly this request is there; nothing is counted."""
-    with cache.control(namespace=namespace), allowance(cache.options.timeout):
+    with cache.control(namespace=namespace), deadline(cache.options.timeout):
         return cache._path.peek(request) is not None
 
 
 def store_state(cache: ResponseCache) -> Literal["ok", "down"]:
     """Say whether the store answers."""
     try:
-        with allowance(cache.options.timeout):
-            cache._path.fuse.call(cache.values.get_many, [PROBE])
+        with deadline(cache.options.timeout):
+            cache._path.breaker.call(cache.values.get_many, [PROBE])
     except Unavailable:
         return "down"
     return "ok"
@@ -134,7 +134,7 @@ class Params(BaseModel):
     temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
-class Asked(BaseModel):
+class LookupRequest(BaseModel):
     """One request to a model; its answers are those that the proxy gives and keeps."""
 
     model_config = _example(QUESTION)
@@ -144,7 +144,7 @@ class Asked(BaseModel):
     params: Params = Params()
 
 
-class Answered(BaseModel):
+class LookupAnswer(BaseModel):
     """A model's answer in plain text; ``usage`` counts ``input_tokens`` and ``output_tokens``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -155,19 +155,19 @@ class Answered(BaseModel):
     usage: dict[Text, Annotated[int, Field(ge=0, le=10**12)]] | None = None
 
 
-class AskedAndAnswered(Asked):
+class StoreRequest(LookupRequest):
     """An answer to be kept."""
 
     model_config = _example({**QUESTION, "answer": {"content": "It melts."}, "tags": ["wiring"]})
 
-    answer: Answered
+    answer: LookupAnswer
     tags: list[Tag] = []
     ttl: Lifetime | None = Field(
         default=None, description="Seconds; none: as long as the server says."
     )
 
 
-class Found(BaseModel):
+class LookupResponse(BaseModel):
     """How a lookup ended: ``answer`` is there on a hit, ``reason`` otherwise.
 
     An "explore" has a candidate that is not proven: ask the model, and set its answer.
@@ -187,7 +187,7 @@ class Found(BaseModel):
     )
 
     outcome: Literal["hit", "explore", "miss"]
-    answer: Answered | None = None
+    answer: LookupAnswer | None = None
     tier: Literal["exact", "semantic"] | None = None
     similarity: float | None = None
     entry_id: str | None = None
@@ -196,7 +196,7 @@ class Found(BaseModel):
     namespace: str = Field(description="Where it was looked for.")
 
 
-class Kept(BaseModel):
+class StoreResponse(BaseModel):
     """Whether an answer is kept, and under what name for feedback."""
 
     model_config = _example({"stored": True, "entry_id": ENTRY, "namespace": "shop"})
@@ -206,7 +206,7 @@ class Kept(BaseModel):
     namespace: str
 
 
-class Verdict(BaseModel):
+class FeedbackRequest(BaseModel):
     """What somebody says of an answer that was served."""
 
     model_config = _example({"entry_id": ENTRY, "correct": False})
@@ -216,7 +216,7 @@ class Verdict(BaseModel):
     source: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_\-]{1,32}$")] = "app"
 
 
-class Taken(BaseModel):
+class FeedbackResponse(BaseModel):
     """Whether the verdict counts; not of an entry that is not there, or is another tenant's."""
 
     model_config = _example({"taken": True})
@@ -224,7 +224,7 @@ class Taken(BaseModel):
     taken: bool
 
 
-class ToInvalidate(BaseModel):
+class InvalidateRequest(BaseModel):
     """Which entries are to go: those that match all that is given, of which there is something."""
 
     model_config = ConfigDict(
@@ -244,7 +244,7 @@ class ToInvalidate(BaseModel):
     older_than: Annotated[float, Field(ge=0, le=10**10, allow_inf_nan=False)] | None = Field(
         default=None, description="Seconds."
     )
-    similar_to: Asked | None = Field(
+    similar_to: LookupRequest | None = Field(
         default=None, description="All questions of its scope that are near."
     )
     similarity: Annotated[float, Field(ge=-1, le=1)] = 0.9
@@ -267,7 +267,7 @@ class ToWarm(BaseModel):
 
     model_config = _example({"rows": [{**QUESTION, "answer": {"content": "It melts."}}]})
 
-    rows: Annotated[list[AskedAndAnswered], Field(min_length=1, max_length=10_000)]
+    rows: Annotated[list[StoreRequest], Field(min_length=1, max_length=10_000)]
 
 
 class Progress(BaseModel):
@@ -341,7 +341,7 @@ async def whose(request: Request, by: By) -> str:
 Whose = Annotated[str, Depends(whose)]
 
 
-def asked_of(on: Service, body: Asked) -> CacheRequest:
+def asked_of(on: Service, body: LookupRequest) -> CacheRequest:
     """Return the request that a body stands for: the one that the proxy makes of such a call.
 
     Raises Refusal 422 for one that has no identity.
@@ -352,7 +352,7 @@ def asked_of(on: Service, body: Asked) -> CacheRequest:
         return request_of(on.endpoint, messages, arguments)
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         kind = type(error).__name__
-        raise Refusal(
+        raise APIError(
             422, f"this request has no identity ({kind})", code="invalid_request"
         ) from None
 
@@ -362,8 +362,8 @@ def _administers(by: Caller, namespace: str) -> bool:
     return by.role == "admin" and is_within(namespace, by.namespace)
 
 
-def _not_yours() -> Refusal:
-    return Refusal(
+def _not_yours() -> APIError:
+    return APIError(
         403,
         "this namespace is not yours to administer: take an admin key of it",
         code="not_your_namespace",
@@ -371,8 +371,8 @@ def _not_yours() -> Refusal:
     )
 
 
-@router.post("/get", response_model=Found)
-def get(body: Asked, on: On, whose: Whose) -> Found:
+@router.post("/get", response_model=LookupResponse)
+def get(body: LookupRequest, on: On, whose: Whose) -> LookupResponse:
     """Look up the answer of a request; asks no model."""
     request = asked_of(on, body)
     with on.cache.control(namespace=whose):
@@ -380,7 +380,7 @@ def get(body: Asked, on: On, whose: Whose) -> Found:
     match outcome:
         case Hit(answer=answer):
             on.activity.record_hit(request.question, outcome, whose)
-            return Found(
+            return LookupResponse(
                 outcome="hit",
                 answer=_answered(answer),
                 tier=outcome.tier.value,
@@ -390,13 +390,17 @@ def get(body: Asked, on: On, whose: Whose) -> Found:
                 namespace=whose,
             )
         case Explore(similarity=similarity, reason=reason):
-            return Found(outcome="explore", similarity=similarity, reason=reason, namespace=whose)
+            return LookupResponse(
+                outcome="explore", similarity=similarity, reason=reason, namespace=whose
+            )
         case Miss(similarity=similarity, reason=reason):
-            return Found(outcome="miss", similarity=similarity, reason=reason, namespace=whose)
+            return LookupResponse(
+                outcome="miss", similarity=similarity, reason=reason, namespace=whose
+            )
 
 
-def _answered(answer: Answer) -> Answered:
-    return Answered.model_construct(
+def _answered(answer: Answer) -> LookupAnswer:
+    return LookupAnswer.model_construct(
         content=answer.text,
         model=answer.model,
         finish_reason=answer.finish_reason,
@@ -404,13 +408,13 @@ def _answered(answer: Answer) -> Answered:
     )
 
 
-@router.post("/set", response_model=Kept)
-def set_(body: AskedAndAnswered, on: On, whose: Whose) -> Kept:
+@router.post("/set", response_model=StoreResponse)
+def set_(body: StoreRequest, on: On, whose: Whose) -> StoreResponse:
     """Keep an answer, in place of one that is there."""
     return _kept(on, body, whose)
 
 
-def _kept(on: Service, body: AskedAndAnswered, whose: str) -> Kept:
+def _kept(on: Service, body: StoreRequest, whose: str) -> StoreResponse:
     request, told = asked_of(on, body), body.answer
     answer = Answer(
         told.content,
@@ -421,25 +425,25 @@ def _kept(on: Service, body: AskedAndAnswered, whose: str) -> Kept:
     )
     with on.cache.control(namespace=whose):
         entry_id = on.cache.store(request, answer, tags=body.tags, ttl=body.ttl)
-    return Kept(stored=entry_id is not None, entry_id=entry_id, namespace=whose)
+    return StoreResponse(stored=entry_id is not None, entry_id=entry_id, namespace=whose)
 
 
-@router.post("/feedback", response_model=Taken)
-def feedback(body: Verdict, on: On, by: By, whose: Whose) -> Taken:
+@router.post("/feedback", response_model=FeedbackResponse)
+def feedback(body: FeedbackRequest, on: On, by: By, whose: Whose) -> FeedbackResponse:
     """Say whether a served answer was right: a wrong one is not served again, the policy learns.
 
     Administrators may say so of all entries of their namespace's parts.
     """
     owner = owner_of(on.cache, body.entry_id)
     if owner is None or not (owner == whose or _administers(by, owner)):
-        return Taken(taken=False)
+        return FeedbackResponse(taken=False)
     on.cache.feedback(body.entry_id, body.correct, body.source)
     on.activity.record_verdict(body.entry_id, body.correct)
-    return Taken(taken=True)
+    return FeedbackResponse(taken=True)
 
 
 @router.post("/invalidate", response_model=Removed)
-def invalidate(body: ToInvalidate, on: On, by: By, whose: Whose) -> Removed:
+def invalidate(body: InvalidateRequest, on: On, by: By, whose: Whose) -> Removed:
     """Delete the entries that match all that is given."""
     if body.namespace not in (None, whose) and not _administers(by, body.namespace or ""):
         raise _not_yours()
@@ -454,7 +458,7 @@ def invalidate(body: ToInvalidate, on: On, by: By, whose: Whose) -> Removed:
                 similarity=body.similarity,
             )
     except ValueError:
-        raise Refusal(
+        raise APIError(
             422, "name what is to go: entry_id, model, tag, older_than or similar_to"
         ) from None
     return Removed(removed=removed)
@@ -498,7 +502,7 @@ async def _warming(body: ToWarm, on: Service, whose: str) -> AsyncIterator[str]:
         yield f"data: {told.model_dump_json()}\n\n"
 
 
-def _warmed(on: Service, rows: list[AskedAndAnswered], whose: str) -> list[str]:
+def _warmed(on: Service, rows: list[StoreRequest], whose: str) -> list[str]:
     outcomes = []
     for row in rows:
         if has(on.cache, asked_of(on, row), whose):
@@ -524,7 +528,9 @@ def clear(
     if not _administers(by, namespace):
         raise _not_yours()
     if confirm != namespace:
-        raise Refusal(409, "confirm must repeat the namespace", code="unconfirmed", param="confirm")
+        raise APIError(
+            409, "confirm must repeat the namespace", code="unconfirmed", param="confirm"
+        )
     with on.cache.control(namespace=namespace):
         return Removed(removed=on.cache.clear(learned))
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared_core.controls import LookupEvent
 from shared_core.service.cache_api import ENTRY, QUESTION, Params, Text
 from shared_core.service.dependencies import Service, key_places, service
-from shared_core.service.errors import Refusal, responses
+from shared_core.service.errors import APIError, responses
 from shared_core.usage import price, tokens_of
 
 router = APIRouter(tags=["chat"])
@@ -27,7 +27,7 @@ OWN = frozenset({"content-length", "content-type", "transfer-encoding", "accept-
 """Headers of the body as it came, which the inner request has of its own."""
 
 
-class Part(BaseModel):
+class ContentPart(BaseModel):
     """A part of a message, such as a text or an image; its other fields are taken as they are."""
 
     model_config = ConfigDict(extra="allow")
@@ -35,16 +35,16 @@ class Part(BaseModel):
     type: Text
 
 
-class Said(BaseModel):
+class ChatTurn(BaseModel):
     """A message as chat completions take it; its other fields are taken as they are."""
 
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part]
+    content: str | list[ContentPart]
 
 
-class Chat(BaseModel):
+class ChatBody(BaseModel):
     """A question to a model; ``use_cache`` False: neither read nor keep an answer."""
 
     model_config = ConfigDict(
@@ -52,7 +52,7 @@ class Chat(BaseModel):
     )
 
     model: Text
-    messages: Annotated[list[Said], Field(min_length=1)]
+    messages: Annotated[list[ChatTurn], Field(min_length=1)]
     params: Params = Params()
     use_cache: bool = True
 
@@ -93,7 +93,7 @@ class Chatted(BaseModel):
     },
 )
 async def chat(
-    body: Chat, request: Request, on: Annotated[Service, Depends(service)]
+    body: ChatBody, request: Request, on: Annotated[Service, Depends(service)]
 ) -> Chatted | Response:
     """Answer from the cache, or by the upstream; its errors come as they are."""
     began = time.perf_counter()
@@ -116,7 +116,7 @@ async def chat(
     )
 
 
-async def _completion(request: Request, body: Chat) -> httpx.Response:
+async def _completion(request: Request, body: ChatBody) -> httpx.Response:
     """Ask this app's own proxy, in this task and so in this trace."""
 
     headers = {n: v for n, v in request.headers.items() if n not in OWN}
@@ -140,7 +140,7 @@ def _read(found: httpx.Response) -> tuple[dict[str, Any], dict[str, Any]]:
         told = found.json()
         return told, dict(told["choices"][0]["message"])
     except (ValueError, LookupError, TypeError):
-        raise Refusal(502, "the upstream's answer is no chat completion") from None
+        raise APIError(502, "the upstream's answer is no chat completion") from None
 
 
 def _cost(model: str, usage: Mapping[str, Any] | None) -> float | None:

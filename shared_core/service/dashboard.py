@@ -27,11 +27,11 @@ from shared_core.resilience import Unavailable
 from shared_core.service.activity import is_within
 from shared_core.service.auth import Caller
 from shared_core.service.dependencies import Service, administrator, namespace_of, service
-from shared_core.service.errors import Refusal, responses
+from shared_core.service.errors import APIError, responses
 from shared_core.stores import Store
 
 if TYPE_CHECKING:
-    from shared_core.pipeline import DataPath
+    from shared_core.pipeline import Pipeline
 
 
 # Entries that a person looks for, by words of their questions or by meaning.
@@ -73,7 +73,7 @@ class FoundEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a search found.
 
     ``seen`` entries were looked at; ``complete`` says whether those were all and none that matched
@@ -93,7 +93,7 @@ def search(
     *,
     patience: float = PATIENCE_S,
     clock: Callable[[], float] = time.monotonic,
-) -> Found:
+) -> SearchResult:
     """Return at most ``limit`` entries of the namespace in force here. Blocks.
 
     By "words": those whose question holds every word of the query, the newest first; by "meaning":
@@ -121,18 +121,18 @@ def search(
                 met, complete = {one.entry_id: one for one in _best(met, limit)}, False
     except Unavailable:
         complete = False
-    return Found(_best(met, limit), seen, complete and len(met) <= limit)
+    return SearchResult(_best(met, limit), seen, complete and len(met) <= limit)
 
 
 def _best(met: dict[str, FoundEntry], limit: int) -> list[FoundEntry]:
     return heapq.nlargest(limit, met.values(), key=lambda one: (one.similarity or 0.0, one.created))
 
 
-def _walk(path: DataPath, store: Store) -> Iterator[Record]:
+def _walk(path: Pipeline, store: Store) -> Iterator[Record]:
     """Yield the records of the namespace in force; one may come twice. Raises Unavailable."""
     cursor = ""
     while True:
-        records, cursor = path.fuse.call(store.browse, path.namespace(), cursor)
+        records, cursor = path.breaker.call(store.browse, path.namespace(), cursor)
         yield from records
         if not cursor:
             return
@@ -148,7 +148,7 @@ def _by_words(query: str) -> Callable[[Record], float | None]:
     return weigh
 
 
-def _by_meaning(path: DataPath, query: str) -> Callable[[Record], float | None]:
+def _by_meaning(path: Pipeline, query: str) -> Callable[[Record], float | None]:
     """Compare with the question's vector; nothing is near without a semantic tier."""
     embedded = None if path.semantic is None else path.semantic.reader.embed(query)
 
@@ -234,7 +234,7 @@ class ByOutcome(BaseModel):
     miss: Similarities
 
 
-class Part(BaseModel):
+class Component(BaseModel):
     """How often a part ran, and how long it took: percentiles in seconds, true to 9 %."""
 
     count: int
@@ -262,7 +262,7 @@ class Picture(BaseModel):
 
     minutes: list[Minute]
     similarity: ByOutcome
-    parts: dict[str, Part]
+    parts: dict[str, Component]
     recent: list[RecentHit] = Field(description="Newest first, at most 50.")
     namespaces: list[str] = Field(
         description="Those used in the last day, the latest first, and the caller's own."
@@ -324,7 +324,7 @@ async def entries(
     """Find stored questions. Looks at them one by one, for some seconds at most."""
     name = namespace or namespace_of(caller, request)
     if not is_within(name, caller.namespace):
-        raise Refusal(403, "this namespace is not yours", code="not_yours", param="namespace")
+        raise APIError(403, "this namespace is not yours", code="not_yours", param="namespace")
     with on.cache.control(namespace=name):
         found = await run_in_threadpool(search, on.cache, query, by, limit)
     return ShownEntries.model_validate(asdict(found))

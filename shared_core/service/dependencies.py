@@ -19,7 +19,7 @@ from shared_core.embedding_cache import EmbeddingCache
 from shared_core.openai_format import Endpoint
 from shared_core.service.activity import Activity
 from shared_core.service.auth import NAME, Caller, Keyring, Rates, Role
-from shared_core.service.errors import Refusal
+from shared_core.service.errors import APIError
 from shared_core.service.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def caller(
     wait = on.limits.wait(found.name)
     if wait > 0:
         seconds = str(int(wait) + 1)
-        raise Refusal(
+        raise APIError(
             429,
             f"too many requests of {found.name!r}: come back in {seconds} s",
             code="rate_limit_exceeded",
@@ -110,7 +110,7 @@ def _identified(on: Service, headers: Headers) -> Caller:
         key = key.strip() if scheme.lower() == "bearer" else ""
     entry = on.keyring.find(key)
     if entry is None:
-        raise Refusal(
+        raise APIError(
             401,
             f"no such key: send one as Authorization: Bearer KEY or as {KEY_HEADER}",
             code="invalid_api_key",
@@ -133,9 +133,9 @@ async def administrator(request: Request, found: Annotated[Caller, Depends(calle
             if on.keyring
             else "the admin API is off on a public address without keys: configure keys"
         )
-        raise Refusal(403, remedy, code="admin_only")
+        raise APIError(403, remedy, code="admin_only")
     if not on.keyring and not _is_of_here(request.headers):
-        raise Refusal(
+        raise APIError(
             403, "without keys, administration is for pages and tools of this machine: use "
             "http://127.0.0.1, or configure keys", code="admin_only",
         )  # fmt: skip
@@ -148,7 +148,7 @@ def _refuse_other_pages(on: Service, headers: Headers) -> None:
     if origin is None or not on.settings.is_local or origin in on.settings.cors_origins:
         return
     if not _is_of_here(headers):
-        raise Refusal(403, "pages of this origin may not ask: name it in cors_origins")
+        raise APIError(403, "pages of this origin may not ask: name it in cors_origins")
 
 
 def _is_of_here(headers: Headers) -> bool:
@@ -169,7 +169,7 @@ def namespace_of(caller: Caller, request: Request) -> str:
     on: Service = request.app.state.service
     part = request.headers.get(NAMESPACE_HEADER)
     if part is not None and not NAME.fullmatch(part):
-        raise Refusal(
+        raise APIError(
             400, f"{NAMESPACE_HEADER} must be 1 to 64 of A-Z a-z 0-9 _ . -", code="bad_namespace"
         )
     name = caller.namespace if part is None else f"{caller.namespace}:{part}"

@@ -53,7 +53,7 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-class Refusal(Exception):
+class APIError(Exception):
     """A request that the service does not serve, and what its sender is told."""
 
     def __init__(
@@ -83,23 +83,23 @@ class Refusal(Exception):
 async def refused(_: Request, error: Exception) -> JSONResponse:
     """Answer with a refusal, whoever raised it and in whatever form."""
     match error:
-        case Refusal():
+        case APIError():
             return error.response()
         case RequestValidationError():
             return _of_validation(error).response()
         case HTTPException():
             headers = error.headers and dict(error.headers)
-            return Refusal(error.status_code, str(error.detail), headers=headers).response()
+            return APIError(error.status_code, str(error.detail), headers=headers).response()
         case _:
             raise error
 
 
-def _of_validation(error: RequestValidationError) -> Refusal:
+def _of_validation(error: RequestValidationError) -> APIError:
     """Say which field is wrong and why; never what it held, which may be a prompt."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     message = f"{where}: {first['msg']}" if where else str(first["msg"])
-    return Refusal(422, message, code="invalid_request", param=where or None)
+    return APIError(422, message, code="invalid_request", param=where or None)
 
 
 TOLD = {

@@ -110,18 +110,18 @@ class _Told(Collector):
         yield CounterMetricFamily("tiered_cache_stores", "Answers kept.", value=stats.stores)
         shared = "Requests answered by the call of another."
         yield CounterMetricFamily("tiered_cache_coalesced", shared, value=stats.coalesced)
-        for name, told_of, counts in (
+        for name, documentation, counts in (
             ("saved_tokens", "Tokens that hits saved.", stats.tokens_saved),
             ("feedback", "Verdicts on answers.", stats.feedback),
             ("errors", "Failures that no caller saw.", stats.errors),
         ):
-            family = CounterMetricFamily(f"tiered_cache_{name}", told_of, labels=("kind",))
+            family = CounterMetricFamily(f"tiered_cache_{name}", documentation, labels=("kind",))
             for kind, count in counts.items():
                 family.add_metric((kind,), count)
             yield family
-        for name, told_of, value in (
+        for name, documentation, value in (
             ("saved_dollars", "What hits saved, in US dollars.", stats.money_saved),
             ("error_per_hit", "Estimated share of wrong hits by meaning.", stats.error_per_hit),
         ):
             if value is not None:
-                yield GaugeMetricFamily(f"tiered_cache_{name}", told_of, value=value)
+                yield GaugeMetricFamily(f"tiered_cache_{name}", documentation, value=value)

@@ -14,7 +14,7 @@ from hashlib import sha256
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from shared_core.record import Answer, Record, lent
+from shared_core.record import Answer, Record, copy_for_reader
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -28,7 +28,7 @@ _HOLE = "\0"
 _UNSAID = {field.name: field.default for field in fields(Answer)}
 """What an answer is where its bytes do not say; its model is the record's."""
 
-KEPT, LONGEST_KEPT = 512, 16_000
+MAX_DECODED, LONGEST_DECODED = 512, 16_000
 """Newest records read that are kept decoded, and the bytes of the longest."""
 
 
@@ -48,7 +48,7 @@ class Codec:
 
     def __init__(self, encryption_key: str | bytes | None = None) -> None:
         self._fernet: Fernet | None = None
-        self.seal = ""
+        self.key_fingerprint = ""
         if encryption_key is not None:
             try:
                 from cryptography.fernet import Fernet
@@ -64,8 +64,10 @@ class Codec:
                     "cryptography.fernet.Fernet.generate_key()"
                 ) from None
             key = encryption_key.encode() if isinstance(encryption_key, str) else encryption_key
-            self.seal = sha256(b"tiered-cache seal\n" + key).hexdigest()[:16]
-        self._decode_once = lru_cache(KEPT)(self._decode)  # what is asked for often is read often
+            self.key_fingerprint = sha256(b"tiered-cache seal\n" + key).hexdigest()[:16]
+        self._decode_once = lru_cache(MAX_DECODED)(
+            self._decode
+        )  # what is asked for often is read often
 
     def encode(self, record: Record) -> bytes:
         """Return the record as bytes, without its vector."""
@@ -92,8 +94,8 @@ class Codec:
 
     def decode(self, data: bytes, vector: Any = None) -> Record:
         """Return the record; raises UndecodableError for anything that ``encode`` did not write."""
-        is_kept = len(data) <= LONGEST_KEPT
-        record = lent(self._decode_once(data)) if is_kept else self._decode(data)
+        is_kept = len(data) <= LONGEST_DECODED
+        record = copy_for_reader(self._decode_once(data)) if is_kept else self._decode(data)
         return record if vector is None else replace(record, vector=vector)
 
     def _decode(self, data: bytes) -> Record:

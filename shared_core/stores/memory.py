@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from shared_core.concurrency import renew_after_fork
-from shared_core.record import Neighbour, Record, lent, owned
+from shared_core.record import Neighbour, Record, copy_for_reader, copy_for_store
 from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class MemoryStore:
             if entry is None or not self._is_live(entry, self._clock()):
                 return None
             self._entries.move_to_end(key)
-            return lent(entry.record)
+            return copy_for_reader(entry.record)
 
     def nearest(
         self, scope: str, space: str, vector: Vector, k: int, least: float = -1.0
@@ -90,12 +90,12 @@ class MemoryStore:
             if entries:
                 self._entries.move_to_end(entries[0].record.key)
             return [
-                Neighbour(lent(entry.record), similarity)
+                Neighbour(copy_for_reader(entry.record), similarity)
                 for entry, (_, similarity) in zip(entries[:k], candidates, strict=False)
             ]
 
     def put(self, record: Record) -> None:
-        record = owned(record)
+        record = copy_for_store(record)
         with self._lock:
             self._check_open()
             now = self._clock()
@@ -144,7 +144,7 @@ class MemoryStore:
             self._check_open()
             now, held = self._clock(), reversed(self._entries.values())
             live = [one.record for one in held if self._is_live(one, now)]
-        return [lent(record) for record in live if record.namespace == namespace], ""
+        return [copy_for_reader(record) for record in live if record.namespace == namespace], ""
 
     def info(self) -> StoreInfo:
         with self._lock:

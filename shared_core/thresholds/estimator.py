@@ -108,7 +108,7 @@ def scores_left_out(fitted: Fit, values: Array, right: Array) -> Array:
 
 
 D = len(NAMES)
-NOBODY = (0.0,) * (1 + D)
+NO_CANDIDATE = (0.0,) * (1 + D)
 
 WINDOW = 1000
 """Labels that the model is fitted to; older ones are forgotten."""
@@ -128,10 +128,10 @@ BETWEEN_FITS = 25
 LEAST = 20
 """Labels of its own that a pool needs, whatever the model believes."""
 
-FLAT = 0.002
+ERROR_FLOOR = 0.002
 """Share of wrong answers that no score rules out."""
 
-LABELS_OF_A_WORLD = 100
+LABELS_BEFORE_DRIFT = 100
 """Labels that must be known of a world before a change of it can be noticed."""
 
 FINENESS = 6
@@ -139,7 +139,7 @@ FINENESS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class LinearModel:
     """Weights of evidence, and the pool that may be served. Never changed, only replaced."""
 
     weights: tuple[float, ...]
@@ -156,7 +156,7 @@ class Model:
         return sum(w * v for w, v in zip(self.weights, values, strict=True))
 
 
-class Ring:
+class RingBuffer:
     """The newest rows of (size, d)."""
 
     def __init__(self, size: int, d: int) -> None:
@@ -194,7 +194,7 @@ class Learned:
 
     prior: Gaussian
     believed: float  # labels that the model's own estimate counts for in a pool
-    model: Model
+    model: LinearModel
     watch: Watch = field(default_factory=Watch)
     groups: Groups = field(default_factory=Groups)
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
@@ -202,18 +202,22 @@ class Learned:
     wrong: int = 0
     changes: int = 0
     since_fit: int = 0
-    labels: Ring = field(default_factory=lambda: Ring(WINDOW, 2 + D))  # chance, right, values
-    feedback: Ring = field(default_factory=lambda: Ring(WINDOW // 4, 2))  # score, right
-    arrivals: Ring = field(default_factory=lambda: Ring(ARRIVALS, 1 + D))  # candidate?, values
+    labels: RingBuffer = field(
+        default_factory=lambda: RingBuffer(WINDOW, 2 + D)
+    )  # chance, right, values
+    feedback: RingBuffer = field(default_factory=lambda: RingBuffer(WINDOW // 4, 2))  # score, right
+    arrivals: RingBuffer = field(
+        default_factory=lambda: RingBuffer(ARRIVALS, 1 + D)
+    )  # candidate?, values
 
     @classmethod
     def start(cls, prior: Gaussian, believed: float) -> Learned:
         """Return the state before any label."""
-        return cls(prior, believed, Model(tuple(prior.mean.tolist())))
+        return cls(prior, believed, LinearModel(tuple(prior.mean.tolist())))
 
     def arrive(self, values: Sequence[float] | None) -> None:
         """Count a request, and the evidence for its best candidate if it has one."""
-        self.arrivals.add(NOBODY if values is None else (1.0, *values))
+        self.arrivals.add(NO_CANDIDATE if values is None else (1.0, *values))
 
     def add(
         self, right: bool, score: float, chance: float, group: float, values: Sequence[float]
@@ -236,14 +240,14 @@ class Learned:
     def _count(self, right: bool, score: float) -> None:
         self.count(right)
         self.since_fit += 1
-        if len(self.labels) < LABELS_OF_A_WORLD:
+        if len(self.labels) < LABELS_BEFORE_DRIFT:
             self.watch = Watch()  # what surprises so early is that the prior does not fit
         elif self.watch.notices(right, score):
             self.changes += 1
             self.labels.keep(self.watch.since)
             self.feedback.keep(0)
             self.watch = Watch()
-            self.model = Model(self.model.weights)
+            self.model = LinearModel(self.model.weights)
             self.since_fit = WINDOW
 
     @property
@@ -252,7 +256,7 @@ class Learned:
         return self.since_fit >= min(BETWEEN_FITS, max(5, len(self.labels) // 10))
 
 
-def refit(state: Learned, promise: Promise, noise: float) -> Model:
+def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     """Fit the weights to the labels, and plan what to serve."""
     rows = state.labels.rows()
     right, values = rows[:, 1], rows[:, 2:]
@@ -267,7 +271,7 @@ def refit(state: Learned, promise: Promise, noise: float) -> Model:
     scores = np.concatenate([scores, told[:, 0]])
     right = np.concatenate([right, told[:, 1]])
     pools = pool(scores, right, seen, shares, state.believed, noise)
-    return Model(tuple(fitted.weights.tolist()), choose(pools, promise), tuple(pools))
+    return LinearModel(tuple(fitted.weights.tolist()), choose(pools, promise), tuple(pools))
 
 
 def pool(
@@ -287,10 +291,10 @@ def pool(
     """
     order, arrival = np.argsort(-scores), np.argsort(-seen)
     scores, right, seen, shares = scores[order], right[order], seen[arrival], shares[arrival]
-    expected = np.cumsum(1 - sigmoid(scores) + FLAT)
+    expected = np.cumsum(1 - sigmoid(scores) + ERROR_FLOOR)
     wrong = np.cumsum(1 - right)
     count = np.concatenate([[0.0], np.cumsum(shares)])
-    expected_seen = np.concatenate([[0.0], np.cumsum(shares * (1 - sigmoid(seen) + FLAT))])
+    expected_seen = np.concatenate([[0.0], np.cumsum(shares * (1 - sigmoid(seen) + ERROR_FLOOR))])
     pools, at = [], LEAST
     while at <= len(scores):
         threshold = float(scores[at - 1])

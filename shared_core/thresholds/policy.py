@@ -114,7 +114,7 @@ class Policy(Protocol):
     def floor(self) -> float:
         """Similarity below which it serves no candidate: differences are not looked for there."""
 
-    def suited_to(self, embedder: str) -> Policy:
+    def for_embedder(self, embedder: str) -> Policy:
         """Return the policy for the cosines of an embedder of this name."""
 
     def start(self) -> Any:
@@ -181,7 +181,7 @@ class Static:
         """Return the threshold: what is below it is not served."""
         return self.similarity
 
-    def suited_to(self, embedder: str) -> Static:
+    def for_embedder(self, embedder: str) -> Static:
         """Return itself: its user chose the numbers for the embedder."""
         return self
 
@@ -267,7 +267,7 @@ class Feedback:
         """Return the lowest that the threshold may be."""
         return self.minimum
 
-    def suited_to(self, embedder: str) -> Feedback:
+    def for_embedder(self, embedder: str) -> Feedback:
         """Return itself: its user chose the numbers for the embedder."""
         return self
 

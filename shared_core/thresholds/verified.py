@@ -22,7 +22,7 @@ from shared_core.thresholds.features import NAMES, content, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
 
 if TYPE_CHECKING:
-    from shared_core.thresholds.estimator import Gaussian, Learned, Model
+    from shared_core.thresholds.estimator import Gaussian, Learned, LinearModel
 
 
 # What the verified policy believes before its first label: a prior on the weights.
@@ -112,7 +112,7 @@ def shipped() -> Prior:
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
-BELIEF = 0.5
+PRIOR_WEIGHT = 0.5
 """Labels of a pool that the model's own estimate counts for, for each that the prior counts for."""
 
 ALERT = 0.25
@@ -174,7 +174,7 @@ class Verified:
         if self.per not in CONFIDENCE:
             raise ValueError(f'Verified(per) must be "hit" or "request", not {self.per!r}')
 
-    def suited_to(self, embedder: str) -> Verified:
+    def for_embedder(self, embedder: str) -> Verified:
         """Return the policy for an embedder of this name.
 
         Cosines of another embedder mean other things: a policy that was given no ``prior`` then
@@ -188,7 +188,7 @@ class Verified:
         from shared_core.thresholds.estimator import Learned
 
         prior = self.prior or shipped()
-        return Learned.start(prior.gaussian(), BELIEF * prior.labels)
+        return Learned.start(prior.gaussian(), PRIOR_WEIGHT * prior.labels)
 
     def decide(
         self,
@@ -290,7 +290,7 @@ class Verified:
             }
         return told
 
-    def _audited(self, model: Model) -> float:
+    def _audited(self, model: LinearModel) -> float:
         """Return the share of hits to ask for real: more where more are expected to be wrong."""
         error = 0.0 if model.serving is None else model.serving.error
         return max(self.audit, min(MOST_AUDITED, AUDITED_OF_WRONG * error))
@@ -300,7 +300,7 @@ class Verified:
         confidence = CONFIDENCE[self.per] if self.confidence is None else self.confidence
         return Promise(self.max_error, self.per, confidence)
 
-    def _progress(self, state: Learned, model: Model) -> str:
+    def _progress(self, state: Learned, model: LinearModel) -> str:
         """Say how many labels there are and, if it can be told, how many will do."""
         known = len(state.labels)
         promise = self._promise

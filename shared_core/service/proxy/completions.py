@@ -29,10 +29,10 @@ from shared_core.controls import Controls, controlling
 from shared_core.openai_format import SHARED, Endpoint, answer_of, choices_of, request_of
 from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
-from shared_core.resilience import araising, raising
+from shared_core.resilience import areraise_as, reraise_as
 from shared_core.service.auth import Caller
 from shared_core.service.dependencies import Service, namespace_of
-from shared_core.service.errors import Refusal
+from shared_core.service.errors import APIError
 from shared_core.service.proxy import upstream as sse
 from shared_core.service.proxy.upstream import RawHeaders, ask, reached, returned
 
@@ -80,7 +80,7 @@ class Dialect(Protocol):
         """Yield an answer as the chunks of a stream, but its usage. Raises as ``completion``."""
 
 
-class Chat:
+class Completion:
     """``/v1/chat/completions``."""
 
     path = "chat/completions"
@@ -261,7 +261,7 @@ def headers_of(hit: Hit, tier: str) -> dict[str, str]:
     }
 
 
-def told_of(outcome: Miss | Explore | None, entry_id: str | None = None) -> dict[str, str]:
+def describe(outcome: Miss | Explore | None, entry_id: str | None = None) -> dict[str, str]:
     """Return the headers of what the upstream answered; None: the cache was not asked."""
     if outcome is None or outcome.reason == "bypassed":
         told = {STATUS: "bypass"}
@@ -323,8 +323,8 @@ def _ttl(value: str | None) -> float | None:
     return float(value)
 
 
-def _senseless(name: str, rule: str) -> Refusal:
-    return Refusal(400, f"{name}: {rule}", code="bad_header", param=name)
+def _senseless(name: str, rule: str) -> APIError:
+    return APIError(400, f"{name}: {rule}", code="bad_header", param=name)
 
 
 T = TypeVar("T")
@@ -355,7 +355,7 @@ class _Asked:
     outcome: Miss | Explore | None = None
 
 
-class Exchange:
+class Forwarding:
     """One request and its response. The cache never fails it: then the upstream answers."""
 
     def __init__(
@@ -383,7 +383,7 @@ class Exchange:
         try:
             return await self._passed_on(flight)
         except BaseException:
-            self.land(flight)
+            self.finish(flight)
             raise
 
     # -------------------------------------------------------------------------- from the cache
@@ -413,7 +413,7 @@ class Exchange:
         cache = self._on.cache
         try:
             with controlling(cache, self._controls):
-                return await araising(CacheFailed, cache.answers.wait(cache.on_loop, request))
+                return await areraise_as(CacheFailed, cache.answers.wait(cache.on_loop, request))
         except CacheFailed:
             cache.count_error("service")
             return None, None
@@ -423,7 +423,7 @@ class Exchange:
         cache = self._on.cache
         with controlling(cache, self._controls):
             try:
-                return await cache.on_loop.run(lambda: raising(CacheFailed, work))
+                return await cache.on_loop.run(lambda: reraise_as(CacheFailed, work))
             except CacheFailed:
                 cache.count_error("service")
                 return None
@@ -443,7 +443,7 @@ class Exchange:
         entry_id = None
         if told.status_code == OK and self._asked.request is not None:
             entry_id = await self._safely(lambda: self._kept_whole(content, flight))
-        self.land(flight)
+        self.finish(flight)
         found = Response(content, told.status_code)
         length = [(b"content-length", str(len(content)).encode())]
         found.raw_headers = [*returned(told), *length, *self.headers(entry_id)]
@@ -453,7 +453,7 @@ class Exchange:
         """Return what is told of the cache."""
         if self._hidden:
             return []
-        told = told_of(self._asked.outcome, entry_id)
+        told = describe(self._asked.outcome, entry_id)
         return [(name.encode(), value.encode("latin-1")) for name, value in told.items()]
 
     def _kept_whole(self, content: bytes, flight: Flight | None) -> str | None:
@@ -489,10 +489,10 @@ class Exchange:
                 chunk = {"error": "unreadable"}
             recording.note(chunk)
 
-    def land(self, flight: Flight | None) -> None:
+    def finish(self, flight: Flight | None) -> None:
         """Let those who wait go on, with what arrived or without."""
         if flight is not None:
-            self._on.cache.answers.land(flight)
+            self._on.cache.answers.finish(flight)
 
 
 class Relay(StreamingResponse):
@@ -502,7 +502,7 @@ class Relay(StreamingResponse):
     who asks again is answered by the cache.
     """
 
-    def __init__(self, told: httpx.Response, exchange: Exchange, flight: Flight | None) -> None:
+    def __init__(self, told: httpx.Response, exchange: Forwarding, flight: Flight | None) -> None:
         super().__init__(self._pieces(), told.status_code)
         self.raw_headers = [*returned(told), *exchange.headers()]
         self._told, self._exchange, self._flight = told, exchange, flight
@@ -513,7 +513,7 @@ class Relay(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._exchange.land(self._flight)
+            self._exchange.finish(self._flight)
             with anyio.CancelScope(shield=True):
                 await self._told.aclose()
 

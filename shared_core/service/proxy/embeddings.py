@@ -23,8 +23,8 @@ from shared_core.service.proxy.completions import (
     STATUS,
     UNREADABLE,
     controls_for,
+    describe,
     endpoint_of,
-    told_of,
 )
 from shared_core.service.proxy.upstream import ask, reached, returned
 
@@ -72,7 +72,7 @@ class Wanted:
         return self.body.get("encoding_format") == "base64"
 
 
-class Said(Exception):
+class UpstreamError(Exception):
     """What the upstream said, if it is no vectors: the client gets it as it is."""
 
     def __init__(self, response: Response) -> None:
@@ -104,11 +104,13 @@ class _Asking:
             content = json.dumps(body).encode()
         response = await self.passed_on(content)
         if response.status_code != OK:
-            raise Said(response)
+            raise UpstreamError(response)
         try:
             vectors = await self.on.cache.on_loop.run(lambda: self._read(response, len(new)))
         except UNREADABLE:
-            raise Said(response if is_all else await self.passed_on(self.content)) from None
+            raise UpstreamError(
+                response if is_all else await self.passed_on(self.content)
+            ) from None
         self.whole = response if is_all else None
         return vectors
 
@@ -144,13 +146,13 @@ async def embedded(on: Service, http: Request, caller: Caller, content: bytes) -
     try:
         wanted = asking.wanted = Wanted.of(content, where)
     except (*UNREADABLE, KeyError):
-        return _told(on, await asking.passed_on(content), told_of(None))
+        return _told(on, await asking.passed_on(content), describe(None))
     try:
         with controlling(on.cache, controls):
             vectors = await on.embeddings.aembedded(
                 wanted.model, wanted.role, wanted.texts, asking.vectors
             )
-    except Said as said:
+    except UpstreamError as said:
         return _told(on, said.response, {STATUS: "miss"})
     if asking.whole is not None:
         return _told(on, asking.whole, {STATUS: "miss" if controls.read else "bypass"})

@@ -16,17 +16,17 @@ from starlette.types import Receive, Scope, Send
 
 from shared_core.service.auth import Caller
 from shared_core.service.dependencies import NAMESPACE_HEADER, Service, caller, service
-from shared_core.service.errors import Refusal, responses
+from shared_core.service.errors import APIError, responses
 from shared_core.service.proxy.completions import (
     MOST_TAGS,
     TAG,
     TAGS_HEADER,
     TTL_HEADER,
-    Chat,
+    Completion,
     Completions,
     Dialect,
-    Exchange,
-    told_of,
+    Forwarding,
+    describe,
 )
 from shared_core.service.proxy.embeddings import embedded
 from shared_core.service.proxy.upstream import ask, returned
@@ -150,7 +150,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 @router.post("/chat/completions", **CHAT)
 async def chat_completions(request: Request, on: On, by: By) -> Response:
     """Answer a chat from the cache, or pass on what the upstream answers."""
-    return await _completed(request, on, by, Chat())
+    return await _completed(request, on, by, Completion())
 
 
 @router.post("/completions", **COMPLETIONS)
@@ -160,7 +160,7 @@ async def completions(request: Request, on: On, by: By) -> Response:
 
 
 async def _completed(request: Request, on: Service, by: Caller, dialect: Dialect) -> Response:
-    return await Exchange(on, request, by, dialect, await request.body()).response()
+    return await Forwarding(on, request, by, dialect, await request.body()).response()
 
 
 @router.post("/embeddings", **EMBEDDINGS)
@@ -175,14 +175,14 @@ async def other(path: str, request: Request, on: On, by: By) -> Response:
     if path.partition("/")[0] == OWN:
         methods = request.app.openapi()["paths"].get(f"/v1/{path}", {})
         allow = {"allow": ", ".join(sorted(methods)).upper()} if methods else {}
-        raise Refusal(405 if methods else 404, "the cache has no such operation", headers=allow)
+        raise APIError(405 if methods else 404, "the cache has no such operation", headers=allow)
     raw = request.scope["raw_path"].decode("latin-1").partition("/v1/")[2]
     if any(part in (".", "..") for part in path.replace("\\", "/").split("/")):
-        raise Refusal(400, "a path must not lead out of the API", code="bad_path")
+        raise APIError(400, "a path must not lead out of the API", code="bad_path")
     sends = {"content-length", "transfer-encoding"} & {*request.headers.keys()}
     content = request.stream() if sends else None
     told = await ask(on, request, by, content, path=raw)
-    return PassedOn(told, {} if on.settings.hide_headers else told_of(None))
+    return PassedOn(told, {} if on.settings.hide_headers else describe(None))
 
 
 class PassedOn(StreamingResponse):

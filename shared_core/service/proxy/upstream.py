@@ -15,7 +15,7 @@ from fastapi import Request
 
 from shared_core.service.auth import Caller
 from shared_core.service.dependencies import CREDENTIALS, Service
-from shared_core.service.errors import Refusal
+from shared_core.service.errors import APIError
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -66,12 +66,14 @@ def reached() -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException:
-        raise Refusal(504, "the upstream did not answer in time", code="upstream_timeout") from None
+        raise APIError(
+            504, "the upstream did not answer in time", code="upstream_timeout"
+        ) from None
     except httpx.InvalidURL:
-        raise Refusal(400, "this path is no part of a URL", code="bad_path") from None
+        raise APIError(400, "this path is no part of a URL", code="bad_path") from None
     except (httpx.HTTPError, httpx.StreamError) as error:
         told = f"the upstream could not be reached ({type(error).__name__})"
-        raise Refusal(502, told, code="upstream_unreachable") from None
+        raise APIError(502, told, code="upstream_unreachable") from None
 
 
 def _sent(on: Service, request: Request, caller: Caller, *, whole: bool) -> RawHeaders:

@@ -157,7 +157,7 @@ SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 MOST_CONNECTIONS = 10_000
 """One for each thread at work; a limit that is felt would make threads wait for each other."""
 
-KEPT = (
+CLIENT_OPTIONS = (
     "host", "port", "db", "path", "username", "password", "credential_provider", "client_name",
     "socket_keepalive", "socket_keepalive_options",
 )  # fmt: skip
@@ -299,7 +299,7 @@ def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_kept(name: str) -> bool:
-    return name in KEPT or name.startswith("ssl")
+    return name in CLIENT_OPTIONS or name.startswith("ssl")
 
 
 def _of_many(scheme: str, rest: str, tls: Mapping[str, Any], secure: bool) -> RedisAddress:

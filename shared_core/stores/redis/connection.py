@@ -32,7 +32,7 @@ from redis.exceptions import (
 from redisvl.exceptions import RedisVLError
 
 from shared_core.concurrency import renew_after_fork
-from shared_core.resilience import time_left, waiting
+from shared_core.resilience import bounded_wait, time_left
 from shared_core.stores.api import StoreError
 from shared_core.stores.redis.address import AnyClient, RedisAddress, timed
 from shared_core.stores.redis.keys import Names, is_record
@@ -167,7 +167,7 @@ class IndexMissing(StoreError):
 
 
 @contextmanager
-def told_as_store_errors(secrets: Iterable[str] = ()) -> Iterator[None]:
+def as_store_errors(secrets: Iterable[str] = ()) -> Iterator[None]:
     """Raise every error of Redis and RedisVL inside the block as a StoreError.
 
     The secrets are blanked in its text; an error that names one is not even kept as the cause.
@@ -175,10 +175,10 @@ def told_as_store_errors(secrets: Iterable[str] = ()) -> Iterator[None]:
     try:
         yield
     except ERRORS as error:
-        raise retold(error, secrets)  # noqa: B904 - it has its cause
+        raise as_store_error(error, secrets)  # noqa: B904 - it has its cause
 
 
-def retold(error: BaseException, secrets: Iterable[str] = ()) -> StoreError:
+def as_store_error(error: BaseException, secrets: Iterable[str] = ()) -> StoreError:
     """Return what an error means, with the error as the cause unless that names a secret."""
     found = store_error(error, secrets)
     found.__cause__ = None if _names(error, secrets) else error
@@ -371,13 +371,13 @@ class RedisConnection:
 
     def _in_time(self, work: Callable[[], T]) -> T:
         """Bound all waits of some work together, and raise its errors as StoreErrors."""
-        with waiting(self._timeout) as limit:
+        with bounded_wait(self._timeout) as limit:
             if limit <= 0:
                 raise RedisFailure("no time is left of this lookup's or store's timeout")
             try:
                 return work()
             except ERRORS as error:
-                failure = retold(error, self._secrets)
+                failure = as_store_error(error, self._secrets)
                 if isinstance(failure, RedisFailure) and failure.down:
                     if time_left() <= 0 and limit < self._timeout / 2:
                         # It had little of the time: whether the server is down is not known.
@@ -402,7 +402,7 @@ class RedisConnection:
         self._closed = True
         client, self._client = self._client, None
         if client is not None:
-            with told_as_store_errors(self._secrets):
+            with as_store_errors(self._secrets):
                 client.close()
 
     def _connected(self) -> AnyClient:

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared_core.concurrency import renew_after_fork
-from shared_core.record import Record, lent
+from shared_core.record import Record, copy_for_reader
 from shared_core.stores.api import Clock
 from shared_core.stores.redis.address import RedisAddress
-from shared_core.stores.redis.connection import ERRORS, RedisFailure, retold
+from shared_core.stores.redis.connection import ERRORS, RedisFailure, as_store_error
 from shared_core.stores.redis.keys import Names, is_record, key_of
 
 # News of every change of a record in one Redis, over a connection of their own.
@@ -198,7 +198,7 @@ class Feed:
         return 0.0
 
     def _failed(self, error: BaseException) -> float:
-        failure = retold(error, self._address.secrets)
+        failure = as_store_error(error, self._address.secrets)
         if isinstance(failure, RedisFailure) and failure.down:
             return failure.rest or REST_S
         if not self._warned:
@@ -299,7 +299,7 @@ class NearCache:
         with self._lock:
             held = self._live(key) if sure else None
             if held is not None:
-                return lent(held.record)
+                return copy_for_reader(held.record)
             # Before the read, so that no news between it and the holding is lost.
             mark, bumps = object(), self._bumps
             if sure:
@@ -314,7 +314,7 @@ class NearCache:
                     del self._expected[key]
                     if record is not None and _size(record) <= LONGEST:
                         self._hold(record, asked + min(life, HELD_S), bumps)
-        return None if record is None else lent(record)
+        return None if record is None else copy_for_reader(record)
 
     def _live(self, key: str) -> _Held | None:
         held = self._held.get(key)

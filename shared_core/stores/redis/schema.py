@@ -75,7 +75,7 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchRow:
     """A row of a search: the record's name, its distance (0..2), its fields (none: it expired)."""
 
     name: bytes
@@ -206,7 +206,7 @@ def _comparable(schema: Any) -> dict[str, Any]:
     return found
 
 
-def rows(reply: Any) -> Iterator[Found]:
+def rows(reply: Any) -> Iterator[SearchRow]:
     """Read the reply of ``search``. What is odd in it is left out."""
     if not isinstance(reply, list):
         return
@@ -216,7 +216,7 @@ def rows(reply: Any) -> Iterator[Found]:
             distance = float(fields.get(DISTANCE, b"nan"))
         except ValueError:
             continue
-        yield Found(name, distance, fields)
+        yield SearchRow(name, distance, fields)
 
 
 # A record as the fields of a hash.

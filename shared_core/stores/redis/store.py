@@ -43,10 +43,10 @@ from shared_core.stores.redis.schema import (
     PUT,
     SET_ALL,
     STAMPS,
-    Found,
     IndexKind,
     Precision,
     RedisIndex,
+    SearchRow,
     Space,
     fields_of,
     indexed_fields,
@@ -473,7 +473,7 @@ class RedisStore:
         place: tuple[str, str],
         k: int,
         least: float,
-        candidates: Sequence[Found],
+        candidates: Sequence[SearchRow],
         stands: bytes | None,
     ) -> tuple[list[Neighbour], list[Death]]:
         """Return the first k that live, and the dead; scope and life are checked on the record."""

@@ -41,7 +41,7 @@ KEPT_NOTES = 1000
 """Uses and dead rows that are noted at most, until a write."""
 
 
-class Upkeep:
+class Eviction:
     """Notes which rows were used or found dead; the next put writes that with its own row."""
 
     def __init__(self, file: DatabaseFile, max_entries: int | None, clock: Clock) -> None:
@@ -183,16 +183,16 @@ class SqliteStore:
     ) -> None:
         self._file = DatabaseFile(path, timeout=timeout, rng=rng, start_fresh=self._start_fresh)
         self._values = SqliteValues(self._file, clock)
-        self._upkeep = Upkeep(self._file, max_entries, clock)
+        self._eviction = Eviction(self._file, max_entries, clock)
         self._codec = codec or Codec()
         self._clock = clock
         self._start_fresh()
         with suppress(StoreError):  # others write at length; the next put tidies up as well
-            self._upkeep.tidy()
+            self._eviction.tidy()
 
     def _start_fresh(self) -> None:
         """Drop what another thread may have been changing at a fork."""
-        self._upkeep.forget()
+        self._eviction.forget()
         self._indexes: ScopeIndexes | None = None
         self._making = threading.Lock()
 
@@ -208,10 +208,10 @@ class SqliteStore:
             return None
         record = self._decode(row)
         if record is None or record.key != key:
-            self._upkeep.bury([row[0]])
-            self._upkeep.flush()
+            self._eviction.bury([row[0]])
+            self._eviction.flush()
             return None
-        self._upkeep.touch(row[0])
+        self._eviction.touch(row[0])
         return record
 
     def nearest(
@@ -226,12 +226,12 @@ class SqliteStore:
                 continue  # another file was put in the place of this one
             if not dead:
                 if found:
-                    self._upkeep.touch(found[0][0])
+                    self._eviction.touch(found[0][0])
                 return [neighbour for _, neighbour in found]
             # The dead never live again. What replaced them may be newer than the index: search
             # anew.
             indexes.discard(scope, space, len(vector), dead)
-            self._upkeep.bury(dead)
+            self._eviction.bury(dead)
             wanted = k + 3 * len(dead)
 
     def _read_back(
@@ -260,19 +260,19 @@ class SqliteStore:
         names = (record.key, record.scope, record.space, record.namespace, record.model)
         row = (
             *map(blob, names),
-            *(record.created, record.expires, self._upkeep.use(), body),
+            *(record.created, record.expires, self._eviction.use(), body),
             None if vector is None else vector.astype("<f4").tobytes(),
         )
         counters = [blob(epoch_key(record.namespace, tag)) for tag in record.tags]
-        if not counters and not self._upkeep.is_due(now):
+        if not counters and not self._eviction.is_due(now):
             self._file.write(PUT, row)
             return
         with self._file.writing() as writer:
-            self._upkeep.sweep(writer, now)
+            self._eviction.sweep(writer, now)
             id = writer.execute(PUT, row).lastrowid
             for counter in counters:
                 writer.execute(INSERT_TAG, (id, counter))
-            self._upkeep.evict(writer, id)
+            self._eviction.evict(writer, id)
 
     def delete(self, selector: Selector) -> int:
         """Delete in batches, so that other writers wait for one batch at most."""
@@ -339,7 +339,7 @@ class SqliteStore:
         return StoreInfo("sqlite", self._file.path, entries, pages * size)
 
     def close(self) -> None:
-        self._upkeep.flush()
+        self._eviction.flush()
         self._indexes = None  # a thread that makes a graph ends
         self._file.close()
 
