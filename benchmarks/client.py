@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shared_core import CachedClient, ResponseCache, Retries
+from tests.client.test_limits import Provider, limit_on, most_in_a_window, storm
 from tests.openai_server import Server
-from tests.test_limits import Provider, limit_on, most_in_a_window, storm
 from tests.virtual_time import VirtualLoop
 
 REQUESTS, KEYS = 1_000, 50

@@ -1,8 +1,8 @@
 """ResponseCache: what users hold; invalidation, feedback, pickling.
 
-The cache as its users hold it: data path, get or compute, invalidation, sight; sync and async.
+The cache as its users hold it: pipeline, get or compute, invalidation, statistics; sync and async.
 
-Every async method runs the whole blocking method in one thread, so a store or an embedder is written
+Every async method runs the whole blocking one in a thread, so a store or an embedder is written
 once, blocking.
 """
 

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from shared_core.concurrency.fork import renew_after_fork
 
-# From an event loop to blocking code: one step to a small pool of threads, context variables included.
+# From an event loop to blocking code: a small pool of threads, context variables included.
 
 
 P = ParamSpec("P")

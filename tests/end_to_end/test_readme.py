@@ -1,0 +1,105 @@
+"""The examples of README.md and docs/ run as they stand; a stand-in plays the provider."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("langchain_core")
+pytest.importorskip("openai")
+
+import openai
+from langchain_core.globals import set_llm_cache
+
+from shared_core.embedding import Embedder
+from tests.fakes import FakeChatModel
+from tests.openai_server import Server
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+class ChatOpenAI(FakeChatModel):
+    """Takes what the examples give to the provider's class."""
+
+    def __init__(self, model: str = "gpt-4o-mini", **kwargs: Any) -> None:
+        super().__init__(model_name=model, **kwargs)
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(document: Path) -> Iterator[str]:
+    """Return the examples of a document, each on the line where it stands."""
+    text = document.read_text()
+    for found in BLOCK.finditer(text):
+        yield "\n" * (text.count("\n", 0, found.start()) + 1) + found[1]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give an example a folder of its own and a provider without a network."""
+    provider = types.ModuleType("langchain_openai")
+    provider.ChatOpenAI = ChatOpenAI  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "langchain_openai", provider)
+    server = Server()
+    monkeypatch.setattr(openai, "OpenAI", server.client)
+    monkeypatch.setattr(openai, "AsyncOpenAI", server.async_client)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    set_llm_cache(None)
+
+
+def run(document: Path, codes: Iterable[str]) -> None:
+    """Run examples one after the other; a later one may use the names of an earlier one."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for code in codes:
+        exec(compile(code, str(document), "exec"), names)  # noqa: S102 - our own documents
+
+
+def test_the_readme_has_examples() -> None:
+    assert len(list(blocks(ROOT / "README.md"))) >= 2
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_examples_of_a_document_run(
+    document: Path, workplace: Path, model_embedder: Embedder
+) -> None:
+    run(document, blocks(document))
+
+
+@pytest.mark.model
+def test_the_langchain_example_is_answered_by_the_cache(
+    workplace: Path, model_embedder: Embedder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = ROOT / "README.md"
+    run(document, [code for code in blocks(document) if "set_llm_cache" in code])
+    exact, semantic = capsys.readouterr().out.splitlines()
+    assert "'tier': 'exact'" in exact
+    assert "'tier': 'semantic'" in semantic
+
+
+def test_the_commands_that_the_readme_names_are_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_extras_that_texts_name_are_there() -> None:
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    sources = [ROOT / "README.md", *ROOT.glob("shared_core/**/*.py")]
+    for path in sources:
+        for named in re.findall(r"tiered-llm-cache\[([\w,]+)\]", path.read_text()):
+            assert set(named.split(",")) <= set(extras), f"{path.name}: {named}"

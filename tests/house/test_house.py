@@ -1,0 +1,410 @@
+"""The structural rules of ARCHITECTURE.md, read off the source.
+
+Every list of exceptions below holds work that is left: an exception that is no longer needed fails
+its test, so that the lists only grow shorter.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.house.test_layers import ROOT, imports, modules, under
+
+# Rule 1. A package is entered by its face (its ``__init__``).
+
+PAST_THE_FACE: Mapping[str, tuple[str, ...]] = {
+    # What the core reaches into, until the faces hand it on.
+    "shared_core.client.batcher": ("shared_core",),
+    "shared_core.client.provider": ("shared_core.cli.warm",),
+    "shared_core.client.throttle": (
+        "shared_core",
+        "shared_core.cli.warm",
+    ),
+    "shared_core.embedding.local": ("shared_core.cli.doctor",),
+    "shared_core.embedding.memo": (
+        "shared_core.learning.judges",
+        "shared_core.learning.tuning",
+        "shared_core.semantic",
+    ),
+    "shared_core.embedding.resolve": (
+        "shared_core.learning.tuning",
+        "shared_core.semantic",
+    ),
+    "shared_core.guard.compare": ("shared_core.thresholds.features",),
+    "shared_core.guard.reading": ("shared_core.thresholds.features",),
+    "shared_core.guard.vocabulary": ("shared_core.thresholds.features",),
+    "shared_core.learning.tuning": ("shared_core.cli.main",),
+    "shared_core.prefix.chunks": ("shared_core",),
+    "shared_core.prefix.kv_reuse": ("shared_core",),
+    "shared_core.prefix.marking": (
+        "langchain_tiered_cache.prefix",
+        "llamaindex_tiered_cache.prefix",
+    ),
+    "shared_core.prefix.token_budget": ("shared_core",),
+    "shared_core.service.app": ("shared_core.cli.serve",),
+    "shared_core.service.auth": ("shared_core.cli.serve",),
+    "shared_core.service.proxy.routes": ("shared_core.service.app",),
+    "shared_core.service.settings": ("shared_core.cli.serve",),
+    "shared_core.stores.codec": (
+        "shared_core",
+        "shared_core.cache",
+        "shared_core.service.activity",
+    ),
+    "shared_core.stores.redis": ("shared_core.cli.doctor",),
+    "shared_core.stores.sqlite": (
+        "shared_core.cli.doctor",
+        "shared_core.report",
+    ),
+    "shared_core.thresholds.bounds": ("shared_core.learning.tuning",),
+    "shared_core.thresholds.estimator": ("shared_core.learning.prior_fit",),
+    "shared_core.thresholds.features": ("shared_core.learning.prior_fit",),
+    "shared_core.thresholds.policy": (
+        "shared_core.cli.demo",
+        "shared_core.learning.prior_fit",
+    ),
+    "shared_core.thresholds.verified": (
+        "shared_core.learning.prior_fit",
+        "shared_core.learning.tuning",
+    ),
+}
+"""Module -> who imports it from outside of its package."""
+
+# Rule 3. A module that one other imports is merged into it, unless it is a boundary.
+
+BOUNDARIES: Mapping[str, str] = {
+    "shared_core.compute": "an idea of its own: one computation for all who ask",
+    "shared_core.semantic": "the semantic tier; a cache without it never loads what it needs",
+    "shared_core.embedding.batching": "threads of the local model, apart from what is remembered",
+    "shared_core.embedding.bert": "needs onnxruntime and tokenizers",
+    "shared_core.embedding.bert_numpy": "loads numpy at import; to be deleted",
+    "shared_core.learning.prior_fit": "loads numpy at import",
+    "shared_core.stores.redis.near_cache": "an option, and a thread of its own",
+    "shared_core.stores.redis.schema": "hash fields, scripts and index: what lies in the server",
+    "shared_core.stores.sqlite.index": "loads numpy at import",
+    "shared_core.service.app": "what the command line starts",
+    "shared_core.service.chat": "routes of one kind",
+    "shared_core.service.dashboard": "routes of one kind",
+    "shared_core.service.health": "routes of one kind",
+    "shared_core.service.proxy.embeddings": "routes of one kind",
+    "shared_core.service.proxy.routes": "routes of one kind",
+    "shared_core.cli.demo": "a command, loaded when it is called",
+    "shared_core.cli.doctor": "a command, loaded when it is called",
+    "shared_core.cli.serve": "a command",
+    "shared_core.cli.warm": "a command",
+    "langchain_tiered_cache.streams": "an idea of its own: streams replayed and recorded",
+}
+
+# Rule 4. A module has one idea.
+
+FEWEST_LINES, MOST_LINES = 60, 700  # a module over MOST_LINES is listed with its reason
+SMALL: Mapping[str, str] = {
+    "llamaindex_tiered_cache.feedback": "a public name that needs nothing else",
+}
+
+# Rule 5. What one lookup crosses, through LangChain, with an embedder that has no model.
+
+MOST_CROSSED = {"exact": 14, "semantic": 26}
+"""After the lookup is written once (phase 2), 12 and 22 are in reach."""
+
+# Rule 6. The words of the field.
+
+GLOSSARY: Mapping[str, str] = {
+    "DataPath": "Pipeline",
+    "Fuse": "CircuitBreaker",
+    "quietly": "swallow",
+    "calmly": "aswallow",
+    "raising": "reraise_as",
+    "araising": "areraise_as",
+    "told": "safe_message",
+    "told_of": "describe",
+    "told_as_store_errors": "as_store_errors",
+    "Hop": "ThreadRunner",
+    "twin": "async_twin",
+    "soon": "run_soon",
+    "Flights": "SingleFlight",
+    "board": "join_or_lead",
+    "land": "finish",
+    "Upkeep": "BackgroundFlush (cache), Eviction (SQLite)",
+    "Exploration": "PendingLabel",
+    "Explorations": "PendingLabels",
+    "Docket": "JudgeQueue",
+    "Case": "JudgeTask",
+    "LateJudge": "BackgroundJudge",
+    "Labeller": "Labeler",
+    "Learner": "LabelStore",
+    "Refusals": "Denylist",
+    "Refusal": "APIError (service), RateLimited (client)",
+    "suit": "use_embedder",
+    "is_suited": "knows_embedder",
+    "suited_to": "for_embedder",
+    "lent": "copy_for_reader",
+    "owned": "copy_for_store",
+    "seal": "key_fingerprint",
+    "allowance": "deadline",
+    "waiting": "bounded_wait",
+    "is_material": "is_prompt_template",
+    "Origin": "OpenedFrom",
+    "way_to": "reduce",
+    "reopened": "reopen",
+    "Ring": "RingBuffer",
+    "NOBODY": "NO_CANDIDATE",
+    "FLAT": "ERROR_FLOOR",
+    "BELIEF": "PRIOR_WEIGHT",
+    "LABELS_OF_A_WORLD": "LABELS_BEFORE_DRIFT",
+    "Asking": "CallContext",
+    "RunWatcher": "RunHandler",
+    "Servings": "ServedRuns",
+    "view": "as_class",
+    "Asked": "LookupRequest",
+    "Answered": "LookupResponse",
+    "AskedAndAnswered": "StoreRequest",
+    "Found": "LookupResponse",
+    "Kept": "StoreResponse",
+    "Taken": "FeedbackResponse",
+    "ToInvalidate": "InvalidateRequest",
+    "KEPT": "MAX_ and the thing",
+    "MOST": "MAX_ and the thing",
+}
+"""Name not to use -> name to use."""
+
+TO_RENAME = frozenset(
+    {
+        "Answered",
+        "Asked",
+        "AskedAndAnswered",
+        "Asking",
+        "BELIEF",
+        "Case",
+        "DataPath",
+        "Docket",
+        "Exploration",
+        "Explorations",
+        "FLAT",
+        "Flights",
+        "Found",
+        "Fuse",
+        "Hop",
+        "KEPT",
+        "Kept",
+        "LABELS_OF_A_WORLD",
+        "Labeller",
+        "LateJudge",
+        "Learner",
+        "MOST",
+        "NOBODY",
+        "Origin",
+        "Refusal",
+        "Refusals",
+        "Ring",
+        "RunWatcher",
+        "Servings",
+        "Taken",
+        "ToInvalidate",
+        "Upkeep",
+        "allowance",
+        "araising",
+        "board",
+        "calmly",
+        "is_material",
+        "is_suited",
+        "land",
+        "lent",
+        "owned",
+        "quietly",
+        "raising",
+        "reopened",
+        "soon",
+        "suit",
+        "suited_to",
+        "told",
+        "told_as_store_errors",
+        "told_of",
+        "twin",
+        "view",
+        "waiting",
+        "way_to",
+    }
+)
+"""Names of the left column that are still defined; a public one keeps an alias for one release."""
+
+DEFINED_TWICE = frozenset(
+    {
+        "Chat",
+        "Exchange",
+        "Explore",
+        "Found",
+        "Model",
+        "Part",
+        "Prompt",
+        "Reader",
+        "Refusal",
+        "Row",
+        "Said",
+        "Upkeep",
+        "Verdict",
+    }
+)
+"""Public classes with two meanings in one distribution."""
+
+
+def _faces() -> set[str]:
+    return {name for name, path in modules().items() if path.name == "__init__.py"}
+
+
+@cache
+def _graph() -> dict[str, frozenset[str]]:
+    """Return who imports whom of the project, types and late imports too."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for i in imports():
+        if i.imported in modules() and i.imported != i.importer:
+            found[i.importer].add(i.imported)
+    return {name: frozenset(others) for name, others in found.items()}
+
+
+def _circles(graph: Mapping[str, frozenset[str]]) -> list[list[str]]:
+    """Return the strongly connected parts of more than one node (R. Tarjan, 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph.get(node, ()):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            at = stack.index(node)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def _package(module: str) -> str:
+    """Return the package of a module; a module at the root of the core stands for itself."""
+    first, _, rest = module.partition(".")
+    return f"{first}.{rest.partition('.')[0]}" if first == "shared_core" and rest else first
+
+
+def test_a_package_is_entered_by_its_face() -> None:
+    past: dict[str, set[str]] = defaultdict(set)
+    for importer, others in _graph().items():
+        for module in others:
+            parts = module.split(".")
+            packages = [".".join(parts[:end]) for end in range(2, len(parts))]
+            if any(not under(importer, package) for package in packages):
+                past[module].add(importer)
+    assert {m: tuple(sorted(who)) for m, who in past.items()} == dict(PAST_THE_FACE)
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    assert _circles(_graph()) == []
+
+
+def test_no_package_imports_itself_by_a_detour() -> None:
+    packages: dict[str, set[str]] = defaultdict(set)
+    for importer, others in _graph().items():
+        packages[_package(importer)] |= {_package(m) for m in others} - {_package(importer)}
+    assert _circles({name: frozenset(others) for name, others in packages.items()}) == []
+
+
+def test_a_module_that_one_other_imports_is_a_boundary() -> None:
+    importers: dict[str, set[str]] = defaultdict(set)
+    for importer, others in _graph().items():
+        for module in others:
+            importers[module].add(importer)
+    alone = {
+        module
+        for module, who in importers.items()
+        if len(who) == 1 and not who & _faces() and module not in _faces()
+    }
+    assert alone == set(BOUNDARIES)
+
+
+def test_a_module_has_the_size_of_one_idea() -> None:
+    sizes = {
+        name: len(path.read_text(encoding="utf-8").splitlines())
+        for name, path in modules().items()
+        if not path.name.startswith("__")
+    }
+    assert {name for name, lines in sizes.items() if lines < FEWEST_LINES} == set(SMALL)
+    assert {name for name, lines in sizes.items() if lines > MOST_LINES} == set()
+
+
+@pytest.fixture(scope="module")
+def crossed() -> dict[str, int]:
+    """Return how many modules an exact and a semantic hit cross."""
+    program = Path(__file__).with_name("trace_lookup.py")
+    ran = subprocess.run(
+        [sys.executable, str(program), "--fake", "--json", "--checkout", str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    found = json.loads(ran.stdout)
+    assert [found[name]["tier"] for name in ("exact", "semantic")] == ["exact", "semantic"]
+    return {name: len(what["modules"]) for name, what in found.items()}
+
+
+@pytest.mark.parametrize("tier", sorted(MOST_CROSSED))
+def test_a_hit_crosses_few_modules(crossed: dict[str, int], tier: str) -> None:
+    assert crossed[tier] <= MOST_CROSSED[tier]
+
+
+@cache
+def _defined() -> dict[str, set[str]]:
+    """Return every class, function, method and top-level name, with the modules defining it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, path in modules().items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                found[node.name].add(module)
+        for name in _top_level(tree):
+            found[name].add(module)
+    return found
+
+
+def _top_level(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return names
+
+
+def test_names_are_those_of_the_glossary() -> None:
+    assert {name for name in GLOSSARY if _defined().get(name)} == TO_RENAME
+
+
+def test_a_class_name_has_one_meaning_in_a_distribution() -> None:
+    where: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where[module.partition(".")[0], node.name].add(module)
+    assert {n for (_, n), who in where.items() if len(who) > 1} == DEFINED_TWICE
