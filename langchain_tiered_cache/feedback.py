@@ -94,7 +94,7 @@ def answer_judge(
     requests.
     """
 
-    def told(given: dict[str, Any]) -> str:
+    def question_of(given: dict[str, Any]) -> str:
         answer = given["answer"]
         text = answer.text if isinstance(answer, BaseMessage) else str(answer)
         data = {"question": given["question"], "answer": text}
@@ -102,14 +102,14 @@ def answer_judge(
 
     def judge(given: dict[str, Any]) -> bool | None:
         with bypassing():
-            correct = _verdict(model.invoke(told(given)))
+            correct = _verdict(model.invoke(question_of(given)))
         if correct is not None:
             cache.feedback(given["answer"], correct, "judge")
         return correct
 
     async def ajudge(given: dict[str, Any]) -> bool | None:
         with bypassing():
-            correct = _verdict(await model.ainvoke(told(given)))
+            correct = _verdict(await model.ainvoke(question_of(given)))
         if correct is not None:
             await cache.afeedback(given["answer"], correct, "judge")
         return correct

@@ -249,7 +249,7 @@ def test_a_question_about_now_is_a_miss_for_that_reason_while_the_state_cannot_b
         raise StoreError("gone")
 
     assert cache._path.semantic is not None
-    monkeypatch.setattr(cache._path.semantic.learner, "state", fails)
+    monkeypatch.setattr(cache._path.semantic.labels, "state", fails)
     outcome = cache.lookup(request("Is the library open today?"))
     assert isinstance(outcome, Miss)
     assert outcome.reason == "time"

@@ -277,7 +277,7 @@ def test_a_share_of_the_candidates_is_judged_whatever_their_answers() -> None:
     ask(cache, ASKED, RETURNS)
     for number in range(200):
         ask(cache, f"{ASKED} {number}", RETURNS if number % 2 else OTHER)
-        cache._path.semantic._labeler._docket.drain()  # type: ignore[union-attr]
+        cache._path.semantic._labeler._queue.drain()  # type: ignore[union-attr]
     right = [label.right for label in policy.seen]
     assert 40 <= len(right) <= 80
     assert 0.3 <= sum(right) / len(right) <= 0.7, "equal answers are sampled as others are"
@@ -293,7 +293,7 @@ def test_a_judge_in_the_background_leaves_the_groups_to_the_words() -> None:
     assert one == two != ""
 
 
-def test_a_full_docket_refuses_and_the_app_goes_on() -> None:
+def test_a_full_queue_refuses_and_the_app_goes_on() -> None:
     entered, may_go_on, verdicts = threading.Event(), threading.Event(), list[bool | None]()
 
     def slow(fresh: Answer, cached: Answer) -> bool:
@@ -314,7 +314,7 @@ def test_a_full_docket_refuses_and_the_app_goes_on() -> None:
     assert verdicts == [True, True]
 
 
-def test_a_full_docket_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JudgeQueue, "add", lambda *_: False)
     cache = ResponseCache.open(embedder=fake_embed, threshold=Probing(), judge=LLMJudge(Oracle()))
     explored(cache, " Please!")
