@@ -11,6 +11,7 @@ from langchain_tiered_cache.request import Question, parse, rag_question
 if TYPE_CHECKING:
     from langchain_tiered_cache.embeddings import CachedEmbeddings, TieredByteStore
     from langchain_tiered_cache.models import cached_model
+    from langchain_tiered_cache.nodes import TieredNodeCache
 
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Question",
     "TieredByteStore",
     "TieredCache",
+    "TieredNodeCache",
     "cached_model",
     "get_cache_trace",
     "parse",
@@ -27,6 +29,7 @@ __all__ = [
 _LATER = {
     "CachedEmbeddings": "embeddings",
     "TieredByteStore": "embeddings",
+    "TieredNodeCache": "nodes",
     "cached_model": "models",
 }
 """Names to the modules that load LangChain's models and stores, when they are asked for."""

@@ -162,6 +162,14 @@ class TieredCache(BaseCache):
     model) is given, ``llm.invoke(text, temperature=1)``: such a call is passed over.
     """
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("get", "aget", "set", "aset"):  # what LangGraph asks of a cache for its nodes
+            raise AttributeError(
+                "a TieredCache keeps the answers of models; for nodes of a graph pass "
+                "TieredNodeCache(…) of langchain_tiered_cache to compile(cache=…)"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __init__(
         self,
         url: str | None = None,

@@ -136,6 +136,21 @@ class SingleFlight:
             for flight in led.values():
                 self.finish(flight)
 
+    def under_way(self, keys: Iterable[str]) -> list[Flight]:
+        """Return the flights of these keys that others lead."""
+        with self._lock:
+            now = self._clock()
+            flights = [self._flights[key] for key in keys if key in self._flights]
+        own = _led.get()
+        return [one for one in flights if now < one.started + self.lease and one not in own]
+
+    def start(self, keys: Iterable[str]) -> list[Flight]:
+        """Lead, without waiting, those of these keys that nobody leads; ``finish`` ends each."""
+        entered = [self._enter(key, True) for key in keys]
+        led = [flight for flight, leading in entered if leading]
+        _led.set((*(one for one in _led.get() if not one.future.done()), *led))
+        return led
+
     async def join(self, runtime: Runtime, flight: Flight) -> Value[Any]:
         """Wait for what another computes, for the rest of its lease; None if nothing came of it."""
         return await self._join(runtime, flight)
