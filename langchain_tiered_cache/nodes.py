@@ -14,6 +14,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -44,6 +45,10 @@ LEASE_S = 10.0
 
 MAX_FLIGHTS = 10_000
 """Nodes under way that are remembered; LangGraph does not say when one failed."""
+
+
+LONGEST_NAME = 64
+"""Characters of a node's key above which its digest stands for it."""
 
 
 class _Unreadable(Exception):
@@ -93,7 +98,7 @@ class TieredNodeCache(BaseCache[Any]):
         self.cache, self._owned = _opened(cache)
         self._ttl = None if ttl is None else seconds("ttl", ttl)
         self._namespace = namespace
-        self._form = repr((type(self.serde).__qualname__, allowed))  # what may be read back
+        self._form = _digest(repr((type(self.serde).__qualname__, allowed)))  # what may be read
         self._breaker = CircuitBreaker("node cache", self.cache.count_error)
         self._on_loop = OnLoop(ThreadRunner())
         self._flights = SingleFlight(seconds("lease", lease)) if coalesce else None
@@ -101,11 +106,17 @@ class TieredNodeCache(BaseCache[Any]):
 
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
         """Return the known results of these nodes, in one round trip."""
-        return finish(self._get(Blocking(), keys))
+        names = self._names(keys)
+        found = self._read(names)
+        if len(found) == len(names):
+            return found
+        return finish(self._found_elsewhere(Blocking(), names, found))
 
     async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
         """Do as ``get`` does; the event loop is not blocked."""
-        return await self._get(self._on_loop, keys)
+        names = self._names(keys)
+        found = await self._on_loop.run(lambda: self._read(names)) if names else {}
+        return await self._found_elsewhere(self._on_loop, names, found)
 
     def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
         """Keep results, each with its time to live in seconds; None: the cache's own ``ttl``."""
@@ -117,7 +128,10 @@ class TieredNodeCache(BaseCache[Any]):
 
     def clear(self, namespaces: Sequence[Namespace] | None = None) -> None:
         """Forget the results of these LangGraph namespaces, or of all, for this tenant alone."""
-        prefixes = [self._prefix()] if namespaces is None else map(self._prefix, namespaces)
+        tenant = self._tenant()
+        prefixes = [_prefix(tenant, None)]
+        if namespaces is not None:
+            prefixes = [_prefix(tenant, tuple(one)) for one in namespaces]
         try:
             for prefix in prefixes:
                 self._breaker.call(self._delete, prefix)
@@ -139,11 +153,17 @@ class TieredNodeCache(BaseCache[Any]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _get(self, runtime: Runtime, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
-        if not controls_of(self.cache).read or not self._tenant():
+    def _names(self, keys: Sequence[FullKey]) -> dict[str, FullKey]:
+        """Name the results to read in the store; none where nothing may be read."""
+        tenant = self._tenant()
+        if not tenant or not controls_of(self.cache).read:
             return {}
-        names = {self._name(key): key for key in keys}
-        found = await runtime.run(lambda: self._read(names))
+        return {self._name(tenant, key): key for key in keys}
+
+    async def _found_elsewhere(
+        self, runtime: Runtime, names: Mapping[str, FullKey], found: dict[FullKey, Any]
+    ) -> dict[FullKey, Any]:
+        """Add what other graphs are computing just now; let others wait for the rest."""
         missing = [name for name, key in names.items() if key not in found]
         if not missing or self._flights is None:
             return found
@@ -156,9 +176,10 @@ class TieredNodeCache(BaseCache[Any]):
         return found
 
     async def _set(self, runtime: Runtime, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
-        named = {self._name(key): pair for key, pair in pairs.items()}
+        tenant = self._tenant()
+        named = {self._name(tenant, key): pair for key, pair in pairs.items()}
         try:
-            if controls_of(self.cache).write and self._tenant():
+            if controls_of(self.cache).write and tenant:
                 await runtime.run(lambda: self._write(named))
         finally:
             for name in named:
@@ -249,19 +270,23 @@ class TieredNodeCache(BaseCache[Any]):
             return controls.namespace
         return self._namespace or self.cache.options.namespace
 
-    def _prefix(self, namespace: Namespace | None = None) -> str:
-        head = f"node:{_digest(self._tenant())}:"
-        return head if namespace is None else f"{head}{_digest(*namespace)}:"
-
-    def _name(self, key: FullKey) -> str:
+    def _name(self, tenant: str, key: FullKey) -> str:
         namespace, name = key
-        return self._prefix(namespace) + _digest(self._form, str(name))
+        short = name if len(name) <= LONGEST_NAME else _digest(name)
+        return f"{_prefix(tenant, tuple(namespace))}{self._form}:{short}"
 
 
 def _digest(*parts: str) -> str:
     """Digest texts so that no two lists of them meet."""
     whole = b"".join(b"%d:%s" % (len(raw), raw) for raw in (part.encode() for part in parts))
     return sha256(whole).hexdigest()[:32]
+
+
+@lru_cache(1024)
+def _prefix(tenant: str, namespace: Namespace | None) -> str:
+    """Return how the names of a tenant's results begin, those of one LangGraph namespace or all."""
+    head = f"node:{_digest(tenant)}:"
+    return head if namespace is None else f"{head}{_digest(*namespace)}:"
 
 
 def _class_name(given: type | tuple[str, str]) -> tuple[str, str]:
