@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
-from shared_core.embedding.resolve import resolve
+from shared_core.embedding import resolve_embedder
 from shared_core.learning import EmbeddingJudge, Judge, same_answer
 from shared_core.record import Answer
 
@@ -49,7 +49,7 @@ def main() -> None:
     rows = slice(*(int(end) if end else None for end in options.rows.split(":")))
     found = list(pairs(options.file, rows))
     texts = sorted({text for one, two, _ in found for text in (one, two)})
-    vectors = dict(zip(texts, resolve(None).embed(texts), strict=True))
+    vectors = dict(zip(texts, resolve_embedder(None).embed(texts), strict=True))
     for kind in ("reworded", "near miss", "elsewhere"):
         cosines = sorted(
             float(vectors[one] @ vectors[two]) for one, two, what in found if what == kind

@@ -19,7 +19,7 @@ def _ours(url: str, setting: Setting, route: str | None, **options: Any) -> Cont
     from langchain_tiered_cache import TieredCache
 
     if options.get("semantic", True):
-        from shared_core.embedding.local import SentenceTransformerEmbedder
+        from shared_core.embedding import SentenceTransformerEmbedder
 
         if setting.model == MADE:
             options["embedder"] = made

@@ -44,9 +44,9 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 def embedded(count: int) -> Any:
     """Return the vectors of that many sentences, float32 (count, d), by the default model."""
-    from shared_core.embedding.resolve import resolve
+    from shared_core.embedding import resolve_embedder
 
-    embedder = resolve(None)
+    embedder = resolve_embedder(None)
     texts = sentences(count)
     return np.concatenate([embedder.embed(texts[i : i + 32]) for i in range(0, count, 32)])
 

@@ -23,8 +23,8 @@ from typing import Any, get_args
 
 import numpy as np
 
+from shared_core.embedding import Memo
 from shared_core.embedding.local import Route, SentenceTransformerEmbedder, source_of
-from shared_core.embedding.memo import Memo
 
 WORDS = [
     "how",

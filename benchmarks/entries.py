@@ -19,7 +19,7 @@ from rounds import Series, command, conditions, ratio, save, shuffled
 from worker import workers
 
 OURS = "TieredCache, redis"
-NAMES = [
+FEATURES = [
     OURS,
     "TieredCache, memory",
     "TieredCache, sqlite",
@@ -39,7 +39,7 @@ def main() -> None:
     if given.quick:
         sizes, rounds = [1000, 5000], 60
     where, rng, rows, filled = conditions(command()), random.Random(8), [], 0
-    with server(given.url) as url, workers(NAMES, url, MADE, max(sizes)) as running:
+    with server(given.url) as url, workers(FEATURES, url, MADE, max(sizes)) as running:
         for size in sorted(sizes):
             for worker in running.values():
                 worker.tell("fill", start=filled, count=size - filled)

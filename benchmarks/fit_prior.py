@@ -22,7 +22,7 @@ from matching import embed, read
 
 from shared_core.guard import Guard
 from shared_core.learning.prior_fit import Log, prior_of_logs
-from shared_core.thresholds.features import NAMES
+from shared_core.thresholds.features import FEATURES
 from shared_core.thresholds.policy import Candidate, Explore
 from shared_core.thresholds.verified import FRONT, Prior, Verified, cold
 
@@ -87,7 +87,7 @@ def main() -> None:
         raise SystemExit("--leave-out: give --out; what ships is fitted on all sets")
     prior = fit_prior(options.data, SOURCES.keys() - left_out, options.cache)
     options.out.write_text(prior.to_json(), encoding="utf-8")
-    for name, weight in zip(NAMES, prior.mean, strict=True):
+    for name, weight in zip(FEATURES, prior.mean, strict=True):
         print(f"{name:14s} {weight:7.3f}")
 
 

@@ -30,8 +30,7 @@ from llama_index.core.schema import TextNode
 
 from llamaindex_tiered_cache import CachedQueryEngine, cached_llm
 from shared_core import ResponseCache
-from shared_core.embedding import Embedder
-from shared_core.embedding.resolve import resolve
+from shared_core.embedding import Embedder, resolve_embedder
 
 DATA = Path(__file__).parent / "data" / "rag.jsonl"
 WAYS = ("context", "nodes", "version")
@@ -154,7 +153,7 @@ def main() -> None:
     later = [(text, True) for row in asked for text in row["paraphrases"]]
     later += [(row["near_miss"], False) for row in asked]
     random.Random(7).shuffle(later)
-    embedder = resolve(None)
+    embedder = resolve_embedder(None)
     local = Local(embedder)
     local.learn([*documents, *labels])
     nodes = [TextNode(text=text) for text in documents]

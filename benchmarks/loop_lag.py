@@ -28,7 +28,7 @@ from lookups import SYSTEM, Model, generation
 from redis_sizes import server
 
 from langchain_tiered_cache import TieredCache
-from shared_core.embedding.resolve import resolve
+from shared_core.embedding import resolve_embedder
 
 AT_ONCE = 64
 TICK = 0.001
@@ -55,7 +55,7 @@ def redisvl(url: str, stored: list[str]) -> Ask:
         name="lag",
         redis_url=url,
         distance_threshold=0.08,
-        vectorizer=HFTextVectorizer(model=resolve(None).source),
+        vectorizer=HFTextVectorizer(model=resolve_embedder(None).source),
     )
     for question in stored:
         cache.store(prompt=question, response="An answer.")

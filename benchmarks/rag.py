@@ -24,8 +24,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration
 
 from langchain_tiered_cache import TieredCache, rag_question
-from shared_core.embedding import Embedder
-from shared_core.embedding.resolve import resolve
+from shared_core.embedding import Embedder, resolve_embedder
 
 DATA = Path(__file__).parent / "data" / "rag.jsonl"
 THRESHOLDS = (0.75, 0.80, 0.85, 0.90, 0.95)
@@ -110,7 +109,7 @@ def run(
 
 def main() -> None:
     """Print one line for each mode and threshold."""
-    embedder = resolve(None)
+    embedder = resolve_embedder(None)
     documents, rows = load()
     texts = [text for row in rows for text in (row["question"], *row["paraphrases"])]
     built = prompts([*texts, *(row["near_miss"] for row in rows)], documents, embedder)

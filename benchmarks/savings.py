@@ -40,7 +40,7 @@ from savings_workload import labelled_topics, own_topics, workload
 
 
 def main() -> None:
-    from shared_core.embedding.resolve import resolve
+    from shared_core.embedding import resolve_embedder
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=5000)
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--own-judge", action="store_true")
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    embedder = resolve(None)
+    embedder = resolve_embedder(None)
     judge = is_the_same if given.data and not given.own_judge else None
     everything: dict[str, dict[str, Result]] = {}
     for name in given.sets if given.data else ["telephone company"]:

@@ -18,7 +18,7 @@ from redis_sizes import server
 from rounds import command, conditions, save, shuffled
 from worker import Failed, Worker
 
-from shared_core.embedding.local import source_of
+from shared_core.embedding import source_of
 
 BASE = "langchain-core InMemoryCache"
 EXACT, SEMANTIC = "first exact hit", "first semantic hit"

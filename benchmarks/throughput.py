@@ -20,13 +20,13 @@ from redis_sizes import server
 from rounds import command, conditions, ratio, save, shuffled
 from worker import Worker, fill, workers
 
-from shared_core.embedding.local import source_of
+from shared_core.embedding import source_of
 
 CALLERS = (1, 8, 64)
 AT_ONCE = 64
 OURS, OURS_LIBRARY = "TieredCache, redis", "TieredCache, redis, sentence-transformers"
 PEER, REDISVL = "langchain-redis RedisSemanticCache", "RedisVL SemanticCache"
-NAMES = [OURS, OURS_LIBRARY, PEER, REDISVL]
+FEATURES = [OURS, OURS_LIBRARY, PEER, REDISVL]
 BARS = [
     *((OURS, PEER, callers, 7.0) for callers in (8, 64)),
     *((OURS, REDISVL, callers, 2.5) for callers in (8, 64)),
@@ -95,7 +95,7 @@ def main() -> None:
         rounds, entries, seconds = 3, 500, 1.0
     where = conditions(command())
     model, supply = str(source_of(None)), Supply()
-    with server(given.url) as url, workers(NAMES, url, model, entries) as running:
+    with server(given.url) as url, workers(FEATURES, url, model, entries) as running:
         fill(running, entries)
         turns = crowds(running, rounds, seconds, supply)
         awaited = gathered(running, rounds, supply)

@@ -19,7 +19,7 @@ from redis_sizes import server
 from rounds import Series, command, conditions, ratio, save, shuffled
 from worker import Worker, fill, workers
 
-from shared_core.embedding.local import source_of
+from shared_core.embedding import source_of
 
 EXACT, HIT, MISS, EXACT_MISS = "exact hit", "semantic hit", "semantic miss", "exact miss"
 KINDS = {EXACT: "stored", HIT: "reworded", MISS: "other", EXACT_MISS: "other"}

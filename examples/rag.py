@@ -31,7 +31,7 @@ from llama_index.core.schema import TextNode
 
 from llamaindex_tiered_cache import CachedEmbedding, install
 from shared_core import LookupEvent, ResponseCache, Trace
-from shared_core.embedding.resolve import resolve
+from shared_core.embedding import resolve_embedder
 
 HANDBOOK = Path(__file__).parent / "bicycle_handbook.txt"
 QUESTION = "How often should I check the tyre pressure?"
@@ -42,7 +42,7 @@ OTHER = "How often should I check the chain for wear?"
 class LocalEmbedding(BaseEmbedding):
     """The local sentence-transformers model as LlamaIndex wants it."""
 
-    _embedder: Any = PrivateAttr(default_factory=lambda: resolve(None))
+    _embedder: Any = PrivateAttr(default_factory=lambda: resolve_embedder(None))
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]

@@ -13,8 +13,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, conver
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableLambda
 
-from shared_core.prefix import Marked, mark
-from shared_core.prefix.marking import Provider
+from shared_core.prefix import Marked, Provider, mark
 
 _PROVIDERS: dict[str, Provider] = {
     "anthropic": "anthropic",

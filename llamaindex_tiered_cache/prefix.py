@@ -13,8 +13,7 @@ from llama_index.core.base.llms.types import CacheControl, CachePoint, ChatMessa
 from llama_index.core.llms.llm import LLM
 
 from llamaindex_tiered_cache.llm import SLOT, Mixed, share_state
-from shared_core.prefix import mark
-from shared_core.prefix.marking import Provider
+from shared_core.prefix import Provider, mark
 
 _PROVIDERS: dict[str, Provider] = {
     "Anthropic_LLM": "anthropic",

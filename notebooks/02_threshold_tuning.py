@@ -33,7 +33,7 @@ import numpy as np
 from questions import Embedded, labelled_pairs, log_of_requests, public_set, stream, written
 
 from shared_core import Guard, policy_to_json, tune
-from shared_core.learning.tuning import lines
+from shared_core.learning import tuning_lines
 
 plt.style.use("plain.mplstyle")
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -152,7 +152,8 @@ plt.show()
 # has the test). Where the observed curve just touches the target would be a coin's toss.
 
 # %%
-for line in list(lines(guarded))[:3] + [line for line in lines(guarded) if "<-" in line]:
+said = list(tuning_lines(guarded))
+for line in said[:3] + [line for line in said if "<-" in line]:
     print(line)
 print(guarded.verdict)
 if guarded.threshold is not None:

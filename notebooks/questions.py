@@ -16,7 +16,7 @@ import numpy as np
 from numpy import float32
 from numpy.typing import NDArray
 
-from shared_core.embedding.resolve import resolve
+from shared_core.embedding import resolve_embedder
 
 WRITTEN = Path(__file__).parent / "data" / "questions.jsonl"
 
@@ -72,7 +72,7 @@ class Embedded:
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._model = resolve(None)
+        self._model = resolve_embedder(None)
         self._known: dict[str, Vectors] = {}
         wanted = sorted(
             set(texts), key=lambda text: (len(text), text)

@@ -1,12 +1,12 @@
 """The framework-neutral core of tiered-llm-cache: requests, answers, and the cache between them."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared_core.cache import ResponseCache
 from shared_core.controls import LookupEvent, SharedEvent, StoreEvent, Trace
 from shared_core.embedding import Embedder, EmbedderError
 from shared_core.guard import Difference, Guard
+from shared_core.lazy import lazy_names
 from shared_core.learning import (
     EmbeddingJudge,
     LLMJudge,
@@ -19,24 +19,53 @@ from shared_core.options import Options
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.stats import Stats
-from shared_core.stores import KeyValue, RecordStore, StoreError, open_store
-from shared_core.stores.codec import UndecodableError
+from shared_core.stores import KeyValue, RecordStore, StoreError, UndecodableError, open_store
 from shared_core.thresholds import Feedback, Policy, Static, Verified
 
 if TYPE_CHECKING:
-    from shared_core.client import CachedClient
-    from shared_core.client.batcher import Batcher, BatcherClosed
-    from shared_core.client.throttle import RateLimit, Retries
+    from shared_core.client import Batcher, BatcherClosed, CachedClient, RateLimit, Retries
     from shared_core.costs import Budget, Costs
     from shared_core.decorator import UnkeyableError, cached
     from shared_core.embedding_cache import EmbeddingCache
     from shared_core.openai_format import CachedResponse
-    from shared_core.prefix import PrefixCache, SystemPromptCache, cached_tokens, mark
-    from shared_core.prefix.chunks import ChunkCache
-    from shared_core.prefix.kv_reuse import KVPrefixCache
-    from shared_core.prefix.token_budget import NoRoomError, TokenBudget
+    from shared_core.prefix import (
+        ChunkCache,
+        KVPrefixCache,
+        NoRoomError,
+        PrefixCache,
+        SystemPromptCache,
+        TokenBudget,
+        cached_tokens,
+        mark,
+    )
     from shared_core.usage import Price
-
+else:
+    # No lookup needs them.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Batcher": "client",
+            "BatcherClosed": "client",
+            "Budget": "costs",
+            "CachedClient": "client",
+            "CachedResponse": "openai_format",
+            "ChunkCache": "prefix",
+            "Costs": "costs",
+            "EmbeddingCache": "embedding_cache",
+            "KVPrefixCache": "prefix",
+            "NoRoomError": "prefix",
+            "PrefixCache": "prefix",
+            "Price": "usage",
+            "RateLimit": "client",
+            "Retries": "client",
+            "SystemPromptCache": "prefix",
+            "TokenBudget": "prefix",
+            "UnkeyableError": "decorator",
+            "cached": "decorator",
+            "cached_tokens": "prefix",
+            "mark": "prefix",
+        },
+    )
 
 __version__ = "0.1.0"
 
@@ -97,37 +126,3 @@ __all__ = [
     "policy_to_json",
     "tune",
 ]
-
-_LATER = {
-    "Batcher": "client.batcher",
-    "BatcherClosed": "client.batcher",
-    "Budget": "costs",
-    "CachedClient": "client",
-    "CachedResponse": "openai_format",
-    "ChunkCache": "prefix.chunks",
-    "Costs": "costs",
-    "EmbeddingCache": "embedding_cache",
-    "KVPrefixCache": "prefix.kv_reuse",
-    "NoRoomError": "prefix.token_budget",
-    "PrefixCache": "prefix",
-    "Price": "usage",
-    "RateLimit": "client.throttle",
-    "Retries": "client.throttle",
-    "SystemPromptCache": "prefix",
-    "TokenBudget": "prefix.token_budget",
-    "UnkeyableError": "decorator",
-    "cached": "decorator",
-    "cached_tokens": "prefix",
-    "mark": "prefix",
-}
-"""Names to the modules that are loaded when they are asked for: no lookup needs them."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})

@@ -42,8 +42,7 @@ from shared_core.record import Answer, EntryId, Outcome
 from shared_core.request import Request
 from shared_core.resilience import Unavailable
 from shared_core.stats import BackgroundFlush, Stats, counts_of_all, flush, stats_of
-from shared_core.stores import Clock, KeyValue, Selector, Store, epoch_key, open_store
-from shared_core.stores.codec import Codec
+from shared_core.stores import Clock, Codec, KeyValue, Selector, Store, epoch_key, open_store
 from shared_core.thresholds import Label
 
 # Which entries are to go: what a user names, as selectors that a store understands.

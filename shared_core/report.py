@@ -42,7 +42,7 @@ def read_stats(url: str, namespace: str = "default") -> Stats:
 
 def _open(url: str) -> tuple[KeyValue, Callable[[], object]]:
     if url.startswith("sqlite:///"):
-        from shared_core.stores.sqlite import ReadOnlyFile
+        from shared_core.stores import ReadOnlyFile
 
         file = ReadOnlyFile(unquote(url.removeprefix("sqlite:///")), PATIENCE_S)
         return file.values(time.time), file.close
@@ -55,7 +55,7 @@ def as_json(stats: Stats) -> dict[str, Any]:
     return asdict(stats)
 
 
-def lines(stats: Stats) -> Iterator[tuple[str, str]]:
+def stats_lines(stats: Stats) -> Iterator[tuple[str, str]]:
     """Yield what a person wants to know, as a name and a text, the most wanted first."""
     yield "lookups", f"{stats.lookups:,}"
     yield "hits", f"{stats.hits:,} ({_percent(stats.hit_rate)})"

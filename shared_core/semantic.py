@@ -16,8 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from shared_core.concurrency import renew_after_fork
-from shared_core.embedding.memo import Memo
-from shared_core.embedding.resolve import known_model
+from shared_core.embedding import Memo, known_model
 from shared_core.learning import (
     Denylist,
     Labeler,

@@ -43,9 +43,9 @@ def pytest_make_collect_report(
 def model_embedder() -> Embedder:
     """Return the real all-MiniLM-L6-v2, run by whatever is installed."""
     pytest.importorskip("tokenizers")
-    from shared_core.embedding.resolve import resolve
+    from shared_core.embedding.resolve import resolve_embedder
 
-    embedder = resolve(None)
+    embedder = resolve_embedder(None)
     embedder.embed(["is it there?"])
     return embedder
 

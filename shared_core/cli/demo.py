@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared_core.thresholds.policy import DEFAULT_SIMILARITY
+from shared_core.thresholds import DEFAULT_SIMILARITY
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

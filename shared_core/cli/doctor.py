@@ -22,15 +22,15 @@ from typing import Any, Literal
 from urllib.parse import unquote
 from urllib.request import pathname2url
 
-from shared_core.stores import StoreError
-from shared_core.stores.redis import (
+from shared_core.stores import (
+    SCHEMA_VERSION,
     RedisAddress,
     RedisConnection,
-    Script,
+    RedisScript,
     SearchMissing,
+    StoreError,
     address_of,
 )
-from shared_core.stores.sqlite import VERSION
 
 # One thing that the doctor looked at.
 
@@ -131,7 +131,7 @@ def _numbers(release: str) -> tuple[int, ...]:
 
 
 def _model() -> Finding:
-    from shared_core.embedding.local import SentenceTransformerEmbedder, folder_of
+    from shared_core.embedding import SentenceTransformerEmbedder, folder_of
 
     runners = [name for name in RUNNERS if find_spec(name) is not None]
     if find_spec("tokenizers") is None or not runners:
@@ -217,8 +217,8 @@ def _obstacle(path: Path) -> Finding | None:
 def _entries(path: Path, how: str) -> int:
     with closing(sqlite3.connect(f"file:{pathname2url(str(path))}?{how}", uri=True)) as file:
         meta = dict(file.execute("SELECT name, value FROM meta"))
-    if meta.get("schema") != VERSION:
-        raise sqlite3.DatabaseError(f"its version is {meta.get('schema')}, not {VERSION}")
+    if meta.get("schema") != SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"its version is {meta.get('schema')}, not {SCHEMA_VERSION}")
     return int(meta["entries"])
 
 
@@ -264,7 +264,7 @@ SEARCHES = (
 COMMANDS = (READS + WRITES + OTHERS + SEARCHES).split(";")
 """Every command that a store sends, as it sends it."""
 
-LACKING = Script("""
+LACKING = RedisScript("""
 -- ARGV: commands. Returns the names of those that this user may not run
 if not redis.acl_check_cmd then return {} end  -- before Redis 7
 local lacking = {}

@@ -91,7 +91,7 @@ def stats(
         typer.echo(json.dumps(report.as_json(found), indent=1))
         return
     console = _console()
-    for name, text in report.lines(found):
+    for name, text in report.stats_lines(found):
         console.print(f"{name:18} {text}", markup=False)
 
 
@@ -117,20 +117,20 @@ def tune(
     ] = False,
 ) -> None:
     """Find the threshold that keeps wrong answers under a bound, by labelled questions."""
+    from shared_core import learning
     from shared_core.embedding import EmbedderError
-    from shared_core.learning import read_rows, tuning
 
     if prior and export is None:
         _fail(ValueError("--prior is for --export: name a file to write"))
     try:
-        rows = read_rows(file)
+        rows = learning.read_rows(file)
         if texts := {
             text for row in rows if row.similarity is None for text in (row.question, row.cached)
         }:
             typer.echo(f"embedding {len(texts):,} questions", err=True)
-        found = tuning.tune(rows, max_error, per, embedder, guard=guard)  # type: ignore[arg-type]  # tune says what per may be
+        found = learning.tune(rows, max_error, per, embedder, guard=guard)  # type: ignore[arg-type]  # tune says what per may be
         console = _console()
-        for line in tuning.lines(found):
+        for line in learning.tuning_lines(found):
             console.print(line, markup=False)
         if export is not None:
             export.write_text(_exported(found, prior), encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from shared_core.service.settings import Settings
+    from shared_core.service import Settings
 
 
 EXTRA = "tiered-cache serve needs: pip install 'tiered-llm-cache[service]'"
@@ -26,14 +26,13 @@ UNTOUCHED = {
 def serve(context: typer.Context) -> None:
     """Run the service: an OpenAI-compatible proxy with the cache in it (--help: its options)."""
     try:
-        from shared_core.service.app import run
-        from shared_core.service.settings import load
+        from shared_core.service import load_settings, run
     except ImportError as error:
         _fail(f"{EXTRA} ({error})")
     given = vars(_flags().parse_args(context.args))
     printing = given.pop("print_config")
     try:
-        settings = load(given)
+        settings = load_settings(given)
         if printing:
             typer.echo(_printed(settings))
             return
@@ -50,7 +49,7 @@ def key(
     namespace: Annotated[str, typer.Option(help="The tenant that it belongs to.")] = "default",
 ) -> None:
     """Make a client key: the key, once, and the line by which a server knows it."""
-    from shared_core.service.auth import new_key
+    from shared_core.service import new_key
 
     try:
         made, entry = new_key(name, role, namespace)
@@ -68,13 +67,14 @@ def _flags() -> argparse.ArgumentParser:
     """Return a parser with a flag for each setting; what is not given is None."""
     from pydantic.fields import FieldInfo
 
-    from shared_core.service.settings import PREFIX, Settings
+    from shared_core.service import Settings
 
+    prefix = Settings.model_config["env_prefix"]
     parser = argparse.ArgumentParser(
         "tiered-cache serve",
         usage="tiered-cache serve [--cache URL] [--upstream URL] [--host HOST] [--port PORT] …",
         description="Run the service. Every option can stand in the environment "
-        f"({PREFIX}UPSTREAM, say) or in the TOML file of --config, too.",
+        f"({prefix}UPSTREAM, say) or in the TOML file of --config, too.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -147,14 +147,13 @@ def _asking(
     """Return what asks for a row's answer and stores it, None if nothing is to be asked."""
     if ask is None:
         return None
-    from shared_core.client.provider import MISSING
+    from shared_core.client import MISSING_SDK
 
     try:
         import openai
     except ImportError:
-        raise ImportError(MISSING) from None
-    from shared_core.client import CachedClient
-    from shared_core.client.throttle import RateLimit
+        raise ImportError(MISSING_SDK) from None
+    from shared_core.client import CachedClient, RateLimit
 
     try:
         sdk = openai.OpenAI(base_url=base_url)

@@ -15,8 +15,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from shared_core.cache import ResponseCache
-from shared_core.client.batcher import IN_FLIGHT, MAX_BATCH, WARM_FOR_S, WINDOW_S, Batcher
-from shared_core.client.provider import Call, Provider, usage_or_estimate
+from shared_core.client.batcher import (
+    IN_FLIGHT,
+    MAX_BATCH,
+    WARM_FOR_S,
+    WINDOW_S,
+    Batcher,
+    BatcherClosed,
+)
+from shared_core.client.provider import MISSING_SDK, Call, Provider, usage_or_estimate
 from shared_core.client.throttle import CONCURRENCY, Dispatch, RateLimit, Retries, Waiting
 from shared_core.concurrency import ThreadRunner
 from shared_core.controls import LookupEvent, Trace, controls_of, tag_tuple
@@ -37,6 +44,20 @@ from shared_core.resilience import areraise_as, reraise_as
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
+
+__all__ = [
+    "MISSING_SDK",
+    "AsyncCachedStream",
+    "Batcher",
+    "BatcherClosed",
+    "CacheFailed",
+    "CachedClient",
+    "CachedStream",
+    "RateLimit",
+    "Recording",
+    "Retries",
+    "Waiting",
+]
 
 
 # Calls through a cache, and past it when it fails: whatever it does, the caller gets an answer.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
 
-MISSING = "CachedClient needs openai and tenacity: pip install 'tiered-llm-cache[client]'"
+MISSING_SDK = "CachedClient needs openai and tenacity: pip install 'tiered-llm-cache[client]'"
 Settle = Callable[[int], None]
 
 
@@ -72,7 +72,7 @@ class Provider:
             import openai
             import tenacity  # noqa: F401 - at the first call it would be too late to say so
         except ImportError:
-            raise ImportError(MISSING) from None
+            raise ImportError(MISSING_SDK) from None
         either: Any = client or async_client
         if either is None:
             raise ValueError("give a client: CachedClient(cache, openai.OpenAI())")

@@ -1,82 +1,23 @@
-"""Embedder, EmbedderError; what an embedder returns, checked.
+"""Turn texts into vectors: one embedder out of anything that embeds, batched and remembered.
 
-Texts as vectors: the protocol; ``shared_core.embedding.resolve`` makes one of anything.
+text --memo--> batching --> resolve: the app's own model, or local: a BERT on onnxruntime
 """
 
-from __future__ import annotations
+from shared_core.embedding.api import Embedder, EmbedderError, LoadError, Unresponsive, unit_rows
+from shared_core.embedding.local import SentenceTransformerEmbedder, folder_of, source_of
+from shared_core.embedding.memo import Memo
+from shared_core.embedding.resolve import known_model, resolve_embedder
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-if TYPE_CHECKING:
-    from numpy import float32
-    from numpy.typing import NDArray
-
-
-class EmbedderError(Exception):
-    """An embedder is missing or failed. The cache turns it into a miss of the semantic tier."""
-
-
-class LoadError(EmbedderError):
-    """A model could not be loaded; another attempt is not worth it for a while."""
-
-    down = True
-
-
-class Unresponsive(EmbedderError):
-    """An embedder did not answer in time; another attempt is not worth it for a while."""
-
-    down = True
-
-
-@runtime_checkable
-class Embedder(Protocol):
-    """Turns texts into vectors of length 1.
-
-    ``name`` and ``dimension`` say in which space they lie: vectors of two embedders are compared
-    only if both are equal. ``max_tokens`` is how much of a text is read (None: not known).
-
-    Two methods are optional: ``count_tokens(text) -> int``, and ``reads(text) -> bool``, False for
-    a text that is too long or has parts that the model does not know, and takes for equal.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def dimension(self) -> int: ...
-
-    @property
-    def max_tokens(self) -> int | None: ...
-
-    def embed(self, texts: Sequence[str]) -> NDArray[float32]:
-        """Return float32 of shape (n, dimension), rows of length 1. Raises EmbedderError."""
-
-
-# What an embedder returned, as float32 rows of length 1, or an error that says what is wrong.
-
-
-def unit_rows(values: Any, n: int, dimension: int | None = None) -> NDArray[float32]:
-    """Return ``values`` as float32 of shape (n, d), each row of length 1.
-
-    ``dimension`` None takes any d of at least 1. Raises EmbedderError for another shape, for
-    numbers that are not finite, and for a row of zeros, which has no direction.
-    """
-    import numpy as np
-
-    try:
-        rows = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise EmbedderError(f"the embedder returned no (n, d) array of numbers: {error}") from None
-    d = dimension or (rows.shape[-1] if rows.ndim else 0)
-    if rows.shape != (n, d) or d < 1:
-        wanted = f"({n}, {dimension or 'd'})"
-        raise EmbedderError(f"the embedder returned shape {rows.shape} instead of {wanted}")
-    if not np.isfinite(rows).all():
-        raise EmbedderError("the embedder returned numbers that are not finite")
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    if not (largest > 0).all():
-        raise EmbedderError("the embedder returned a vector of zeros")
-    rows = rows / largest  # squares neither overflow nor vanish
-    unit: NDArray[float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+__all__ = [
+    "Embedder",
+    "EmbedderError",
+    "LoadError",
+    "Memo",
+    "SentenceTransformerEmbedder",
+    "Unresponsive",
+    "folder_of",
+    "known_model",
+    "resolve_embedder",
+    "source_of",
+    "unit_rows",
+]

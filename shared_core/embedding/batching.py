@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared_core.concurrency import is_ending, renew_after_fork
-from shared_core.embedding import EmbedderError, Unresponsive
+from shared_core.embedding.api import EmbedderError, Unresponsive
 
 if TYPE_CHECKING:
     from shared_core.record import Vector

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared_core.concurrency import gate
-from shared_core.embedding import LoadError
+from shared_core.embedding.api import LoadError
 from shared_core.embedding.bert_weights import Shape, shape_of, weights_of
 from shared_core.resilience import reraise_as
 

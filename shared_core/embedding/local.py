@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from unicodedata import category, normalize
 
 from shared_core.concurrency import gate, keep_gate, renew_after_fork
-from shared_core.embedding import EmbedderError, LoadError, unit_rows
+from shared_core.embedding.api import EmbedderError, LoadError, unit_rows
 from shared_core.embedding.bert import Bert, Runtime, open_bert
 from shared_core.resilience import reraise_as
 

@@ -11,9 +11,9 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from shared_core.concurrency import renew_after_fork
-from shared_core.embedding import Embedder, EmbedderError, LoadError
+from shared_core.embedding.api import Embedder, EmbedderError, LoadError
 from shared_core.embedding.batching import Turns, Worker
-from shared_core.embedding.resolve import PROBE, resolve
+from shared_core.embedding.resolve import PROBE, resolve_embedder
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
@@ -53,10 +53,10 @@ class _State(Enum):
 class Memo:
     """Vectors of questions, by one embedder. Safe for threads and forks.
 
-    ``embedder`` is anything that ``resolve`` takes. ``load`` "lazy": the first vector loads the
-    model; "background": a thread does, and ``ready`` is False until it is there. ``patience``:
-    seconds that a call of the embedder is waited for, once its model is loaded. ``clock`` is in
-    seconds. Calls that wait for the embedder share its next one.
+    ``embedder`` is anything that ``resolve_embedder`` takes. ``load`` "lazy": the first vector
+    loads the model; "background": a thread does, and ``ready`` is False until it is there.
+    ``patience``: seconds that a call of the embedder is waited for, once its model is loaded.
+    ``clock`` is in seconds. Calls that wait for the embedder share its next one.
 
     Raises ValueError at construction if there is no way to make an embedder of ``embedder``.
     """
@@ -69,7 +69,7 @@ class Memo:
         patience: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._embedder = resolve(embedder)
+        self._embedder = resolve_embedder(embedder)
         self._load: Callable[[], None] | None = getattr(self._embedder, "load", None)
         kind = Worker if self._load is None else Turns  # a model in this process does not hang
         self._calls: Worker | Turns = kind(self._embedder.embed, patience)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from shared_core.embedding import Embedder, EmbedderError, unit_rows
+from shared_core.embedding.api import Embedder, EmbedderError, unit_rows
 from shared_core.embedding.local import (
     LibraryModel,
     SentenceTransformerEmbedder,
@@ -46,7 +46,7 @@ _shared: WeakValueDictionary[str, SentenceTransformerEmbedder] = WeakValueDictio
 _nameless: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def resolve(embedder: Any = None) -> Embedder:
+def resolve_embedder(embedder: Any = None) -> Embedder:
     """Return an embedder whose rows are float32 of length 1, and checked.
 
     Takes None (the local all-MiniLM-L6-v2), the name or path of a sentence-transformers model, such

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared_core.guard.compare import KINDS, Difference, compare
-from shared_core.guard.reading import is_timeless, read
+from shared_core.guard.reading import Reading, is_timeless, read
+from shared_core.guard.vocabulary import STOP, canonical
 
-__all__ = ["KINDS", "Difference", "Guard"]
+__all__ = ["KINDS", "STOP", "Difference", "Guard", "Reading", "canonical", "read"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Labels, judges, tuning."""
+"""Learn from traffic which answers were right: judges, their labels, and tuned thresholds."""
 
 from shared_core.learning.judges import EmbeddingJudge, Judge, LLMJudge, same_answer
 from shared_core.learning.labels import (
@@ -10,7 +10,13 @@ from shared_core.learning.labels import (
     refused_answers,
 )
 from shared_core.learning.pairs import read_rows
-from shared_core.learning.tuning import Tuning, policy_from_json, policy_to_json, tune
+from shared_core.learning.tuning import (
+    Tuning,
+    policy_from_json,
+    policy_to_json,
+    tune,
+    tuning_lines,
+)
 
 __all__ = [
     "Denylist",
@@ -28,4 +34,5 @@ __all__ = [
     "refused_answers",
     "same_answer",
     "tune",
+    "tuning_lines",
 ]

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from shared_core.controls import bypassing
-from shared_core.embedding.memo import Memo
+from shared_core.embedding import Memo
 from shared_core.guard import Guard
 from shared_core.record import Answer
 

@@ -14,17 +14,26 @@ from numpy.typing import NDArray
 
 from shared_core.guard import Guard
 from shared_core.learning.pairs import LabelledPair
-from shared_core.thresholds.estimator import Gaussian, fit
-from shared_core.thresholds.features import NAMES, Vocabulary, content, weigh
-from shared_core.thresholds.policy import Candidate
-from shared_core.thresholds.verified import FLOOR, Prior, Verified, cold
+from shared_core.thresholds import (
+    FEATURES,
+    FLOOR,
+    Candidate,
+    Gaussian,
+    Prior,
+    Verified,
+    Vocabulary,
+    cold,
+    content,
+    fit,
+    weigh,
+)
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
 
 
 Log = tuple[NDArray[float64], NDArray[float64]]
-"""The values (n, d) of candidates, d as ``evidence.NAMES``, and whether (n,) each was right."""
+"""The values (n, d) of candidates, d as ``evidence.FEATURES``, and whether (n,) each was right."""
 
 COUNTS_FOR = 20.0
 """Labels that a prior counts for: more of them made streams unlike the logs learn too slowly."""
@@ -43,7 +52,7 @@ def prior_of_logs(logs: Sequence[Log], embedder: str, sources: Sequence[str] = (
     values = np.concatenate([log[0] for log in logs])
     right = np.concatenate([log[1] for log in logs])
     shares = np.concatenate([np.full(len(log[1]), LOG_COUNTS / len(log[1])) for log in logs])
-    start = Gaussian(np.asarray(cold().mean), np.eye(len(NAMES)))
+    start = Gaussian(np.asarray(cold().mean), np.eye(len(FEATURES)))
     fitted = fit(values, right, start, start.mean, STEPS, shares)
     information = (fitted.precision - start.precision) / shares.sum()
     return Prior(

@@ -15,13 +15,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from shared_core.embedding.memo import Memo
-from shared_core.embedding.resolve import resolve
+from shared_core.embedding import Memo, resolve_embedder
 from shared_core.guard import Guard
 from shared_core.learning.pairs import LabelledPair, rows_of
-from shared_core.thresholds import Feedback, Static, Verified
-from shared_core.thresholds.bounds import Per, Pool, Promise, chance_of_so_few, interval
-from shared_core.thresholds.verified import Prior
+from shared_core.thresholds import (
+    Feedback,
+    Per,
+    Pool,
+    Prior,
+    Promise,
+    Static,
+    Verified,
+    chance_of_so_few,
+    interval,
+)
 
 if TYPE_CHECKING:
     from shared_core.embedding import Embedder
@@ -132,7 +139,7 @@ def tune(
     rows = rows_of(pairs_or_log)
     if not rows:
         raise ValueError("there are no labelled rows; give (question, cached question, same)")
-    model = resolve(embedder)
+    model = resolve_embedder(embedder)
     wanted = [row for row in rows if row.similarity is None and row.same is not None]
     vectors = vectors_of(model, wanted)
     scores = _scores(rows, vectors, Memo(model), Guard() if guard is True else guard or None)
@@ -272,7 +279,7 @@ def _told(pool: Pool) -> str:
     return f"{pool.wrong:.0f} of {pool.labels:.0f} are wrong at or above {pool.threshold:.2f}"
 
 
-def lines(tuning: Tuning) -> Iterator[str]:
+def tuning_lines(tuning: Tuning) -> Iterator[str]:
     """Yield the curve as a table, and the verdict, for a person to read."""
     yield f"{len(tuning.rows):,} rows, {tuning.barred:,} of them served at no threshold"
     yield ""

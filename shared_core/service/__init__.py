@@ -1,1 +1,32 @@
-"""The service: an OpenAI-compatible proxy with the cache in it, and an API to the cache."""
+"""Serve the cache over HTTP: an OpenAI-compatible proxy, an API to the cache, and a page.
+
+Everything here needs the extra ``service`` and is loaded when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from shared_core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from shared_core.service.app import create_app, run
+    from shared_core.service.auth import new_key
+    from shared_core.service.settings import Settings, load_settings
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Settings": "settings",
+            "create_app": "app",
+            "load_settings": "settings",
+            "new_key": "auth",
+            "run": "app",
+        },
+    )
+
+__all__ = [
+    "Settings",
+    "create_app",
+    "load_settings",
+    "new_key",
+    "run",
+]

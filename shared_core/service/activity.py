@@ -27,8 +27,7 @@ from shared_core.controls import LookupEvent
 from shared_core.record import Answer, EntryId, Hit, Record, Tier
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stats import BackgroundFlush
-from shared_core.stores import Clock, Store
-from shared_core.stores.codec import Codec, UndecodableError
+from shared_core.stores import Clock, Codec, Store, UndecodableError
 
 # What one worker saw of a day, as plain numbers and texts that add up with those of others.
 #

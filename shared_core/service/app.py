@@ -34,7 +34,7 @@ from shared_core.service.activity import Activity
 from shared_core.service.auth import Keyring, Rates
 from shared_core.service.dependencies import CALLS_OF_ONE, Pools, Service
 from shared_core.service.errors import APIError, refused, responses
-from shared_core.service.proxy import routes as proxy
+from shared_core.service.proxy import router as proxy
 from shared_core.service.settings import HANDED_OVER, Settings, handed_over
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def create_app(
     app.include_router(cache_api.router)
     app.include_router(chat.router)
     app.include_router(dashboard.router)
-    app.include_router(proxy.router)  # last: it passes on what no other takes
+    app.include_router(proxy)  # last: it passes on what no other takes
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

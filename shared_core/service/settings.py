@@ -238,7 +238,7 @@ class Settings(BaseSettings):
         }
 
 
-def load(given: Mapping[str, Any]) -> Settings:
+def load_settings(given: Mapping[str, Any]) -> Settings:
     """Read the settings from all sources; ``given`` are flags, of which None means not given.
 
     Raises ValueError with a line for each setting that makes no sense, naming it and the remedy.

@@ -1,4 +1,7 @@
-"""Open_store: picks the store that a URL names; hands on the protocols of `api`."""
+"""Open the store that a URL names: this process's memory, an SQLite file, or a Redis.
+
+``api`` says what a store is. A store's own module is loaded when one of its names is asked for.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
+from shared_core.lazy import lazy_names
 from shared_core.stores.api import (
     Browsable,
     Clock,
@@ -18,22 +22,59 @@ from shared_core.stores.api import (
     StoreInfo,
     epoch_key,
 )
+from shared_core.stores.codec import Codec, UndecodableError
 
 if TYPE_CHECKING:
-    from shared_core.stores.codec import Codec
-
+    from shared_core.stores.memory import MemoryStore
+    from shared_core.stores.redis import (
+        RedisAddress,
+        RedisConnection,
+        RedisScript,
+        RedisStore,
+        SearchMissing,
+        address_of,
+    )
+    from shared_core.stores.sqlite import SCHEMA_VERSION, ReadOnlyFile, SqliteStore
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "MemoryStore": "memory",
+            "ReadOnlyFile": "sqlite",
+            "RedisAddress": "redis",
+            "RedisConnection": "redis",
+            "RedisScript": "redis",
+            "RedisStore": "redis",
+            "SCHEMA_VERSION": "sqlite",
+            "SearchMissing": "redis",
+            "SqliteStore": "sqlite",
+            "address_of": "redis",
+        },
+    )
 
 __all__ = [
     "KNOWN_FORMS",
     "REDIS_SCHEMES",
+    "SCHEMA_VERSION",
     "Browsable",
     "Clock",
+    "Codec",
     "KeyValue",
+    "MemoryStore",
+    "ReadOnlyFile",
     "RecordStore",
+    "RedisAddress",
+    "RedisConnection",
+    "RedisScript",
+    "RedisStore",
+    "SearchMissing",
     "Selector",
+    "SqliteStore",
     "Store",
     "StoreError",
     "StoreInfo",
+    "UndecodableError",
+    "address_of",
     "epoch_key",
     "open_store",
 ]

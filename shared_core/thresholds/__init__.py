@@ -1,6 +1,15 @@
-"""Threshold policies: who may be served."""
+"""Decide whether a similar question's answer may be served: Static, Feedback and Verified.
 
+What is learnt with numpy (``Gaussian``, ``fit``) is loaded when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from shared_core.lazy import lazy_names
+from shared_core.thresholds.bounds import Per, Pool, Promise, chance_of_so_few, interval
+from shared_core.thresholds.features import FEATURES, Vocabulary, content, weigh
 from shared_core.thresholds.policy import (
+    DEFAULT_SIMILARITY,
     Candidate,
     Decision,
     Explore,
@@ -11,17 +20,37 @@ from shared_core.thresholds.policy import (
     Skip,
     Static,
 )
-from shared_core.thresholds.verified import Verified
+from shared_core.thresholds.verified import FLOOR, Prior, Verified, cold
+
+if TYPE_CHECKING:
+    from shared_core.thresholds.estimator import Gaussian, fit
+else:
+    __getattr__, __dir__ = lazy_names(__name__, {"Gaussian": "estimator", "fit": "estimator"})
 
 __all__ = [
+    "DEFAULT_SIMILARITY",
+    "FEATURES",
+    "FLOOR",
     "Candidate",
     "Decision",
     "Explore",
     "Feedback",
+    "Gaussian",
     "Label",
+    "Per",
     "Policy",
+    "Pool",
+    "Prior",
+    "Promise",
     "Serve",
     "Skip",
     "Static",
     "Verified",
+    "Vocabulary",
+    "chance_of_so_few",
+    "cold",
+    "content",
+    "fit",
+    "interval",
+    "weigh",
 ]

@@ -16,7 +16,7 @@ from numpy import float64
 from numpy.typing import NDArray
 
 from shared_core.thresholds.bounds import NOTHING, Groups, Pool, Promise, Watch, choose
-from shared_core.thresholds.features import NAMES, Vocabulary
+from shared_core.thresholds.features import FEATURES, Vocabulary
 
 # Logistic regression under a Gaussian prior, by Newton's method. Pure; numpy is imported here.
 #
@@ -107,7 +107,7 @@ def scores_left_out(fitted: Fit, values: Array, right: Array) -> Array:
     return np.asarray(scores - influence * (right - chance) / (1 - leverage))
 
 
-D = len(NAMES)
+D = len(FEATURES)
 NO_CANDIDATE = (0.0,) * (1 + D)
 
 WINDOW = 1000

@@ -10,9 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from shared_core.guard.compare import Difference
-from shared_core.guard.reading import Reading, read
-from shared_core.guard.vocabulary import STOP, canonical
+from shared_core.guard import STOP, Difference, Reading, canonical, read
 from shared_core.thresholds.policy import Candidate
 
 FORBIDDEN = frozenset(
@@ -22,7 +20,7 @@ FORBIDDEN = frozenset(
 
 FIGURES = frozenset({"number", "date"})
 
-NAMES = (
+FEATURES = (
     *("bias", "cosine", "above .8", "above .9", "closeness"),
     *("margin", "vote", "group cosine", "members"),
     *("name", "opposite", "content", "other kind", "reordered", "same words"),
@@ -65,7 +63,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The case for one candidate: its index, its answer group, and one value for each of NAMES."""
+    """The case for one candidate: its index, its answer group, and one value per feature."""
 
     index: int
     group: str

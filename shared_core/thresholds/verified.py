@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from shared_core.thresholds.bounds import Per, Promise, mark
-from shared_core.thresholds.features import NAMES, content, weigh
+from shared_core.thresholds.features import FEATURES, content, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ RIDGE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """A normal distribution of the d weights, in the order of ``evidence.NAMES``.
+    """A normal distribution of the d weights, in the order of ``evidence.FEATURES``.
 
     ``mean`` is (d,). ``information`` is (d, d): what one label says of the weights, on average over
     the sets behind the prior; it counts as much as ``labels`` labels. ``embedder`` names the model
@@ -49,7 +49,7 @@ class Prior:
     sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        d = len(NAMES)
+        d = len(FEATURES)
         if len(self.mean) != d or [len(row) for row in self.information] != [d] * d:
             raise ValueError(f"Prior needs {d} weights and {d} x {d} information: fit it anew")
 
@@ -60,7 +60,7 @@ class Prior:
         from shared_core.thresholds.estimator import Gaussian
 
         information = self.labels * np.asarray(self.information)
-        return Gaussian(np.asarray(self.mean), RIDGE * np.eye(len(NAMES)) + information)
+        return Gaussian(np.asarray(self.mean), RIDGE * np.eye(len(FEATURES)) + information)
 
     def to_json(self) -> str:
         """Spell it; the information, which is symmetric, by its upper half."""
@@ -69,7 +69,7 @@ class Prior:
             "embedder": self.embedder,
             "sources": self.sources,
             "labels": self.labels,
-            "features": NAMES,
+            "features": FEATURES,
             "mean": [round(value, 6) for value in self.mean],
             "information": upper,
         }
@@ -80,10 +80,10 @@ class Prior:
         """Read one. Raises ValueError if it is none, or was fitted for other features."""
         body: dict[str, Any] = json.loads(text)
         try:
-            if tuple(body["features"]) != NAMES:
+            if tuple(body["features"]) != FEATURES:
                 raise ValueError("the prior was fitted for other features: fit it anew")
             mean = tuple(map(float, body["mean"]))
-            rows = _square(list(map(float, body["information"])), len(NAMES))
+            rows = _square(list(map(float, body["information"])), len(FEATURES))
             sources = tuple(map(str, body["sources"]))
             return cls(mean, rows, float(body["labels"]), str(body["embedder"]), sources)
         except (KeyError, TypeError, IndexError) as error:
@@ -97,10 +97,10 @@ def _square(upper: Sequence[float], d: int) -> tuple[tuple[float, ...], ...]:
 
 def cold() -> Prior:
     """Return the prior of an embedder that is not known: a higher cosine is better, no more."""
-    d = len(NAMES)
+    d = len(FEATURES)
     mean = {"bias": -3.0, "cosine": 3.0}
     rows = tuple(tuple(0.5 if i == j else 0.0 for j in range(d)) for i in range(d))
-    return Prior(tuple(mean.get(name, 0.0) for name in NAMES), rows, labels=1.0)
+    return Prior(tuple(mean.get(name, 0.0) for name in FEATURES), rows, labels=1.0)
 
 
 @lru_cache(maxsize=1)
@@ -229,7 +229,7 @@ class Verified:
         """Add a label to the state, in place, and return it; the fit waits for ``settle``."""
         evidence = label.evidence
         if (
-            len(evidence) == FRONT + len(NAMES)
+            len(evidence) == FRONT + len(FEATURES)
             and evidence[0] == FORMAT
             and all(map(math.isfinite, evidence))
         ):

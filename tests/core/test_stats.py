@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Hit, Request, ResponseCache, Static, StoreError, Verified
-from shared_core.report import as_json, lines, read_stats
+from shared_core.report import as_json, read_stats, stats_lines
 from shared_core.stats import Counters, Shadow, Stats, stats_of, wilson
 from shared_core.stores.sqlite import ReadOnlyFile
 from tests.fakes import fake_embed
@@ -43,7 +43,7 @@ def made(counts: Mapping[str, int], policy: Mapping[str, Any] | None = None) -> 
 
 
 def told(stats: Stats) -> dict[str, str]:
-    return dict(lines(stats))
+    return dict(stats_lines(stats))
 
 
 def test_a_policy_that_estimates_its_errors_is_believed_over_feedback() -> None:
@@ -103,7 +103,7 @@ def test_savings_reasons_and_errors_are_told() -> None:
     assert spoken["hits"] == "4 (44.4 %)"
     assert spoken["saved"] == "1,200 input tokens, 30 output tokens"
     assert spoken["error, x"] == "1, not seen by the app"
-    order = [name.strip() for name, _ in lines(made(counts))]
+    order = [name.strip() for name, _ in stats_lines(made(counts))]
     assert order.index("guard") < order.index("absent"), "the most frequent comes first"
 
 

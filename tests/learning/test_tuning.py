@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from shared_core import Feedback, Static, Verified, policy_from_json, policy_to_json, tune
 from shared_core.learning import Tuning, read_rows
 from shared_core.learning.pairs import rows_of
-from shared_core.learning.tuning import lines, lowest
+from shared_core.learning.tuning import lowest, tuning_lines
 from shared_core.thresholds.bounds import Pool, interval
-from shared_core.thresholds.verified import NAMES, Prior, cold
+from shared_core.thresholds.verified import FEATURES, Prior, cold
 from tests.fakes import FakeEmbedder, fake_embed
 
 
@@ -215,7 +215,7 @@ def test_any_log_has_an_answer_and_a_curve_that_grows(
     served = [point.served for point in found.curve]
     assert served == sorted(served)
     assert all(0 <= p.interval[0] <= p.error <= p.interval[1] <= 1 for p in found.curve)
-    assert list(lines(found))[-1] == found.verdict
+    assert list(tuning_lines(found))[-1] == found.verdict
 
 
 # -------------------------------------------------------------------------------------- files
@@ -291,8 +291,8 @@ def test_a_prior_is_fitted_to_pairs_and_speaks_for_near_and_against_far_ones() -
     prior = found.prior()
     assert prior.embedder == found.embedder
     policy = Verified(0.05, prior=prior)
-    weights = dict(zip(NAMES, prior.mean, strict=True))
-    assert weights != dict(zip(NAMES, cold().mean, strict=True))
+    weights = dict(zip(FEATURES, prior.mean, strict=True))
+    assert weights != dict(zip(FEATURES, cold().mean, strict=True))
     assert policy.start().model.weights == pytest.approx(prior.mean)
     assert policy.for_embedder("another:8") is policy
 

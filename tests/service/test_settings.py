@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from shared_core.cli import app
 from shared_core.service.auth import new_key
-from shared_core.service.settings import HANDED_OVER, Settings, handed_over, load
+from shared_core.service.settings import HANDED_OVER, Settings, handed_over, load_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "service.md"
 ADMIN = str(new_key("ops", "admin")[1])
@@ -30,17 +30,17 @@ def test_flags_go_before_the_environment_and_that_before_the_file(
     file.write_text('port = 1\nhost = "127.0.0.2"\nnamespace = "of-file"\nkeys = []\n')
     monkeypatch.setenv("TIERED_CACHE_PORT", "2")
     monkeypatch.setenv("TIERED_CACHE_HOST", "127.0.0.3")
-    found = load({"port": "3", "config": str(file)})
+    found = load_settings({"port": "3", "config": str(file)})
     assert (found.port, found.host, found.namespace) == (3, "127.0.0.3", "of-file")
     monkeypatch.setenv("TIERED_CACHE_CONFIG", str(file))
-    assert load({}).namespace == "of-file"
+    assert load_settings({}).namespace == "of-file"
 
 
 def test_keys_come_as_a_list_or_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = str(new_key("a")[1]), str(new_key("b")[1])
     monkeypatch.setenv("TIERED_CACHE_KEYS", f"{one}, {two}")
-    assert load({}).keys == (one, two)
-    assert load({"keys": [one]}).keys == (one,)
+    assert load_settings({}).keys == (one, two)
+    assert load_settings({"keys": [one]}).keys == (one,)
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,19 @@ def test_keys_come_as_a_list_or_as_text(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_what_makes_no_sense_is_named_with_its_remedy(given: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        load(given)
+        load_settings(given)
 
 
 def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
     file.write_text("port = 1 2")
     with pytest.raises(ValueError, match=f"config: {re.escape(str(file))} is no TOML"):
-        load({"config": str(file)})
+        load_settings({"config": str(file)})
 
 
 def test_no_error_shows_a_secret() -> None:
     with pytest.raises(ValueError, match="keys") as wrong:
-        load({"keys": "tc-secret", "upstream_key": ["s3cret"], "upstream": "u:s3cret@h"})
+        load_settings({"keys": "tc-secret", "upstream_key": ["s3cret"], "upstream": "u:s3cret@h"})
     assert "secret" not in str(wrong.value)
     assert "s3cret" not in str(wrong.value)
 

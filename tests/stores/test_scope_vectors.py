@@ -328,8 +328,8 @@ def test_a_process_that_imported_usearch_itself_embeds_without_onnxruntime() -> 
     code = """
 import sys
 import usearch.index
-from shared_core.embedding.resolve import resolve
-assert resolve(None).embed(["How do I reset my password?"]).shape == (1, 384)
+from shared_core.embedding.resolve import resolve_embedder
+assert resolve_embedder(None).embed(["How do I reset my password?"]).shape == (1, 384)
 assert "onnxruntime" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

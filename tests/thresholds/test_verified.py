@@ -18,7 +18,7 @@ import pytest
 
 from shared_core.guard import KINDS, Difference
 from shared_core.thresholds.estimator import Learned
-from shared_core.thresholds.features import FORBIDDEN, NAMES, Vocabulary, weigh
+from shared_core.thresholds.features import FEATURES, FORBIDDEN, Vocabulary, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
 from shared_core.thresholds.verified import FRONT, Prior, Verified, cold, shipped
 
@@ -310,7 +310,7 @@ def test_the_group_with_most_votes_is_chosen_and_its_nearest_member() -> None:
     best = weigh("q", near, Vocabulary())
     assert best is not None
     assert (best.index, best.group) == (2, "many")
-    values = dict(zip(NAMES, best.values, strict=True))
+    values = dict(zip(FEATURES, best.values, strict=True))
     assert values["margin"] == pytest.approx(5 * (0.88 - 0.90), abs=1e-4)
     assert values["members"] == pytest.approx(math.log1p(2) - 1, abs=1e-4)
 
@@ -412,7 +412,7 @@ def test_a_prior_survives_its_file_and_refuses_another() -> None:
 
 def test_evidence_has_a_value_for_every_feature_and_the_shipped_prior_a_weight() -> None:
     (label,) = labels_of(Verified(), 1)
-    assert len(label.evidence) == FRONT + len(NAMES) == FRONT + len(shipped().mean)
+    assert len(label.evidence) == FRONT + len(FEATURES) == FRONT + len(shipped().mean)
 
 
 def test_importing_the_policy_loads_no_numpy() -> None:

@@ -1,1 +1,5 @@
-"""The OpenAI-compatible proxy."""
+"""Answer OpenAI's endpoints: from the cache where it can, else by the upstream."""
+
+from shared_core.service.proxy.routes import router
+
+__all__ = ["router"]

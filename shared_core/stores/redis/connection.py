@@ -248,7 +248,7 @@ SAMPLE = 20_000
 """Keys that a count looks at: about 20 ms."""
 
 
-class Script:
+class RedisScript:
     """A Lua script; the server knows it by its digest after its first run."""
 
     def __init__(self, source: str) -> None:
@@ -303,7 +303,7 @@ class RedisConnection:
 
         return self.at(tag, work)
 
-    def run_script(self, tag: str, script: Script, keys: Sequence[bytes], *values: Any) -> Any:
+    def run_script(self, tag: str, script: RedisScript, keys: Sequence[bytes], *values: Any) -> Any:
         """Run a script in one round trip, two when the server does not know it yet."""
 
         def work(server: redis.Redis) -> Any:

@@ -32,7 +32,7 @@ from shared_core.stores.redis.connection import (
     Command,
     IndexMissing,
     RedisConnection,
-    Script,
+    RedisScript,
     fields_read,
     store_error,
 )
@@ -301,7 +301,7 @@ def outline(name: bytes, about: bytes | None) -> Record | None:
 # What must happen in the server at once, in Lua; each runs on any replica of one hash slot.
 
 
-PUT = Script("""
+PUT = RedisScript("""
 -- KEYS: record, bumps, epochs... ARGV: life in ms or '', a new number, fields and values...
 local fields = {unpack(ARGV, 3)}
 local stamps = {}
@@ -331,7 +331,7 @@ else redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 """)
 """Store a record stamped with the epochs of its tags, replacing the one that is there."""
 
-SET_ALL = Script("""
+SET_ALL = RedisScript("""
 -- KEYS: values. ARGV: life in ms or '', contents...
 for i, key in ipairs(KEYS) do
     if ARGV[1] == '' then redis.call('SET', key, ARGV[i + 1])
@@ -340,7 +340,7 @@ end
 """)
 """Store all or, where a full server refuses, none: the server decides when a script starts."""
 
-INCREMENT = Script("""
+INCREMENT = RedisScript("""
 -- KEYS: counters..., bumps. ARGV: amount and start ('' for 0) of each..., a new number or ''
 local n = #KEYS - 1
 for i = 1, n do
@@ -361,7 +361,7 @@ return sums
 """)
 """Add to all counters or to none; a new epoch starts at its own number."""
 
-PUSH = Script("""
+PUSH = RedisScript("""
 -- KEYS: labels, number of the last. ARGV: most that are kept, labels...
 if redis.call('EXISTS', KEYS[2]) == 0 then
     redis.call('SET', KEYS[2], redis.call('LLEN', KEYS[1]))
@@ -372,7 +372,7 @@ redis.call('LTRIM', KEYS[1], -ARGV[1], -1)
 """)
 """Append labels, number them, and drop the oldest."""
 
-PULL = Script("""
+PULL = RedisScript("""
 -- KEYS: labels, number of the last. ARGV: the last number known
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')
 local new = last - tonumber(ARGV[1])
@@ -381,7 +381,7 @@ return {last, redis.call('LRANGE', KEYS[1], -new, -1)}
 """)
 """Return the number of the last label, and the labels that are new."""
 
-BURY = Script("""
+BURY = RedisScript("""
 -- KEYS: records... ARGV: for each a field and the value that it had when the record was found dead
 local gone = 0
 for i = 1, #KEYS do

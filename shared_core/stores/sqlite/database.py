@@ -24,7 +24,7 @@ from shared_core.stores.api import StoreError
 # A replaced record gets a new id, larger than all before: an index in memory asks for what is
 # above the last id it knows. Text is stored as UTF-8 bytes, because SQLite's text can not hold
 # lone surrogates.
-VERSION = 1
+SCHEMA_VERSION = 1
 """Written by ``SCHEMA``; another one is refused."""
 
 SCHEMA = """
@@ -168,10 +168,10 @@ def _has_tables(connection: sqlite3.Connection, path: str) -> bool:
     if not {"meta", "records", "kv", "labels"} <= names:
         raise ValueError(f"{path!r} holds another application's tables; name another file")
     row = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
-    if row is None or row[0] != VERSION:
+    if row is None or row[0] != SCHEMA_VERSION:
         raise ValueError(
             f"{path!r} has schema version {row and row[0]}, known is "
-            f"{VERSION}; name another file, or delete this one"
+            f"{SCHEMA_VERSION}; name another file, or delete this one"
         )
     return True
 
