@@ -47,12 +47,11 @@ def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
     A plain ``Generation`` has no place for a mark and stays as it was stored. Raises ValueError if
     the stored answer cannot be read.
     """
-    is_kept = hit_usage == "keep"
-    found = generations_of(hit.answer, ChatGeneration if is_kept else ServedGeneration)
+    found = generations_of(hit.answer, ServedGeneration)
     for generation in found:
         if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
             _mark(generation.message, hit)
-            if not is_kept:
+            if hit_usage == "mark":
                 generation.message.usage_metadata = None
     return found
 

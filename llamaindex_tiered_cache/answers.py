@@ -5,8 +5,8 @@ LlamaIndex responses as neutral answers and back: our own versioned JSON, no obj
 ChatResponse, CompletionResponse --answer_of--> Answer(text, payload) --response_of--> a new one
 chunks of a stream --streamed_answer--> Answer(text, payload) --chunks_of--> new chunks
 
-``raw`` is left out unless it is asked for: it is an object of the provider's package, and the ids
-in it name another user's response.
+``raw`` comes back as a ``RawResponse``, with the attributes of the provider's own object but for
+its id, which names another user's response.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Generic, Literal, TypeVar
 
 from llama_index.core.base.llms.types import (
@@ -84,9 +85,71 @@ Delta = tuple[str | None, dict[str, Any] | None]
 _FAILURES = (TypeError, ValueError, KeyError, AttributeError, RecursionError, IndexError)
 
 
+class RawResponse(dict[str, Any]):
+    """Give the fields of a provider's response, as attributes and as items, without its class.
+
+        response.raw.usage.total_tokens == response.raw["usage"]["total_tokens"]
+
+    ``id`` is None: the provider's id names the response that was given to somebody else.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(
+                f"the provider's response had no {name!r} when it was kept"
+            ) from None
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        plain: dict[str, Any] = json.loads(json.dumps(self))
+        return plain
+
+
+_TEXT = "$text"
+"""Stands in a kept ``raw`` for the text of the answer, which is kept once."""
+
+
+def _dump_raw(raw: Any, text: str) -> Any:
+    """Return a provider's response as JSON without its id, None if there is no such form."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, BaseModel):
+            value = value.model_dump()
+        if isinstance(value, Mapping):
+            return {str(name): plain(item) for name, item in value.items() if name != MARK}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, Enum):
+            return value.value
+        return {_TEXT: len(text)} if value == text and text else value
+
+    if not isinstance(raw, (BaseModel, Mapping)):
+        return None
+    try:
+        dump = plain(raw)
+        if json.loads(json.dumps(dump, allow_nan=False)) != dump:
+            return None
+    except _FAILURES:
+        return None
+    return {**dump, "id": None} if "id" in dump else dump
+
+
+def _load_raw(dump: Any, text: str) -> Any:
+    """Return the object that ``_dump_raw`` wrote down."""
+    if isinstance(dump, Mapping):
+        if dump.keys() == {_TEXT}:
+            return text
+        return RawResponse({name: _load_raw(item, text) for name, item in dump.items()})
+    if isinstance(dump, list):
+        return [_load_raw(item, text) for item in dump]
+    return dump
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept of responses: ``raw`` only if asked for, tool calls unless told otherwise."""
+    """What is kept of responses: tool calls unless told otherwise; ``raw``: all of it, ids too."""
 
     raw: bool = False
     tool_calls: bool = True
@@ -155,7 +218,9 @@ def _replayed(last: Response, deltas: Sequence[Any]) -> Iterator[Response]:
 
 
 def _partial(last: Response, said: str, delta: str | None, more: dict[str, Any]) -> Response:
-    update: dict[str, Any] = {"delta": delta, "additional_kwargs": more, "logprobs": None}
+    update: dict[str, Any] = {
+        "delta": delta, "additional_kwargs": more, "logprobs": None, "raw": None,
+    }  # fmt: skip
     if isinstance(last, ChatResponse):
         update["message"] = ChatMessage(role=last.message.role, content=said)
     else:
@@ -197,6 +262,8 @@ def _dump(
     if kept.raw:
         raw = response.raw
         body["raw"] = raw.model_dump(mode="json") if isinstance(raw, BaseModel) else raw
+    elif (fields := _dump_raw(response.raw, text)) is not None:
+        body["fields"] = fields
     if deltas is None:
         body["delta"] = response.delta
         body["more"] = {k: v for k, v in response.additional_kwargs.items() if k != MARK}
@@ -230,21 +297,24 @@ def _dump_message(message: ChatMessage) -> dict[str, Any]:
 
 
 def _load(body: Mapping[str, Any]) -> ChatResponse | CompletionResponse:
-    logprobs = body.get("logprobs")
+    logprobs, text = body.get("logprobs"), body.get("text")
+    message = None
+    if text is None:
+        dump = body["message"]
+        message = ChatMessage.model_validate(
+            {"role": dump["role"], "blocks": dump["blocks"], "additional_kwargs": dump["more"]}
+        )
+        text = message.content or ""
     more: dict[str, Any] = {
-        "raw": body.get("raw"),
+        "raw": _load_raw(body["fields"], text) if "fields" in body else body.get("raw"),
         "delta": body.get("delta"),
         "additional_kwargs": body.get("more") or {},
         "logprobs": None
         if logprobs is None
         else [[LogProb(**one) for one in row] for row in logprobs],
     }
-    if "text" in body:
-        return CompletionResponse(text=body["text"], **more)
-    dump = body["message"]
-    message = ChatMessage.model_validate(
-        {"role": dump["role"], "blocks": dump["blocks"], "additional_kwargs": dump["more"]}
-    )
+    if message is None:
+        return CompletionResponse(text=text, **more)
     return ChatResponse(message=message, **more)
 
 

@@ -54,7 +54,9 @@ class Options:
     - ``timeout``: seconds that a lookup or a store may wait for the store
     - ``coalesce``: equal requests of ``answer`` in flight wait for one model call
     - ``lease``: seconds that they wait at most
-    - ``hit_usage``: "mark": usage of a hit is in the mark alone; "keep": it stays in the message
+    - ``hit_usage``: "keep": a hit has the token counts of the answer that it repeats, and where
+      LangChain has a place for it a cost of 0; "mark": they stand in the mark alone, so that code
+      that adds up tokens counts none
     - ``encryption_key``: Fernet key for question and answer at rest
     - ``hooks``: callables given each ``LookupEvent``; one with a method ``stored`` is given each
       ``StoreEvent`` too
@@ -89,7 +91,7 @@ class Options:
     timeout: float = 0.25
     coalesce: bool = True
     lease: float = 30.0
-    hit_usage: Literal["mark", "keep"] = "mark"
+    hit_usage: Literal["mark", "keep"] = "keep"
     encryption_key: str | bytes | None = None
     hooks: Iterable[Hook] = ()
     prefix: PrefixObserver | None = None

@@ -353,13 +353,13 @@ def test_aliasing_changes_to_a_returned_message_reach_nobody(ask: Ask, cache: Ti
     assert ask(model, "hi").response_metadata["finish_reason"] == "stop"
 
 
-def test_a_hit_says_so_and_carries_no_usage(ask: Ask, cache: TieredCache) -> None:
+def test_a_hit_says_so_and_has_the_usage_at_no_cost(ask: Ask, cache: TieredCache) -> None:
     model = Chat(cache=cache, reply=with_usage)
     fresh = ask(model, "hi")
     hit = ask(model, "hi")
     assert fresh.usage_metadata is not None
     assert mark(fresh) == {"hit": False, "entry_id": mark(hit)["entry_id"]}
-    assert hit.usage_metadata is None
+    assert hit.usage_metadata == {**fresh.usage_metadata, "total_cost": 0}
     found = mark(hit)
     assert found.pop("age") >= 0
     assert found == {
@@ -379,18 +379,18 @@ def test_a_hit_s_message_can_be_validated_again(ask: Ask, cache: TieredCache) ->
     assert type(hit) is AIMessage
 
 
-def test_tokens_of_a_hit_are_not_counted_twice(ask: Ask, cache: TieredCache) -> None:
-    model, counter = Chat(cache=cache, reply=with_usage), UsageMetadataCallbackHandler()
+def test_tokens_of_a_hit_are_not_counted_twice_on_demand(ask: Ask) -> None:
+    cache, counter = TieredCache(semantic=False, hit_usage="mark"), UsageMetadataCallbackHandler()
+    model = Chat(cache=cache, reply=with_usage)
     for _ in range(3):
         ask(model, "hi", config={"callbacks": [counter]})
     assert counter.usage_metadata["tester"]["total_tokens"] == 7
 
 
-def test_usage_stays_in_the_message_on_demand(ask: Ask) -> None:
-    model = Chat(cache=TieredCache(semantic=False, hit_usage="keep"), reply=with_usage)
+def test_a_hit_of_an_answer_without_usage_has_none(ask: Ask, cache: TieredCache) -> None:
+    model = Chat(cache=cache)
     ask(model, "hi")
-    usage = ask(model, "hi").usage_metadata
-    assert usage == {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7, "total_cost": 0}
+    assert ask(model, "hi").usage_metadata is None
 
 
 def test_feedback_works_on_a_fresh_answer_and_on_a_hit(ask: Ask, cache: TieredCache) -> None:

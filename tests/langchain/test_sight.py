@@ -227,9 +227,10 @@ async def test_the_metadata_of_a_run_in_langsmith_say_where_its_answer_is_from(
 
 @each_form
 @pytest.mark.parametrize("kind", KINDS)
-async def test_hits_are_no_spend_for_the_callbacks_of_the_app(
-    form: str, kind: str, tiered: TieredCache
+async def test_hits_are_no_spend_for_the_callbacks_of_the_app_on_demand(
+    form: str, kind: str
 ) -> None:
+    tiered = TieredCache(embedder=fake_embed, threshold=0.7, hit_usage="mark")
     called, given, own = asking(kind, tiered)
     is_cached = kind != "cache=" or form in ("invoke", "ainvoke", "batch", "abatch")
     with get_usage_metadata_callback() as usage, get_openai_callback() as openai:

@@ -264,8 +264,8 @@ def without_index(content: Any) -> Any:
     return [{k: v for k, v in block.items() if k != "index"} for block in content]
 
 
-def test_a_hit_has_no_usage_and_counts_for_nothing() -> None:
-    model = cached(Streamer(script=SCRIPTS["usage"]))
+def test_a_hit_counts_for_nothing_on_demand() -> None:
+    model = cached(Streamer(script=SCRIPTS["usage"]), hit_usage="mark")
     assert by_stream(model, "q").usage_metadata == USAGE
     counter = UsageMetadataCallbackHandler()
     hit = summed(list(model.stream("q", config={"callbacks": [counter]})))
@@ -274,10 +274,11 @@ def test_a_hit_has_no_usage_and_counts_for_nothing() -> None:
     assert counter.usage_metadata == {}
 
 
-def test_usage_that_is_kept_is_that_of_any_hit() -> None:
-    model = cached(Streamer(script=SCRIPTS["usage"]), hit_usage="keep")
+def test_a_hit_has_the_usage_of_the_answer_at_no_cost() -> None:
+    model = cached(Streamer(script=SCRIPTS["usage"]))
     by_stream(model, "q")
-    assert by_stream(model, "q").usage_metadata == model.invoke("q").usage_metadata
+    hit = by_stream(model, "q")
+    assert hit.usage_metadata == model.invoke("q").usage_metadata == {**USAGE, "total_cost": 0}
 
 
 def test_a_stream_that_is_left_is_not_stored_and_is_closed() -> None:

@@ -25,8 +25,10 @@ QUESTION, REPHRASED = "what is a fuse good for", "what is a fuse good for then"
 USAGE = {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17}
 
 
-def model_with(*hooks: Any) -> Chat:
-    cache = TieredCache(embedder=fake_embed, threshold=0.7, hooks=hooks, namespace="mine")
+def model_with(*hooks: Any, **options: Any) -> Chat:
+    cache = TieredCache(
+        embedder=fake_embed, threshold=0.7, hooks=hooks, namespace="mine", **options
+    )
     reply = AIMessage("It melts.", usage_metadata=USAGE, response_metadata={"model_name": "tester"})
     return Chat(cache=cache, reply=lambda messages: reply.model_copy(deep=True))
 
@@ -123,8 +125,8 @@ def test_hooks_travel_with_a_cache(hook: Any) -> None:
     assert isinstance(pickle.loads(pickle.dumps(hook())), hook)  # noqa: S301 - of this very test
 
 
-def test_a_hit_is_no_spend_in_callbacks_of_the_app() -> None:
-    model, spend = model_with(), UsageMetadataCallbackHandler()
+def test_a_hit_is_no_spend_in_callbacks_of_the_app_on_demand() -> None:
+    model, spend = model_with(hit_usage="mark"), UsageMetadataCallbackHandler()
     for _ in range(3):
         model.invoke(QUESTION, {"callbacks": [spend]})
     assert spend.usage_metadata["tester"]["total_tokens"] == 17

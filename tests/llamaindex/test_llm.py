@@ -500,15 +500,18 @@ def test_a_hit_says_what_it_is_and_what_it_saved() -> None:
         "entry_id": mark(fresh)["entry_id"],
         "usage": {"input_tokens": 6, "output_tokens": 8},
     }
-    assert hit.raw is None
-    assert set(hit.additional_kwargs) == {"tiered_cache"}
+    assert hit.raw.id is None, "it names the response that another got"
+    assert hit.raw.choices[0].finish_reason == hit.raw["choices"][0]["finish_reason"] == "stop"
+    assert hit.additional_kwargs["prompt_tokens"] == fresh.additional_kwargs["prompt_tokens"] == 6
     assert hit.message.additional_kwargs == {}
 
 
-def test_usage_stays_on_demand() -> None:
-    llm = cached_llm(FakeLLM(), exact(hit_usage="keep"))
+def test_usage_is_in_the_mark_alone_on_demand() -> None:
+    llm = cached_llm(FakeLLM(), exact(hit_usage="mark"))
     assert llm.chat(ASKED).additional_kwargs["prompt_tokens"] == 6
-    assert llm.chat(ASKED).additional_kwargs["prompt_tokens"] == 6
+    hit = llm.chat(ASKED)
+    assert set(hit.additional_kwargs) == {"tiered_cache"}
+    assert mark(hit)["usage"] == {"input_tokens": 6, "output_tokens": 8}
 
 
 def test_raw_is_kept_on_demand() -> None:

@@ -273,3 +273,27 @@ def test_no_key_holds_a_secret() -> None:
     request = chat_request(llm, ASKED, {})
     assert "sk-" not in request.scope
     assert "headers" not in request.scope
+
+
+@pytest.mark.parametrize("call", ["chat", "achat", "complete", "stream"])
+def test_raw_of_a_hit_reads_as_the_client_s_own_object(call: str) -> None:
+    llm, question = (
+        cached_llm(openai(), ResponseCache.open(semantic=False)),
+        [ChatMessage("What is a fuse?")],
+    )
+
+    def once() -> Any:
+        if call == "achat":
+            return asyncio.run(llm.achat(question)).raw
+        if call == "complete":
+            return llm.complete("What is a fuse?").raw
+        if call == "stream":
+            return list(llm.stream_chat(question))[-1].raw
+        return llm.chat(question).raw
+
+    fresh, hit = once(), once()
+    expected = {**fresh.model_dump(), "id": None}
+    assert hit.model_dump() == expected
+    assert hit.choices[0].finish_reason == fresh.choices[0].finish_reason
+    if call != "stream":
+        assert hit.usage.total_tokens == fresh.usage.total_tokens == 5

@@ -118,9 +118,42 @@ def test_objects_beside_tool_call_blocks_are_left_out() -> None:
     assert back.message.additional_kwargs == {}
 
 
-def test_raw_is_left_out_unless_asked_for() -> None:
+def test_raw_comes_back_with_its_attributes() -> None:
+    fields = {
+        "id": "resp_1",
+        "model": "m",
+        "usage": {"total_tokens": 3, "details": None},
+        "choices": [{"message": {"content": "a"}, "items": [1, [2]]}],
+    }
+    raw = response_of(kept(assistant(TEXT, raw=fields)), ChatResponse).raw
+    assert raw == {**fields, "id": None}, "the id names the response that another got"
+    assert raw.usage.total_tokens == 3
+    assert raw.usage.details is None
+    assert raw.choices[0].message.content == "a"
+    assert raw.model_dump() == raw
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = raw.nothing
+
+
+def test_raw_of_a_class_comes_back_with_its_attributes() -> None:
+    assert response_of(kept(assistant(TEXT, raw=Thing())), ChatResponse).raw.a == 1
+
+
+def test_raw_without_a_form_is_left_out_and_the_answer_is_kept() -> None:
+    for raw in (object(), {"a": object()}, {"a": math.nan}, "text", 3):
+        assert response_of(kept(assistant(TEXT, raw=raw)), ChatResponse).raw is None
+
+
+def test_the_text_is_kept_once_though_raw_repeats_it() -> None:
+    text = "word " * 400
+    alone = kept(assistant(TextBlock(text=text)))
+    with_raw = kept(assistant(TextBlock(text=text), raw={"choices": [{"text": text}]}))
+    assert len(with_raw.payload or "") < len(alone.payload or "") + 200
+    assert response_of(with_raw, ChatResponse).raw.choices[0].text == text
+
+
+def test_all_of_raw_is_kept_on_demand() -> None:
     response = assistant(TEXT, raw=Thing())
-    assert response_of(kept(response), ChatResponse).raw is None
     assert response_of(kept(response, Retention(raw=True)), ChatResponse).raw == {"a": 1}
     assert answer_of(assistant(TEXT, raw=object()), Retention(raw=True)) is None
 
