@@ -1,8 +1,8 @@
 """Where records live: three protocols, and ``open_store`` that picks who serves them.
 
 A store is one object that serves all of them. All methods block, may be called from any thread,
-and survive a fork: the child opens its own handles. ``tests/conformance.py`` is the suite that
-every store passes.
+and survive a fork: the child opens its own handles. ``shared_core.testing.StoreConformance`` is the
+suite that every store passes.
 """
 
 from __future__ import annotations

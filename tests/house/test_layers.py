@@ -204,6 +204,11 @@ def test_nothing_imports_the_command_line() -> None:
     assert not broken(lambda i: under(i.imported, *LEAVES) and not under(i.importer, *LEAVES))
 
 
+def test_nothing_imports_the_suites_for_other_peoples_tests() -> None:
+    suites = "shared_core.testing"
+    assert not broken(lambda i: under(i.imported, suites) and not under(i.importer, suites))
+
+
 def test_nothing_imports_the_service_but_the_command_that_starts_it() -> None:
     assert not broken(
         lambda i: (

@@ -41,7 +41,7 @@ from shared_core.stores.redis import address_of
 from shared_core.stores.redis.connection import as_store_errors, store_error
 from shared_core.stores.redis.keys import Names, key_of
 from shared_core.stores.redis.store import RedisRemoval
-from tests.conformance import (
+from shared_core.testing.stores import (
     SPACE,
     FakeClock,
     StoreConformance,

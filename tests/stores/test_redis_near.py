@@ -25,8 +25,8 @@ from shared_core import Answer, Hit, Miss, Request, ResponseCache, StoreError
 from shared_core.stores import Selector, epoch_key, open_store
 from shared_core.stores.redis import RedisStore
 from shared_core.stores.redis.near_cache import LONGEST, PING_S, SURE_S, Feed
+from shared_core.testing.stores import FakeClock, record, unit
 from tests.concurrency.test_forks_and_threads import in_child
-from tests.conformance import FakeClock, record, unit
 from tests.redis_server import RedisStack
 from tests.stores import test_redis as plain
 from tests.stores.test_redis_faults import Proxy

@@ -20,7 +20,7 @@ import pytest
 from shared_core.stores import Selector, Store, open_store
 from shared_core.stores import vectors as module
 from shared_core.stores.vectors import Graph, GraphsUnavailableError, ScopeVectors
-from tests.conformance import FakeClock, StoreConformance, record
+from shared_core.testing.stores import FakeClock, StoreConformance, record
 from tests.stores.test_stores import Model, play
 
 ROOT = Path(__file__).parents[2]
@@ -279,7 +279,7 @@ PROCESS = """
 import sys, time
 import numpy as np
 from shared_core.stores import open_store, scope_vectors
-from tests.conformance import record
+from shared_core.testing.stores import record
 scope_vectors.GRAPH_FROM = 20000 if "exact" in sys.argv else 300
 rows = np.random.default_rng(0).standard_normal((20000, 64)).astype(np.float32)
 rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -26,7 +26,7 @@ from shared_core.stores.codec import Codec
 from shared_core.stores.sqlite import SqliteStore
 from shared_core.stores.sqlite.index import ScopeIndexes
 from shared_core.stores.sqlite.store import BATCH
-from tests.conformance import SPACE, FakeClock, keys_near, record, unit
+from shared_core.testing.stores import SPACE, FakeClock, keys_near, record, unit
 from tests.soak import KILLS, SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ ECHO = """
 import sys
 from shared_core.stores import Selector, epoch_key
 from shared_core.stores.sqlite import SqliteStore
-from tests.conformance import keys_near, record, unit
+from shared_core.testing.stores import keys_near, record, unit
 store = SqliteStore(sys.argv[1], timeout=5.0)
 print("ready", flush=True)
 for line in sys.stdin:
@@ -118,7 +118,7 @@ WRITER = """
 import sys
 import numpy as np
 from shared_core.stores.sqlite import SqliteStore
-from tests.conformance import record, unit
+from shared_core.testing.stores import record, unit
 store = SqliteStore(sys.argv[1], timeout=5.0, max_entries=100_000)
 rng = np.random.default_rng()
 for i in range(10**9):

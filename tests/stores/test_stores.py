@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared_core.stores import Selector, Store, epoch_key, open_store
-from tests.conformance import SPACE, BoundedStoreConformance, FakeClock, record, unit
+from shared_core.testing.stores import SPACE, BoundedStoreConformance, FakeClock, record, unit
 
 
 class TestMemory(BoundedStoreConformance):

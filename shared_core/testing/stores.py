@@ -1,9 +1,16 @@
-"""The promises of the store protocols as tests: subclass, and give a fixture ``open_one``."""
+"""Check what every store promises: records by key and by vector, values, labels, time and threads.
+
+class TestMyStore(StoreConformance):
+    @pytest.fixture
+    def open_one(self, clock):
+        return lambda **options: MyStore(clock=clock, **options)
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -485,25 +492,17 @@ class StoreConformance:
         self, open_one: Callable[..., Store]
     ) -> None:
         store = open_one()
-        failures: list[BaseException] = []
 
         def work(name: int) -> None:
-            try:
-                for i in range(50):
-                    store.put(record(f"{name}/{i}", unit(1, name, i)))
-                    assert store.get(f"{name}/{i}") is not None
-                    store.add_labels("shared", [f"{name}"])
-                    store.increment({"count": 1})
-                    assert len(keys_near(store, unit(1, name, i), 1)) == 1
-            except BaseException as failure:
-                failures.append(failure)
+            for i in range(50):
+                store.put(record(f"{name}/{i}", unit(1, name, i)))
+                assert store.get(f"{name}/{i}") is not None
+                store.add_labels("shared", [f"{name}"])
+                store.increment({"count": 1})
+                assert len(keys_near(store, unit(1, name, i), 1)) == 1
 
-        threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
         assert store.info().entries == 200
         assert store.get_many(["count"]) == {"count": b"200"}
         assert [n for n, _ in store.load_state({"shared": 0})["shared"]] == list(range(1, 201))
