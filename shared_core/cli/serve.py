@@ -42,7 +42,7 @@ def serve(context: typer.Context) -> None:
 
 
 def key(
-    name: Annotated[str, typer.Argument(help="Whose key it is, for the rate limit.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
     role: Annotated[
         str, typer.Option(help="use: ask, and read and write answers; admin: everything.")
     ] = "use",

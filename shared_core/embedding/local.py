@@ -24,7 +24,7 @@ from unicodedata import category, normalize
 
 from shared_core.concurrency import gate, keep_gate, renew_after_fork
 from shared_core.embedding.api import EmbedderError, LoadError, unit_rows
-from shared_core.embedding.bert import Bert, Runtime, open_bert
+from shared_core.embedding.bert import Bert, open_bert
 from shared_core.resilience import reraise_as
 
 if TYPE_CHECKING:
@@ -260,8 +260,8 @@ def _without_marks(text: str) -> str | None:
 
 T = TypeVar("T")
 
-Route = Runtime | Literal["sentence-transformers"]
-"""What runs a model. All give the same vectors, so that they may share an index."""
+Route = Literal["onnx", "sentence-transformers"]
+"""What runs a model. Both give the same vectors, so that they may share an index."""
 
 LIBRARY: Route = "sentence-transformers"
 
@@ -281,8 +281,8 @@ class SentenceTransformerEmbedder:
     request; otherwise one attempt is made to download it (weights in safetensors alone). Every
     method may raise LoadError, which says how to mend it.
 
-    ``route`` None takes the first that can run the model: onnxruntime, numpy (both need tokenizers,
-    and a BERT with mean pooling), sentence-transformers. ``device`` is for the last, and takes it.
+    ``route`` None takes onnxruntime if it is installed and can run the model, a BERT with mean
+    pooling, else sentence-transformers. ``device`` is for the latter, and takes it.
 
         SentenceTransformerEmbedder().embed(["how are you?"])  # float32 (1, 384)
     """
@@ -324,7 +324,7 @@ class SentenceTransformerEmbedder:
     def route(self) -> Route:
         """Return what runs the model; loads it."""
         model = self._loaded()
-        return model.runtime if isinstance(model, Bert) else LIBRARY
+        return "onnx" if isinstance(model, Bert) else LIBRARY
 
     @property
     def dimension(self) -> int:
@@ -417,7 +417,8 @@ class LibraryModel:
 
 
 def _load(source: str, route: Route | None, device: str | None) -> LocalModel:
-    if not any(map(find_spec, ("tokenizers", "sentence_transformers"))):
+    light = all(map(find_spec, ("onnxruntime", "tokenizers")))
+    if not light and find_spec("sentence_transformers") is None:
         raise LoadError(MISSING)
     model = _from_disk(source, route, device)
     if model is None and not Path(source).is_dir():
@@ -441,7 +442,7 @@ def _from_disk(source: str, route: Route | None, device: str | None) -> LocalMod
     if folder is not None and route != "sentence-transformers":
         try:
             with gate:
-                model = open_bert(folder, route)
+                model = open_bert(folder)
         except LoadError as error:
             if not library:
                 raise

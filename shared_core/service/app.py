@@ -31,7 +31,7 @@ from shared_core.options import Hook
 from shared_core.resilience import areraise_as
 from shared_core.service import cache_api, chat, dashboard, health
 from shared_core.service.activity import Activity
-from shared_core.service.auth import Keyring, Rates
+from shared_core.service.auth import Keyring
 from shared_core.service.dependencies import CALLS_OF_ONE, Pools, Service
 from shared_core.service.errors import APIError, refused, responses
 from shared_core.service.proxy import router as proxy
@@ -152,7 +152,6 @@ def create_app(
                 cache=opened,
                 upstream=asked,
                 keyring=Keyring(settings.keys),
-                limits=Rates(settings.rate_limit),
                 activity=activity,
                 embeddings=EmbeddingCache(opened),
             )

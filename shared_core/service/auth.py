@@ -1,6 +1,4 @@
-"""Client keys, rate limit per caller.
-
-Client keys: who may come in, as what, and whose answers they see. Only hashes are kept.
+"""Check client keys: who may come in, as what, and whose answers they see. Only hashes are kept.
 
 A key holds 256 random bits, so nobody finds it by trying: one sha256 hides it as well as a slow
 hash would, which is for passwords that people choose, and which every request would have to pay.
@@ -11,10 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, get_args
@@ -30,14 +25,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request.
+    """What the sender of a request may do.
 
     ``namespace`` is the tenant that it belongs to. ``upstream_key``: the upstream is asked with the
     server's own credential, or with none if it has none, and none of the request's is passed on;
     else the request's own credential headers are.
     """
 
-    name: str
     role: Role
     namespace: str
     upstream_key: bool
@@ -117,50 +111,3 @@ class Keyring:
 
 def _digest(key: str) -> str:
     return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-# How many requests a caller may send in a minute; one too many is told when to come back.
-
-
-WINDOW_S = 60.0
-MOST_CALLERS = 10_000
-
-
-class Rates:
-    """At most so many requests of a caller in any 60 seconds; None: as many as they like.
-
-    Each worker process counts for itself.
-    """
-
-    def __init__(
-        self, per_minute: int | None, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most, self._clock = per_minute, clock
-        self._sent: dict[str, deque[float]] = {}
-        self._lock = threading.Lock()
-
-    def wait(self, name: str) -> float:
-        """Count a request and return 0.0, or return after how many seconds it may be sent.
-
-        A request that must wait is not counted.
-        """
-        if self._most is None:
-            return 0.0
-        with self._lock:
-            now = self._clock()
-            sent = self._sent.get(name)
-            if sent is None:
-                if len(self._sent) >= MOST_CALLERS:
-                    self._forget(now)
-                sent = self._sent[name] = deque(maxlen=self._most)
-            if len(sent) == self._most and now < sent[0] + WINDOW_S:
-                return sent[0] + WINDOW_S - now
-            sent.append(now)
-            return 0.0
-
-    def _forget(self, now: float) -> None:
-        """Drop callers that sent nothing lately; if there are none, the one that came first."""
-        old = [name for name, sent in self._sent.items() if sent[-1] + WINDOW_S <= now]
-        old = old or [next(iter(self._sent))]
-        for name in old:
-            del self._sent[name]

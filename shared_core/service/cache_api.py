@@ -321,7 +321,7 @@ class CacheStats(BaseModel):
     provider_cache_write_tokens: int
 
 
-router = APIRouter(prefix="/v1/cache", tags=["cache"], responses=responses(400, 401, 403, 422, 429))
+router = APIRouter(prefix="/v1/cache", tags=["cache"], responses=responses(400, 401, 403, 422))
 
 On = Annotated[Service, Depends(service)]
 By = Annotated[Caller, Depends(caller)]
@@ -482,7 +482,7 @@ def invalidate(body: InvalidateRequest, on: On, by: By, whose: Whose) -> Removed
                 }
             },
         },
-        **errors_as_json(400, 401, 413, 422, 429, 431),
+        **errors_as_json(400, 401, 413, 422, 431),
     },
 )
 async def warm(body: ToWarm, on: On, whose: Whose) -> StreamingResponse:

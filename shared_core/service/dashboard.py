@@ -186,7 +186,7 @@ HEADERS = {
 }
 
 MOST_SHOWN = 50
-ERRORS = (400, 401, 403, 413, 429, 431)
+ERRORS = (400, 401, 403, 413, 431)
 
 router = APIRouter()
 

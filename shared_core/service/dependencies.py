@@ -18,7 +18,7 @@ from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.openai_format import Endpoint
 from shared_core.service.activity import Activity
-from shared_core.service.auth import NAME, Caller, Keyring, Rates, Role
+from shared_core.service.auth import NAME, Caller, Keyring, Role
 from shared_core.service.errors import APIError
 from shared_core.service.settings import Settings, is_loopback
 
@@ -33,7 +33,6 @@ CREDENTIALS = ("authorization", "api-key", "x-api-key")
 """Headers by which an upstream knows who pays."""
 
 DIGEST_DIGITS = 16
-ANYONE = "anyone"
 
 _bearer = HTTPBearer(auto_error=False, description="A client key of this server.")
 _own_header = APIKeyHeader(
@@ -56,7 +55,6 @@ class Service:
     cache: ResponseCache
     upstream: httpx.AsyncClient
     keyring: Keyring
-    limits: Rates
     activity: Activity
     embeddings: EmbeddingCache
 
@@ -77,22 +75,12 @@ async def caller(
     _bearer: Annotated[Any, Depends(_bearer)] = None,
     _own: Annotated[Any, Depends(_own_header)] = None,
 ) -> Caller:
-    """Say who sent a request, and count it; the extra parameters tell OpenAPI where keys stand.
+    """Say who sent a request; the extra parameters tell OpenAPI where keys stand.
 
-    Raises Refusal: 401 for no key or an unknown one, 429 for too many requests.
+    Raises APIError 401 for no key or an unknown one.
     """
     on = await service(request)
-    found = _identified(on, request.headers)
-    wait = on.limits.wait(found.name)
-    if wait > 0:
-        seconds = str(int(wait) + 1)
-        raise APIError(
-            429,
-            f"too many requests of {found.name!r}: come back in {seconds} s",
-            code="rate_limit_exceeded",
-            headers={"retry-after": seconds},
-        )
-    return found
+    return _identified(on, request.headers)
 
 
 def _identified(on: Service, headers: Headers) -> Caller:
@@ -101,8 +89,7 @@ def _identified(on: Service, headers: Headers) -> Caller:
         _refuse_other_pages(on, headers)
         role: Role = "admin" if settings.admin_is_open else "use"
         own = any(name in headers for name in CREDENTIALS)
-        name = _credential_digest(headers) if own else ANYONE
-        return Caller(name, role, settings.namespace, settings.upstream_key is not None and not own)
+        return Caller(role, settings.namespace, settings.upstream_key is not None and not own)
     key = headers.get(KEY_HEADER)
     apart = key is not None
     if key is None:
@@ -117,11 +104,11 @@ def _identified(on: Service, headers: Headers) -> Caller:
             headers={"www-authenticate": "Bearer"},
         )
     passed_on = apart and any(name in headers for name in CREDENTIALS)
-    return Caller(entry.name, entry.role, entry.namespace, not passed_on)
+    return Caller(entry.role, entry.namespace, not passed_on)
 
 
 async def administrator(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
-    """Let administrators through. Raises Refusal 403 for all others, and what ``caller`` raises.
+    """Let administrators through. Raises APIError 403 for all others, and what ``caller`` raises.
 
     Without keys, whoever reaches a loopback address is one. A browser reaches it for any page, so
     the name that it was told must be that of this machine, and the page must be ours.
@@ -143,7 +130,7 @@ async def administrator(request: Request, found: Annotated[Caller, Depends(calle
 
 
 def _refuse_other_pages(on: Service, headers: Headers) -> None:
-    """Keep other pages of a browser off a server for this machine. Raises Refusal 403."""
+    """Keep other pages of a browser off a server for this machine. Raises APIError 403."""
     origin = headers.get("origin")  # browsers send it with all but the harmless
     if origin is None or not on.settings.is_local or origin in on.settings.cors_origins:
         return
@@ -164,7 +151,7 @@ def namespace_of(caller: Caller, request: Request) -> str:
 
     With keys, those of the key's namespace. Without, those of its own credential, unless the server
     is told to share. ``x-tiered-cache-namespace`` names a part of that, never anything beside it.
-    Raises Refusal 400 for a part whose name makes no sense.
+    Raises APIError 400 for a part whose name makes no sense.
     """
     on: Service = request.app.state.service
     part = request.headers.get(NAMESPACE_HEADER)

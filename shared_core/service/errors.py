@@ -109,7 +109,7 @@ TOLD = {
     404: "Not found.",
     413: "The body is larger than the server takes.",
     422: "The body makes no sense; `param` names the field.",
-    429: "Too many requests of this caller; `Retry-After` says when to come back.",
+    429: "The upstream takes no more requests for now; `Retry-After` says when to come back.",
     431: "The headers are larger than the server takes.",
     502: "The upstream could not be reached.",
     504: "The upstream did not answer in time.",

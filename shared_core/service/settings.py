@@ -91,9 +91,6 @@ class Settings(BaseSettings):
     )
     body_limit: int = Field(20 * 2**20, ge=1, description="Most bytes of a request's body.")
     header_limit: int = Field(32 * 2**10, ge=1024, description="Most bytes of a request's headers.")
-    rate_limit: int | None = Field(
-        None, ge=1, description="Most requests of a caller in a minute, in each worker."
-    )
     record_questions: bool = Field(
         True, description="Show on the page what was asked and served by meaning."
     )

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from shared_core.stores.redis import (
         RedisAddress,
         RedisConnection,
-        RedisScript,
         RedisStore,
         SearchMissing,
         address_of,
@@ -43,7 +42,6 @@ else:
             "ReadOnlyFile": "sqlite",
             "RedisAddress": "redis",
             "RedisConnection": "redis",
-            "RedisScript": "redis",
             "RedisStore": "redis",
             "SCHEMA_VERSION": "sqlite",
             "SearchMissing": "redis",
@@ -65,7 +63,6 @@ __all__ = [
     "RecordStore",
     "RedisAddress",
     "RedisConnection",
-    "RedisScript",
     "RedisStore",
     "SearchMissing",
     "Selector",

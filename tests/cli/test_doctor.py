@@ -6,6 +6,8 @@ import re
 import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,11 +55,23 @@ def test_without_anything_that_runs_a_model_the_semantic_tier_is_missing(
     assert found.remedy == "pip install 'tiered-llm-cache[onnx]'"
 
 
+def test_without_redis_the_doctor_says_what_a_redis_url_needs() -> None:
+    code = (
+        "import sys; sys.modules['redis'] = sys.modules['redisvl'] = None\n"
+        "from shared_core.cli import demo, doctor\n"
+        "print(doctor.missing_for_demo() or 'the demo can run')\n"
+        "print(*doctor.examine('redis://localhost:1'), sep='\\n')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "the demo can run" in ran.stdout
+    assert "pip install 'tiered-llm-cache[redis]'" in ran.stdout
+
+
 def test_the_demo_names_all_that_it_lacks_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: None)
     missing = doctor.missing_for_demo()
     assert missing is not None
-    assert missing.remedy == "pip install 'tiered-llm-cache[onnx,langchain,cli]'"
+    assert missing.remedy == "pip install 'tiered-llm-cache[langchain,cli]'"
 
 
 def test_a_file_that_does_not_exist_is_not_made(tmp_path: Path) -> None:

@@ -79,13 +79,11 @@ def test_an_error_of_the_upstream_comes_as_it_is(serve: Serve, upstream: Upstrea
     assert chat(url, body())["cached"] is False
 
 
-def test_keys_namespaces_and_limits_hold(serve: Serve, upstream: Upstream) -> None:
+def test_keys_and_namespaces_hold(serve: Serve, upstream: Upstream) -> None:
     (shop, of_shop), (bank, of_bank) = new_key("a", "use", "shop"), new_key("b", "use", "bank")
-    url = serve(keys=(str(of_shop), str(of_bank)), rate_limit=2, upstream_key="sk-server")
+    url = serve(keys=(str(of_shop), str(of_bank)), upstream_key="sk-server")
     assert httpx.post(f"{url}/v1/chat", json=body()).status_code == 401
     assert chat(url, body(), authorization=f"Bearer {shop}")["cached"] is False
     assert chat(url, body(), authorization=f"Bearer {bank}")["cached"] is False
     assert chat(url, body(), authorization=f"Bearer {shop}")["cached"] is True
-    limited = httpx.post(f"{url}/v1/chat", json=body(), headers={"authorization": f"Bearer {shop}"})
-    assert limited.status_code == 429
     assert {one["authorization"] for one in upstream.headers} == {"Bearer sk-server"}

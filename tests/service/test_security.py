@@ -11,8 +11,7 @@ import pytest
 
 from shared_core.cache import ResponseCache
 from shared_core.request import Request
-from shared_core.service.auth import Keyring, Rates, new_key
-from tests.fakes import Clock
+from shared_core.service.auth import Keyring, new_key
 from tests.service.conftest import Serve
 
 QUESTION = {"model": "m", "messages": [{"role": "user", "content": "What is a fuse?"}]}
@@ -260,42 +259,6 @@ def test_headers_that_are_too_large_are_431(serve: Serve) -> None:
     refused = httpx.get(f"{url}/health", headers={"x-large": "x" * 5_000})
     assert refused.status_code == 431
     assert httpx.get(f"{url}/health", headers={"x-small": "x" * 2_000}).is_success
-
-
-# --------------------------------------------------------------------------------------- rates
-
-
-def test_one_request_too_many_in_a_minute_is_429_and_says_when_to_return(serve: Serve) -> None:
-    (one, of_one), (two, of_two) = new_key("one"), new_key("two")
-    url = serve(keys=(str(of_one), str(of_two)), rate_limit=3)
-    statuses = [
-        httpx.post(f"{url}/v1/cache/get", json=QUESTION, headers=bearer(one)) for _ in range(5)
-    ]
-    assert [one.status_code for one in statuses] == [200, 200, 200, 429, 429]
-    assert 0 < int(statuses[-1].headers["retry-after"]) <= 61
-    assert httpx.post(f"{url}/v1/cache/get", json=QUESTION, headers=bearer(two)).is_success
-
-
-def test_no_window_of_a_minute_holds_more_than_the_limit() -> None:
-    clock = Clock()
-    rates = Rates(2, clock=clock)
-    assert [rates.wait("a"), rates.wait("a")] == [0.0, 0.0]
-    clock.now += 59.0
-    assert rates.wait("a") == pytest.approx(1.0)
-    assert rates.wait("b") == 0.0
-    clock.now += 1.0
-    assert rates.wait("a") == 0.0
-
-
-def test_callers_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared_core.service.auth.MOST_CALLERS", 10)
-    clock = Clock()
-    rates = Rates(2, clock=clock)
-    for pause in (10.0, 0.0):
-        for number in range(100):
-            clock.now += pause
-            rates.wait(str(number))
-        assert len(rates._sent) <= 10
 
 
 # ---------------------------------------------------------------------------------------- logs

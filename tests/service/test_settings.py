@@ -62,7 +62,7 @@ def test_keys_come_as_a_list_or_as_text(monkeypatch: pytest.MonkeyPatch) -> None
         ({"host": "0.0.0.0", "admin": True}, "admin=true on 0.0.0.0 without keys"),
         ({"host": "0.0.0.0", "upstream_key": "s"}, "anybody could spend your money"),
         ({"config": "/nowhere.toml"}, "config: /nowhere.toml cannot be read: No such file"),
-        ({"rate_limit": "0"}, "rate_limit: '0': .*greater than or equal to 1"),
+        ({"body_limit": "0"}, "body_limit: '0': .*greater than or equal to 1"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_remedy(given: dict[str, object], told: str) -> None:
