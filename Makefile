@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint bench soak notebooks clean
+.PHONY: demo test lint bench soak notebooks docs clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/tiered-cache demo
@@ -34,6 +34,10 @@ endif
 
 notebooks: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/execute.py
+
+# The documentation as a site, in site/.
+docs: $(VENV)/.test-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/it"; exit 1; }
