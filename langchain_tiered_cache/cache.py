@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from secrets import token_hex
 from types import TracebackType
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, Unpack, assert_never
 
 from langchain_core.caches import BaseCache
 from langchain_core.messages import AIMessage, BaseMessage
@@ -35,6 +35,7 @@ from langchain_tiered_cache.request import Question, parse
 from shared_core.cache import ResponseCache
 from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import Trace, tracing
+from shared_core.options import CacheOptions, shows_options
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome
 from shared_core.request import Request
 
@@ -169,13 +170,14 @@ class TieredCache(BaseCache):
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    @shows_options
     def __init__(
         self,
         url: str | None = None,
         question: Question | None = None,
         *,
         cache: ResponseCache | None = None,
-        **options: Any,
+        **options: Unpack[CacheOptions],
     ) -> None:
         if question is not None and not callable(question):
             raise ValueError(f"question must be a callable or None, not {question!r}")
@@ -331,6 +333,12 @@ class TieredCache(BaseCache):
     def close(self) -> None:
         """Release the store; the cache is then of no more use."""
         self.cache.close()
+
+    def __enter__(self) -> TieredCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TieredCache:
         """Return this very cache: a copied model shares it."""

@@ -13,7 +13,7 @@ import copy
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast
 from weakref import WeakKeyDictionary
 
 from llama_index.core import Settings
@@ -26,6 +26,7 @@ from llamaindex_tiered_cache.answers import Response, ResponseForm, Retention
 from llamaindex_tiered_cache.calls import Call, arun, astream, run, stream
 from llamaindex_tiered_cache.request import asking, chat_request, completion_request
 from shared_core.cache import ResponseCache
+from shared_core.options import CacheOptions, shows_options
 from shared_core.request import Request
 
 # What a cached LLM does instead of its class: eight endpoints, and the predict family.
@@ -231,15 +232,18 @@ def _opened(cache: ResponseCache | str, semantic: bool) -> ResponseCache:
     raise ValueError(f"cache must be a ResponseCache or the URL of one, not {cache!r}")
 
 
+L = TypeVar("L", bound=LLM)
+
+
 def cached_llm(
-    llm: LLM,
+    llm: L,
     cache: ResponseCache | str = "memory://",
     *,
     namespace: str | None = None,
     semantic: Literal["auto", "off"] = "auto",
     cache_tool_calls: bool = True,
     keep_raw: bool = False,
-) -> LLM:
+) -> L:
     """Return an LLM like this one whose answers come from the cache where it has them.
 
         Settings.llm = cached_llm(OpenAI(model="gpt-4o-mini", temperature=0), "sqlite:///llm.db")
@@ -265,16 +269,63 @@ def cached_llm(
         semantic == "auto",
         Retention(keep_raw, bool(cache_tool_calls)),
     )
-    return wrap(uncached(llm), terms)
+    return cast(L, wrap(uncached(llm), terms))
 
 
-def install(cache: ResponseCache | str = "memory://", **options: Any) -> LLM:
-    """Put the cache before ``Settings.llm`` and return the LLM; options are ``cached_llm``'s.
+class InstallOptions(CacheOptions, total=False):
+    """The options of ``install``: those of ``ResponseCache.open`` and of ``cached_llm``."""
+
+    cache_tool_calls: bool
+    keep_raw: bool
+
+
+_OF_LLM = ("namespace", "semantic", "cache_tool_calls", "keep_raw")
+
+
+@shows_options
+def install(
+    cache: ResponseCache | str = "memory://",
+    *,
+    embeddings: bool = False,
+    **options: Unpack[InstallOptions],
+) -> LLM:
+    """Put a cache before ``Settings.llm`` and return the LLM.
+
+        install("sqlite:///answers.db", threshold=0.92, ttl=86_400, embeddings=True)
+
+    ``cache`` is the URL of a cache, or a ``ResponseCache``. With a URL, ``options`` are those of
+    ``ResponseCache.open``; with both, ``namespace``, ``semantic``, ``cache_tool_calls`` and
+    ``keep_raw`` are those of ``cached_llm``. ``embeddings=True`` caches ``Settings.embed_model``
+    too, so that a query that is known calls nothing at all.
 
     Engines and agents made from now on use it; those made before hold the LLM they were given.
+    Raises ValueError for options that make no sense.
     """
-    Settings.llm = cached_llm(Settings.llm, cache, **options)
-    return Settings.llm
+    terms: dict[str, Any] = {name: options[name] for name in _OF_LLM if name in options}  # type: ignore[literal-required]
+    semantic = terms.pop("semantic", True)
+    if semantic not in (True, False, "auto", "off"):
+        raise ValueError(f"semantic must be True or False, not {semantic!r}")
+    is_semantic = semantic in (True, "auto")
+    of_cache = {name: value for name, value in options.items() if name not in _OF_LLM}
+    if isinstance(cache, str):
+        if "namespace" in terms:
+            of_cache["namespace"] = terms.pop("namespace")
+        cache = ResponseCache.open(cache, semantic=is_semantic, **of_cache)  # type: ignore[arg-type]
+    elif of_cache:
+        raise ValueError(
+            f"the cache is open already: {', '.join(of_cache)} must go where it is opened"
+        )
+    terms["semantic"] = "auto" if is_semantic else "off"
+    llm = cached_llm(Settings.llm, cache, **terms)
+    if embeddings:
+        from llamaindex_tiered_cache.embeddings import CachedEmbedding
+
+        if not isinstance(Settings.embed_model, CachedEmbedding):
+            Settings.embed_model = CachedEmbedding(
+                Settings.embed_model, cache, namespace=terms.get("namespace")
+            )
+    Settings.llm = llm
+    return llm
 
 
 def uncached(llm: LLM) -> LLM:

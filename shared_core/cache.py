@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -36,7 +36,7 @@ from shared_core.controls import (
     tag_tuple,
     tracing,
 )
-from shared_core.options import Options, Seconds, seconds
+from shared_core.options import CacheOptions, Options, Seconds, seconds, shows_options
 from shared_core.pipeline import Pipeline
 from shared_core.record import Answer, EntryId, Outcome
 from shared_core.request import Request
@@ -239,8 +239,9 @@ class ResponseCache:
         self.answers = Answers(self._path, options, leases)
 
     @classmethod
+    @shows_options
     def open(
-        cls, url: str = "memory://", *, clock: Clock = time.time, **options: Any
+        cls, url: str = "memory://", *, clock: Clock = time.time, **options: Unpack[CacheOptions]
     ) -> ResponseCache:
         """Open a cache on ``memory://``, ``sqlite:///PATH`` or ``redis://…``; see ``Options``.
 
@@ -254,7 +255,7 @@ class ResponseCache:
         cache = cls(
             store, chosen, clock=clock, shared=shared, key_fingerprint=codec.key_fingerprint
         )
-        return opened(cache, cls.open, url, options)
+        return opened(cache, cls.open, url, dict(options))
 
     @property
     def options(self) -> Options:

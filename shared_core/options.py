@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
 from shared_core.controls import LookupEvent
 from shared_core.guard import Guard
@@ -107,9 +108,7 @@ class Options:
         names = [one.name for one in fields(cls)]
         for name in options:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
-                raise ValueError(f"unknown option {name!r}; {hint}")
+                raise ValueError(f"unknown option {name!r}; {_hint(name, names)}")
         return cls(**options)
 
     def __post_init__(self) -> None:
@@ -177,6 +176,88 @@ class Options:
             raise ValueError(f"guard must be True, False or a Guard, not {self.guard!r}")
         chosen: Guard = guard
         return chosen
+
+
+class CacheOptions(TypedDict, total=False):
+    """The options of ``ResponseCache.open`` as editors and type checkers see them: see ``Options``.
+
+    A test holds its names to the fields of ``Options``.
+    """
+
+    namespace: str
+    semantic: bool
+    threshold: Policy | float
+    embedder: Any
+    load: Literal["lazy", "background"]
+    guard: bool | Guard
+    judge: Judge | None
+    shadow: bool
+    ttl: Seconds | None
+    stale_ttl: Seconds | None
+    max_entries: int | None
+    timeout: float
+    coalesce: bool
+    lease: float
+    hit_usage: Literal["mark", "keep"]
+    encryption_key: str | bytes | None
+    hooks: Iterable[Hook]
+    prefix: PrefixObserver | None
+    index: Literal["flat", "hnsw"] | None
+    precision: Literal["float32", "float16"] | None
+    near_cache: int
+    client: Any
+    ssl: Mapping[str, Any] | None
+
+
+FOREIGN_NAMES: Mapping[str, str] = {
+    "redis_url": "give the URL first: TieredCache('redis://…')",
+    "url": "give the URL first: TieredCache('redis://…')",
+    "distance_threshold": "threshold= is a similarity, higher is nearer: threshold=1 - distance",
+    "score_threshold": "threshold= is a cosine from 0 to 1: threshold=0.92",
+    "similarity_threshold": "threshold= is a cosine from 0 to 1: threshold=0.92",
+    "embedding": "it is embedder= here",
+    "embeddings": "it is embedder= here",
+    "embedding_function": "it is embedder= here",
+    "vectorizer": "it is embedder= here",
+    "ttl_seconds": "it is ttl= here, in seconds or as a timedelta",
+    "expire": "it is ttl= here, in seconds or as a timedelta",
+    "redis_client": "it is client= here, beside the URL",
+    "name": "it is namespace= here",
+    "prefix_name": "it is namespace= here",
+    "max_size": "it is max_entries= here",
+    "maxsize": "it is max_entries= here",
+}
+"""What other caches call an option, and what to write instead."""
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    if name in FOREIGN_NAMES:
+        return FOREIGN_NAMES[name]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def shows_options(function: F) -> F:
+    """Spell out a function's ``**options`` in the signature that ``inspect`` and notebooks show."""
+    signature = inspect.signature(function)
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    there = {one.name for one in own}
+    options = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=one.default if one.default_factory is MISSING else one.default_factory(),
+            annotation=one.type,
+        )
+        for one in fields(Options)
+        if one.name not in there
+    ]
+    shown: Any = function
+    shown.__signature__ = signature.replace(parameters=[*own, *options])
+    return function
 
 
 def seconds(name: str, value: Seconds) -> float:

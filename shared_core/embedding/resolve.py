@@ -6,6 +6,7 @@ One embedder out of anything that embeds: name, path, function, or a framework's
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import combinations
@@ -83,7 +84,20 @@ def resolve_embedder(embedder: Any = None) -> Embedder:
     )
 
 
+_OF_AN_API = re.compile(
+    r"(models/)?(text-embedding-|embed-|textembedding-|gemini-embedding|voyage-|mistral-embed"
+    r"|codestral-embed|amazon\.titan-embed|cohere\.embed|jina-embeddings-v\d+$)"
+)
+"""How names of models begin that only an API runs."""
+
+
 def _local(name_or_path: str | Path | None) -> SentenceTransformerEmbedder:
+    if isinstance(name_or_path, str) and _OF_AN_API.match(name_or_path):
+        raise ValueError(
+            f"embedder: {name_or_path!r} is a model of an API; pass the embeddings object that "
+            f"calls it, such as embedder=OpenAIEmbeddings(model={name_or_path!r}) of LangChain or "
+            "an embedding of LlamaIndex"
+        )
     source = source_of(name_or_path)
     embedder = _shared.get(source)
     if embedder is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import llama_index_instrumentation as instrument
 import pytest
-from llama_index.core import Settings
+from llama_index.core import MockEmbedding, Settings
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 from llama_index.core.bridge.pydantic import ConfigDict
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
@@ -22,7 +22,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index_instrumentation.base import BaseEvent
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 
-from llamaindex_tiered_cache import cache_of, cached_llm, install, uncached
+from llamaindex_tiered_cache import CachedEmbedding, cache_of, cached_llm, install, uncached
 from shared_core import LookupEvent, ResponseCache, StoreError
 from tests.fakes import fake_embed
 from tests.llamaindex_cases import City, oracle
@@ -397,16 +397,62 @@ def test_a_structured_llm_keeps_its_objects() -> None:
     assert inner.calls == ["chat"]
 
 
-def test_install_puts_the_cache_before_the_settings() -> None:
-    before = Settings._llm
-    try:
-        Settings.llm = FakeLLM()
-        llm = install("memory://", semantic="off")
-        assert Settings.llm is llm
-        assert not mark(Settings.llm.chat(ASKED))["hit"]
-        assert mark(Settings.llm.chat(ASKED))["hit"]
-    finally:
-        Settings._llm = before
+@pytest.fixture
+def settings() -> Iterator[None]:
+    """Let a test change LlamaIndex' settings."""
+    llm, embed_model = Settings._llm, Settings._embed_model
+    Settings.llm, Settings.embed_model = FakeLLM(), MockEmbedding(embed_dim=4)
+    yield
+    Settings._llm, Settings._embed_model = llm, embed_model
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize("semantic", [False, "off"])
+def test_install_puts_the_cache_before_the_settings(semantic: Any) -> None:
+    llm = install("memory://", semantic=semantic)
+    assert Settings.llm is llm
+    assert not mark(Settings.llm.chat(ASKED))["hit"]
+    assert mark(Settings.llm.chat(ASKED))["hit"]
+    assert not isinstance(Settings.embed_model, CachedEmbedding)
+
+
+@pytest.mark.usefixtures("settings")
+def test_install_takes_the_options_of_a_cache_and_of_an_llm() -> None:
+    llm = install(threshold=0.7, embedder=fake_embed, ttl=60, namespace="mine", keep_raw=True)
+    options = cache_of(llm).options
+    assert (options.ttl, options.namespace) == (60, "mine")
+    llm.chat([ChatMessage("How do I reset my password?")])
+    again = llm.chat([ChatMessage("how do i reset my password")])
+    assert mark(again)["tier"] == "semantic"
+    assert again.raw["id"] == "resp_1"
+
+
+@pytest.mark.usefixtures("settings")
+def test_install_caches_the_embedding_model_on_demand() -> None:
+    cache = exact()
+    for _ in range(2):
+        install(cache, embeddings=True)
+    assert isinstance(Settings.embed_model, CachedEmbedding)
+    assert isinstance(Settings.embed_model.embed_model, MockEmbedding)
+    Settings.embed_model.get_text_embedding("a text")
+    assert cache.values.scan("embedding:")[0]
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"cache": exact(), "ttl": 60}, "open already: ttl"),
+        ({"semantic": "on"}, "semantic"),
+        ({"treshold": 0.9}, "threshold"),
+        ({"cache": 3}, "cache"),
+    ],
+)
+def test_install_names_what_makes_no_sense(options: dict[str, Any], word: str) -> None:
+    before = Settings.llm
+    with pytest.raises(ValueError, match=word):
+        install(**options)
+    assert Settings.llm is before
 
 
 @pytest.mark.parametrize(
