@@ -58,10 +58,9 @@ def install(
         )
     terms["semantic"] = "auto" if is_semantic else "off"
     llm = cached_llm(Settings.llm, cache, **terms)
-    if embeddings:
-        if not isinstance(Settings.embed_model, CachedEmbedding):
-            Settings.embed_model = CachedEmbedding(
-                Settings.embed_model, cache, namespace=terms.get("namespace")
-            )
+    if embeddings and not isinstance(Settings.embed_model, CachedEmbedding):
+        Settings.embed_model = CachedEmbedding(
+            Settings.embed_model, cache, namespace=terms.get("namespace")
+        )
     Settings.llm = llm
     return llm
