@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -42,7 +42,16 @@ from shared_core.record import Answer, EntryId, Outcome
 from shared_core.request import Request
 from shared_core.resilience import Unavailable
 from shared_core.stats import BackgroundFlush, Stats, counts_of_all, flush, stats_of
-from shared_core.stores import Clock, Codec, KeyValue, Selector, Store, epoch_key, open_store
+from shared_core.stores import (
+    Clock,
+    Codec,
+    KeyValue,
+    SealedValues,
+    Selector,
+    Store,
+    epoch_key,
+    open_store,
+)
 from shared_core.thresholds import Label
 
 # Which entries are to go: what a user names, as selectors that a store understands.
@@ -75,13 +84,20 @@ class Target:
 
     def selectors(self, path: Pipeline, now: float) -> list[Selector]:
         """Return the selectors whose entries are to go. Raises Unavailable."""
-        namespace = path.namespace()
         key = None
         if self.entry_id is not None:
             serving = EntryId.parse(self.entry_id)
             if serving is None:
                 return []
             key = serving.record
+        found: list[Selector] = []
+        for namespace in path.namespaces():
+            found += self._within(path, namespace, key, now)
+        return found
+
+    def _within(
+        self, path: Pipeline, namespace: str, key: str | None, now: float
+    ) -> list[Selector]:
         scope = self.scope
         if isinstance(scope, Request):
             scope = scope.address(namespace).scope
@@ -227,10 +243,12 @@ class ResponseCache:
         *,
         clock: Clock = time.time,
         shared: bool = True,
-        key_fingerprint: str = "",
+        key_fingerprints: Sequence[str] = (),
+        values: KeyValue | None = None,
     ) -> None:
         self._store, self._options = store, options
-        self._path = Pipeline(store, options, self, clock, key_fingerprint)
+        self._path = Pipeline(store, options, self, clock, key_fingerprints)
+        self._values = store if values is None else values
         self._clock = clock
         self._flusher = BackgroundFlush(self.flush) if shared else None
         self._threads = ThreadRunner()
@@ -252,8 +270,14 @@ class ResponseCache:
         codec = Codec(chosen.encryption_key)
         store = open_store(url, codec=codec, clock=clock, **chosen.of_store())
         shared = not url.startswith("memory:")
+        seals = shared and codec.key_fingerprints
         cache = cls(
-            store, chosen, clock=clock, shared=shared, key_fingerprint=codec.key_fingerprint
+            store,
+            chosen,
+            clock=clock,
+            shared=shared,
+            key_fingerprints=codec.key_fingerprints,
+            values=SealedValues(store, codec, clock) if seals else None,
         )
         return opened(cache, cls.open, url, dict(options))
 
@@ -264,8 +288,11 @@ class ResponseCache:
 
     @property
     def values(self) -> KeyValue:
-        """Return the store's small values, for what is no answer; its methods raise StoreError."""
-        return self._store
+        """Return the store's small values, for what is no answer; its methods raise StoreError.
+
+        With an encryption key they are sealed: see ``SealedValues``.
+        """
+        return self._values
 
     def count_error(self, kind: str) -> None:
         """Count a failure that the app did not see; ``stats().errors`` shows it."""
@@ -387,9 +414,8 @@ class ResponseCache:
         """Make everything stored under a tag old at once, in every process, however much it is."""
         (tag,) = tag_tuple([tag])
         try:
-            self._path.breaker.call(
-                self._store.increment, {epoch_key(self._path.namespace(), tag): 1}
-            )
+            epochs = {epoch_key(namespace, tag): 1 for namespace in self._path.namespaces()}
+            self._path.breaker.call(self._store.increment, epochs)
         except Unavailable:
             return
 
@@ -399,7 +425,7 @@ class ResponseCache:
         if learned and semantic is not None:
             with suppress(Unavailable):  # counted; the entries are deleted all the same
                 self._path.breaker.call(semantic.labels.forget, self._path.namespace())
-        return self._delete(Selector(self._path.namespace()))
+        return sum(self._delete(Selector(namespace)) for namespace in self._path.namespaces())
 
     aclear = async_twin(clear)
 

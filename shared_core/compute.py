@@ -210,8 +210,12 @@ class Answers:
         def look() -> Value[Any]:
             if self._path.why_not(request, namespace, controls) is not None:
                 return None
-            found = self._path.exact(request, namespace, address)
-            return _value(found.answer.text) if isinstance(found, Hit) else None
+            for name in self._path.namespaces(controls):
+                place = Address(value_key(name, key), value_key(name, ""))
+                found = self._path.exact(request, name, place)
+                if isinstance(found, Hit):
+                    return _value(found.answer.text)
+            return None
 
         def keep(value: Any) -> None:
             if not namespace or not controls.write:

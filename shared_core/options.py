@@ -31,7 +31,7 @@ class PrefixObserver(Protocol):
         """Take note of a request, and return how much of its front was sent before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Options:
     """The options of ``ResponseCache.open``.
 
@@ -58,7 +58,8 @@ class Options:
     - ``hit_usage``: "keep": a hit has the token counts of the answer that it repeats, and where
       LangChain has a place for it a cost of 0; "mark": they stand in the mark alone, so that code
       that adds up tokens counts none
-    - ``encryption_key``: Fernet key for question and answer at rest
+    - ``encryption_key``: Fernet key for question and answer at rest, or a list of keys: the first
+      seals, all of them open, so that a key can be changed
     - ``hooks``: callables given each ``LookupEvent``; one with a method ``stored`` is given each
       ``StoreEvent`` too
     - ``prefix``: a ``shared_core.prefix.PrefixCache``: what is not answered says how much of its
@@ -93,14 +94,14 @@ class Options:
     coalesce: bool = True
     lease: float = 30.0
     hit_usage: Literal["mark", "keep"] = "keep"
-    encryption_key: str | bytes | None = None
+    encryption_key: str | bytes | Sequence[str | bytes] | None = None
     hooks: Iterable[Hook] = ()
     prefix: PrefixObserver | None = None
     index: Literal["flat", "hnsw"] | None = None
     precision: Literal["float32", "float16"] | None = None
     near_cache: int = 0
     client: Any = None
-    ssl: Mapping[str, Any] | None = field(default=None, repr=False)
+    ssl: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Options:
@@ -110,6 +111,11 @@ class Options:
             if name not in names:
                 raise ValueError(f"unknown option {name!r}; {_hint(name, names)}")
         return cls(**options)
+
+    def __repr__(self) -> str:
+        """Spell plain settings; of keys and of others' objects, which may hold some, the kind."""
+        told = (f"{one.name}={_shown(one.name, getattr(self, one.name))}" for one in fields(self))
+        return f"Options({', '.join(told)})"
 
     def __post_init__(self) -> None:
         if not isinstance(self.namespace, str) or not self.namespace:
@@ -199,7 +205,7 @@ class CacheOptions(TypedDict, total=False):
     coalesce: bool
     lease: float
     hit_usage: Literal["mark", "keep"]
-    encryption_key: str | bytes | None
+    encryption_key: str | bytes | Sequence[str | bytes] | None
     hooks: Iterable[Hook]
     prefix: PrefixObserver | None
     index: Literal["flat", "hnsw"] | None
@@ -258,6 +264,14 @@ def shows_options(function: F) -> F:
     shown: Any = function
     shown.__signature__ = signature.replace(parameters=[*own, *options])
     return function
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "encryption_key":
+        return "None" if value is None else "'***'"
+    is_plain = value is None or isinstance(value, (bool, int, float, str, timedelta))
+    is_plain = is_plain or name == "threshold"
+    return repr(value) if is_plain else f"<{type(value).__name__}>"
 
 
 def seconds(name: str, value: Seconds) -> float:

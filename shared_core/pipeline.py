@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,10 +54,15 @@ class Pipeline:
     """
 
     def __init__(
-        self, store: Store, options: Options, owner: object, clock: Clock, key_fingerprint: str
+        self,
+        store: Store,
+        options: Options,
+        owner: object,
+        clock: Clock,
+        key_fingerprints: Sequence[str] = (),
     ) -> None:
         self._store, self._options, self._owner, self._clock = store, options, owner, clock
-        self._seal = f"{SEALED}{key_fingerprint}" if key_fingerprint else ""
+        self._seal, *self._older_seals = [f"{SEALED}{one}" for one in key_fingerprints] or [""]
         self._ttl = None if options.ttl is None else seconds("ttl", options.ttl)
         self._stale = options.stale
         self.counters = Counters()
@@ -85,11 +90,25 @@ class Pipeline:
         """Return the namespace in force here, by which the store is asked.
 
         With an encryption key it holds the key's seal: records of other keys are never found, and
-        so never taken for corrupt.
+        so never taken for corrupt. Of several keys it is the first's, which seals.
         """
         named = (controls or controls_of(self._owner)).namespace
         name = self._options.namespace if named is None else named
         return name + self._seal if name else ""
+
+    def namespaces(self, controls: Controls | None = None) -> tuple[str, ...]:
+        """Return the namespace in force under every key: what is new comes under the first."""
+        namespace = self.namespace(controls)
+        return namespace, *self._older(namespace)
+
+    def _older(self, namespace: str) -> list[str]:
+        """Return the namespace under the keys that seal no more."""
+        name = namespace.removesuffix(self._seal)
+        return [name + seal for seal in self._older_seals] if name else []
+
+    def unsealed(self, namespace: str) -> str:
+        """Return the name of a namespace as its user gave it."""
+        return namespace.partition(SEALED)[0]
 
     def count_error(self, kind: str) -> None:
         """Count a failure that the app did not see."""
@@ -134,6 +153,8 @@ class Pipeline:
                 )
             if outcome is None:
                 outcome = self._by_meaning(request, namespace, address, denylist)
+                if self._older_seals and isinstance(outcome, Miss):
+                    outcome = self._under_older_keys(request, namespace, stale) or outcome
         if isinstance(outcome, Hit) and controls.is_too_old(outcome.age):
             outcome = Miss("age")
         if self._options.prefix is not None and not isinstance(outcome, Hit):
@@ -157,6 +178,8 @@ class Pipeline:
         if self.why_not(request, namespace, controls) is not None:
             return None
         found = self.exact(request, namespace, request.address(namespace))
+        for older in self._older(namespace) if found is None else ():
+            found = found or self.exact(request, older, request.address(older))
         if not isinstance(found, Hit) or controls.is_too_old(found.age):
             return None
         return found.answer
@@ -185,6 +208,19 @@ class Pipeline:
             return None, None
         age, entry_id = max(0.0, now - record.created), str(EntryId(address.key))
         return Hit(record.answer, Tier.EXACT, 1.0, entry_id, age, is_stale), None
+
+    def _under_older_keys(
+        self, request: Request, namespace: str, stale: bool
+    ) -> Hit | Explore | None:
+        """Look for what was sealed by a key before the present one."""
+        for older in self._older(namespace):
+            address = request.address(older)
+            outcome, denylist = self._exact(request, older, address, stale)
+            if outcome is None:
+                outcome = self._by_meaning(request, older, address, denylist)
+            if not isinstance(outcome, Miss):
+                return outcome
+        return None
 
     def _by_meaning(
         self, request: Request, namespace: str, address: Address, denylist: Record | None

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from shared_core.stats import Stats, counts_of_all, policy_of_all, stats_of
-from shared_core.stores import KeyValue, open_store
+from shared_core.stores import KeyValue, open_store, without_password
 
 PATIENCE_S = 5.0
 """How long a person waits for a store."""
@@ -34,8 +34,8 @@ def read_stats(url: str, namespace: str = "default") -> Stats:
         close()
     if not counts:
         raise ValueError(
-            f"nothing was counted in namespace {namespace!r} of {url}: an app writes its counters "
-            "about once a second, and when it closes its cache"
+            f"nothing was counted in namespace {namespace!r} of {without_password(url)}: an app "
+            "writes its counters about once a second, and when it closes its cache"
         )
     return stats_of(counts, policy=policy or {}, breakers={}, latencies={})
 

@@ -19,7 +19,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from shared_core.cache import ResponseCache
 from shared_core.concurrency import renew_after_fork
@@ -27,7 +27,7 @@ from shared_core.controls import LookupEvent
 from shared_core.record import Answer, EntryId, Hit, Record, Tier
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stats import BackgroundFlush
-from shared_core.stores import Clock, Codec, Store, UndecodableError
+from shared_core.stores import Clock, Codec, UndecodableError
 
 # What one worker saw of a day, as plain numbers and texts that add up with those of others.
 #
@@ -462,7 +462,7 @@ class _Rows:
     """One row per worker among the store's values. Methods raise Unavailable."""
 
     def __init__(self, cache: ResponseCache) -> None:
-        self._store = cast("Store", cache.values)  # an opened store serves both protocols
+        self._values, self._store = cache.values, cache._path._store
         self._codec = Codec(cache.options.encryption_key)
         self._prefix = f"activity:{cache.options.namespace}:"
         self._breaker = CircuitBreaker("activity", cache.count_error)
@@ -470,7 +470,7 @@ class _Rows:
     def write(self, worker: str, row: str) -> None:
         """Write a row, for a day. It goes as a record does, so that it is encrypted like one."""
         body = self._codec.encode(Record(worker, "", "", None, Answer(row)))
-        self._breaker.call(self._store.put_many, {self._prefix + worker: body}, ttl=DAY_S)
+        self._breaker.call(self._values.put_many, {self._prefix + worker: body}, ttl=DAY_S)
 
     def read(self, but: str) -> Iterator[Tally]:
         """Yield the rows of all workers but one; what cannot be read is left out."""
@@ -484,10 +484,10 @@ class _Rows:
         keys: set[str] = set()
         cursor = ""
         while True:
-            some, cursor = self._store.scan(self._prefix, cursor)
+            some, cursor = self._values.scan(self._prefix, cursor)
             keys.update(key for key in some if key != but)
             if not cursor or len(keys) >= ROWS_READ:
-                return list(self._store.get_many(sorted(keys)[:ROWS_READ]).values())
+                return list(self._values.get_many(sorted(keys)[:ROWS_READ]).values())
 
     def question(self, entry_id: str) -> str | None:
         """Return the question of a stored entry, None if it is gone or cannot be read."""

@@ -43,7 +43,7 @@ def owner_of(cache: ResponseCache, entry_id: str) -> str | None:
             record = path.breaker.call(path._store.get, serving.record)
     except Unavailable:
         return None
-    return None if record is None else record.namespace.removesuffix(path._seal)
+    return None if record is None else path.unsealed(record.namespace)
 
 
 def has(cache: ResponseCache, request: CacheRequest, namespace: str) -> bool:

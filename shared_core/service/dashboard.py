@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -100,7 +100,7 @@ def search(
     the nearest first. What fails finds nothing, and is then not complete.
     """
     path = cache._path
-    store = cast("Store", cache.values)  # an opened store serves every protocol
+    store = path._store
     until = clock() + patience
     met: dict[str, FoundEntry] = {}
     seen, complete = 0, True
@@ -130,12 +130,12 @@ def _best(met: dict[str, FoundEntry], limit: int) -> list[FoundEntry]:
 
 def _walk(path: Pipeline, store: Store) -> Iterator[Record]:
     """Yield the records of the namespace in force; one may come twice. Raises Unavailable."""
-    cursor = ""
-    while True:
-        records, cursor = path.breaker.call(store.browse, path.namespace(), cursor)
-        yield from records
-        if not cursor:
-            return
+    for namespace in path.namespaces():
+        cursor, is_first = "", True
+        while cursor or is_first:
+            records, cursor = path.breaker.call(store.browse, namespace, cursor)
+            yield from records
+            is_first = False
 
 
 def _by_words(query: str) -> Callable[[Record], float | None]:

@@ -28,6 +28,7 @@ from pydantic_settings import (
 
 from shared_core.options import Options
 from shared_core.service.auth import NAME, Keyring
+from shared_core.stores import without_password
 from shared_core.thresholds import Static, Verified
 
 # Addresses: whether others can reach them, and how they are shown.
@@ -41,11 +42,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def without_password(url: str) -> str:
-    """Return a URL as it may be shown."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 PREFIX = "TIERED_CACHE_"
@@ -125,7 +121,9 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Seconds that equal requests wait for one call, at most."
     )
     encryption_key: SecretStr | None = Field(
-        None, description="A Fernet key: questions and answers are encrypted in the store."
+        None,
+        description="A Fernet key, or several: questions and answers are encrypted in the store. "
+        "The first seals, all of them open.",
     )
 
     @classmethod
@@ -146,7 +144,13 @@ class Settings(BaseSettings):
     @field_validator("keys", "cors_origins", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        return tuple(re.split(r"[\s,]+", value.strip(" ,\n"))) if isinstance(value, str) else value
+        return _listed(value) if isinstance(value, str) else value
+
+    @field_validator("encryption_key", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        are_texts = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
+        return ",".join(value) if are_texts else value
 
     @field_validator("upstream")
     @classmethod
@@ -212,7 +216,7 @@ class Settings(BaseSettings):
         secret = self.encryption_key
         return {
             **options,
-            "encryption_key": None if secret is None else secret.get_secret_value(),
+            "encryption_key": None if secret is None else _listed(secret.get_secret_value()),
             "threshold": Verified(self.max_error)
             if self.threshold is None
             else Static(self.threshold),
@@ -233,6 +237,10 @@ class Settings(BaseSettings):
             "cache": without_password(self.cache),
             "upstream": without_password(self.upstream),
         }
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(re.split(r"[\s,]+", text.strip(" ,\n")))
 
 
 def load_settings(given: Mapping[str, Any]) -> Settings:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,7 @@ from shared_core.stores.api import (
     StoreInfo,
     epoch_key,
 )
-from shared_core.stores.codec import Codec, UndecodableError
+from shared_core.stores.codec import Codec, SealedValues, UndecodableError
 
 if TYPE_CHECKING:
     from shared_core.stores.memory import MemoryStore
@@ -64,6 +65,7 @@ __all__ = [
     "RedisAddress",
     "RedisConnection",
     "RedisStore",
+    "SealedValues",
     "SearchMissing",
     "Selector",
     "SqliteStore",
@@ -74,6 +76,7 @@ __all__ = [
     "address_of",
     "epoch_key",
     "open_store",
+    "without_password",
 ]
 
 KNOWN_FORMS = (
@@ -82,6 +85,34 @@ KNOWN_FORMS = (
     "redis+cluster://host:6379,host:6379"
 )
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+
+
+_HARMLESS = {"db", "protocol", "path", "api-version"}
+"""What a URL may say after its question mark and be shown."""
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown: no login, no values of parameters, nothing like a key.
+
+    without_password("redis://:secret@host/0?db=1")  # "redis://:***@host/0?db=1"
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme == "sqlite":
+        return url
+    login, at, rest = rest.rpartition("@")  # a password may hold "/", "?", "#" and "@" unquoted
+    user, colon, _ = login.partition(":")
+    login = ("***" if user else "") + (":***" if colon else "") + at
+    rest, _, parameters = rest.partition("#")[0].partition("?")
+    told = [
+        name + "=" + (value if name in _HARMLESS else "***")
+        for name, _, value in (one.partition("=") for one in parameters.split("&") if one)
+    ]
+    rest = _LIKE_A_KEY.sub("/***", rest)
+    return f"{scheme}://{login}{rest}{'?' if told else ''}{'&'.join(told)}"
+
+
+_LIKE_A_KEY = re.compile(r"/(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[A-Za-z0-9_-]{16,}(?=/|$)")
+"""A part of a path that is long and has letters and digits, as keys of gateways."""
 
 
 def open_store(
@@ -141,7 +172,9 @@ def open_store(
         case scheme if scheme in REDIS_SCHEMES:
             return _open_redis(url, max_entries, timeout, codec, clock, of_redis)
         case _:
-            raise ValueError(f"store URL {url!r} is not understood; known forms: {KNOWN_FORMS}")
+            raise ValueError(
+                f"store URL {without_password(url)!r} is not understood; known forms: {KNOWN_FORMS}"
+            )
 
 
 def _open_redis(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -17,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 from shared_core.record import Answer, Record, copy_for_reader
 
 if TYPE_CHECKING:
-    from cryptography.fernet import Fernet
+    from cryptography.fernet import MultiFernet
+
+    from shared_core.record import Vector
+    from shared_core.stores.api import KeyValue
 
 
 VERSION = 1
@@ -39,39 +43,29 @@ class UndecodableError(ValueError):
 class Codec:
     """Turn records into bytes and back.
 
-    ``encryption_key`` is a Fernet key (``cryptography.fernet.Fernet.generate_key()``): question and
-    answer are then unreadable at rest; keys, digests, tags and the model's name stay in the clear.
-    ``seal`` is a name for the key, "" without one: caches of other seals must not meet.
+    ``encryption_key`` is a Fernet key (``cryptography.fernet.Fernet.generate_key()``), or several:
+    the first seals, all of them open. A sealed record is one token that holds every field, so that
+    what a store keeps beside it (key, scope, times) is compared with what was sealed; its vector is
+    bound to it by a digest. With a key, a record that is not sealed is refused.
 
-    Raises ValueError if the key is not a Fernet key, ImportError if ``cryptography`` is missing.
+    ``key_fingerprints`` names the keys in their order, and is empty without one: caches of other
+    keys must not meet.
+
+    Raises ValueError if a key is not a Fernet key, ImportError if ``cryptography`` is missing.
     """
 
-    def __init__(self, encryption_key: str | bytes | None = None) -> None:
-        self._fernet: Fernet | None = None
-        self.key_fingerprint = ""
+    def __init__(self, encryption_key: str | bytes | Sequence[str | bytes] | None = None) -> None:
+        self._keys: MultiFernet | None = None
+        self.key_fingerprints: tuple[str, ...] = ()
         if encryption_key is not None:
-            try:
-                from cryptography.fernet import Fernet
-            except ImportError:
-                raise ImportError(
-                    "encryption_key needs cryptography: pip install 'tiered-llm-cache[encryption]'"
-                ) from None
-            try:
-                self._fernet = Fernet(encryption_key)
-            except (ValueError, TypeError):
-                raise ValueError(
-                    "encryption_key is not a Fernet key; make one with "
-                    "cryptography.fernet.Fernet.generate_key()"
-                ) from None
-            key = encryption_key.encode() if isinstance(encryption_key, str) else encryption_key
-            self.key_fingerprint = sha256(b"tiered-cache seal\n" + key).hexdigest()[:16]
-        self._decode_once = lru_cache(MAX_DECODED)(
-            self._decode
-        )  # what is asked for often is read often
+            if isinstance(encryption_key, (str, bytes)):
+                encryption_key = [encryption_key]
+            self._keys, self.key_fingerprints = _opened(encryption_key)
+        # What is asked for often is read often.
+        self._decode_once = lru_cache(MAX_DECODED)(self._decode)
 
     def encode(self, record: Record) -> bytes:
         """Return the record as bytes, without its vector."""
-        secret = {"question": record.question, "answer": _answer(record)}
         body: dict[str, Any] = {
             "v": VERSION,
             "key": record.key,
@@ -86,25 +80,34 @@ class Codec:
             body["group"] = record.group
         if record.tags:
             body["tags"] = record.tags
-        if self._fernet is None:
-            body.update(secret)
-        else:
-            body["sealed"] = self._fernet.encrypt(json.dumps(secret).encode()).decode()
-        return json.dumps(body, separators=(",", ":")).encode()
+        body["question"] = record.question
+        body["answer"] = _answer(record)
+        if self._keys is None:
+            return _json(body)
+        if record.vector is not None:
+            body["vector"] = _digest(record.vector)
+        return _json({"v": VERSION, "sealed": self._keys.encrypt(_json(body)).decode()})
 
     def decode(self, data: bytes, vector: Any = None) -> Record:
         """Return the record; raises UndecodableError for anything that ``encode`` did not write."""
         is_kept = len(data) <= LONGEST_DECODED
-        record = copy_for_reader(self._decode_once(data)) if is_kept else self._decode(data)
-        return record if vector is None else replace(record, vector=vector)
+        record, digest = self._decode_once(data) if is_kept else self._decode(data)
+        record = copy_for_reader(record) if is_kept else record
+        if vector is None:
+            return record
+        if self._keys is not None and digest != _digest(vector):
+            raise UndecodableError("the vector is not the one that was sealed")
+        return replace(record, vector=vector)
 
-    def _decode(self, data: bytes) -> Record:
+    def _decode(self, data: bytes) -> tuple[Record, str | None]:
+        """Return the record and the digest of its vector, None where it has none."""
         try:
             body = json.loads(str(data, "utf-8"))  # bytes are first searched for their encoding
+            if self._keys is not None or "sealed" in body:
+                body = json.loads(self._decrypt(body["sealed"]))
             if body.pop("v") != VERSION:
                 raise UndecodableError("a record of another version")
-            if "sealed" in body:
-                body.update(json.loads(self._unseal(body.pop("sealed"))))
+            digest = body.pop("vector", None)
             body["answer"] = _answer_of(body["answer"], body["model"])
             if not isinstance(tags := body.pop("tags", []), list):
                 raise UndecodableError("tags that are no list")
@@ -116,17 +119,94 @@ class Codec:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UndecodableError(f"not a record: {type(error).__name__}") from None
-        return record
+        return record, digest
 
-    def _unseal(self, token: str) -> bytes:
-        if self._fernet is None:
+    def encrypt(self, data: bytes) -> bytes:
+        """Return bytes that only this codec's keys open; without a key, the same."""
+        return data if self._keys is None else self._keys.encrypt(data)
+
+    def decrypt(self, data: bytes) -> bytes:
+        """Return what was sealed. Raises UndecodableError for what no key of it sealed."""
+        return data if self._keys is None else self._decrypt(data)
+
+    def _decrypt(self, token: str | bytes) -> bytes:
+        if self._keys is None:
             raise UndecodableError("the record is encrypted and no encryption_key is given")
         from cryptography.fernet import InvalidToken
 
         try:
-            return self._fernet.decrypt(token)
+            return self._keys.decrypt(token)
         except InvalidToken:
-            raise UndecodableError("the record is encrypted with another key") from None
+            raise UndecodableError("the record is encrypted with another key, or altered") from None
+
+
+class SealedValues:
+    """Small values of a store, each sealed together with its key and its end of life.
+
+    What was not sealed so, or was moved or altered, is as absent. Keys stay in the clear, and so do
+    the numbers of ``increment``: read them with an ``increment`` of 0.
+    """
+
+    def __init__(self, values: KeyValue, codec: Codec, clock: Callable[[], float]) -> None:
+        self._values, self._codec, self._clock = values, codec, clock
+        self.delete_many, self.scan = values.delete_many, values.scan
+        self.increment = values.increment
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values that are there. Raises StoreError."""
+        found: dict[str, bytes] = {}
+        for key, data in self._values.get_many(keys).items():
+            with suppress(UndecodableError, ValueError):
+                about, _, value = self._codec.decrypt(data).partition(b"\n")
+                name, expires = json.loads(about)
+                if name == key and (expires is None or expires > self._clock()):
+                    found[key] = value
+        return found
+
+    def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
+        """Store all or none. Raises StoreError."""
+        sealed = {key: self._sealed(key, value, ttl) for key, value in items.items()}
+        self._values.put_many(sealed, ttl)
+
+    def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        """Store if absent; atomic; return whether it was stored. Raises StoreError."""
+        return self._values.add(key, self._sealed(key, value, ttl), ttl)
+
+    def _sealed(self, key: str, value: bytes, ttl: float | None) -> bytes:
+        expires = None if ttl is None else self._clock() + ttl
+        return self._codec.encrypt(json.dumps([key, expires]).encode() + b"\n" + value)
+
+
+def _opened(keys: Sequence[str | bytes]) -> tuple[MultiFernet, tuple[str, ...]]:
+    """Return the keys as one that seals and opens, and their fingerprints."""
+    try:
+        from cryptography.fernet import Fernet, MultiFernet
+    except ImportError:
+        raise ImportError(
+            "encryption_key needs cryptography: pip install 'tiered-llm-cache[encryption]'"
+        ) from None
+    try:
+        opened = MultiFernet([Fernet(key) for key in keys])
+        spelled = [key.encode() if isinstance(key, str) else key for key in keys]
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(
+            "encryption_key is not a Fernet key, nor a list of them; make one with "
+            "cryptography.fernet.Fernet.generate_key()"
+        ) from None
+    named = [sha256(b"tiered-cache seal\n" + key).hexdigest()[:16] for key in spelled]
+    return opened, tuple(dict.fromkeys(named))
+
+
+def _digest(vector: Vector) -> str:
+    """Return a digest of a vector that is the same in both precisions in which stores keep it."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        return sha256(np.asarray(vector, "<f2").tobytes()).hexdigest()[:32]
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _answer(record: Record) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shared_core.record import Neighbour, Record
+from shared_core.record import Neighbour, Record, is_fresh
 from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.codec import Codec, UndecodableError
 from shared_core.stores.sqlite.database import DatabaseFile
@@ -197,9 +197,10 @@ class SqliteStore:
         self._making = threading.Lock()
 
     def get(self, key: str) -> Record | None:
+        now = self._clock()
         reader = self._file.take()
         try:
-            row = reader.execute(GET, (blob(key), self._clock())).fetchone()
+            row = reader.execute(GET, (blob(key), now)).fetchone()
         except sqlite3.Error as error:
             raise self._file.failure(error) from error
         finally:
@@ -207,7 +208,7 @@ class SqliteStore:
         if row is None:
             return None
         record = self._decode(row)
-        if record is None or record.key != key:
+        if record is None or record.key != key or not is_fresh(record, now):
             self._eviction.bury([row[0]])
             self._eviction.flush()
             return None
@@ -221,7 +222,7 @@ class SqliteStore:
         while True:
             indexes = self._indexes or self._make_indexes()
             candidates = indexes.search(scope, space, vector, wanted, least)
-            found, dead = self._read_back(candidates, scope, k)
+            found, dead = self._read_back(candidates, scope, space, k)
             if indexes is not self._indexes:
                 continue  # another file was put in the place of this one
             if not dead:
@@ -235,7 +236,7 @@ class SqliteStore:
             wanted = k + 3 * len(dead)
 
     def _read_back(
-        self, candidates: Sequence[tuple[int, float]], scope: str, k: int
+        self, candidates: Sequence[tuple[int, float]], scope: str, space: str, k: int
     ) -> tuple[list[tuple[int, Neighbour]], list[int]]:
         """Read the first k live candidates; return them by row id, and the dead ones met."""
         found: list[tuple[int, Neighbour]] = []
@@ -247,7 +248,8 @@ class SqliteStore:
                     break
                 row = reader.execute(GET_BY_ID, (id, now)).fetchone()
                 record = None if row is None else self._decode(row)
-                if record is None or record.scope != scope:
+                is_of_place = record is not None and (record.scope, record.space) == (scope, space)
+                if record is None or not is_of_place or not is_fresh(record, now):
                     dead.append(id)
                 else:
                     found.append((id, Neighbour(record, similarity)))
