@@ -19,6 +19,8 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/house/typed_usage.py
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 soak: $(VENV)/.test-installed
 	TIERED_CACHE_SOAK=full $(PYTEST) -m ""
