@@ -1,4 +1,4 @@
-"""Test a store, policy, embedder or judge of your own against the promises of its protocol.
+"""Test a store, policy, embedder, judge or adapter of your own against what it has to promise.
 
 Subclass a suite in a test file and give its fixture; pytest then runs every test of the suite. It
 needs pytest, and is loaded by nothing else of the package.
@@ -18,6 +18,7 @@ import pytest
 from shared_core.lazy import lazy_names
 
 pytest.register_assert_rewrite(
+    "shared_core.testing.adapters",
     "shared_core.testing.embedders",
     "shared_core.testing.judges",
     "shared_core.testing.policies",
@@ -25,6 +26,16 @@ pytest.register_assert_rewrite(
 )
 
 if TYPE_CHECKING:
+    from shared_core.testing.adapters import (
+        WAYS,
+        AdapterConformance,
+        AdapterDriver,
+        CompletionConformance,
+        CountedModel,
+        ModelCall,
+        Mutation,
+        Way,
+    )
     from shared_core.testing.embedders import EmbedderConformance
     from shared_core.testing.judges import JudgeConformance
     from shared_core.testing.policies import PolicyConformance
@@ -33,20 +44,36 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "AdapterConformance": "adapters",
+            "AdapterDriver": "adapters",
             "BoundedStoreConformance": "stores",
+            "CompletionConformance": "adapters",
+            "CountedModel": "adapters",
             "EmbedderConformance": "embedders",
             "FakeClock": "stores",
             "JudgeConformance": "judges",
+            "ModelCall": "adapters",
+            "Mutation": "adapters",
             "PolicyConformance": "policies",
             "StoreConformance": "stores",
+            "WAYS": "adapters",
+            "Way": "adapters",
         },
     )
 
 __all__ = [
+    "WAYS",
+    "AdapterConformance",
+    "AdapterDriver",
     "BoundedStoreConformance",
+    "CompletionConformance",
+    "CountedModel",
     "EmbedderConformance",
     "FakeClock",
     "JudgeConformance",
+    "ModelCall",
+    "Mutation",
     "PolicyConformance",
     "StoreConformance",
+    "Way",
 ]
