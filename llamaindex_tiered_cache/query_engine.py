@@ -39,10 +39,9 @@ from llamaindex_tiered_cache.answers import MARK, Delta, Serving
 from llamaindex_tiered_cache.calls import Call, alook, arun, keep, keep_in, look, run
 from llamaindex_tiered_cache.components import Unstable, function_name, parameters_of, plain
 from llamaindex_tiered_cache.llm import open_cache, uncached
-from llamaindex_tiered_cache.request import why_exact_only
 from shared_core.cache import ResponseCache
 from shared_core.record import Answer
-from shared_core.request import Request
+from shared_core.request import Request, why_exact_only
 
 # Makes a ``Request`` of a question to a query engine: engine, and version or nodes, are scope.
 

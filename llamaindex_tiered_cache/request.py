@@ -8,11 +8,9 @@ LLM object, arguments -> canonical parameters (scope)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from hashlib import sha256
 from io import IOBase
 from pathlib import Path
@@ -28,7 +26,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import LLM
 
 from llamaindex_tiered_cache.components import Unstable, has_default_prompting, parameters_of, plain
-from shared_core.request import Request, canonical_messages, is_prompt_template
+from shared_core.request import FindQuestion, Request, split_question
 
 # LlamaIndex chat messages as neutral ones: what the model is told, and nothing volatile.
 
@@ -114,28 +112,15 @@ def text_of_system(messages: Sequence[Mapping[str, Any]]) -> str | None:
     return texts[0] if len(texts) == 1 else None
 
 
-# Which part of a prompt asks, and which is material: only the first is matched by meaning.
+# The question that a template of LlamaIndex's engines names.
 #
-# predict(prompt, context_str=…) --asking--> chat(messages) --split--> question, and the rest in
-#     scope
+# predict(prompt, query_str=…) --asking--> chat(messages) --split_question(find)--> question
 
 
 _QUESTION = "query_str"
 """What LlamaIndex's query and chat engines call the question in every template of theirs."""
 
-_OBSERVATION = re.compile(r"\s*Observation:")
-_VERDICT = re.compile(r"\bYES\b.{0,80}\bNO\b", re.DOTALL)
-
 _question: ContextVar[str | None] = ContextVar("tiered_cache_question", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A text's question, what else of the text the scope must hold, why only to match exactly."""
-
-    question: str
-    rest: list[str] | None = None
-    exact_only: str | None = None
 
 
 @contextmanager
@@ -149,29 +134,16 @@ def asking(prompt: Any, prompt_args: Mapping[str, Any]) -> Iterator[None]:
         _question.reset(token)
 
 
-def split(text: str) -> Split:
-    """Find the question in the text that asks.
+def _finder(text: object) -> FindQuestion | None:
+    """Return what finds the question that ``asking`` names, None where it is no part of the text.
 
-    Inside ``asking`` it is the question given there, cut out where it stands last; all the rest is
-    compared byte for byte, so a cut at the wrong place loses hits and never serves a wrong answer.
+    It is cut out where it stands last; all the rest is compared byte for byte, so a cut at the
+    wrong place loses hits and never serves a wrong answer.
     """
     given = _question.get()
-    if given is not None and (start := text.rfind(given)) >= 0:
-        rest = [text[:start], text[start + len(given) :]]
-        if rest == ["", ""]:
-            return Split(given, None, why_exact_only(given))
-        if _VERDICT.search("".join(rest)):
-            # The prompt of a judge: its "question" is an answer, where every word counts.
-            return Split(given, rest, "verdict")
-        return Split(given, rest, why_exact_only(given))
-    return Split(text, None, why_exact_only(text))
-
-
-def why_exact_only(text: str) -> str | None:
-    """Return why a text is no question alone, as a ``Miss.reason``, or None."""
-    if _OBSERVATION.match(text):
-        return "not_user_text"  # what a tool said, in the prompt format of ReAct
-    return "template" if is_prompt_template(text) else None
+    if given is None or not isinstance(text, str) or given not in text:
+        return None
+    return lambda _: given
 
 
 FORMAT = "llamaindex/1"
@@ -185,11 +157,16 @@ def chat_request(llm: LLM, messages: Sequence[ChatMessage], call: Mapping[str, A
     try:
         neutral = neutral_messages(messages)
         params = parameters_of(llm, call, system=text_of_system(neutral))
-        if not neutral or neutral[-1]["role"] != "user":
-            return _request(None, params, history=neutral, exact_only="not_user_text")
-        return _asked(neutral, params)
+        find = _finder(_only_text(neutral))
+        return split_question(neutral, find, lifts=False).request(params, FORMAT)
     except _UNREADABLE:
         return _uncacheable(llm)
+
+
+def _only_text(messages: Sequence[Mapping[str, Any]]) -> object:
+    """Return the text of the last message, None if it is not a single one."""
+    parts: list[dict[str, Any]] = (messages[-1]["content"] if messages else None) or []
+    return parts[0].get("text") if len(parts) == 1 else None
 
 
 def completion_request(llm: LLM, prompt: str, formatted: bool, call: Mapping[str, Any]) -> Request:
@@ -198,59 +175,11 @@ def completion_request(llm: LLM, prompt: str, formatted: bool, call: Mapping[str
     try:
         if not formatted and not has_default_prompting(llm):
             context["formatted"] = False
-        found = split(prompt)
-        if found.rest is not None:
-            context["rest"] = {"text": found.rest}
-        return _request(
-            found.question,
-            parameters_of(llm, call),
-            context=context,
-            exact_only=found.exact_only,
-        )
+        asked = [{"role": "user", "content": prompt}]
+        split = split_question(asked, _finder(prompt), lifts=False, is_completion=True)
+        return split.request(parameters_of(llm, call), FORMAT, **context)
     except _UNREADABLE:
         return _uncacheable(llm)
-
-
-def _asked(neutral: list[dict[str, Any]], params: Mapping[str, Any]) -> Request:
-    """Build the request whose last message is a user's."""
-    last = canonical_messages(neutral[-1:])[0]
-    content = last.pop("content")
-    del last["role"]
-    context: dict[str, Any] = {"message": last} if last else {}
-    if isinstance(content, str):
-        found = split(content)
-        if found.rest is not None:
-            context["rest"] = {"text": found.rest}
-    else:
-        texts = [part for part in content if isinstance(part, str)]
-        reason = "template" if len(texts) == len(content) else "multimodal"
-        found = Split("\n\n".join(texts), None, reason)
-        context["content"] = content
-    return _request(
-        found.question,
-        params,
-        history=neutral[:-1],
-        context=context or None,
-        exact_only=found.exact_only,
-    )
-
-
-def _request(
-    question: str | None,
-    params: Mapping[str, Any],
-    *,
-    history: Sequence[Mapping[str, Any]] = (),
-    context: Mapping[str, Any] | None = None,
-    exact_only: str | None = None,
-) -> Request:
-    return Request.of(
-        question,
-        history=history,
-        params=params,
-        context=context,
-        exact_only=exact_only,
-        format=FORMAT,
-    )
 
 
 def _uncacheable(llm: LLM) -> Request:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared_core.record import Answer, is_cut_off
-from shared_core.request import PARAMETER_NAMES, Request, canonical_messages, is_prompt_template
+from shared_core.request import PARAMETER_NAMES, Request, split_question
 from shared_core.usage import tokens_of
 
 FORMAT = "openai/1"
@@ -44,40 +44,19 @@ class Endpoint:
 
 
 def request_of(
-    endpoint: Endpoint, messages: Sequence[Any], arguments: Mapping[str, Any]
+    endpoint: Endpoint,
+    messages: Sequence[Any],
+    arguments: Mapping[str, Any],
+    *,
+    is_completion: bool = False,
 ) -> Request:
-    """Build the request of one call.
+    """Build the request of one call; ``is_completion``: of a completion model's prompt.
 
     Raises TypeError or ValueError for arguments without a JSON form: such a call has no identity.
     """
     params = _parameters(endpoint, arguments)
-    neutral = [plain_message(message) for message in messages]
-    if not neutral or neutral[-1].get("role") != "user":
-        return Request.of(
-            None, history=neutral, params=params, exact_only="not_user_text", format=FORMAT
-        )
-    last = canonical_messages(neutral[-1:])[0]
-    content = last.pop("content")
-    del last["role"]
-    context: dict[str, Any] = {"message": last} if last else {}
-    if isinstance(content, str):
-        question = content
-        reason = "template" if is_prompt_template(content) else None
-    else:
-        texts = [part for part in content if isinstance(part, str)]
-        question = "\n\n".join(texts)
-        reason = "template" if len(texts) == len(content) else "multimodal"
-        context["content"] = content
-    if not question.strip():
-        reason = reason or "not_user_text"
-    return Request.of(
-        question,
-        history=neutral[:-1],
-        params=params,
-        context=context or None,
-        exact_only=reason,
-        format=FORMAT,
-    )
+    asked = split_question(list(map(plain_message, messages)), is_completion=is_completion)
+    return asked.request(params, FORMAT)
 
 
 def plain_message(message: Any) -> dict[str, Any]:

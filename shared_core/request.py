@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -351,8 +351,141 @@ PARAMETER_NAMES: Mapping[str, str] = {
 """A provider's field or argument to its canonical name; any other goes to ``extra`` as it is."""
 
 
-# Tells texts that only ask from templates around material, only a part of which asks.
+# Which part of what is asked is the question, and which is material: only a question is matched by
+# meaning. One rule for every adapter, the client and the service.
+#
+# messages --split_question--> question (by meaning), history and material (scope), why not
 
+
+FindQuestion = Callable[[str], "str | tuple[str, Any] | None"]
+"""Says what a user's text asks. Given the text of the last user message, it returns
+
+- the question, a part of that text: the rest of the text stays in the scope,
+- or the question and a JSON value that stands in the scope for the rest,
+- or None: this text is matched only exactly.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitQuestion:
+    """What is asked, in parts: ``question`` may be matched by meaning, the others never.
+
+    ``history`` are the messages before it, ``material`` what else of its message the scope must
+    hold. ``exact_only`` is the ``Miss.reason`` why the question is matched only as it stands, or
+    None: ``not_user_text`` (a tool's result, or nothing, is said last), ``template`` (material and
+    question in one text), ``multimodal`` (more than text), ``verdict`` (a judge's prompt, where
+    every word counts), ``opaque`` (JSON, which says anything).
+    """
+
+    question: str | None
+    history: Sequence[Mapping[str, Any]] = ()
+    material: Mapping[str, Any] = field(default_factory=dict)
+    exact_only: str | None = None
+
+    def request(self, params: Mapping[str, Any], format: str, **context: Any) -> Request:
+        """Return the request with these parameters; ``context`` goes into its scope as well.
+
+        Raises what ``Request.of`` raises.
+        """
+        return Request.of(
+            self.question,
+            history=self.history,
+            params=params,
+            context={**context, **self.material} or None,
+            exact_only=self.exact_only,
+            format=format,
+        )
+
+
+def split_question(
+    messages: Sequence[Mapping[str, Any]],
+    find: FindQuestion | None = None,
+    *,
+    lifts: bool = True,
+    is_completion: bool = False,
+) -> SplitQuestion:
+    """Split neutral messages into what is asked and what it depends on.
+
+    ``find`` finds the question in the text of the last message; where it does, and ``lifts``, the
+    text around it is no reason against matching by meaning. ``is_completion``: the last message is
+    the prompt of a completion model, where a second line is a template.
+
+    Raises what ``find`` raises, and TypeError if it returns neither text, pair nor None.
+
+        >>> split_question([{"role": "user", "content": "What is a fuse?"}]).question
+        'What is a fuse?'
+    """
+    if not messages or messages[-1].get("role") != "user":
+        return SplitQuestion(None, messages, exact_only="not_user_text")
+    last = canonical_messages(messages[-1:])[0]
+    content = last.pop("content")
+    del last["role"]
+    history, material = messages[:-1], {"message": last} if last else {}
+    if isinstance(content, str):
+        text, reason = content, why_exact_only(content, is_completion)
+    else:
+        texts = [part for part in content if isinstance(part, str)]
+        text, reason = "\n\n".join(texts), "template"
+        if len(texts) < len(content):
+            reason = "multimodal"
+        elif not text.strip():
+            reason = "not_user_text"
+        material = {**material, "content": content}
+    if find is None or not text.strip() or reason in ("multimodal", "opaque"):
+        return SplitQuestion(text, history, material, reason)
+    found = _found(find, text)
+    if found is None:
+        return SplitQuestion(text, history, material, reason or "template")
+    question, rest, around = found
+    if rest is not None:
+        material = {name: part for name, part in material.items() if name != "content"}
+        material["rest"] = rest
+    reason = why_exact_only(question)
+    if reason == "template" and lifts:
+        reason = None
+    if _VERDICT.search(around):
+        reason = "verdict"
+    return SplitQuestion(question, history, material, reason)
+
+
+def _found(find: FindQuestion, text: str) -> tuple[str, Any, str] | None:
+    """Return the question found in a text, what stands for the rest, and the text around it."""
+    match find(text):
+        case None:
+            return None
+        case (str(found), rest):
+            return found, {"given": rest}, text.replace(found, " ") if found else text
+        case str(found) if found.strip():
+            start = text.rfind(found)
+            rest = [text] if start < 0 else [text[:start], text[start + len(found) :]]
+            return found, None if rest == ["", ""] else {"text": rest}, "".join(rest)
+        case other:
+            raise TypeError(f"question= returned {type(other).__name__}, not text, pair or None")
+
+
+def why_exact_only(text: str, is_completion: bool = False) -> str | None:
+    """Return why a text is no question alone, as a ``Miss.reason``, or None.
+
+    ``is_completion``: it is the prompt of a completion model.
+    """
+    if not text.strip() or ("O" in text and _OBSERVATION.search(text)):
+        return "not_user_text"
+    if is_completion and _is_json(text):
+        return "opaque"
+    if is_prompt_template(text) or (is_completion and "\n" in text.strip()):
+        return "template"
+    return "verdict" if _VERDICT.search(text) else None
+
+
+_OBSERVATION = re.compile(r"^\s*Observation:", re.MULTILINE)
+"""What a tool said, in the prompt format of ReAct."""
+
+_VERDICT = re.compile(
+    r"\bYES\b.{0,80}\bNO\b"
+    r"|(?i:\byes\W{0,4}(?:[/|]|\bor\b)\W{0,4}no\b|\btrue\W{0,4}(?:[/|]|\bor\b)\W{0,4}false\b)",
+    re.DOTALL,
+)
+"""A choice of two words: what the prompt of a judge leaves to a model."""
 
 _PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
 _TAG = re.compile(r"<(?:context|documents?|sources?|passages?)\b[^<>]*>", re.IGNORECASE)
@@ -371,3 +504,14 @@ def is_prompt_template(text: str) -> bool:
         return True
     # Most questions have no colon, and this search takes longer than all the rest.
     return ":" in text and len({match[1] is None for match in _LABEL.finditer(text)}) > 1
+
+
+def _is_json(text: str) -> bool:
+    """Tell whether a text is a list or an object of JSON."""
+    if not text.lstrip().startswith(("[", "{")):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

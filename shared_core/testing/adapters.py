@@ -225,7 +225,7 @@ _OTHER_ARGUMENTS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
 }
 
 NEVER = (
-    *(Mutation(name, *pair, "never") for name, pair in _OTHER_MESSAGES.items()),
+    *(Mutation(name, one, other, "never") for name, (one, other) in _OTHER_MESSAGES.items()),
     *(
         Mutation(name, chat(user(), **one), chat(user(), **other), "never")
         for name, (one, other) in _OTHER_ARGUMENTS.items()
@@ -355,7 +355,8 @@ EXACT_ONLY = (
     ),
     Mutation(
         "an answer that is sampled",
-        *(chat(user(one), temperature=0.7) for one in (ASKED, ALIKE)),
+        chat(user(), temperature=0.7),
+        chat(user(ALIKE), temperature=0.7),
         "never",
     ),
     Mutation(
@@ -393,7 +394,7 @@ def all_alike(texts: Sequence[str]) -> Any:
     return np.full((len(texts), 4), 0.5, dtype=np.float32)
 
 
-def named(table: Sequence[Mutation]) -> Any:
+def named(table: Sequence[Mutation]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("mutation", table, ids=[one.name for one in table])
 
 

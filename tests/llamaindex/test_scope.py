@@ -213,7 +213,7 @@ def test_an_image_is_known_by_what_is_in_the_file(tmp_path: Path) -> None:
         (ASKED, None),
         (conversation("x"), "not_user_text"),
         ([said("Hello")], "not_user_text"),
-        ([user("")], None),
+        ([user("")], "not_user_text"),
         ([user("Observation: 31 C")], "not_user_text"),
         ([user("Use this.\n\nWhat is a fuse?")], "template"),
         ([user("<context>a</context> What is a fuse?")], "template"),

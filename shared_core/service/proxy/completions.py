@@ -138,7 +138,8 @@ class Completions:
             raise TypeError("prompt must be a text or a list")
         # no provider of chat completions has this name: the two never share a scope
         own = Endpoint(f"{endpoint.provider} completions", endpoint.base_url, endpoint.query)
-        return request_of(own, [{"role": "user", "content": prompt}], arguments)
+        asked = [{"role": "user", "content": prompt}]
+        return request_of(own, asked, arguments, is_completion=True)
 
     def as_chat(self, body: Body, part: Part) -> Body:
         choices = [
