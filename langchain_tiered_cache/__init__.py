@@ -1,4 +1,4 @@
-"""The cache behind LangChain's cache interface: ``set_llm_cache(TieredCache())``."""
+"""Cache LangChain's models, streams, agents and embeddings: ``set_llm_cache(TieredCache())``."""
 
 from __future__ import annotations
 

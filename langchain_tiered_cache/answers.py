@@ -1,6 +1,4 @@
-"""Generations <-> Answer.
-
-LangChain generations as neutral answers and back: our own versioned JSON, no object loader.
+"""Turn LangChain's generations into neutral answers and back: our own JSON, no object loader.
 
     list[Generation] --answer_of--> Answer(text, payload) --generations_of--> list[Generation]
 

@@ -1,7 +1,4 @@
-"""TieredCache: lookup, update, feedback, traces.
-
-``TieredCache``: the response cache behind LangChain's cache interface.
-"""
+"""Put the response cache behind LangChain's cache interface: lookup, update, feedback, traces."""
 
 from __future__ import annotations
 

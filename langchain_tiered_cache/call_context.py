@@ -1,8 +1,6 @@
-"""Which model call is under way, and what it asks of the cache.
+"""Know which model call is under way, and what it asks of the cache.
 
-Who asks, and what for: one ``Asking`` from a lookup to the update that may follow.
-
-    config={"metadata": {"tiered_cache": {...}}} --callback--> Run --lookup--> Asking --> Controls
+    metadata={"tiered_cache": {...}} --callback--> Run --lookup--> CallContext --> Controls
 
 LangChain gives a cache two strings and nothing else. A chat model's run starts just before its
 lookup, in the same context, and brings the call's metadata. A completion model looks all its
@@ -129,7 +127,7 @@ def watch_runs() -> None:
 
 
 SLOT = "__tiered_cache__"
-"""Where the class of a cached model keeps its ``Origin``."""
+"""Where the class of a cached model keeps its ``ModelOrigin``."""
 
 MOST_FRAMES = 8
 

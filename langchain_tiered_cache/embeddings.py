@@ -1,4 +1,4 @@
-"""``CachedEmbeddings``, which embeds each text once, and ``TieredByteStore``, plain storage."""
+"""Embed each text once, ``CachedEmbeddings``, and keep bytes in a store, ``TieredByteStore``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ready-made sources of feedback: what people say in LangSmith, and what a model says."""
+"""Feed a cache with what people say in LangSmith, and with what a model judges."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Llm_string -> canonical parameters.
-
-Reads LangChain's ``llm_string`` into canonical parameters.
+"""Read LangChain's ``llm_string`` into canonical parameters.
 
 '{"id": [...], "kwargs": {...}}---[("stop", None)]'   a serialisable model, then the call
 "[('_type', 'x'), ('temperature', 0.0)]"              any other model, both in one list

@@ -1,4 +1,4 @@
-"""The cache for agents: model calls of any agent, results of the tools that its author names.
+"""Cache agents: the model calls of any, and the results of the tools that its author names.
 
     create_agent(model, tools, middleware=[TieredCacheMiddleware(cache, tools={"search": 3600})])
 

@@ -1,4 +1,4 @@
-"""A chat model whose provider keeps the front of its prompts: ``marked(ChatAnthropic(...))``.
+"""Wrap a chat model so that its provider keeps the front of its prompts: ``marked(model)``.
 
 messages -> static before dynamic, breakpoints -> the model, with what goes beside the messages
 """

@@ -1,6 +1,4 @@
-"""Prompt string -> Request; question extractors.
-
-Makes a ``Request`` of what LangChain hands to a cache: prompt and ``llm_string``.
+"""Make a ``Request`` of what LangChain hands to a cache: a prompt string and an ``llm_string``.
 
 prompt     -> neutral messages -> history and the last user message
 last       -> question (matched by meaning) and the rest of it (scope)

@@ -1,6 +1,4 @@
-"""Replay and record streams.
-
-Streams through a cache: replayed on a hit, recorded on a miss when they end.
+"""Pass streams through a cache: replay them on a hit, record them on a miss when they end.
 
     found() -> chunks of the stored answer | None
     recorded(the model's chunks) -> the same chunks, noted as they pass, stored after the last

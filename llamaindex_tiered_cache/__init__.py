@@ -1,4 +1,4 @@
-"""The cache for LlamaIndex: ``install("sqlite:///answers.db")``."""
+"""Cache LlamaIndex's models, embeddings and query engines: ``install("sqlite:///answers.db")``."""
 
 from llamaindex_tiered_cache.answers import TieredCacheHitEvent
 from llamaindex_tiered_cache.embeddings import CachedEmbedding

@@ -1,6 +1,4 @@
-"""Responses <-> Answer.
-
-LlamaIndex responses as neutral answers and back: our own versioned JSON, no object loader.
+"""Turn LlamaIndex's responses into neutral answers and back: our own JSON, no object loader.
 
 ChatResponse, CompletionResponse --answer_of--> Answer(text, payload) --response_of--> a new one
 chunks of a stream --streamed_answer--> Answer(text, payload) --chunks_of--> new chunks

@@ -1,6 +1,4 @@
-"""One call or stream through the cache.
-
-One call through a cache: look up, else call the model once for all who ask at a time, and keep.
+"""Take one call through a cache: look up, else ask the model once for all who ask, and keep.
 
     run(call, compute):  cache.answer(request, compute) -> read | fresh
     arun:                the same, awaited

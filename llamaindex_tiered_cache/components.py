@@ -1,6 +1,4 @@
-"""LLM objects -> canonical parameters.
-
-Reads LlamaIndex components (LLMs, embedding models, tools) into JSON values for a key.
+"""Read LlamaIndex's components (LLMs, embedding models, tools) into JSON values for a key.
 
 component --fields, less transport--> canonical names --plain--> JSON values, or Unstable
 """

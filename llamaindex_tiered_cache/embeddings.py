@@ -1,4 +1,4 @@
-"""``CachedEmbedding``: an embedding model that embeds each text once."""
+"""Wrap an embedding model so that each text is embedded once: ``CachedEmbedding``."""
 
 from __future__ import annotations
 

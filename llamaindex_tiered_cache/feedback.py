@@ -1,4 +1,4 @@
-"""Lets LlamaIndex evaluators label what the cache served."""
+"""Let LlamaIndex's evaluators label what the cache served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``TieredKVStore``: the values of a cache's store behind LlamaIndex's key-value interface."""
+"""Offer a cache's store behind LlamaIndex's key-value interface: ``TieredKVStore``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Cached_llm, install.
-
-``cached_llm`` and ``install``: an LLM that is what it was, and answers from the cache.
+"""Copy an LLM into one that is what it was, and answers from the cache: ``cached_llm``.
 
 LlamaIndex has no hook for a cache, so the LLM itself is replaced: by an instance of a subclass of
 its own class that shares its state. A wrapper of another class would fail type checks, and change

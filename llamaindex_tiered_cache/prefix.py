@@ -1,4 +1,4 @@
-"""An LLM whose provider keeps the front of its prompts: ``marked_llm(Anthropic(...))``.
+"""Wrap an LLM so that its provider keeps the front of its prompts: ``marked_llm(llm)``.
 
 LlamaIndex has no hook before a chat call, so the LLM is replaced by an instance of a subclass of
 its own class that marks the messages and then does what the class does.

@@ -1,4 +1,7 @@
-"""The framework-neutral core of tiered-llm-cache: requests, answers, and the cache between them."""
+"""Hand on the public names of the framework-neutral core: requests, answers, and the cache.
+
+Names that no lookup needs are loaded when they are first asked for.
+"""
 
 from typing import TYPE_CHECKING
 

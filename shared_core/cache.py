@@ -1,6 +1,4 @@
-"""ResponseCache: what users hold; invalidation, feedback, pickling.
-
-The cache as its users hold it: pipeline, get or compute, invalidation, statistics; sync and async.
+"""Offer the cache as one object, ``ResponseCache``: look up, store, compute, invalidate, learn.
 
 Every async method runs the whole blocking one in a thread, so a store or an embedder is written
 once, blocking.
@@ -157,8 +155,8 @@ def take(path: Pipeline, store: Store, entry_id: str, correct: bool, source: str
 
 # Where a cache comes from: what a pickled cache carries, instead of connections and locks.
 #
-# cache --pickle--> Origin(token, open, url, options) --unpickle--> the same cache, or one opened
-#     anew
+# cache --pickle--> OpenedFrom(token, open, url, options) --unpickle--> the same cache, or
+#     one opened anew
 
 
 C = TypeVar("C")
@@ -488,14 +486,14 @@ class ResponseCache:
     def flush(self) -> None:
         """Write the counters to the store now; a thread does it about once a second."""
         path, semantic = self._path, self._path.semantic
-        suited = semantic is not None and semantic.knows_embedder
+        knows = semantic is not None and semantic.knows_embedder
         flush(
             path.counters,
             path.breaker.call,
             self._store,
             self._options.namespace,
             catch_up=None if semantic is None else semantic.labels.catch_up,
-            describe=(lambda: path.described(path.namespace(DEFAULT))) if suited else None,
+            describe=(lambda: path.described(path.namespace(DEFAULT))) if knows else None,
             count_error=path.count_error,
         )
 

@@ -1,7 +1,4 @@
-"""Get or compute: one model call for all who ask; background refresh of stale answers.
-
-Get or compute: a model's answer for a request, or a JSON value under a user's key.
-"""
+"""Get an answer or compute it: one model call for all who ask, stale answers refreshed behind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Per-call controls and traces (context variables); events and hooks.
-
-Per-call controls and traces: context variables, which follow the task or thread.
-"""
+"""Carry per-call controls and traces in context variables, and tell hooks of each event."""
 
 from __future__ import annotations
 

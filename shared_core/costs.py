@@ -1,4 +1,4 @@
-"""What model calls cost and what the cache saved: by model, tier and namespace, with budgets.
+"""Account for what model calls cost and what the cache saved, with budgets.
 
 a call's usage --price--> spent        a hit's usage --price--> saved
 """

@@ -1,6 +1,4 @@
-"""@cached for plain functions.
-
-``@cached``: a function that computes each result once, for all who call it at a time.
+"""Keep the results of plain functions: ``@cached``, each computed once for all who call.
 
 arguments --argument_digest--> "cached:NAME:DIGEST" --get_or_compute--> JSON value
 """

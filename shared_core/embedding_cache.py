@@ -1,8 +1,8 @@
-r"""Vectors of an app's own embedding model, kept by model, role and text in a cache's store.
+"""Keep the vectors of an app's own embedding model, by model, role and text.
 
     texts -> keys -> known vectors
                  |-> another embeds them -> awaited
-                 \-> the others, each once -> embed -> kept
+                 '-> the others, each once -> embed -> kept
 
 Not the vectors by which the cache matches questions: those are ``shared_core.embedding``'s.
 """
@@ -92,7 +92,7 @@ class EmbeddingCache:
         with self._flights.lead(named) as (led, others):
             elsewhere = {named[key] for key in others}
             own = {text: keys[text] for text in new if text not in elsewhere}
-            if led:  # another flight may have landed since the first look
+            if led:  # another flight may have finished since the first look
                 known |= await runtime.run(lambda: self._read(own))
             fresh = await _asked(runtime, embed, [text for text in own if text not in known])
             known |= fresh

@@ -1,6 +1,4 @@
-"""OpenAI chat completions as Request and Answer, streams included; used by client and service.
-
-Makes a ``Request`` of what chat completions are called with: the key that LangChain's has.
+"""Read OpenAI's chat completions into requests and answers, streams included.
 
 messages   -> history and the last user message -> question (by meaning) and the rest (scope)
 parameters -> canonical parameters (scope)

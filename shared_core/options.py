@@ -1,4 +1,4 @@
-"""What a cache can be told, checked once, at construction."""
+"""Check what a cache can be told, once, at construction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The data path: look up, store, label. All of it blocks.
+"""Take a lookup through the exact and the semantic tier, and a fresh answer into the store.
+
+All of it blocks.
 
 - lookup: store.get(key) -> Hit(exact), else SemanticTier.find -> Hit | Explore | Miss(reason)
 - store: record(key, scope, question, answer, vector) -> store.put

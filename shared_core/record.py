@@ -1,7 +1,4 @@
-"""Answer, Record, Hit | Explore | Miss, entry ids.
-
-What is stored, and what a lookup may find: ``Hit``, ``Explore`` or ``Miss``.
-"""
+"""Define what is stored and what a lookup may find: ``Answer``, ``Record``, the outcomes."""
 
 from __future__ import annotations
 
@@ -220,7 +217,7 @@ REFUSED = "refused/1"
 
 
 def are_refusals(record: Record) -> bool:
-    """Say whether this is no answer, but what ``Refusals`` keeps in its place."""
+    """Say whether this is no answer, but what ``Denylist`` keeps in its place."""
     return record.answer.format == REFUSED
 
 

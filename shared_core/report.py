@@ -1,4 +1,4 @@
-"""What a store tells of the caches on it, for ``tiered-cache stats``: read, never written.
+"""Read from a store what its caches did, for ``tiered-cache stats``; nothing is written.
 
 store --counters, policy--> Stats --lines--> text
 """

@@ -1,6 +1,4 @@
-"""Request: canonical messages and parameters, scope, key; which part of a prompt is the question.
-
-What is asked: scope and question, their canonical form, and the key made of them.
+"""Define what is asked: scope and question, their canonical form, and the key made of them.
 
     messages, parameters, context --canonical JSON--> scope --sha256--> Address(key, scope)
 

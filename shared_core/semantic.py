@@ -1,6 +1,4 @@
-"""SemanticTier: question -> vector -> neighbours -> guard -> policy -> outcome.
-
-The semantic tier: question -> vector -> neighbours in scope -> guard -> policy -> who is served.
+"""Answer by meaning: question -> vector -> neighbours in scope -> guard -> policy -> outcome.
 
 Methods that touch the store or the embedder raise ``Unavailable`` when it fails.
 """

@@ -1,7 +1,4 @@
-"""Counters, Stats, and the thread that flushes them to the store.
-
-Counters of one cache object, and ``Stats``: what they say, with intervals.
-"""
+"""Count what one cache object did, add up all processes, and say it with intervals: ``Stats``."""
 
 from __future__ import annotations
 

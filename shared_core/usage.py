@@ -1,6 +1,4 @@
-"""Token counts of all providers under neutral names; tokens to money; savings per hit.
-
-Token counts as providers and frameworks tell them, under neutral names.
+"""Read the token counts of all providers under neutral names, price them, and add up savings.
 
 Neutral: ``input_tokens`` (the whole prompt), of which ``cached_tokens`` were read out of the
 provider's own prompt cache and ``cache_write_tokens`` written into it; ``output_tokens``, of which

@@ -1,6 +1,4 @@
-"""Fill a cache from pairs or files.
-
-Fills a cache before anyone asks: pairs of an app's own, or the rows of a file.
+"""Fill a cache before anyone asks: from pairs of an app's own, or the rows of a file.
 
     row -> is there? skipped : has an answer? stored : asked for, and stored
 

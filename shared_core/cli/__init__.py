@@ -1,4 +1,4 @@
-"""Hands on `app` alone: commands and submodules share names."""
+"""Hand on ``app``, the command line ``tiered-cache``, alone: commands and modules share names."""
 
 from shared_core.cli.main import app
 

@@ -1,4 +1,4 @@
-"""``python -m shared_core.cli``."""
+"""Run the command line as ``python -m shared_core.cli``."""
 
 from shared_core.cli import app
 

@@ -1,4 +1,4 @@
-"""A LangChain session on real embeddings and a file: what is served, what is refused, and why.
+"""Show a LangChain session on real embeddings: what is served, what is refused, and why.
 
 Nothing about the outcome is scripted. A step says what it expects of the cache, the table says what
 the cache did, and the two are compared.

@@ -1,4 +1,4 @@
-"""The command line: ``tiered-cache demo doctor key serve stats tune warm``."""
+"""Define the command line: ``tiered-cache demo doctor key serve stats tune warm``."""
 
 from __future__ import annotations
 

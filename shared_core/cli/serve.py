@@ -1,4 +1,4 @@
-"""The commands ``tiered-cache serve`` and ``tiered-cache key``."""
+"""Define the commands ``tiered-cache serve`` and ``tiered-cache key``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``tiered-cache warm``: fill a cache from a file, and from a model where need be."""
+"""Define ``tiered-cache warm``: fill a cache from a file, and from a model where need be."""
 
 from __future__ import annotations
 

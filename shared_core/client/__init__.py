@@ -1,6 +1,4 @@
-"""CachedClient.
-
-``CachedClient``: any OpenAI-compatible API behind a cache; sync, async, streams.
+"""Ask any OpenAI-compatible API through a cache: ``CachedClient``; sync, async, streams.
 
 arguments -> request -> cache.answer -> cached
                            `-> Provider.ask: limits, retries, the SDK -> fresh, and stored

@@ -1,4 +1,4 @@
-"""Gathers concurrent requests: equal ones are one call, those of one prefix are sent together.
+"""Gather concurrent requests: equal ones are one call, those of one prefix are sent together.
 
     ask(request) -> waits in the batch of its prefix -> window over or batch full
                  -> first call -> the others, once it answered -> every caller's future

@@ -1,4 +1,4 @@
-"""The provider behind a cached client: the SDK's clients, the limits, and what calls cost."""
+"""Ask the provider for a cached client: the SDK's clients, limits, retries, and what calls cost."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Rate limits, retries, concurrency.
-
-How many requests and tokens may be sent in a minute: who may send when, in order of asking.
+"""Keep calls to a provider within its limits: requests and tokens a minute, retries, concurrency.
 
     book(tokens) -> Slot --delay(slot)--> seconds to wait, 0.0: send now
 
@@ -171,7 +169,7 @@ class RateLimit:
 
 # When to ask a provider again, and how long after: what its refusal says, else longer each time.
 #
-# error --refusal_of--> Refusal(status, retry_after) | None: not worth another try
+# error --refusal_of--> RateLimited(status, retry_after) | None: not worth another try
 
 
 TOO_MANY = 429

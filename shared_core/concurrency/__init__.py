@@ -1,4 +1,4 @@
-"""Concurrency: forks, threads, event loops, one computation for all who ask."""
+"""Run code across forks, threads and event loops, and compute a thing once for all who ask."""
 
 from shared_core.concurrency.fork import gate, is_ending, keep_gate, renew_after_fork
 from shared_core.concurrency.runtime import (

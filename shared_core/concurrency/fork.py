@@ -1,7 +1,4 @@
-"""Locks, handles and threads across os.fork and at exit.
-
-Locks, handles and threads across ``os.fork``: let go before it, and made anew in the child.
-"""
+"""Let go of locks, handles and threads before ``os.fork``, and renew them in the child."""
 
 from __future__ import annotations
 

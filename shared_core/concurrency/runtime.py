@@ -1,7 +1,4 @@
-"""One flow, run blocking or on an event loop; blocking code in threads.
-
-Two runtimes for one flow: blocking for callers without an event loop, and on the loop.
-"""
+"""Run one flow blocking or on an event loop, and blocking code in a small pool of threads."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Compute once for all who ask: one flow, run by two runtimes.
 
-    look -> found? -> board: lead a flight or join another's -> ask -> land the flight -> keep
+    look -> found? -> lead a flight or join another's -> ask -> finish the flight -> keep
 
 A follower waits for the leader's answer, in a blocking call by blocking, in a coroutine by
 awaiting: it never holds a pool's thread. When the leader fails or takes longer than the lease, the
@@ -106,7 +106,7 @@ class SingleFlight:
         if not leading:
             return await self._join(runtime, flight) if waits else None, None
         try:
-            # an earlier flight may have landed between the first look and this one's start
+            # an earlier flight may have finished between the first look and this one's start
             free, found = await self._depart(runtime, flight, look_again, waits)
         except BaseException:
             self.finish(flight)

@@ -1,7 +1,4 @@
-"""Concurrent callers share one model call.
-
-What callers want of an embedder while it is busy, and how one call serves several of them.
-"""
+"""Let concurrent callers share one call of an embedding model."""
 
 from __future__ import annotations
 

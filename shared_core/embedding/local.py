@@ -1,6 +1,4 @@
-"""The local model: where it lies, how it is loaded, what it cannot read.
-
-The local embedder: a sentence-transformers model, run by the lightest library that can.
+"""Run the local embedding model: find it, load it by the lightest library that can, read texts.
 
 Nothing is imported or read before the first text. A child of a fork keeps its parent's weights.
 """

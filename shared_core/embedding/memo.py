@@ -1,4 +1,4 @@
-"""What the cache asks for a question's vector: one embedder, and the newest vectors it made."""
+"""Remember the newest vectors of questions, and bound the time that a new one may take."""
 
 from __future__ import annotations
 

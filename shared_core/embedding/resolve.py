@@ -1,7 +1,4 @@
-"""One embedder out of anything that embeds; its output checked; known models recognised.
-
-One embedder out of anything that embeds: name, path, function, or a framework's embeddings.
-"""
+"""Make one embedder out of anything that embeds: name, path, function, a framework's embeddings."""
 
 from __future__ import annotations
 

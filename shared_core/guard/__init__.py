@@ -1,4 +1,4 @@
-"""The guard: what must not differ between two questions that are to share one answer.
+"""Find what must not differ between two questions that are to share one answer.
 
     text --tokens--> words and figures --reading--> Reading; two Readings --compare--> Differences
 

@@ -1,7 +1,4 @@
-"""Two readings to differences.
-
-Compare two readings, kind by kind.
-"""
+"""Compare two readings, kind by kind, and return their differences."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Everything the guard reads in one question, words of relative time too.
-
-What the guard reads in one question: everything that two questions are compared by.
-"""
+"""Read in one question everything that two questions are compared by."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Text to tokens; numbers, dates, versions, units.
-
-A text as tokens: words, numbers, marks, and what must not be taken apart.
+"""Split a text into tokens: words, numbers, dates, units, and what must not be taken apart.
 
 text --NFKC, plain quotes and dashes--> clean --one regular expression--> tokens
 """

@@ -1,7 +1,4 @@
-"""Word lists: synonyms, opposites, alternatives, stop words.
-
-Words that the guard treats apart: those that change nothing, and those that say "not".
-"""
+"""List the words that the guard treats apart: synonyms, opposites, alternatives, stop words."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Do two answers say the same? by words, by vectors, by a model.
-
-Do two answers say the same? The label of every explored candidate hangs on it.
+"""Judge whether two answers say the same: by words, by vectors, or by a model.
 
 A judge is given two ``Answer``s, the fresh one first, and returns True, False, or None if it does
 not know: then nothing is learnt.

@@ -1,7 +1,4 @@
-"""Labels: given by fresh answers, queued for slow judges, shared by all processes.
-
-What fresh answers and people say of candidates: groups, labels, and what is refused.
-"""
+"""Learn from labels: of fresh answers, of slow judges, of people; shared by all processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled rows: of Python objects, of JSON lines, of CSV; with errors that name row and remedy."""
+"""Read labelled pairs from Python objects, JSON lines or CSV; errors name row and remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prior of the verified policy from labelled explores; numpy is imported here.
+"""Fit what the verified policy should expect of an embedding model; loads numpy.
 
 logs of (values, right) --logistic regression--> weights and their information --> Prior
 """

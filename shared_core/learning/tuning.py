@@ -1,6 +1,4 @@
-"""A threshold for labelled pairs; policies as files.
-
-A threshold from labelled pairs or a labelled log, with a bound on its errors, or a refusal.
+"""Find a threshold for labelled pairs, with a bound on its errors; read and write policies.
 
 rows --embed, guard--> similarity --pool above each threshold--> curve --binomial tests--> Tuning
 

@@ -1,4 +1,4 @@
-"""The unchanging front of a prompt: how much of it is known, and how to tell a provider of it.
+"""Reuse the unchanging front of a prompt: how much of it is known, and how to tell a provider.
 
 Where no answer can be reused, the front of the prompt still can: providers charge a tenth for
 tokens that they have read before. ``PrefixCache`` knows what was sent, ``mark`` says to a provider

@@ -1,4 +1,4 @@
-"""Long static texts in chunks, so that an edit costs only what it touches.
+"""Split long static texts into chunks, so that an edit costs only what it touches.
 
 text -> split at sections, paragraphs, sentences -> key of each chunk -> values known | computed
 """

@@ -1,6 +1,4 @@
-"""Which front of a prompt was sent before.
-
-How much of a prompt was sent before: whole messages, then blocks of the first one that differs.
+"""Find how much of a prompt was sent before: messages, then blocks of the first that differs.
 
     root -hash-> message -hash-> message -hash-> …        one look-up for each message
                                      '-hash-> block -> block -> …   for the one that differs

@@ -1,4 +1,4 @@
-"""Reuse of a prompt's front in a local transformers model: its attention states are kept.
+"""Keep the attention states of a prompt's front, for a local transformers model.
 
 ids -> longest common front of what is held -> states of it, shared, never changed -> the rest runs
 

@@ -1,6 +1,4 @@
-"""Tell a provider what front to keep.
-
-Tell a provider what front of a prompt to keep: ``mark(messages, provider="anthropic", …)``.
+"""Tell a provider what front of a prompt to keep: ``mark(messages, provider="anthropic")``.
 
 messages -> static before dynamic -> breakpoints, where the provider wants them -> Marked
 """

@@ -1,4 +1,4 @@
-"""How much room a prompt leaves for the answer, and history trimmed until there is enough.
+"""Compute how much room a prompt leaves for the answer, and trim history until there is enough.
 
     window - what is held back - prompt  --cap-->  Room(tokens)
 

@@ -1,6 +1,4 @@
-"""What happened lately, over all workers.
-
-What happened lately, in all workers: the hook that counts it, and the rows that they share.
+"""Count what happened lately in all workers, for the service's page.
 
     lookups, hits, verdicts --> this worker's tally --every 2 s--> its row in the store
     rows of all workers --merged--> picture

@@ -1,7 +1,4 @@
-"""Create_app, ASGI middleware, uvicorn.
-
-The application: opens its parts, closes them, and puts the routes together.
-"""
+"""Build and run the service: open its parts, put the routes together, close them."""
 
 from __future__ import annotations
 

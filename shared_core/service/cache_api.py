@@ -1,6 +1,4 @@
-"""/v1/cache/*: lookup, store, feedback, invalidate, stats.
-
-The cache itself over HTTP: look up, keep, judge, invalidate, warm, clear, count.
+"""Serve the cache itself under /v1/cache: look up, keep, judge, invalidate, warm, clear, count.
 
 body --Asked--> Request --control(namespace)--> ResponseCache
 """
@@ -344,7 +342,7 @@ Whose = Annotated[str, Depends(whose)]
 def asked_of(on: Service, body: LookupRequest) -> CacheRequest:
     """Return the request that a body stands for: the one that the proxy makes of such a call.
 
-    Raises Refusal 422 for one that has no identity.
+    Raises APIError 422 for one that has no identity.
     """
     messages = [message.model_dump(exclude_unset=True) for message in body.messages]
     arguments = {**body.params.model_dump(exclude_unset=True), "model": body.model}

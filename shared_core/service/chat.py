@@ -1,4 +1,4 @@
-"""``POST /v1/chat``: one question, one answer, and what it took, for apps without a client.
+"""Serve ``POST /v1/chat``: one question, one answer, and what it took, for apps without a client.
 
 body -> /v1/chat/completions of this very app -> content, and what the cache did meanwhile
 """
@@ -135,7 +135,7 @@ async def _completion(request: Request, body: ChatBody) -> httpx.Response:
 
 
 def _read(found: httpx.Response) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a completion and its first message. Raises Refusal 502 for what is none."""
+    """Return a completion and its first message. Raises APIError 502 for what is none."""
     try:
         told = found.json()
         return told, dict(told["choices"][0]["message"])

@@ -1,6 +1,4 @@
-"""The page and what only it asks.
-
-The page where people look: three static files, and the two questions that only it asks.
+"""Serve the page where people look: three static files, and the two questions that only it asks.
 
 /                     the page; it holds no data
 /v1/cache/activity    what happened lately, of all workers

@@ -1,7 +1,4 @@
-"""What every route needs: cache, caller, namespace.
-
-What every request of the service needs: the open parts, who asks, and whose answers it sees.
-"""
+"""Give every route what it needs: the open parts, who asks, and whose answers it sees."""
 
 from __future__ import annotations
 

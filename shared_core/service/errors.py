@@ -1,4 +1,4 @@
-"""Errors of the service itself, in the shape that OpenAI's clients read: ``{"error": {…}}``."""
+"""Shape the service's errors as OpenAI's clients read them: ``{"error": {…}}``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can serve, and what it did, for machines that watch it."""
+"""Tell machines whether the service lives, whether it can serve, and what it did."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Settings: flags, environment, TOML.
-
-What a server can be told: by flags, else the environment, else a TOML file, else defaults.
+"""Read the server's settings: flags, else the environment, else a TOML file, else defaults.
 
 flags > TIERED_CACHE_* > file --validated--> Settings --> options of the cache, of uvicorn
 """

@@ -1,4 +1,4 @@
-"""Where records live: three protocols, and ``open_store`` that picks who serves them.
+"""Define what a store is: three protocols, each of which says what is atomic and what is raised.
 
 A store is one object that serves all of them. All methods block, may be called from any thread,
 and survive a fork: the child opens its own handles. ``shared_core.testing.StoreConformance`` is the

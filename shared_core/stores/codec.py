@@ -1,4 +1,4 @@
-"""Records as bytes: versioned JSON, its question and answer encrypted on demand. Never pickle.
+"""Write records as versioned JSON, question and answer encrypted on demand; never pickle.
 
 The vector is not part of it: stores keep it beside, as float32 bytes.
 """

@@ -1,4 +1,4 @@
-"""A store in this process's memory: dicts, and vectors by scope."""
+"""Keep records in this process's memory: dicts, and vectors by scope."""
 
 from __future__ import annotations
 

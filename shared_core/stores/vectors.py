@@ -1,7 +1,4 @@
-"""Vector search in process: a matrix, and a graph for large scopes.
-
-Exact search by cosine in process: a matrix, and a shelf that bounds what many weigh.
-"""
+"""Search vectors by cosine in process: exactly in a matrix, by a graph in large scopes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lookups as OpenTelemetry spans and metrics, named after the conventions for generative AI."""
+"""Report lookups as OpenTelemetry spans and metrics, named as for generative AI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lookups as Prometheus metrics."""
+"""Report lookups as Prometheus metrics."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Beta bounds, pools, drift: the statistics without numpy.
-
-The risk plan: the lowest score from which on serving is known to keep the promise. Pure.
+"""Bound the risk of serving from a score on, and watch for change: statistics without numpy.
 
 labels, arrivals --pool above each threshold--> exact binomial test --> the lowest that passes
 """

@@ -1,6 +1,4 @@
-"""What Verified has learnt: logistic fit, risk bound, drift detection.
-
-What the verified policy learnt: labelled evidence, recent arrivals, the model and plan of now.
+"""Hold what the verified policy learnt: labels, arrivals, the model fitted to them, the plan.
 
 Loaded by the first lookup, so that importing the package does not load numpy.
 """

@@ -1,4 +1,4 @@
-"""What speaks for and against a candidate, as numbers: the features of the verified policy. Pure.
+"""Turn what speaks for and against a candidate into numbers, for the verified policy. Pure.
 
 candidates --drop what the guard forbids--> answer groups vote --> nearest of the best --> values
 """

@@ -1,7 +1,4 @@
-"""The Policy protocol: Candidate in, Serve | Explore | Skip out; Static and Feedback.
-
-What a threshold policy is: candidates in, a decision out; labels in, a new state out. Pure.
-"""
+"""Define what a threshold policy is, and two plain ones: ``Static`` and ``Feedback``. Pure."""
 
 from __future__ import annotations
 

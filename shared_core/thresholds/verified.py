@@ -1,6 +1,4 @@
-"""Verified: features of a candidate, decision, report.
-
-The verified policy: serve what the labels prove, ask the model about the rest.
+"""Serve what the labels prove and ask the model about the rest: the verified policy.
 
 candidates --weigh--> evidence --model--> score --plan--> Serve | Explore
 labels --fit--> model --pool--> plan

@@ -1,6 +1,4 @@
-"""One completion through the cache.
-
-One completion through the cache: from the cache, from an equal call under way, or passed on.
+"""Answer one completion: from the cache, from an equal call under way, or by the upstream.
 
 body --request--> lookup --hit--> reply
                     |--> a call under way? its answer --> reply
@@ -214,7 +212,7 @@ def usage_as_told(usage: Mapping[str, int] | None) -> dict[str, Any] | None:
 
 # What a client is sent: an answer of the cache as a body or as a stream, and the cache's headers.
 #
-# Hit --reply_of--> 200, x-tiered-cache: hit, …          Miss --told_of--> x-tiered-cache: miss, …
+# Hit --reply_of--> 200, x-tiered-cache: hit, …          Miss --describe--> x-tiered-cache: miss, …
 
 
 STATUS = "x-tiered-cache"
@@ -290,7 +288,7 @@ _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
 def controls_for(headers: Headers, namespace: str) -> Controls:
-    """Read the headers that say what one request wants. Raises Refusal 400 for a senseless one."""
+    """Read the headers that say what one request wants. Raises APIError 400 for a senseless one."""
     read = write = True
     max_age: float | None = None
     for directive in ",".join(headers.getlist("cache-control")).split(","):
@@ -370,7 +368,7 @@ class Forwarding:
         self._asked = _Asked({})
 
     async def response(self) -> Response:
-        """Return what the client is sent. Raises Refusal if the upstream cannot be reached."""
+        """Return what the client is sent. Raises APIError if the upstream cannot be reached."""
         reply = await self._safely(self._looked_up)
         if reply is not None:
             return reply

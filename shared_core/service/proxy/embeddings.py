@@ -1,4 +1,4 @@
-"""``/v1/embeddings``: known vectors come from the cache, and the upstream is asked for the others.
+"""Answer ``/v1/embeddings``: known vectors from the cache, the others by the upstream.
 
 body --Wanted--> texts or tokens -> vectors --floats or base64--> body
 """
@@ -94,7 +94,7 @@ class _Asking:
     model: str | None = None
 
     async def vectors(self, new: list[str]) -> list[Vector]:
-        """Return the vectors of new texts. Raises ``Said``, and Refusal as ``ask`` does."""
+        """Return the vectors of new texts. Raises ``Said``, and APIError as ``ask`` does."""
         wanted = self.wanted
         assert wanted is not None  # noqa: S101 - else nothing is looked up
         is_all = new == wanted.texts
@@ -138,7 +138,7 @@ class _Asking:
 
 
 async def embedded(on: Service, http: Request, caller: Caller, content: bytes) -> Response:
-    """Return the vectors that a request asks for. Raises Refusal."""
+    """Return the vectors that a request asks for. Raises APIError."""
     controls = controls_for(http.headers, namespace_of(caller, http))
     endpoint = endpoint_of(on, http)
     where = {"base_url": endpoint.base_url, "query": dict(endpoint.query)}

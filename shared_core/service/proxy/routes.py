@@ -1,7 +1,4 @@
-"""/v1 routes and their OpenAPI.
-
-The OpenAI-compatible API: completions and embeddings through the cache, all else passed on.
-"""
+"""Route OpenAI's API: completions and embeddings through the cache, all else passed on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Requests to the upstream; server-sent events.
-
-Asks the upstream: what goes on of a request, what comes back of a response, who pays.
-"""
+"""Ask the upstream, and read and write server-sent events."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ async def ask(
     """Send a request on and return the response, whose body is yet to be read, and to be closed.
 
     A body of bytes was read whole, and so will its answer be: that may come compressed as we can
-    read it. Raises Refusal 502 or 504 where no response comes, 400 for a path that is no URL.
+    read it. Raises APIError 502 or 504 where no response comes, 400 for a path that is no URL.
     """
     headers = _sent(on, request, caller, whole=isinstance(content, bytes))
     url = f"{on.settings.upstream}/{path}"
@@ -62,7 +59,7 @@ async def ask(
 
 @contextmanager
 def reached() -> Iterator[None]:
-    """Say to the client why there is no response of the upstream. Raises Refusal."""
+    """Say to the client why there is no response of the upstream. Raises APIError."""
     try:
         yield
     except httpx.TimeoutException:

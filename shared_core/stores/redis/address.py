@@ -1,6 +1,4 @@
-"""URLs, Sentinel, Cluster, clients of the app; sockets with deadlines.
-
-Where a Redis is, read from a URL or taken from a client, and clients of our own to it.
+"""Read where a Redis is from a URL or a client, and make clients of our own that keep deadlines.
 
     redis://[user:password@]host[:port][/db]                      one server
     rediss://…                                                    the same with TLS

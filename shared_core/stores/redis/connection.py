@@ -1,6 +1,4 @@
-"""Sockets with deadlines, pipelined commands, errors told as StoreError.
-
-The way to a Redis server or cluster: connected at first use, anew after a fork, never retried.
+"""Send commands to a Redis server or cluster: connected at first use, never retried.
 
 Every method raises StoreError, and nothing of redis-py.
 """

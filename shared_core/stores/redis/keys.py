@@ -1,4 +1,4 @@
-"""What things are called in Redis, and on which shard of a cluster they lie.
+"""Name things in Redis, and say on which shard of a cluster they lie.
 
     tlc:{0}:r1:ab12:KEY       a record, a hash       tlc:{0}:i1:SIGNATURE   an index of records
     tlc:{0}:v:KEY             a value                tlc:{0}:l:ID           labels, a list

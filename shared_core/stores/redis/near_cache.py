@@ -1,6 +1,4 @@
-"""Client-side caching with invalidation messages.
-
-Records of Redis held in this process, as long as nobody changes them in the server.
+"""Hold records of Redis in this process, as long as nobody changes them in the server.
 
     get      held, and the feed is sure?  -> the record, without a round trip
              else expect the key, read, and hold what came unless news of the key came meanwhile

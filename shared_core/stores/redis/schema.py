@@ -1,6 +1,4 @@
-"""Hash fields, Lua scripts, search index.
-
-Vectors in Redis: an index for each embedder, made through RedisVL by whoever needs it first.
+"""Define what lies in the server: the fields of a record, the Lua scripts, the search indexes.
 
     FT.SEARCH @scope:{digest}=>[KNN k @vector $vector]    records in its reply
 

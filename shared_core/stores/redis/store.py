@@ -1,6 +1,4 @@
-"""RedisStore: get, nearest, put, delete, values, epochs.
-
-A store on a Redis server, behind sentinels, or on a cluster, which many hosts share.
+"""Keep records and values on a Redis that many hosts share: one server, sentinels or a cluster.
 
     get      HGETALL                           nearest   FT.SEARCH, records in its reply
     put      one script: HSET, PEXPIRE, and the epochs of the tags, read where they are written

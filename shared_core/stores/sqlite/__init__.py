@@ -1,4 +1,4 @@
-"""Records in an SQLite file."""
+"""Keep records and values in one SQLite file, which many threads and processes share."""
 
 from shared_core.stores.sqlite.database import SCHEMA_VERSION
 from shared_core.stores.sqlite.store import SqliteStore

@@ -1,7 +1,4 @@
-"""The file: schema, connections, write lock, read-only access.
-
-One SQLite file: its connections, and who may write when.
-"""
+"""Open one SQLite file: its schema, its connections, and who may write when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs kept in files beside an SQLite file, so that no process makes them twice.
+"""Keep graphs in files beside an SQLite file, so that no process makes them twice.
 
 A graph is one file, ``NAME-graph-DIGEST``: what usearch wrote, then what the graph is of, then a
 checksum. It is written under another name, synced and renamed, so that a reader finds all of it or

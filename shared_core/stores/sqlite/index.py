@@ -1,4 +1,4 @@
-"""Indexes in memory over the vectors of an SQLite file: one per scope, made at first use."""
+"""Index the vectors of an SQLite file in memory: one index for each scope, made at first use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""SqliteStore: records, values, eviction.
-
-A store in one SQLite file, which many threads and processes share.
-"""
+"""Keep records in one SQLite file, within bounds, for many threads and processes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""KeyValue half; read-only access for reports.
-
-Small values in an SQLite file: the KeyValue half of its store.
-"""
+"""Keep small values in an SQLite file, and read one that must not be changed."""
 
 from __future__ import annotations
 
