@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from shared_core.guard.reading import SYMMETRIC, Operands, Reading
+from shared_core.guard.grammar import (
+    conditions_apart,
+    focus_apart,
+    modal_differs,
+    prepositions_apart,
+    quantifiers_apart,
+    roles_apart,
+    tense_differs,
+)
+from shared_core.guard.reading import SYMMETRIC, Operands, Reading, is_timeless, read
 from shared_core.guard.tokens import UNIT_NAMES, Figure
 from shared_core.guard.vocabulary import (
     ALIKE_ENDINGS,
     ALTERNATIVES,
     FAILURES,
+    NEGATIONS,
+    QUALIFIERS,
     STOP,
     canonical,
+    exchangeable,
     listed,
     opposites,
 )
@@ -176,6 +189,7 @@ KINDS = frozenset(
     listed("""
     number unit date version negation quote identifier name opposite direction symbol script
     frame content unread
+    tense modal quantifier conditional focus role preposition qualifier exchange notation
     """)
 )
 """Every kind of difference. "unread": the texts differ beyond what the guard reads closely."""
@@ -197,8 +211,14 @@ def compare(asked: Reading, cached: Reading) -> tuple[Difference, ...]:
     """Return every difference; none between readings of one sequence of words."""
     same = asked.sequence == cached.sequence and asked.quotes == cached.quotes
     found = [] if same else [each for kind in _KINDS for each in kind(asked, cached)]
+    if not same:
+        found += _small_words(asked, cached)
     if not found and not same:
-        found = list(_content(asked, cached))
+        found = list(_content(asked, cached)) + list(_qualifiers(asked, cached))
+    if not found and not same:
+        found = list(_exchange(asked, cached))
+    if asked.notation != cached.notation or asked.cased != cached.cased:
+        found += _notation(asked, cached)
     if asked.rest != cached.rest:
         found.append(Difference("unread", (), ()))
     return tuple(found)
@@ -378,6 +398,22 @@ def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
         yield Difference("frame", tuple(sorted(only_mine)), tuple(sorted(only_theirs)))
 
 
+def _qualifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Find another qualifier of one class, and "self-employed" beside "employed"."""
+    mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
+    prefixed = set(asked.prefixed).symmetric_difference(cached.prefixed)
+    for prefix, word in sorted(prefixed):
+        if word in asked.terms and word in cached.terms and prefix in mine | theirs:
+            one, other = (f"{prefix}-{word}",), (word,)
+            here = (prefix, word) in asked.prefixed
+            yield Difference("qualifier", *((one, other) if here else (other, one)))
+            return
+    if len(mine & QUALIFIERS.keys()) == 1 == len(theirs & QUALIFIERS.keys()):
+        (term,), (other_term,) = mine & QUALIFIERS.keys(), theirs & QUALIFIERS.keys()
+        if QUALIFIERS[term] & QUALIFIERS[other_term] and not exchangeable(term, other_term):
+            yield Difference("qualifier", (term,), (other_term,))
+
+
 def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find a word of a class of alternatives where the other side has another of that class."""
     mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
@@ -386,6 +422,72 @@ def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
             if ALTERNATIVES[term] & ALTERNATIVES[other] and not inflected(term, other):
                 yield Difference("content", (term,), (other,))
                 return
+
+
+def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Find what differs in tense, modals, quantifiers, conditions, roles and prepositions."""
+    one, other = asked.grammar, cached.grammar
+    if one == other:
+        return
+    only_mine = asked.content_terms - cached.content_terms
+    only_theirs = cached.content_terms - asked.content_terms
+    if max(len(only_mine), len(only_theirs)) > 1:
+        return  # the whole is said in other words, so that a small word tells little
+    same = not only_mine and not only_theirs
+    if tense_differs(one, other) and (same or "past" in (one.tense, other.tense)):
+        yield Difference("tense", (one.tense,), (other.tense,))
+    if modal_differs(one, other) and (same or "will" not in (one.modal, other.modal)):
+        yield Difference("modal", (one.modal,), (other.modal,))
+    found = {
+        "quantifier": quantifiers_apart(one, other),
+        "conditional": conditions_apart(one, other),
+        "focus": focus_apart(one, other),
+        "role": roles_apart(one, other, only_mine, only_theirs),
+        "preposition": prepositions_apart(one, other) if same else None,
+    }
+    for kind, sides in found.items():
+        if sides:
+            yield Difference(kind, *sides)
+
+
+def _exchange(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Find the one content word in the place of which the other side has another."""
+    mine, theirs = asked.content, cached.content
+    if len(mine) != len(theirs) or mine == theirs or asked.grammar.wh != cached.grammar.wh:
+        return
+    apart = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
+    if len(set(apart)) != 1:
+        return
+    ((one, other),) = set(apart)
+    if {(one, other), (other, one)} & {*asked.negatives, *cached.negatives} or (
+        one in NEGATIONS and other in NEGATIONS
+    ):
+        return  # "unsafe" beside "not safe": negations are compared by themselves
+    if one in theirs or other in mine or inflected(one, other) or exchangeable(one, other):
+        return
+    yield Difference("exchange", (one,), (other,))
+
+
+def _notation(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Find code and formulas that differ as they are written, and "Polish" beside "polish"."""
+    mine, theirs = asked.notation, cached.notation
+    if mine != theirs:
+        only_mine = tuple(each for each in mine if each not in theirs)
+        only_theirs = tuple(each for each in theirs if each not in mine)
+        if mine and theirs and (only_mine or only_theirs or sorted(mine) == sorted(theirs)):
+            yield Difference("notation", only_mine or mine, only_theirs or theirs)
+        elif any(_NOT.search(each) for each in only_mine + only_theirs):
+            yield Difference("notation", only_mine, only_theirs)
+    if asked.cased and cached.cased:
+        for one in asked.cased:
+            for other in cached.cased:
+                if one != other and one.lower() == other.lower():
+                    yield Difference("notation", (one,), (other,))
+                    return
+
+
+_NOT = re.compile(r"^[!~]\w|^\w!$|^[*&]\w")
+"""Signs that turn a value into another: !x, ~x, n!, *p, &p."""
 
 
 def _quotes(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -400,3 +502,43 @@ _KINDS = (
     _figures, _units, _negation, _quotes, _identifiers, _names, _opposites, _direction, _symbols,
     _scripts, _frame,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Tells in what two questions differ where it matters.
+
+    ``kinds`` are those that it reports; all by default. What was read in a text is remembered for
+    the latest few thousand texts of the process, so that a candidate is read once.
+
+    >>> Guard().differences("Flights on May 3", "Flights on May 4")
+    (Difference(kind='number', asked=('3',), cached=('4',)),)
+    >>> Guard().differences("Please delete my account!", "how can I remove my account")
+    ()
+
+    Raises ValueError for a kind that does not exist.
+    """
+
+    kinds: Iterable[str] = KINDS
+
+    def __post_init__(self) -> None:
+        kinds = frozenset(self.kinds)
+        if unknown := sorted(kinds - KINDS):
+            raise ValueError(f"Guard(kinds) has no kind {unknown[0]!r}; it has {sorted(KINDS)}")
+        object.__setattr__(self, "kinds", kinds)
+
+    def differences(self, asked: str, cached: str) -> tuple[Difference, ...]:
+        """Return what matters and differs; empty if nothing does.
+
+        Never raises for any two texts. Whether it is empty does not depend on which text is which.
+        """
+        if asked == cached:
+            return ()
+        found = compare(read(asked), read(cached))
+        if self.kinds is KINDS:
+            return found
+        return tuple(each for each in found if each.kind in self.kinds)
+
+    def timeless(self, question: str) -> bool:
+        """Tell whether a question has no "today", "latest", "this week" and the like."""
+        return is_timeless(question)

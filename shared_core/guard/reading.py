@@ -9,6 +9,7 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 
+from shared_core.guard.grammar import NO_GRAMMAR, SMALL, Grammar, read_grammar
 from shared_core.guard.tokens import (
     SOFT,
     UNIT_NAMES,
@@ -20,7 +21,18 @@ from shared_core.guard.tokens import (
     read_figures,
     tokens,
 )
-from shared_core.guard.vocabulary import NEGATIONS, PARTICLES, STOP, UNKNOWING, canonical, positive
+from shared_core.guard.vocabulary import (
+    CAPITALS,
+    CASED,
+    IDLE,
+    NEGATIONS,
+    PARTICLES,
+    PREFIXED,
+    STOP,
+    UNKNOWING,
+    canonical,
+    positive,
+)
 
 LIMIT = 6000
 """Characters read closely; of what follows only a digest of the words is compared."""
@@ -66,7 +78,11 @@ class Reading:
     in number; ``negatives`` are words such as "unsafe", with their positive. ``symbols`` are signs
     of comparison, emoji and the like, in order; ``foreign`` the words of other scripts than Latin.
     ``rest`` digests what lies beyond LIMIT; ``squashed`` is the sequence without spaces;
-    ``labels`` are words with the single letter after them, as in "vitamin c".
+    ``labels`` are words with the single letter after them, as in "vitamin c". ``content`` is the
+    line without the words that carry no meaning of their own, ``grammar`` what those say.
+    ``notation`` are pieces of code and formulas as they are written, ``cased`` words such as
+    "Polish" that mean another thing in lower case, as they are written. ``prefixed`` are words
+    behind a prefix with a hyphen: self-employed.
     """
 
     sequence: tuple[str, ...]
@@ -88,6 +104,12 @@ class Reading:
     rest: bytes = b""
     squashed: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    content: tuple[str, ...] = ()
+    content_terms: frozenset[str] = frozenset()
+    grammar: Grammar = NO_GRAMMAR
+    notation: tuple[str, ...] = ()
+    cased: tuple[str, ...] = ()
+    prefixed: tuple[tuple[str, str], ...] = ()
 
     def labelled(self, word: str) -> tuple[str, ...]:
         """Return the single letters that follow a word, in order."""
@@ -107,6 +129,7 @@ class _Words:
     negated: list[int] = field(default_factory=list)
     symbols: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    cased: list[str] = field(default_factory=list)
     upper: int = 0
     lower: int = 0
 
@@ -124,6 +147,7 @@ def _read(text: str) -> Reading:
     scan = read_figures(stream)
     words = _read_words(stream, scan.taken)
     operands, origins, targets = _read_operands(words.terms)
+    content = tuple(filter(_is_content, words.terms))
     title = words.upper > (2 if words.lower == 0 else 2 * words.lower + 2)
     return Reading(
         sequence=tuple(words.sequence),
@@ -145,6 +169,16 @@ def _read(text: str) -> Reading:
         rest=rest,
         squashed="".join(words.sequence),
         labels=tuple(filter(_is_label, pairwise(words.terms))),
+        content=content,
+        content_terms=frozenset(content),
+        grammar=read_grammar([fold(token.text) for token in stream]),
+        prefixed=tuple(
+            (canonical(fold(one)), canonical(fold(other)))
+            for one, other in _HYPHENED.findall(unquoted)
+            if fold(one) in PREFIXED
+        ),
+        notation=read_notation(unquoted),
+        cased=tuple(words.cased) if words.lower > words.upper else (),
     )
 
 
@@ -206,6 +240,9 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         words.negatives.append((word, words.terms[-1]))  # "sugar-free" says no to sugar
     if not word.isascii() and max(word) > _LAST_LATIN:
         words.foreign.append(word)
+    abbreviated = word in CAPITALS and (text.isupper() or text.islower())
+    if abbreviated or text in _POWER or (word in CASED and not initial):
+        words.cased.append(text)
     words.words.add(word)
     words.terms.append(_with_particle(words, word) or canonical(word))
     if not text[0].isupper():
@@ -216,6 +253,40 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         words.identifiers.append(word)
     elif text[0].isupper() and not initial and (word not in STOP or word == "us"):
         words.names.append(word)
+
+
+_SIGNED = re.compile(r"(?<!\S)(?=\S*[-!&|~^*\\\[\]{}<>=/+:;@#$])\S+")
+"""A run without spaces that has a sign of code in it."""
+
+_PROSE = re.compile(
+    r"""(?![^\W\d_]!$) [(\["']* (?:
+      [^\W_]+(?:\+{1,2}|\#)? | [^\W_]+(?:['/-][^\W_]+)*        # first-time, and/or, it's
+    | [-+]?[$€£¥₹]?\d[\d.,:/-]*[a-zA-Z%$€£¥₹°]* | (?i:https?://|www\.)\S* | [\w.+-]+@[\w.-]+
+    | [-–—]+ | [:;+&] | [\w.~-]*(?:/[\w.-]+)+/? | [:;=8]-?[()DPp]+
+    ) [)\]"'.,;:?!]*""",
+    re.VERBOSE,
+)
+"""What looks like code and is prose: hyphens, numbers, addresses, dashes, smileys."""
+
+_HYPHENED = re.compile(r"(?<![\w-])([^\W\d_]+)-([^\W\d_]+)")
+
+_POWER = frozenset({"mW", "MW", "mHz", "MHz", "mJ", "MJ", "mV", "MV", "mA", "MA", "mg", "Mg"})
+"""Units of which the case of the first letter is a factor of a thousand million."""
+
+
+def read_notation(text: str) -> tuple[str, ...]:
+    """Return the pieces of code and formulas in a text, with their case, in order."""
+    found = [
+        piece.strip(".,;?\"'").rstrip(":")
+        for piece in _SIGNED.findall(text.rstrip(" .?!"))
+        if not _PROSE.fullmatch(piece)
+    ]
+    return tuple(each for each in found if each and each not in _COMPARING)
+
+
+def _is_content(term: str) -> bool:
+    """Tell whether a term has a meaning of its own, and is neither figure nor sign."""
+    return term[:1].isalpha() and term not in IDLE and term not in SMALL and term not in SOFT
 
 
 def _is_label(pair: tuple[str, str]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from shared_core.guard.synonyms import ALIKE, SYNONYMS
+
 
 def listed(words: str) -> list[str]:
     """Take a word list apart."""
@@ -93,10 +95,8 @@ ALIKE_ENDINGS = frozenset(
 """What may follow a common front of two forms of one word ("manage", "management")."""
 
 
-# Everyday English words of one meaning.
-#
-# ``stem`` brings the inflections of a word together, ``canonical`` its synonyms too. A domain's own
-# words are no business of this file.
+# Words of one meaning: ``stem`` brings the inflections of a word together, ``canonical`` its close
+# synonyms too, and ``alike`` tells of two words that may stand for each other.
 
 
 _IRREGULAR = dict(
@@ -110,151 +110,11 @@ _IRREGULAR = dict(
     mice/mouse used/use uses/use using/use won/win drew/draw drawn/draw grew/grow grown/grow
     began/begin begun/begin stuck/stick held/hold met/meet led/lead lent/lend slept/sleep
     ate/eat eaten/eat drank/drink drunk/drink drove/drive driven/drive flew/fly flown/fly
-    rose/rise risen/rise fell/fall fallen/fall knew/know known/know saw/see seen/see
+    risen/rise fell/fall fallen/fall knew/know known/know saw/see seen/see
     showed/show shown/show has/have had/have having/have froze/freeze frozen/freeze an/a
     lives/live lying/lie dying/die died/die dies/die tied/tie ties/tie
     """)
 )
-
-_SYNONYMS = """
-usa us america
-remove delete erase eliminate discard rid wipe
-close cancel terminate
-end finish conclude
-begin start commence initiate
-buy purchase
-fix repair mend resolve solve troubleshoot
-change modify edit alter update amend
-create make_up generate produce
-build construct assemble
-obtain acquire receive
-big large huge
-small little tiny
-fast quick rapid quickly
-speed pace velocity
-show display
-select choose pick
-use utilize utilise employ
-method approach technique
-explain describe
-correct right accurate proper
-error mistake bug issue problem trouble
-reason cause
-cost price fee charge
-money cash funds
-happen occur
-important essential crucial vital
-example instance sample
-job occupation
-picture photo photograph image
-movie film
-phone telephone cellphone smartphone mobile
-email mail e-mail
-website webpage site
-app application
-file document
-folder directory
-car automobile
-house home
-child kid
-doctor physician
-pain ache
-sick ill
-medicine medication drug
-tired exhausted fatigued
-smart intelligent clever
-simple easy
-difficult hard tough
-improve enhance better
-learn study
-teach instruct
-talk speak chat
-ask inquire enquire
-answer reply respond response
-search look seek
-allow permit
-forbid prohibit ban
-block freeze suspend
-restart reboot
-connect link
-copy duplicate
-move relocate
-join combine merge
-split separate divide
-gather collect
-keep retain
-shipping delivery
-ship deliver
-return refund reimburse reimbursement
-contact reach
-vacation holiday
-trip journey travel
-country nation
-city town
-company firm business corporation
-employee worker
-boss manager
-lawyer attorney
-customer client
-store shop
-food meal
-rubbish trash garbage
-lift elevator
-transfer send
-wait await
-verify confirm validate
-check inspect examine
-enable activate turn_on switch_on power_on
-disable deactivate turn_off switch_off power_off shut_off
-login log_in sign_in signin
-logout log_out sign_out signout
-register sign_up signup enroll enrol
-setup set_up configure
-increase raise boost
-decrease reduce lower lessen
-maximum max
-minimum min
-require necessitate
-prevent avoid
-treat cure heal
-happy glad joyful
-angry mad
-beautiful pretty
-funny humorous
-scared afraid
-rich wealthy
-cheap inexpensive affordable
-expensive costly
-whole entire
-total overall
-difference distinction
-benefit advantage
-disadvantage drawback downside
-similar alike
-see view
-listen hear
-guide tutorial
-tip advice suggestion
-recommend suggest
-idea notion
-password passcode
-location place
-fill complete
-stop quit
-replace substitute
-prepare ready
-often frequently
-until till til
-usually normally typically
-maybe perhaps
-almost nearly
-approximately roughly around
-sofa couch
-woman lady
-man guy gentleman
-mother mom mum
-father dad
-"""
 
 
 @lru_cache(maxsize=8192)
@@ -282,7 +142,7 @@ def _has_vowel(text: str) -> bool:
 
 
 def _synonyms() -> dict[str, str]:
-    groups = (line.split() for line in _SYNONYMS.strip().splitlines())
+    groups = (group.split() for group in SYNONYMS.split(";"))
     return {stem(word): stem(group[0]) for group in groups for word in reversed(group)}
 
 
@@ -294,6 +154,44 @@ def canonical(word: str) -> str:
     form = stem(word)
     return _CANONICAL.get(form, form)
 
+
+def _alike() -> dict[str, frozenset[int]]:
+    found: dict[str, set[int]] = {}
+    for number, group in enumerate(ALIKE.split(";")):
+        for word in group.split():
+            for form in {canonical(word), stem(word)}:
+                found.setdefault(form, set()).add(number)
+    return {word: frozenset(numbers) for word, numbers in found.items()}
+
+
+_GROUPS = _alike()
+"""Stems and canonical forms -> numbers of the groups they are in."""
+
+
+def _members() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for word, form in _CANONICAL.items():
+        found.setdefault(form, {form}).add(word)
+    return {form: frozenset(words) for form, words in found.items()}
+
+
+_MEMBERS = _members()
+
+_NOWHERE: frozenset[int] = frozenset()
+
+
+def alike(one: str, other: str) -> bool:
+    """Tell whether two terms may stand for each other where all else is the same."""
+    return not _GROUPS.get(one, _NOWHERE).isdisjoint(_GROUPS.get(other, _NOWHERE))
+
+
+def spellings(term: str) -> frozenset[str]:
+    """Return the stems of all words that have this canonical form."""
+    return _MEMBERS.get(term) or frozenset({term})
+
+
+IDLE = STOP | {canonical(word) for word in STOP} | {",", "~"}
+"""Terms that carry no content of their own, as ``canonical`` gives them."""
 
 FAILURES = frozenset(
     canonical(word)
@@ -365,16 +263,54 @@ wife
 """
 
 
-def _classes() -> dict[str, frozenset[int]]:
+def _numbered(classes: str) -> dict[str, frozenset[int]]:
     found: dict[str, set[int]] = {}
-    for number, words in enumerate(_CLASSES.split(";")):
+    for number, words in enumerate(classes.split(";")):
         for word in words.split():
             found.setdefault(canonical(word), set()).add(number)
     return {word: frozenset(numbers) for word, numbers in found.items()}
 
 
-ALTERNATIVES = _classes()
+ALTERNATIVES = _numbered(_CLASSES)
 """Canonical word -> numbers of the classes that it is in."""
+
+
+CASED = frozenset(
+    listed("polish turkey china guinea jersey nice reading bath mobile cologne cork march august")
+)
+"""Words that name a place, a language or a month with a capital, and another thing without."""
+
+CAPITALS = frozenset(listed("who us aids"))
+"""Words that are abbreviations in capitals, and another thing in small letters."""
+
+
+# Words that say which one is meant, of which one excludes the others: for whom, which plan, when.
+
+
+_QUALIFIERS = """
+adult child infant teenager senior junior pensioner; student teacher parent employee; free basic
+standard premium deluxe business enterprise professional starter family; employed unemployed retired
+freelance self_employed; full part; visitor resident citizen tourist commuter; tenant landlord
+homeowner; car home health life travel pet motorcycle dental renters contents; single joint double
+shared family; new refurbished; personal business corporate commercial private residential
+recreational; public private; male female; men women; beginner intermediate advanced expert;
+economy business first premium; online offline; domestic international; indoor outdoor; digital
+paper printed; electric petrol diesel hybrid; hourly daily weekly monthly quarterly yearly annual;
+weekday weekend workday weeknight midweek holiday; same next following; overnight same_day;
+overnight daytime; morning noon afternoon evening night midnight dawn dusk; spring summer autumn
+winter; christmas easter thanksgiving halloween; bank business; wired wireless; prepaid contract;
+fixed variable; gross net; mobile desktop tablet; left right middle; primary secondary tertiary;
+undergraduate graduate postgraduate doctoral; maternity paternity parental sick annual; vegan
+vegetarian; raw cooked; fresh frozen canned dried; acoustic electric; term whole universal
+"""
+
+QUALIFIERS = _numbered(_QUALIFIERS)
+"""Canonical word -> numbers of the classes of qualifiers that it is in."""
+
+PREFIXED = frozenset(
+    listed("self off ex semi anti pro co pre post sub super multi mini mid all over under")
+)
+"""Words that make another word of the one after a hyphen: self-employed, off-peak."""
 
 
 # Everyday English words of opposite meaning.
@@ -461,3 +397,71 @@ def opposites(term: str) -> frozenset[str]:
         if term.endswith(ending) and len(term) >= len(ending) + _STUB:
             others.add(canonical(term.removesuffix(ending) + opposite))
     return _KNOWN.get(term, frozenset()) | others
+
+
+# Slips of the pen: two spellings of one word, and not two words.
+
+
+_SLIP = 4
+"""Letters that the shorter of two spellings has at least; six where one letter is wrong."""
+
+_TWO_WORDS = frozenset(
+    tuple(sorted(map(stem, pair.split("/"))))
+    for pair in listed("""
+    adapt/adopt alert/alter altar/alter angel/angle better/butter beach/bleach brand/bread
+    breast/breath broad/board carton/cartoon casual/causal collage/college coma/comma
+    complement/compliment complex/complete conserve/converse contact/contract contain/continue
+    corps/corpse costume/custom council/counsel counter/country counter/county country/county
+    country/counter credible/creditable dairy/diary decent/descent desert/dessert devise/device
+    diner/dinner election/erection exit/exist expansive/expensive farther/father form/from
+    genius/genus heroin/heroine hostel/hotel human/humane induction/instruction
+    ingenious/ingenuous invent/invest junction/injunction lighting/lightning loose/lose
+    marital/martial master/matter mental/metal minister/minster monkey/money moral/mortal
+    mortal/mortar mouth/month muscle/mussel organic/organize pain/paint partial/particle
+    personal/personnel perspective/prospective place/palace plaintiff/plaintive plan/plain
+    plane/plain poplar/popular powder/power preposition/proposition presence/presents
+    principal/principle process/princess processor/professor project/protect quiet/quite
+    react/relate rein/resign regard/reward remain/remind reserve/reverse respectful/respective
+    reverse/revert sauce/source shot/short shower/slower slot/slit sting/string station/statin
+    stationary/stationery statue/status status/statute statue/statute stitch/switch
+    strain/strange sugar/sulfur test/text thought/though thought/through though/through
+    trail/trial trip/tip united/untied vacation/vocation weather/whether warm/worm wander/wonder
+    word/world
+    """)
+)
+"""Words one letter apart that writers mean as they stand."""
+
+
+def exchangeable(one: str, other: str) -> bool:
+    """Tell whether one term may stand in the place of another without asking another thing.
+
+    They are alike, or two spellings of one word.
+    """
+    if alike(one, other):
+        return True
+    return any(_misspelt(a, b) for a in spellings(one) for b in spellings(other))
+
+
+def _misspelt(one: str, other: str) -> bool:
+    """Tell whether one letter inside a word is missing, wrong, or has changed places."""
+    if one[0] != other[0] or one[-1] != other[-1] or abs(len(one) - len(other)) > 1:
+        return False
+    if tuple(sorted((one, other))) in _TWO_WORDS or (_is_known(one) and _is_known(other)):
+        return False
+    shorter, longer = sorted((one, other), key=len)
+    if len(shorter) < _SLIP or "_" in longer:
+        return False
+    front = next(
+        (at for at, pair in enumerate(zip(shorter, longer, strict=False)) if pair[0] != pair[1]),
+        len(shorter),
+    )
+    if len(shorter) < len(longer):
+        return shorter[front:] == longer[front + 1 :]
+    moved = shorter[front : front + 2] == longer[front : front + 2][::-1]
+    if moved and shorter[front + 2 :] == longer[front + 2 :]:
+        return True
+    return len(shorter) >= _SLIP + 2 and shorter[front + 1 :] == longer[front + 1 :]
+
+
+def _is_known(term: str) -> bool:
+    return term in _GROUPS or term in ALTERNATIVES or term in _KNOWN or term in STOP

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from shared_core.guard import STOP, Difference, Reading, canonical, read
+from shared_core.guard import IDLE, Difference, Reading, read
 from shared_core.thresholds.policy import Candidate
 
 FORBIDDEN = frozenset(
@@ -33,8 +33,6 @@ VOTE_WIDTH = 0.05
 """A neighbour this much farther than the nearest has 1/e of its vote."""
 
 WORDS_KEPT = 20_000
-
-_IDLE = STOP | {canonical(word) for word in STOP} | {","}
 
 
 @dataclass(slots=True)
@@ -83,7 +81,7 @@ def forbids(difference: Difference) -> bool:
 
 def content(question: str) -> frozenset[str]:
     """Return the words that carry meaning, inflections and synonyms in one form."""
-    return read(question).terms - _IDLE
+    return read(question).terms - IDLE
 
 
 def weigh(
@@ -143,7 +141,7 @@ def _of_kinds(kinds: set[str]) -> tuple[float, ...]:
 
 
 def _of_words(asked: Reading, cached: Reading, vocabulary: Vocabulary) -> tuple[float, ...]:
-    mine, theirs = asked.terms - _IDLE, cached.terms - _IDLE
+    mine, theirs = asked.terms - IDLE, cached.terms - IDLE
     only_mine, only_theirs, same = mine - theirs, theirs - mine, mine == theirs
     apart = vocabulary.rarity(only_mine | only_theirs)
     shared = vocabulary.rarity(mine & theirs)

@@ -32,6 +32,7 @@ BOUNDARIES: Mapping[str, str] = {
     "shared_core.semantic": "the semantic tier; a cache without it never loads what it needs",
     "shared_core.embedding.batching": "threads of the local model, apart from what is remembered",
     "shared_core.embedding.bert": "needs onnxruntime and tokenizers",
+    "shared_core.guard.synonyms": "a word list, longer than the rules that read it",
     "shared_core.learning.prior_fit": "loads numpy at import",
     "shared_core.stores.redis.near_cache": "an option, and a thread of its own",
     "shared_core.stores.redis.schema": "hash fields, scripts and index: what lies in the server",

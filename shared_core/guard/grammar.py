@@ -1,0 +1,666 @@
+"""The grammar of one question: tense, modals, quantifiers, conditions, persons, prepositions.
+
+These are small closed classes of English words that vectors hardly see: "who was", "must I", "all",
+"unless", "to you", "during". ``read_grammar`` finds them in the words of one text, and
+``grammar_differences`` says in what two texts differ. Whatever people often say in either way of
+one thing ("why was it declined", "why is it declined") is no difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from shared_core.guard.vocabulary import STOP, canonical, listed
+
+Sides = tuple[tuple[str, ...], tuple[str, ...]]
+
+_ENDS = frozenset(".?!:;\n")
+
+_LOOSE = {
+    "whats": "what is", "wheres": "where is", "hows": "how is", "whos": "who is",
+    "im": "i am", "ive": "i have", "dont": "do not", "doesnt": "does not", "didnt": "did not",
+    "isnt": "is not", "arent": "are not", "wasnt": "was not", "werent": "were not",
+    "cant": "can not", "cannot": "can not", "wont": "will not", "couldnt": "could not",
+    "wouldnt": "would not", "shouldnt": "should not", "havent": "have not", "hasnt": "has not",
+    "hadnt": "had not", "gonna": "going to", "wanna": "want to", "gotta": "have to",
+    "ca": "can", "wo": "will", "sha": "shall", "kinda": "",
+}  # fmt: skip
+_TAILS = {"re": "are", "ve": "have", "ll": "will", "d": "would", "m": "am"}
+_IS_TAILED = frozenset(
+    listed("what where how who when why which it that there here he she this everything")
+)
+
+_POLITE = re.compile(
+    r"""(?:(?:
+    please | kindly | (?:hi|hello|hey)(?:\ there)? | dear | thanks | thank\ you | thank | ok | okay
+  | so | well | and | but | also | sorry | just | actually | basically | excuse\ me | in\ advance
+  | (?:a\ )?(?:quick\ )?question | to\ bother\ you | good\ (?:morning|afternoon|evening|day)
+  | for\ (?:the|your)\ help
+  | (?:can|could|will|would|may|might|can\ not)\ (?:you|i|someone|anyone|somebody|anybody)
+    \ (?:please\ |kindly\ |also\ |just\ )?(?:tell|explain|help|show|advise|let|ask|inform|remind)
+    (?:\ to)?(?:\ me|\ us)?(?:\ know|\ understand|\ find\ out|\ with)?
+  | (?:i|we)\ (?:would\ like|want|need|wish|am\ trying|was\ wondering|am\ wondering|wonder
+    |was\ hoping|would\ love|do\ not\ know|am\ not\ sure|am\ unsure|have\ no\ idea)
+    (?:\ to)?(?:\ know|\ find\ out|\ ask|\ figure\ out|\ understand|\ learn)?
+  | do\ you\ (?:know|happen\ to\ know) | (?:any|some|no)\ (?:idea|clue|advice)
+  | may\ i\ (?:know|ask) | (?:tell|show|teach)\ (?:me|us) | explain(?:\ to\ me)? | advise
+  | help\ me(?:\ understand)?
+  | would\ you\ mind\ (?:telling|explaining|showing)(?:\ me)?
+    )(?:\ about|\ on)?(?:\ whether|\ if)?(?:[\ ,.?!:;]+|$))*""",
+    re.VERBOSE,
+)
+"""What people say before they ask; every turn of the loop takes at least one word."""
+
+_WH = frozenset(listed("what which who whom whose where when why how"))
+_PRESENT = frozenset(listed("is are am do does"))
+_PAST = frozenset(listed("was were did had"))
+_PERFECT = frozenset(listed("has have"))
+_BE = frozenset(listed("is are am was were be been being"))
+_MODALS = {
+    "can": "can", "could": "can", "may": "can", "might": "can", "must": "must",
+    "should": "should", "ought": "should", "will": "will", "shall": "will", "would": "",
+}  # fmt: skip
+_AUXILIARIES = _PRESENT | _PAST | _PERFECT | _MODALS.keys()
+_STATED = {
+    "able": "can", "allowed": "can", "permitted": "can", "possible": "can", "forbidden": "not",
+    "required": "must", "obliged": "must", "obligated": "must", "necessary": "must",
+    "mandatory": "must", "compulsory": "must", "advisable": "should", "recommended": "should",
+    "supposed": "should", "optional": "can",
+}  # fmt: skip
+"""Words after "is it" and "am I" that say what a modal says."""
+
+_FIRST = {"i": "1", "me": "1", "we": "1", "us": "1", "myself": "1", "ourselves": "1"}
+_PERSONS = _FIRST | {
+    "you": "2", "yourself": "2", "he": "3", "him": "3", "she": "3", "they": "3", "them": "3",
+}  # fmt: skip
+_OWNERS = {
+    "my": "1", "our": "1", "mine": "1", "your": "2", "yours": "2", "his": "3", "her": "3",
+    "their": "3", "hers": "3", "theirs": "3",
+}  # fmt: skip
+_PEOPLE = frozenset(
+    map(
+        canonical,
+        listed("""
+        child baby toddler son daughter teenager kid wife husband spouse partner girlfriend
+        boyfriend mother father parent grandmother grandfather grandparent brother sister sibling
+        cousin uncle aunt nephew niece friend neighbour neighbor roommate boss manager employer
+        employee colleague coworker assistant landlord tenant doctor patient teacher student
+        lawyer client customer buyer seller agent accountant guest dog cat pet
+        """),
+    )
+)
+
+_QUANTIFIERS = {
+    "all": "all", "every": "all", "each": "all", "everyone": "all", "everybody": "all",
+    "everything": "all", "any": "any", "anyone": "any", "anybody": "any", "anything": "any",
+    "either": "any", "some": "some", "several": "some", "someone": "some", "somebody": "some",
+    "something": "some", "certain": "some", "most": "most", "few": "few", "little": "few",
+    "many": "many", "both": "both", "hardly": "hardly", "barely": "hardly", "scarcely": "hardly",
+    "rarely": "hardly", "seldom": "hardly", "nearly": "nearly", "almost": "nearly",
+    "enough": "enough", "mostly": "most",
+}  # fmt: skip
+_WEAK = frozenset({"all", "any", "some", "most", "many", "both", "enough"})
+"""Quantifiers that many leave out: "see all my cards", "see my cards"."""
+
+_ACTING = frozenset({"any", "some", "most", "few"})
+"""Quantifiers that count where they open what acts: "can any", "why do few"; not "see any"."""
+
+_ACTED_BY = frozenset({"", "why", "very", "not", "if", ".", "nearly", "almost"}) | _AUXILIARIES
+
+_AFTER_THESE_NONE = {
+    "all": frozenset(listed("at after of above you")), "most": frozenset(listed("the at what")),
+    "many": frozenset(listed("how so that as")), "few": frozenset(listed("a the quite last next")),
+    "little": frozenset(listed("a the my")), "nearly": frozenset({"not"}),
+    "any": frozenset({"if"}), "enough": frozenset({"not"}),
+}  # fmt: skip
+_BEFORE_THESE_NONE = {
+    "all": frozenset({"right"}),
+    "any": frozenset(listed("way more longer other idea help advice chance suggestion time")),
+    "some": frozenset(listed("way more advice help tips good idea ideas other")),
+    "every": frozenset(listed("day week month year time hour morning night other")),
+    "each": frozenset(listed("other day week month year time")),
+    "most": frozenset(listed("likely important common popular effective efficient expensive")),
+    "many": frozenset({"thanks"}), "anything": frozenset({"else"}),
+    "something": frozenset({"else"}), "certain": frozenset({"that"}),
+}  # fmt: skip
+"""Words beside which these are no quantifiers: "at all", "the most", "any way", "every day"."""
+
+_TIMES = {
+    "during": "during", "throughout": "during", "while": "during", "before": "before",
+    "after": "after", "since": "since", "until": "until", "till": "until", "following": "after",
+    "upon": "after",
+}  # fmt: skip
+_PREPOSITIONS = _TIMES | {
+    "to": "to", "into": "to", "onto": "on", "from": "from", "for": "for", "about": "about",
+    "regarding": "about", "concerning": "about", "by": "by", "with": "with", "using": "with",
+    "via": "by", "without": "without", "against": "against", "in": "in", "inside": "in",
+    "within": "in", "at": "in", "on": "on", "of": "of", "under": "under", "underneath": "under",
+    "beneath": "under", "below": "under", "over": "over", "above": "over", "behind": "behind",
+    "around": "around", "through": "through", "outside": "outside", "between": "between",
+    "near": "near", "beside": "near", "out": "out",
+}  # fmt: skip
+_PHRASES = {
+    ("prior", "to"): "before", ("ahead", "of"): "before", ("in", "front"): "front",
+    ("out", "of"): "from", ("next", "to"): "near", ("close", "to"): "near",
+    ("because", "of"): "", ("instead", "of"): "", ("as", "of"): "", ("due", "to"): "",
+    ("up", "to"): "", ("subsequent", "to"): "after",
+}  # fmt: skip
+
+
+def _opposed(table: str) -> frozenset[tuple[str, str]]:
+    """Read "a b c|d e" as all pairs within a group, in both orders."""
+    groups = [group.split() for group in table.split("|")]
+    return frozenset((a, b) for group in groups for a in group for b in group if a != b)
+
+
+_OPPOSED = _opposed(
+    "during before after since until|after by|before by|until by|since by|on before|to from"
+    "|from for|from about|to about|for by|about by|with against|for against|with for"
+    "|in outside|under on|under over|behind front|through around|in under"
+    "|behind near|between during|to against|front in"
+)
+"""Classes of prepositions that contradict each other before one noun."""
+
+_EITHER = frozenset(
+    listed("""
+    ticket flight train bus visa way trip direction access application apply entrance key solution
+    answer alternative reason cure right cost due subscription subscribe donate registration sign_up
+    transfer
+    """)
+)
+"""Terms after which "to" and "for" say one thing."""
+
+
+_NOT_CONDITIONS = frozenset(
+    listed("know wonder see tell ask check sure matter idea what as say wondering find unsure")
+)
+"""Words before which "if" and "when" only open what is asked."""
+
+_MARKERS = {
+    "unless": "unless", "until": "until", "till": "until", "while": "while",
+    "provided": "if", "assuming": "if",
+    "before": "before", "whenever": "if",
+}  # fmt: skip
+_HARD = frozenset({"only if", "even if", "unless"})
+_APART = _opposed(
+    "if until|if before|while unless|until unless|until only|until while|while before"
+)
+
+_FOCUS = {"only": "only", "solely": "only", "exclusively": "only", "just": "just", "even": "even"}
+
+
+SMALL = frozenset(map(canonical, ("going", "prior", "front", "if", "when", "least"))).union(
+    *(
+        map(canonical, table)
+        for table in (
+            *(_QUANTIFIERS, _PREPOSITIONS, _MARKERS, _FOCUS),
+            *(_AUXILIARIES, _PERSONS, _OWNERS),
+        )
+    )
+)
+"""Terms that are compared as grammar, and not as content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What the small words of one question say; see ``read_grammar``.
+
+    ``wh`` is the question word or "". ``tense`` is "present", "past", "future" or "" where it does
+    not count; ``copula`` says that it is that of "is" or "was". ``verbs`` are verbs that carry it
+    themselves, each with whether it is past. ``modal`` is "can", "must", "need", "should", "will"
+    or "". ``persons`` tells who acts, in order; ``owners`` and ``relations`` are nouns with whose
+    they are, and with their prepositions. ``mine`` says that it is about the asker, ``passive``
+    that something is done to somebody, ``single`` that the text is one clause.
+    """
+
+    wh: str = ""
+    tense: str = ""
+    copula: bool = False
+    verbs: frozenset[tuple[str, bool]] = frozenset()
+    modal: str = ""
+    quantifiers: frozenset[str] = frozenset()
+    conditions: frozenset[str] = frozenset()
+    focus: frozenset[str] = frozenset()
+    persons: tuple[str, ...] = ()
+    owners: frozenset[tuple[str, str]] = frozenset()
+    relations: frozenset[tuple[str, str]] = frozenset()
+    mine: bool = False
+    passive: bool = False
+    single: bool = True
+
+
+NO_GRAMMAR = Grammar()
+
+
+def read_grammar(words: Sequence[str]) -> Grammar:
+    """Read the small words of a text: its words, folded, with its marks of punctuation."""
+    said = _after_politeness(_spelt_out(words))
+    at = _question(said)
+    clause = _clause(said, at)
+    wh = clause[0] if clause and clause[0] in _WH else ""
+    mine = not _FIRST_PERSON.isdisjoint(said)
+    passive = any(_is_participle(word) for word in clause[1:])
+    tense, copula, verbs = _tense(clause, wh, mine, passive)
+    persons = _persons(said)
+    return Grammar(
+        "what" if wh == "which" else wh,
+        tense,
+        copula,
+        verbs,
+        _modal(clause, wh),
+        _quantifiers(said),
+        *_conditions(said, at),
+        persons,
+        _owners(said),
+        _relations(said),
+        mine,
+        passive,
+        not any(word in _JOINTS for word in said[:-1]),
+    )
+
+
+_JOINTS = frozenset({",", ".", "because", "and", "but"})
+
+
+_FIRST_PERSON = _FIRST.keys() | {"my", "our", "mine"}
+
+
+def _spelt_out(words: Sequence[str]) -> list[str]:
+    said: list[str] = []
+    for word in words:
+        if word in _ENDS or word == ",":
+            said.append("," if word == "," else ".")
+        elif word in _LOOSE:
+            said += _LOOSE[word].split()
+        elif "'" in word:
+            base, _, tail = word.partition("'")
+            if tail == "t" and base.endswith("n"):
+                said += (_LOOSE.get(base[:-1], base[:-1]), "not")
+            elif tail in _TAILS:
+                said += (base, _TAILS[tail])
+            else:
+                said += (base, "is") if tail == "s" and base in _IS_TAILED else (base,)
+        else:
+            said.append(word)
+    return said
+
+
+def _after_politeness(said: list[str]) -> list[str]:
+    if said and said[0] not in _OPENINGS:
+        return said
+    text = " ".join(said)
+    match = _POLITE.match(text)
+    return text[match.end() :].split() if match and match.end() < len(text) else said
+
+
+_OPENINGS = frozenset(
+    listed("""
+    please kindly hi hello hey there dear thanks thank ok okay so well and but also sorry just
+    actually basically excuse in a quick question to good for can could will would may might i we
+    do any some no tell show teach explain advise help
+    """)
+)
+"""Words that may begin a polite phrase."""
+
+
+def _question(said: Sequence[str]) -> int | None:
+    """Return where the question begins; None in a statement."""
+    opening, embedded = True, None
+    for place, word in enumerate(said):
+        if word in _WH or (opening and word in _AUXILIARIES):
+            after = said[place + 1] if place + 1 < len(said) else ""
+            if opening and not (word in ("when", "where") and after not in _AUXILIARIES):
+                return place
+            if embedded is None and word in _WH and after in _AUXILIARIES:
+                embedded = place
+        opening = word in (".", ",")
+    return embedded
+
+
+def _clause(said: Sequence[str], at: int | None) -> list[str]:
+    if at is None:
+        return []
+    clause: list[str] = []
+    for word in said[at:]:
+        if word == "." or (clause and word in ("if", "unless", "because", "that")):
+            break
+        clause.append(word)
+    return clause
+
+
+def _is_participle(word: str) -> bool:
+    return word in _PARTICIPLES or (word.endswith("ed") and word not in _NO_PAST)
+
+
+def _is_past(word: str) -> bool:
+    return word in _PASTS or (word.endswith("ed") and word not in _NO_PAST)
+
+
+_NO_PAST = frozenset(
+    listed("""
+    need feed seed speed indeed weed breed bleed exceed proceed succeed embed hundred sacred naked
+    wicked red bed shed unneed united limited fed led wed
+    """)
+)
+
+
+_PASTS = frozenset(
+    listed("""
+    bought sold sent lost paid went made found kept took gave told wrote ran broke chose stole
+    spent built caught taught thought brought got won drew grew began stuck held met led lent slept
+    ate drank drove flew rose fell knew saw came became sang left said sat stood swam wore spoke
+    beat hid rode shook threw woke
+    """)
+)
+_PARTICIPLES = frozenset(
+    listed("""
+    bought sold sent lost paid made found kept taken given told written run broken chosen stolen
+    spent built caught taught brought drawn grown held led lent eaten drunk driven flown known seen
+    shown frozen done gone spoken worn hidden ridden thrown cut put set read
+    """)
+)
+
+
+_NO_VERBS: frozenset[tuple[str, bool]] = frozenset()
+
+
+def _auxiliary(clause: Sequence[str]) -> int | None:
+    """Return the place of the first auxiliary of a clause."""
+    for place, word in enumerate(clause[:8]):
+        if word == ",":
+            return None
+        if word in _AUXILIARIES:
+            return place
+    return None
+
+
+def _tense(
+    clause: Sequence[str], wh: str, mine: bool, passive: bool
+) -> tuple[str, bool, frozenset[tuple[str, bool]]]:
+    """Return the tense of a question, whether "be" carries it, and verbs that carry it."""
+    if wh == "why" or "happened" in clause or "happens" in clause:
+        return "", False, _NO_VERBS
+    place = _auxiliary(clause)
+    if place is None:
+        words = clause[1:6] if wh else ()
+        verbs = {(canonical(word), _is_past(word)) for word in words if word not in STOP}
+        return "", False, frozenset(verbs)
+    word, rest = clause[place], clause[place + 1 :]
+    if (rest[:1] in (["there"], ["you"]) and word not in _PAST) or (passive and mine):
+        return "", False, _NO_VERBS  # "will there be a fee", "is there a fee"
+    if word in ("will", "shall") or (word in ("is", "are") and ("going", "to") in pairwise(rest)):
+        return "future", False, _NO_VERBS
+    if word in _MODALS:
+        return "", False, _NO_VERBS
+    present = word in _PRESENT or (word in _PERFECT and place > 0 and not passive)
+    return "present" if present else "past", word in _BE and not passive, _NO_VERBS
+
+
+def _modal(clause: Sequence[str], wh: str) -> str:
+    """Return what may, must or should be done; "" where people say it in any way."""
+    place = None if wh in ("how", "where", "why") else _auxiliary(clause)
+    if place is None:
+        return ""
+    word, rest = clause[place], clause[place + 1 :]
+    if rest[:1] == ["you"] or (wh == "what" and "do" in rest):
+        return ""
+    if word in ("do", "does", "did"):
+        return "need" if any(pair in _NEEDS for pair in pairwise(rest)) else ""
+    if word in _BE:
+        return next((_STATED[each] for each in rest if each in _STATED), "")
+    return _MODALS.get(word, "")
+
+
+_NEEDS = frozenset({("have", "to"), ("need", "to")})
+
+
+def _quantifiers(said: Sequence[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for place, word in enumerate(said):
+        kind = _QUANTIFIERS.get(word)
+        if kind is None:
+            continue
+        before = said[place - 1] if place else ""
+        after = said[place + 1] if place + 1 < len(said) else ""
+        if before in _AFTER_THESE_NONE.get(word, ()):
+            if word in ("few", "little") and before in ("a", "quite"):
+                found.add("some")
+            continue
+        if after in _BEFORE_THESE_NONE.get(word, ()):
+            continue
+        there = kind == "few" and before == "there"
+        if kind in _ACTING and before not in _ACTED_BY and after != "of" and not there:
+            continue
+        if word == "many" and before == "too":
+            kind = "too many"
+        found.add(kind)
+    return frozenset(found)
+
+
+def _conditions(said: Sequence[str], at: int | None) -> tuple[frozenset[str], frozenset[str]]:
+    """Return conditions, and words such as "only" and "even"."""
+    found: set[str] = set()
+    focus: set[str] = set()
+    for place, word in enumerate(said):
+        before = said[place - 1] if place else ""
+        if word in ("if", "when") and place != at and before not in _NOT_CONDITIONS:
+            found.add("even if" if before == "even" else "if")
+        elif word in _MARKERS:
+            found.add(_MARKERS[word])
+        elif word in _FOCUS:
+            after = said[place + 1] if place + 1 < len(said) else ""
+            if word != "even" or (at is not None and after not in _NO_FOCUS):
+                focus.add(_FOCUS[word])
+        elif before == "at" and word in ("least", "most"):
+            focus.add(f"at {word}")
+        elif (before, word) in (("to", "last"), ("but", "one")):
+            focus.add("last but one")
+        elif (before, word) in (("prior", "to"), ("long", "as"), ("in", "case")):
+            found.add("before" if before == "prior" else "if")
+    if "only" in focus and _only_if(said, at):
+        found = found - {"if"} | {"only if"}
+        focus.discard("only")
+    return frozenset(found), frozenset(focus)
+
+
+def _only_if(said: Sequence[str], at: int | None) -> bool:
+    """Tell whether "only" belongs to a condition: "only if", "does it only run when"."""
+    asks = at is not None and said[at] in _AUXILIARIES
+    return any(pair in _ONLY_IF for pair in pairwise(said)) or (asks and "if" in said)
+
+
+_ONLY_IF = frozenset({("only", "if"), ("only", "when")})
+
+_NO_FOCUS = frozenset(listed("if though when number numbers"))
+
+
+def _persons(said: Sequence[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for place, word in enumerate(said):
+        if word in _PERSONS:
+            bare = word in ("me", "us") and place and said[place - 1] not in _PREPOSITIONS
+            found.append(_PERSONS[word] + ("o" if bare else ""))
+        elif len(word) > 2 and (term := canonical(word)) in _PEOPLE:  # noqa: PLR2004
+            found.append(term)
+    return tuple(found)
+
+
+def _owners(said: Sequence[str]) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (canonical(said[place + 1]), _OWNERS[word])
+        for place, word in enumerate(said[:-1])
+        if word in _OWNERS and said[place + 1] != "own"
+    )
+
+
+def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    place = 0
+    while place < len(said):
+        relation = _PHRASES.get((said[place], said[place + 1])) if place + 1 < len(said) else None
+        step = 1 if relation is None else 2
+        if relation is None:
+            relation = _PREPOSITIONS.get(said[place])
+        place += step
+        if relation:
+            if relation in _NEED_DETERMINER and said[place : place + 1] not in _DETERMINED:
+                continue
+            for word in said[place : place + 4]:
+                if word == "of":
+                    continue
+                if word in _OBJECTS or (word not in STOP and word not in _PREPOSITIONS):
+                    found.add((_PERSONS.get(word, "") or canonical(word), relation))
+                    break
+                if word in _PREPOSITIONS or word in (".", ","):
+                    break
+    return frozenset(found)
+
+
+_NEED_DETERMINER = frozenset({"to", "from", "for", "by", "about", "with", "against"})
+"""Prepositions that are often something else before a bare word: "to pay", "go about paying"."""
+
+_DETERMINED = [
+    [word]
+    for word in listed("""
+    the a an my your our his her their this that these those me you him them us
+    """)
+]
+
+_OBJECTS = frozenset(listed("me you him her them us"))
+
+
+# Two readings of the small words to what differs between them.
+
+
+def tense_differs(asked: Grammar, cached: Grammar) -> bool:
+    """Tell whether one asks of what is, and the other of what was or will be."""
+    one, other = asked.tense, cached.tense
+    if one and other:
+        if one == other:
+            return False
+        if "past" in (one, other):
+            return True
+        return not (asked.mine or cached.mine or asked.wh in ("how", "when"))
+    if asked.verbs and cached.verbs:
+        turned = {(verb, not past) for verb, past in asked.verbs}
+        return not turned.isdisjoint(cached.verbs)
+    tense, verbs = (one or other), asked.verbs or cached.verbs
+    if tense == "future" or (tense == "past" and not (asked.copula or cached.copula)):
+        return any(past != (tense == "past") for _, past in verbs) and tense == "future"
+    return False
+
+
+def modal_differs(asked: Grammar, cached: Grammar) -> bool:
+    """Tell whether one asks what may be done, and the other what must, should or will."""
+    one, other = asked.modal, cached.modal
+    if one == other or not one or not other or {one, other} in _NEAR_MODALS:
+        return False
+    return not ("will" in (one, other) and (asked.mine or cached.mine))
+
+
+_NEAR_MODALS = ({"need", "must"}, {"need", "should"})
+
+
+def quantifiers_apart(asked: Grammar, cached: Grammar) -> Sides | None:
+    """Find "all" where the other side has "some", and "few" where it has nothing."""
+    one, other = asked.quantifiers - cached.quantifiers, cached.quantifiers - asked.quantifiers
+    if (one and other) or (one | other) - _WEAK:
+        return tuple(sorted(one)), tuple(sorted(other))
+    return None
+
+
+def conditions_apart(asked: Grammar, cached: Grammar) -> Sides | None:
+    """Find "unless" where the other side has "if", "only if" or no condition."""
+    one, other = asked.conditions - cached.conditions, cached.conditions - asked.conditions
+    hard = (one | other) & _HARD
+    if hard or any((a, b) in _APART for a in one for b in other):
+        return tuple(sorted(one)), tuple(sorted(other))
+    return None
+
+
+def focus_apart(asked: Grammar, cached: Grammar) -> Sides | None:
+    """Find "only" or "even" that the other side does not say."""
+    one, other = asked.focus - cached.focus, cached.focus - asked.focus
+    if not one and not other:
+        return None
+    if "only" in one | other and "just" in asked.focus | cached.focus:
+        return None
+    if (one | other) & {"only", "even", "last but one"} or (one and other):
+        return tuple(sorted(one)), tuple(sorted(other))
+    return None
+
+
+def roles_apart(
+    asked: Grammar, cached: Grammar, mine: frozenset[str], theirs: frozenset[str]
+) -> Sides | None:
+    """Find who acts, or whose it is, where that is somebody else on the other side.
+
+    ``mine`` and ``theirs`` are the content words that only one side has.
+    """
+    if asked.persons == cached.persons and asked.owners == cached.owners:
+        return None
+    sides = _spelt(asked), _spelt(cached)
+    others = mine - _PEOPLE, theirs - _PEOPLE
+    if not any(others) and _acts_apart(asked, cached, bool(mine or theirs)):
+        return sides
+    if not any(others) and _owned_apart(asked, cached):
+        return sides
+    return None
+
+
+def _spelt(grammar: Grammar) -> tuple[str, ...]:
+    return (*grammar.persons, *(f"{owner}:{noun}" for noun, owner in sorted(grammar.owners)))
+
+
+def _acts_apart(asked: Grammar, cached: Grammar, people_differ: bool) -> bool:
+    one, other = asked.persons, cached.persons
+    if people_differ:  # "can I", "can my child"
+        mine = {noun for noun, owner in asked.owners | cached.owners if owner in "13"}
+        return not mine.isdisjoint(set(one) ^ set(other))
+    if asked.passive != cached.passive or asked.wh != cached.wh or len(one) != len(other):
+        return False
+    plain, plainer = [each.rstrip("o") for each in one], [each.rstrip("o") for each in other]
+    if sorted(plain) == sorted(plainer):
+        turned = plain != plainer and any(each.isdigit() for each in plain)
+        moved = plain == plainer and one != other and len(one) == 1  # "I call", "call me"
+        return asked.single and cached.single and (turned or moved)
+    pairs = {frozenset(pair) for pair in zip(plain, plainer, strict=True) if pair[0] != pair[1]}
+    both_be = asked.copula and cached.copula
+    if frozenset("13") in pairs or frozenset("23") in pairs:
+        return not asked.wh or both_be
+    return frozenset("12") in pairs and both_be
+
+
+def _owned_apart(asked: Grammar, cached: Grammar) -> bool:
+    """Find a noun that is mine on one side and yours on the other, unless all of it is turned."""
+    one, other = _whose(asked), _whose(cached)
+    if {frozenset(one), frozenset(other)} == {frozenset("1"), frozenset("2")} and (
+        asked.persons and cached.persons
+    ):
+        return False  # "how do I change my", "how do you change your"
+    theirs = dict(cached.owners)
+    return any(noun in theirs and theirs[noun] != owner for noun, owner in asked.owners)
+
+
+def _whose(grammar: Grammar) -> set[str]:
+    return {p[0] for p in grammar.persons if p[0].isdigit()} | {o for _, o in grammar.owners}
+
+
+def prepositions_apart(asked: Grammar, cached: Grammar) -> Sides | None:
+    """Find a noun before which the prepositions contradict each other."""
+    if asked.relations == cached.relations:
+        return None
+    theirs: dict[str, set[str]] = {}
+    for noun, relation in cached.relations:
+        theirs.setdefault(noun, set()).add(relation)
+    for noun, relation in sorted(asked.relations):
+        others = theirs.get(noun, set())
+        if relation in others:
+            continue
+        for other in sorted(others):
+            if (relation, other) in _OPPOSED and (noun, other) not in asked.relations:
+                return (f"{relation} {noun}",), (f"{other} {noun}",)
+    return None

@@ -1,0 +1,196 @@
+"""Everyday English words of one meaning: word lists, read by ``vocabulary``.
+
+A domain's own words are no business of this file.
+"""
+
+SYNONYMS = """
+usa us america; remove delete erase eliminate discard rid wipe; close cancel terminate; end finish
+conclude; begin start commence initiate; buy purchase; fix repair mend resolve solve troubleshoot;
+change modify edit alter update amend; create make_up generate produce; build construct assemble;
+obtain acquire receive; big large huge; small little tiny; fast quick rapid quickly; speed pace
+velocity; show display; select choose pick; use utilize utilise employ; method approach technique;
+explain describe; correct right accurate proper; error mistake bug issue problem trouble; reason
+cause; cost price fee charge; money cash funds; happen occur; important essential crucial vital;
+example instance sample; job occupation; picture photo photograph image; movie film; phone
+telephone cellphone smartphone mobile; email mail e-mail; website webpage site; app application;
+file document; folder directory; car automobile; house home; child kid; doctor physician; pain
+ache; sick ill; medicine medication drug; tired exhausted fatigued; smart intelligent clever;
+simple easy; difficult hard tough; improve enhance better; learn study; teach instruct; talk speak
+chat; ask inquire enquire; answer reply respond response; search look seek; allow permit; forbid
+prohibit ban; block freeze suspend; restart reboot; connect link; copy duplicate; move relocate;
+join combine merge; split separate divide; gather collect; keep retain; shipping delivery; ship
+deliver; return refund reimburse reimbursement; contact reach; vacation holiday; trip journey
+travel; country nation; city town; company firm business corporation; employee worker; boss
+manager; lawyer attorney; customer client; store shop; food meal; rubbish trash garbage; lift
+elevator; transfer send; wait await; verify confirm validate; check inspect examine; enable
+activate turn_on switch_on power_on; disable deactivate turn_off switch_off power_off shut_off;
+login log_in sign_in signin; logout log_out sign_out signout; register sign_up signup enroll
+enrol; setup set_up configure; increase raise boost; decrease reduce lower lessen; maximum max;
+minimum min; require necessitate; prevent avoid; treat cure heal; happy glad joyful; angry mad;
+beautiful pretty; funny humorous; scared afraid; rich wealthy; cheap inexpensive affordable;
+expensive costly; whole entire; total overall; difference distinction; benefit advantage;
+disadvantage drawback downside; similar alike; see view; listen hear; guide tutorial; tip advice
+suggestion; recommend suggest; idea notion; password passcode; location place; fill complete; stop
+quit; replace substitute; prepare ready; often frequently; until till til; usually normally
+typically; maybe perhaps; almost nearly; approximately roughly around; sofa couch; woman lady; man
+guy gentleman; mother mom mum; father dad
+"""
+"""Groups of words that mean one thing whatever is asked; the first stands for all."""
+
+ALIKE = """
+able allowed permitted possible; required mandatory compulsory obligatory necessary obliged;
+except exclude; kind type sort; use take apply try; think believe feel guess suppose reckon
+notice; wrong incorrect false inaccurate mistaken; correct right accurate true proper; picture pic
+photo image snapshot; fuel gas petrol gasoline; determine work_out calculate compute figure find
+identify establish; visit trip travel tour; try attempt; terrible bad awful horrible poor; wait
+take expect; request ask obtain get order receive apply claim; reject decline refuse deny
+turn_down; put place set add insert; change new replace switch swap exchange adjust modify convert
+transform edit; left remain remaining available; funny joke hilarious amusing humorous; enable
+switch activate use set; difficulty error problem trouble issue fault defect glitch bug failure;
+detail information info data fact particular; method way means approach procedure process
+technique manner; way step; actual real physical genuine true; actually really; age old; anywhere
+wherever everywhere; understand learn know grasp comprehend figure; help assist aid support; wish
+want desire; unusual strange weird odd peculiar suspicious; turn put set change make; trip
+vacation holiday journey abroad; treatment solution remedy therapy cure; title name; throw add put
+toss; teenager teen adolescent; tag label mark; symptom sign indication; suitable appropriate fit
+right good; suck terrible awful; substitute replace sub; speaker volume sound; simple easy
+straightforward; shoot throw roll; select decide choose pick; search find look locate seek; see
+check view look inspect review; see watch view; secure protect safeguard; remove take clear delete
+clean erase; register requirement; recognise recognize identify detect; recipient receiver
+addressee; last recent latest; recall remember recollect; list show display enumerate recall name;
+quick fast rapid speedy swift; quality standard; upload put add; puppy dog pup; kitten cat;
+prevent stop avoid keep; pistol gun; pay spend; pay cost; pay payment; salary wage pay money
+earning income; overcome control beat manage handle cope deal defeat; manage control handle
+administer run operate; similar like other comparable alike; buy order purchase get acquire; novel
+book; maximum highest top upper limit most; minimum lowest least; limit cap restriction limitation
+maximum; limit amount; marry marriage wed; alive live; learn teach study; kill suicide; job work
+position occupation career post; invent originate create; hack compromise breach; guideline policy
+rule; greatest best impressive biggest; hear listen; grandma grandmother granny; grandpa
+grandfather; girl woman lady; boy man guy; function work operate run; fulfil satisfy meet; food
+dish meal; exit leave quit; expand increase extend grow; entail involve consist include mean; eat
+consume have; fast quick soon early; disable switch stop deactivate; definitely verify; create set
+make open start produce build establish found; carry handle; choice decision option alternative
+selection; certain sure; blog website site; begin open start launch initiate; begin start
+commence; arrive come reach get; arrive ship deliver; approve accept authorise authorize; amount
+number quantity sum; affect influence impact; acceptable okay fine allowed; accept take support
+honour honor; close near nearby; large big huge great major; small little tiny minor compact;
+important significant relevant crucial essential key main vital major; main primary principal
+chief major; country nation state land; city town place; area region zone district place location;
+place location spot site address; street road; house home residence property; flat apartment; room
+space; shop store retailer outlet; company firm business organisation organization corporation
+enterprise; staff employee personnel worker team; boss manager supervisor; customer client buyer
+shopper; customer_service customer_support support service helpdesk; service support help; agent
+representative rep advisor adviser operator; parcel package packet shipment delivery; purchase
+order item product; product item good article; goods item product merchandise; shipping delivery
+postage; shipment delivery order; ship send deliver dispatch post mail; send submit transmit
+forward; fee charge cost price rate; price cost rate value; bill invoice statement; bill charge;
+cash money; money fund funds; refund return reimbursement; discount deal offer promotion
+reduction; coupon voucher promo code; subscription membership plan; plan package; booking
+reservation appointment; book reserve schedule arrange make; appointment meeting booking visit;
+meeting conference; cancel end close terminate stop abort; end finish conclude complete terminate;
+account profile; password passcode; username login; email mail message; message text sms note;
+call phone ring telephone contact; contact reach call; speak talk chat; tell inform notify;
+notification alert; ask inquire query; question query inquiry enquiry; answer reply response;
+document paper file; form application; letter mail; manual guide handbook instruction; instruction
+direction guidance; guide tutorial; report document; film movie; song track tune music; game
+match; internet connection network wifi web; internet web net online; computer pc laptop machine;
+laptop notebook; phone mobile cell cellphone smartphone handset; screen display monitor; program
+application software app tool; button key; page site; link url; folder directory; update upgrade;
+install setup set_up; set_up configure setup arrange; configure set; download get fetch; save
+store keep; store keep hold; delete remove erase clear wipe; restore recover retrieve get; restart
+reboot reset; reset change restore recover; run execute start launch; crash freeze fail break;
+broken damaged faulty defective; repair fix mend restore; slow sluggish laggy; slow lag; connect
+hook hook_up link attach join pair; attach fix fasten; detach unhook; join enter; shut close;
+shut_down turn_off switch_off power_off; turn_off shut disable; turn_up increase raise; turn_down
+decrease reduce lower; increase raise boost improve grow lift; decrease reduce lower cut lessen
+drop; improve enhance better increase boost; check verify confirm see; verify confirm check
+validate; check test examine inspect; test exam examination; result outcome; effect impact
+consequence result; cause make trigger; reason cause purpose; purpose goal aim objective; aim goal
+target; benefit advantage perk; advantage pro benefit; disadvantage drawback con downside; risk
+danger hazard; dangerous risky hazardous harmful unsafe; safe secure; healthy good; illness
+disease sickness condition; ill sick unwell; medicine drug medication; doctor physician; pain
+ache; hurt ache; injury wound; baby infant newborn; child kid; adult grown; old elderly aged;
+elderly senior old; old ancient; young youthful; clothes clothing; cook prepare make; bake make;
+recipe instruction; dish recipe meal; dinner supper; breakfast brekky; drink beverage; garbage
+trash rubbish waste; toilet bathroom restroom lavatory loo; sofa couch; carpet rug; lamp light;
+wash clean; dirt stain; smell odour odor scent; noise sound; loud noisy; quiet silent; car
+automobile vehicle auto; bike bicycle cycle; motorbike motorcycle; lorry truck; train railway;
+plane aeroplane airplane aircraft; flight plane; fly flight; flight trip; luggage baggage bag
+suitcase; ticket pass; schedule timetable; route path way; beach seaside; sea ocean; forest wood;
+hill mountain; stone rock; live reside stay; remain stay; lodge stay; own have possess; need
+require; required needed necessary; allow permit let; permit allow licence; licence license
+permit; rule regulation law; law regulation legislation; lawyer attorney solicitor; agreement
+contract deal; sign signature; apply register enrol; application request; loan credit; borrow
+loan; mortgage loan; bank lender; earn make; earn get; tax duty; retire retirement; hire employ
+recruit; fire dismiss sack; quit leave resign; interview meeting; study learn research; study
+course; course class lesson; school college; university college uni; degree qualification diploma;
+teacher instructor tutor; student pupil; write compose; read study; language tongue; word term;
+meaning definition sense; define mean; mean signify; explain describe clarify; difference
+distinction; differ vary; compare contrast; example instance sample; idea clue concept notion;
+opinion view thought; thought idea; topic subject; part piece section component; best top greatest
+good finest; good great nice; great awesome excellent fantastic wonderful amazing brilliant; nice
+lovely pleasant; beautiful pretty gorgeous lovely spectacular attractive; ugly unattractive; happy
+glad pleased; sad unhappy; angry mad furious; afraid scared frightened; worry concern; worried
+concerned anxious; tired exhausted; boring dull; interesting fascinating; famous well-known
+popular renowned; famous known; popular famous common; common frequent typical usual popular;
+usual normal typical regular; rare uncommon unusual; special particular; specific particular
+certain; exact precise; approximate rough; total overall whole entire; whole entire complete full;
+complete finish full; empty blank; free complimentary; cheap inexpensive affordable budget;
+expensive costly pricey; rich wealthy; strong powerful; hard difficult tough; difficult hard
+challenging; clever smart intelligent; stupid dumb; crazy mad; fat overweight; thin slim; height
+tall high; weight heavy weigh; width wide; depth deep; distance far; speed fast; size big large;
+duration long time length; often frequently regularly; always constantly; sometimes occasionally;
+rarely seldom; quickly fast; slowly slow; immediately instantly right now; immediate instant; soon
+shortly; finally eventually; additional extra further more another; other different another
+alternative; different other various; various several multiple different; multiple several various
+many; person individual human people; someone somebody; friend buddy mate pal; boyfriend partner;
+girlfriend partner; husband spouse; wife spouse; partner spouse; mother mom mum mummy mommy;
+father dad daddy; parent folk; enemy foe; famous celebrity; star celebrity; leader head chief;
+president head; author writer; creator maker inventor; manufacturer producer maker; win victory;
+lose misplace; stolen robbed; steal rob; thief robber; happen occur; happen come; take last; go
+travel; drive ride; walk stroll; run jog; jump leap; fall drop; rise climb; climb scale; meet see;
+notice spot; spot see; show appear display give; provide offer give supply specify; specify state
+indicate define provide mention; indicate show specify; contain include hold have; include contain
+cover; consist contain; get become; become turn; obtain get gain acquire; keep maintain retain;
+move transfer relocate shift; transfer move send; carry bring; bring take; collect gather pick;
+drop leave; leave depart go; departure leave; load open; load fetch retrieve get; open unlock;
+lock secure; fill complete; grow plant; build construct; design create; destroy ruin; hit strike;
+fight combat battle; war conflict; conflict fight; argue quarrel; agree consent; marriage wedding;
+birthday birth; birth born; death die dead; die dice; funeral burial; god deity; religion faith;
+belief faith; trust believe; lie untruth; fact truth; reality real; dream fantasy; hobby pastime;
+sport game; fun enjoyable; enjoy like love; love like adore; hate dislike; favorite favourite best
+preferred; color colour; center centre; neighbor neighbour; traveling travelling; theater theatre;
+meter metre; liter litre; jewelry jewellery; gray grey; catalog catalogue; program programme; tire
+tyre; aluminum aluminium; check cheque; organize organise; realize realise; analyze analyse;
+memorize memorise; pajamas pyjamas; cozy cosy; skeptical sceptical; transport transportation
+transit; append add; abroad overseas; foreign overseas; domestic local; local nearby; calculate
+estimate; estimate guess; predict forecast; forecast prediction; weather climate; rain rainfall;
+snow snowfall; storm thunderstorm; wind breeze; hot warm; cold chilly; cool cold; wet damp; damp
+moist; dry arid; clean neat tidy; mess clutter; solve resolve fix; solution fix answer; tip advice
+hint; advice tip recommendation suggestion; recommend suggest advise; suggestion recommendation
+idea; suggest propose; invite ask; visit see; guest visitor; stranger unknown; unknown unfamiliar;
+secret hidden; hide conceal; find discover locate; invention discovery; science scientific;
+experiment test; test try; practice exercise practise; exercise workout training; train practice;
+training course; ability skill capability; talent gift; gift present; party celebration; celebrate
+party; hairdresser barber; haircut trim; makeup cosmetic; dentist dental; tooth dental; eyeglasses
+glasses spectacle; pants trousers; sneaker trainer shoe; sweater jumper pullover; coat jacket; hat
+cap; purse handbag; wallet billfold; fridge refrigerator; stove cooker oven; faucet tap; lawn
+grass; garden yard; backyard garden; fence barrier; roof rooftop; wall partition; floor ground;
+ceiling roof; basement cellar; elevator lift; stairs staircase; pavement sidewalk; highway
+motorway; subway underground metro tube; station stop; bus coach; cab taxi; driver chauffeur;
+pedestrian walker; crash accident collision; police cop; crime offence; criminal offender; prison
+jail; court tribunal; judge magistrate; insurance cover coverage policy; deadline due; due
+payable; overdue late; late delayed; delay wait; postpone delay reschedule; reschedule postpone
+change; interest rate; investment stock; stock share; currency money; coin change; receipt
+invoice; proof evidence; certificate document; passport id; id identification identity; signature
+autograph; stamp seal; envelope letter; newspaper paper; news information; magazine journal; diary
+journal; library bookshop; story tale; poem verse; chapter section; paragraph section; sentence
+phrase; grammar syntax; spelling spell; pronunciation pronounce; accent pronunciation; translate
+translation convert; translation version; version edition release; release launch; event occasion;
+festival event; concert gig show; seat place; row line; line queue; crowd people; band group;
+group team; team squad; member participant; participant attendee; audience crowd; fan supporter;
+opponent rival; rival competitor; contest competition; race competition; prize award; medal award;
+score point; goal point
+"""
+"""Groups of words that are often one thing where all else is the same: the app "shows" or "gives"
+an error. A word may be in several."""
