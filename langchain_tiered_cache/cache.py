@@ -192,15 +192,20 @@ class TieredCache(BaseCache):
         self._vague: set[str] = set()
         watch_runs()
 
+    @property
+    def question(self) -> Question | None:
+        """Return what says which part of a user's text asks, None for the whole text."""
+        return self._question
+
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return the cached generations, new objects each time, or None."""
-        with _FailingOpen(self, "lookup"):
+        with FailingOpen(self, "lookup"):
             return finish(self._lookup(Blocking(), prompt, llm_string))
         return None
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Do as ``lookup`` does; the event loop is not blocked."""
-        with _FailingOpen(self, "lookup"):
+        with FailingOpen(self, "lookup"):
             return await self._lookup(self.cache.on_loop, prompt, llm_string)
         return None
 
@@ -261,12 +266,12 @@ class TieredCache(BaseCache):
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep the model's answer, and note its entry id in the caller's chat messages."""
-        with _FailingOpen(self, "update"):
+        with FailingOpen(self, "update"):
             finish(self._update(Blocking(), prompt, llm_string, return_val))
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Do as ``update`` does; the event loop is not blocked."""
-        with _FailingOpen(self, "update"):
+        with FailingOpen(self, "update"):
             await self._update(self.cache.on_loop, prompt, llm_string, return_val)
 
     async def _update(
@@ -302,12 +307,12 @@ class TieredCache(BaseCache):
 
         Other arguments are those of other caches, and change nothing here.
         """
-        with _FailingOpen(self, "clear"):
+        with FailingOpen(self, "clear"):
             self.cache.clear(learned)
 
     async def aclear(self, learned: bool = False, **kwargs: Any) -> None:
         """Do as ``clear`` does; the event loop is not blocked."""
-        with _FailingOpen(self, "clear"):
+        with FailingOpen(self, "clear"):
             await self.cache.aclear(learned)
 
     def feedback(self, which: Any, correct: bool, source: str = "app") -> None:
@@ -393,7 +398,7 @@ class TieredCache(BaseCache):
         _log.log(level, "%s: %s", kind, message, exc_info=error if level == logging.DEBUG else None)
 
 
-class _FailingOpen:
+class FailingOpen:
     """Turns any failure inside a block into nothing: LangChain would let it fail the call."""
 
     __slots__ = ("_cache", "_doing")

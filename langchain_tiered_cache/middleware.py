@@ -31,8 +31,10 @@ except ImportError as error:
     ) from None
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
+from langchain_tiered_cache.agents import keeping_answers, run_of
 from langchain_tiered_cache.answers import MARK
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.call_context import as_class, chat_acall, chat_call, refreshing
@@ -61,6 +63,12 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
     Failed calls, and results other than a message, are never kept; tools that are given the agent's
     state or runtime are never looked up.
 
+    With ``answers=True`` the final answer of a whole run is kept too, under the question that began
+    it: a later run with the same question, or the same in other words, calls no model and no tool.
+    It is kept only if every tool that the run used is among ``tools``, and as long as the shortest
+    of their times; the same system prompt, tools, settings, history and context are compared
+    exactly.
+
     ``namespace`` says whose the agent's call is: a text, or a callable that is given the
     ``context`` of the invocation and returns one. By default calls share answers only if their
     contexts are equal. A context that says nothing (not JSON, no text returned) is a miss.
@@ -73,6 +81,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         cache: TieredCache,
         *,
         tools: Mapping[str, Seconds | None] | Iterable[str] = (),
+        answers: bool = False,
         namespace: str | Callable[[Any], str] | None = None,
     ) -> None:
         super().__init__()
@@ -83,7 +92,9 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         if namespace is not None and not callable(namespace) and not _is_name(namespace):
             raise ValueError(f"namespace must be a text, a callable or None, not {namespace!r}")
         lives = dict(tools) if isinstance(tools, Mapping) else dict.fromkeys(tools)
-        self._cache, self._namespace = cache, namespace
+        if answers not in (True, False):
+            raise ValueError(f"answers must be True or False, not {answers!r}")
+        self._cache, self._answers, self._namespace = cache, answers, namespace
         self._kinds: dict[type[BaseChatModel], type[BaseChatModel]] = {}
         self._lives = {
             name: None if life is None else seconds(f"tools[{name!r}]", life)
@@ -94,7 +105,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResult:
         """Call the model, or answer from the cache."""
-        with self._on_behalf_of(request.runtime):
+        with self._on_behalf_of(request.runtime), self._whole_runs(request):
             return handler(self._caching(request))
 
     async def awrap_model_call(
@@ -103,7 +114,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResult:
         """Do as ``wrap_model_call`` does."""
-        with self._on_behalf_of(request.runtime):
+        with self._on_behalf_of(request.runtime), self._whole_runs(request):
             return await handler(self._caching(request))
 
     def wrap_tool_call(
@@ -155,6 +166,16 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         if not _is_name(name):
             raise ValueError("namespace= returned no text for the context of a call")
         return name
+
+    def _whole_runs(self, request: ModelRequest[Any]) -> AbstractContextManager[None]:
+        """Let answers of whole runs be given and kept, with the tools that may be skipped."""
+        if not self._answers:
+            return nullcontext()
+        given_more = {
+            tool.name for tool in request.tools if isinstance(tool, BaseTool) and _needs_more(tool)
+        }
+        lives = {name: life for name, life in self._lives.items() if name not in given_more}
+        return keeping_answers(lives)
 
     def _caching(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         """Return the request with a model that asks this cache, unless it says ``cache=False``."""
@@ -238,14 +259,27 @@ def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatMode
     def generate(
         model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **call: Any
     ) -> Any:
+        run = run_of(tiered, model, messages, stop, call)
+        if run is not None and (known := run.known()) is not None:
+            return known
         with refreshing(tiered, chat_call(as_class(model, kind), messages, stop, call)):
-            return kind._generate_with_cache(model, messages, stop, run_manager, **call)
+            result = kind._generate_with_cache(model, messages, stop, run_manager, **call)
+        if run is not None:
+            run.keep(result)
+        return result
 
     async def agenerate(
         model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **call: Any
     ) -> Any:
+        run = run_of(tiered, model, messages, stop, call)
+        runtime = tiered.cache.on_loop
+        if run is not None and (known := await runtime.run(run.known)) is not None:
+            return known
         with refreshing(tiered, chat_acall(as_class(model, kind), messages, stop, call)):
-            return await kind._agenerate_with_cache(model, messages, stop, run_manager, **call)
+            result = await kind._agenerate_with_cache(model, messages, stop, run_manager, **call)
+        if run is not None:
+            await runtime.run(lambda: run.keep(result))
+        return result
 
     names = {
         "__module__": kind.__module__,

@@ -1,0 +1,255 @@
+"""Whole runs of agents: the final answer is known, if all that the run did may be skipped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool, tool
+from langgraph.prebuilt import ToolRuntime
+
+from langchain_tiered_cache import TieredCache
+from langchain_tiered_cache.middleware import TieredCacheMiddleware
+from shared_core import Static
+from tests.chat_models import Chat
+from tests.fakes import fake_embed
+from tests.soak import FULL
+
+QUESTION = "How warm is it in Rome?"
+REWORDED = "how warm is it in rome"
+
+
+class Weather:
+    """An agent with two tools, and what it did."""
+
+    def __init__(self, tiered: TieredCache, name: str = "weather", **options: Any) -> None:
+        self.models, self.tools = list[str](), list[str]()
+        self.fails = False
+        looks: list[BaseTool] = [self._tool(name) for name in ("weather", "book")]
+        self.model = Calling(reply=self._reply, settings={"model": options.pop("model", "m")})
+        self.name, prompt = name, options.pop("system_prompt", "Be brief.")
+        self.agent = create_agent(
+            self.model,
+            looks,
+            system_prompt=prompt,
+            middleware=[
+                TieredCacheMiddleware(
+                    tiered,
+                    answers=options.pop("answers", True),
+                    tools=options.pop("safe", {"weather": 3600}),
+                )
+            ],
+            **options,
+        )
+
+    def _tool(self, name: str) -> BaseTool:
+        def look(city: str) -> str:
+            """Look something up."""
+            self.tools.append(name)
+            if self.fails:
+                raise ValueError("no")
+            return f"{name} of {city}: 21"
+
+        made: BaseTool = tool(name)(look)
+        made.handle_tool_error = True
+        return made
+
+    def _reply(self, messages: list[BaseMessage]) -> AIMessage:
+        self.models.append(messages[-1].text)
+        if isinstance(messages[-1], ToolMessage):
+            return AIMessage(f"It is: {messages[-1].text}")
+        call = {"name": self.name, "args": {"city": "Rome"}, "id": f"c{len(self.models)}"}
+        return AIMessage("", tool_calls=[{**call, "type": "tool_call"}])
+
+    def ask(self, question: str = QUESTION, **kwargs: Any) -> BaseMessage:
+        state = {"messages": [*kwargs.pop("history", []), HumanMessage(question)]}
+        found: BaseMessage = self.agent.invoke(state, **kwargs)["messages"][-1]
+        return found
+
+    async def aask(self, question: str = QUESTION) -> BaseMessage:
+        state = {"messages": [HumanMessage(question)]}
+        found: BaseMessage = (await self.agent.ainvoke(state))["messages"][-1]
+        return found
+
+    @property
+    def did(self) -> tuple[int, int]:
+        return len(self.models), len(self.tools)
+
+
+class Calling(Chat):
+    """A model that takes tools."""
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        from langchain_core.utils.function_calling import convert_to_openai_tool
+
+        return self.bind(tools=[convert_to_openai_tool(one) for one in tools], **kwargs)
+
+
+@pytest.fixture
+def tiered() -> Iterator[TieredCache]:
+    cache = TieredCache(embedder=fake_embed, threshold=Static(0.7))
+    yield cache
+    cache.close()
+
+
+@pytest.mark.parametrize(("again", "tier"), [(QUESTION, "exact"), (REWORDED, "semantic")])
+def test_a_known_run_calls_no_model_and_no_tool(again: str, tier: str, tiered: TieredCache) -> None:
+    agent = Weather(tiered)
+    first = agent.ask()
+    assert agent.did == (2, 1)
+    second = agent.ask(again)
+    assert agent.did == (2, 1)
+    assert second.text == first.text == "It is: weather of Rome: 21"
+    assert second.response_metadata["tiered_cache"]["tier"] == tier
+    assert second.id != first.id
+
+
+async def test_a_known_run_that_is_awaited_calls_nothing(tiered: TieredCache) -> None:
+    agent = Weather(tiered)
+    first = await agent.aask()
+    assert (await agent.aask(REWORDED)).text == first.text
+    assert agent.did == (2, 1)
+
+
+def test_a_known_run_streams_its_answer(tiered: TieredCache) -> None:
+    agent = Weather(tiered)
+    agent.ask()
+    state = {"messages": [HumanMessage(REWORDED)]}
+    chunks = [one.text for one, _ in agent.agent.stream(state, stream_mode="messages")]
+    assert "".join(chunks) == "It is: weather of Rome: 21"
+    assert agent.did == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "book"},
+        {"safe": {"weather": 3600}, "name": "book"},
+        {"safe": {}},
+        {"answers": False, "safe": {}},
+    ],
+    ids=str,
+)
+def test_a_run_that_used_a_tool_not_named_is_not_kept(
+    options: dict[str, Any], tiered: TieredCache
+) -> None:
+    agent = Weather(tiered, **options)
+    agent.ask()
+    agent.ask(REWORDED)
+    assert agent.did[1] == 2, "the tool is called again"
+
+
+def test_a_run_with_a_failed_tool_is_not_kept(tiered: TieredCache) -> None:
+    agent = Weather(tiered)
+    agent.fails = True
+    with pytest.raises(ValueError, match="no"):
+        agent.ask()
+    agent.fails = False
+    assert agent.ask(REWORDED).text == "It is: weather of Rome: 21"
+    assert len(agent.tools) == 2
+
+
+def test_an_answer_ends_with_the_shortest_of_its_tools() -> None:
+    tiered = TieredCache(semantic=False)
+    agent = Weather(tiered, safe={"weather": 60, "book": 3600})
+    agent.ask()
+    kept = [
+        record
+        for record in tiered.cache._store.browse("default")[0]
+        if record.answer.text.startswith("It is")
+    ]
+    lives = sorted(round((record.expires or 0) - record.created) for record in kept)
+    assert lives[0] == 60
+
+
+def test_a_tool_that_is_given_the_state_is_not_skipped(tiered: TieredCache) -> None:
+    seen = list[int]()
+
+    @tool
+    def weather(city: str, runtime: ToolRuntime[Any, Any]) -> str:
+        """Look something up."""
+        seen.append(1)
+        return "21"
+
+    def reply(messages: list[BaseMessage]) -> AIMessage:
+        if isinstance(messages[-1], ToolMessage):
+            return AIMessage("warm")
+        call = {"name": "weather", "args": {"city": "Rome"}, "id": "c", "type": "tool_call"}
+        return AIMessage("", tool_calls=[call])
+
+    middleware = TieredCacheMiddleware(tiered, answers=True, tools=["weather"])
+    agent = create_agent(Calling(reply=reply), [weather], middleware=[middleware])
+    for question in (QUESTION, REWORDED):
+        agent.invoke({"messages": [HumanMessage(question)]})
+    assert len(seen) == 2
+
+
+PLAIN: dict[str, Any] = {
+    "system_prompt": "Be brief.",
+    "model": "m",
+    "question": QUESTION,
+    "history": [],
+    "safe": ("weather",),
+}
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "system_prompt": st.text(min_size=1, max_size=20),
+        "model": st.sampled_from(["m", "n", "o"]),
+        "question": st.sampled_from([QUESTION, "How cold is it in Oslo?", "How warm is 2?"]),
+        "history": st.lists(st.text(min_size=1, max_size=9), max_size=2),
+        "safe": st.sampled_from([("weather",), ("weather", "book")]),
+    },
+)
+
+
+def share_nothing(changes: list[dict[str, Any]]) -> None:
+    """Run agents one after the other: only one that is equal in everything may know the answer."""
+    tiered, seen = TieredCache(semantic=False), list[dict[str, Any]]()
+    for change in changes:
+        case = PLAIN | change
+        agent = Weather(
+            tiered,
+            system_prompt=case["system_prompt"],
+            model=case["model"],
+            safe=dict.fromkeys(case["safe"]),
+        )
+        found = agent.ask(case["question"], history=[HumanMessage(one) for one in case["history"]])
+        assert found.response_metadata["tiered_cache"]["hit"] == (case in seen)
+        if case in seen:
+            assert agent.did == (0, 0)
+        seen.append(case)
+    tiered.close()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(CHANGES, min_size=2, max_size=4))
+def test_runs_that_differ_in_anything_share_nothing(changes: list[dict[str, Any]]) -> None:
+    share_nothing(changes)
+
+
+@pytest.mark.slow
+@settings(max_examples=250 if FULL else 50, deadline=None)
+@given(st.lists(CHANGES, min_size=4, max_size=5))
+def test_many_runs_that_differ_share_nothing(changes: list[dict[str, Any]]) -> None:
+    share_nothing(changes)
+
+
+def test_coroutines_of_many_runs_do_not_mix(tiered: TieredCache) -> None:
+    agent = Weather(tiered)
+
+    async def all_of() -> list[str]:
+        return [one.text for one in await asyncio.gather(*(agent.aask() for _ in range(5)))]
+
+    assert set(asyncio.run(all_of())) == {"It is: weather of Rome: 21"}
+
+
+def test_answers_must_be_a_choice(tiered: TieredCache) -> None:
+    with pytest.raises(ValueError, match="answers"):
+        TieredCacheMiddleware(tiered, answers="yes")  # type: ignore[arg-type]
