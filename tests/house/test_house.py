@@ -45,6 +45,7 @@ BOUNDARIES: Mapping[str, str] = {
     "shared_core.cli.doctor": "a command, loaded when it is called",
     "shared_core.cli.serve": "a command",
     "shared_core.cli.warm": "a command",
+    "langchain_tiered_cache.agents": "an idea of its own: the answer of a whole run",
     "langchain_tiered_cache.streams": "an idea of its own: streams replayed and recorded",
 }
 
