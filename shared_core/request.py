@@ -466,6 +466,8 @@ def why_exact_only(text: str, is_completion: bool = False) -> str | None:
 
     ``is_completion``: it is the prompt of a completion model.
     """
+    if len(text) > MAX_QUESTION:
+        return "truncated"
     if not text.strip() or ("O" in text and _OBSERVATION.search(text)):
         return "not_user_text"
     if is_completion and _is_json(text):
@@ -475,7 +477,10 @@ def why_exact_only(text: str, is_completion: bool = False) -> str | None:
     return "verdict" if _VERDICT.search(text) else None
 
 
-_OBSERVATION = re.compile(r"^\s*Observation:", re.MULTILINE)
+MAX_QUESTION = 50_000
+"""A longer text is matched exactly alone: no model reads all of it, and nothing else needs to."""
+
+_OBSERVATION = re.compile(r"^[^\S\n]*Observation:", re.MULTILINE)
 """What a tool said, in the prompt format of ReAct."""
 
 _VERDICT = re.compile(

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import h11
 import httpx
 import uvicorn
 from fastapi import FastAPI
@@ -27,6 +28,7 @@ from shared_core.embedding_cache import EmbeddingCache
 from shared_core.options import Hook
 from shared_core.resilience import areraise_as
 from shared_core.service import cache_api, chat, dashboard, health
+from shared_core.service.access import TOKEN_VARIABLE, Access, new_token
 from shared_core.service.activity import Activity
 from shared_core.service.auth import Keyring
 from shared_core.service.dependencies import CALLS_OF_ONE, Pools, Service
@@ -48,52 +50,77 @@ class _Bug(Exception):
     """What no part of the service expected; its message holds no prompt."""
 
 
-class _TooLarge(Exception):
-    """A body grew beyond the limit while it came in."""
+class _Overrun(Exception):
+    """A body grew beyond the limit while it came in, or took too long."""
 
 
 class Gate:
-    """Refuses bodies and headers that are too large, and answers a bug with a 500.
+    """Refuses what may not come in, is too large or comes too slowly; answers a bug with a 500.
 
     A body counts as it comes, so one without Content-Length is refused too, before all of it is
     here. Of a bug only its kind and place are logged: its message may hold a prompt.
     """
 
-    def __init__(self, app: ASGIApp, *, body_limit: int, header_limit: int) -> None:
-        self._app, self._body_limit, self._header_limit = app, body_limit, header_limit
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        body_limit: int,
+        header_limit: int,
+        request_timeout: float,
+    ) -> None:
+        self._app, self._access, self._request_timeout = app, access, request_timeout
+        self._body_limit, self._header_limit = body_limit, header_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, size, overrun = False, 0, False
+        started, size, is_whole = False, 0, False
+        overrun: APIError | None = None
+        until = asyncio.get_running_loop().time() + self._request_timeout
 
         async def counted() -> Message:
-            nonlocal size, overrun
-            message = await receive()
+            nonlocal size, overrun, is_whole
+            if is_whole:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                overrun = self._too_slow()
+                raise _Overrun from None
             size += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             if size > self._body_limit:
-                overrun = True
-                raise _TooLarge
+                overrun = self._too_large()
+                raise _Overrun
             return message
 
         async def noted(message: Message) -> None:
             nonlocal started
-            if started or not overrun:  # what is said of a body cut short is not for its sender
+            if started or overrun is None:  # what is said of a body cut short is not for its sender
                 started = True
                 await send(message)
 
-        refusal = self._of_headers(scope)
+        refusal = self._refusal(scope)
         if refusal is None:
             try:
                 await areraise_as(_Bug, self._app(scope, counted, noted))
             except _Bug as error:
-                refusal = self._of_bug(error, overrun)
-            if overrun:
-                refusal = self._too_large()
+                refusal = self._of_bug(error, overrun is not None)
+            refusal = overrun or refusal
         if refusal is not None and not started:
             await refusal.response()(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> APIError | None:
+        try:
+            self._access.check(scope["method"], scope["path"], scope["headers"])
+        except APIError as error:
+            return error
+        return self._of_headers(scope)
 
     def _of_headers(self, scope: Scope) -> APIError | None:
         headers = scope["headers"]
@@ -107,6 +134,12 @@ class Gate:
         return APIError(
             413, f"the body is larger than {self._body_limit:,} bytes", code="body_too_large",
             headers={"connection": "close"},
+        )  # fmt: skip
+
+    def _too_slow(self) -> APIError:
+        return APIError(
+            408, f"the request did not come whole in {self._request_timeout:g} s",
+            code="request_too_slow", headers={"connection": "close"},
         )  # fmt: skip
 
     @staticmethod
@@ -129,6 +162,13 @@ def create_app(
     upstream: httpx.AsyncClient | None = None,
 ) -> FastAPI:
     """Return the application of a server; what is given stays its owner's to close."""
+    token = os.environ.get(TOKEN_VARIABLE) or new_token()
+    access = Access(
+        token,
+        hosts=settings.hosts,
+        origins=settings.cors_origins,
+        any_address=not settings.is_local,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -151,6 +191,8 @@ def create_app(
                 keyring=Keyring(settings.keys),
                 activity=activity,
                 embeddings=EmbeddingCache(opened),
+                access=access,
+                rules=settings.rules,
             )
             yield
 
@@ -158,7 +200,7 @@ def create_app(
         title="tiered-llm-cache",
         summary="A cache for LLM answers behind OpenAI's API",
         lifespan=lifespan,
-        responses=responses(413, 431),  # of the gate, before every route
+        responses=responses(403, 408, 413, 431),  # of the gate, before every route
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
     )
@@ -177,7 +219,14 @@ def create_app(
             allow_headers=("*",),
             expose_headers=("*",),
         )
-    app.add_middleware(Gate, body_limit=settings.body_limit, header_limit=settings.header_limit)
+    app.state.token = token
+    app.add_middleware(
+        Gate,
+        access=access,
+        body_limit=settings.body_limit,
+        header_limit=settings.header_limit,
+        request_timeout=settings.request_timeout,
+    )
     return app
 
 
@@ -217,7 +266,13 @@ class BoundedH11(H11Protocol):
 
     Workers get a listening socket of which asyncio cannot tell that it is TCP: it would leave
     Nagle's algorithm on, and each answer would take 40 ms.
+
+    A connection whose next request does not come with all its headers in ``head_timeout`` seconds
+    is closed: else whoever opens many, and sends a byte now and then, would hold them all.
     """
+
+    head_timeout = 30.0
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its own base has it
         """Take a connection."""
@@ -225,6 +280,29 @@ class BoundedH11(H11Protocol):
         if connection is not None and connection.family != getattr(socket, "AF_UNIX", None):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let a connection go."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, and see whether it was all of a request's headers."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._await_head()
+        else:
+            self._stop_timer()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 def run(settings: Settings) -> None:
@@ -235,6 +313,7 @@ def run(settings: Settings) -> None:
     ResponseCache.open(settings.cache, **{**settings.cache_options(), "load": "lazy"}).close()
     if settings.workers > 1:
         os.environ[HANDED_OVER] = json.dumps(settings.revealed())
+        os.environ[TOKEN_VARIABLE] = new_token()
         uvicorn.run(WORKER, factory=True, workers=settings.workers, **uvicorn_options(settings))
     else:
         uvicorn.run(create_app(settings), **uvicorn_options(settings))
@@ -261,9 +340,24 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+class NoQuery(logging.Filter):
+    """Takes the query out of the lines of the access log: it may hold what somebody searches."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let a line through, without the query of its path."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                one.partition("?")[0] if isinstance(one, str) and one.startswith("/") else one
+                for one in record.args
+            )
+        return True
+
+
 def _logging(level: str) -> dict[str, Any]:
     """Log the cache's events as uvicorn logs its own; never at "debug", which may show prompts."""
     found = copy.deepcopy(LOGGING_CONFIG)
     own = "INFO" if level == "debug" else level.upper()
+    found["filters"] = {"no_query": {"()": NoQuery}}
+    found["handlers"]["access"]["filters"] = ["no_query"]
     found["loggers"]["tiered_cache"] = {"handlers": ["default"], "level": own, "propagate": False}
     return found

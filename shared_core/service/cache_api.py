@@ -22,6 +22,7 @@ from shared_core.request import Request as CacheRequest
 from shared_core.resilience import Unavailable, deadline
 from shared_core.service.activity import is_within
 from shared_core.service.auth import Caller
+from shared_core.service.body import BoundedRoute
 from shared_core.service.dependencies import Service, administrator, caller, namespace_of, service
 from shared_core.service.errors import APIError, errors_as_json, responses
 
@@ -319,7 +320,12 @@ class CacheStats(BaseModel):
     provider_cache_write_tokens: int
 
 
-router = APIRouter(prefix="/v1/cache", tags=["cache"], responses=responses(400, 401, 403, 422))
+router = APIRouter(
+    prefix="/v1/cache",
+    tags=["cache"],
+    responses=responses(400, 401, 403, 422),
+    route_class=BoundedRoute,
+)
 
 On = Annotated[Service, Depends(service)]
 By = Annotated[Caller, Depends(caller)]
@@ -480,14 +486,19 @@ def invalidate(body: InvalidateRequest, on: On, by: By, whose: Whose) -> Removed
                 }
             },
         },
-        **errors_as_json(400, 401, 413, 422, 431),
+        **errors_as_json(400, 401, 403, 408, 413, 422, 431),
     },
 )
 async def warm(body: ToWarm, on: On, whose: Whose) -> StreamingResponse:
     """Keep many answers and tell how far it is, as server-sent events."""
-    for row in body.rows:
-        asked_of(on, row)  # what has no identity is refused before anything is told
+    await asyncio.to_thread(_check_rows, on, body)
     return StreamingResponse(_warming(body, on, whose), media_type="text/event-stream")
+
+
+def _check_rows(on: Service, body: ToWarm) -> None:
+    """Refuse what has no identity before anything is told. Raises APIError 422."""
+    for row in body.rows:
+        asked_of(on, row)
 
 
 async def _warming(body: ToWarm, on: Service, whose: str) -> AsyncIterator[str]:

@@ -14,12 +14,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_core.controls import LookupEvent
+from shared_core.service.body import BoundedRoute
 from shared_core.service.cache_api import ENTRY, QUESTION, Params, Text
 from shared_core.service.dependencies import Service, key_places, service
 from shared_core.service.errors import APIError, responses
 from shared_core.usage import price, tokens_of
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=BoundedRoute)
 
 HERE = "http://here"
 PAST_THE_CACHE = "no-cache, no-store"
@@ -88,7 +89,7 @@ class Chatted(BaseModel):
     response_model=Chatted,
     dependencies=key_places(),  # the proxy itself says who may come in, and counts them
     responses={
-        **responses(400, 401, 422, 429, 502, 504),
+        **responses(400, 401, 403, 422, 429, 502, 504),
         "default": {"description": "An error of the upstream, as it came."},
     },
 )

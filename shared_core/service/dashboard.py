@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -183,6 +183,7 @@ HEADERS = {
     "cache-control": "no-cache",
 }
 
+TOKEN_PLACE = "{token}"  # noqa: S105 - where the page has it
 MOST_SHOWN = 50
 ERRORS = (400, 401, 403, 413, 431)
 
@@ -190,9 +191,10 @@ router = APIRouter()
 
 
 @router.get("/", include_in_schema=False)
-async def index() -> Response:
-    """Return the page."""
-    return FileResponse(FILES / "index.html", headers=HEADERS)
+async def index(request: Request) -> Response:
+    """Return the page, with the token that its actions need."""
+    page = (FILES / "index.html").read_text().replace(TOKEN_PLACE, request.app.state.token)
+    return HTMLResponse(page, headers=HEADERS)
 
 
 @router.get("/page/app.js", include_in_schema=False)

@@ -14,10 +14,11 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.openai_format import Endpoint
+from shared_core.service.access import Access, Rule, names_this_machine
 from shared_core.service.activity import Activity
 from shared_core.service.auth import NAME, Caller, Keyring, Role
 from shared_core.service.errors import APIError
-from shared_core.service.settings import Settings, is_loopback
+from shared_core.service.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -54,6 +55,8 @@ class Service:
     keyring: Keyring
     activity: Activity
     embeddings: EmbeddingCache
+    access: Access
+    rules: tuple[Rule, ...] = ()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -83,7 +86,6 @@ async def caller(
 def _identified(on: Service, headers: Headers) -> Caller:
     settings = on.settings
     if not on.keyring:
-        _refuse_other_pages(on, headers)
         role: Role = "admin" if settings.admin_is_open else "use"
         own = any(name in headers for name in CREDENTIALS)
         return Caller(role, settings.namespace, settings.upstream_key is not None and not own)
@@ -107,8 +109,7 @@ def _identified(on: Service, headers: Headers) -> Caller:
 async def administrator(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
     """Let administrators through. Raises APIError 403 for all others, and what ``caller`` raises.
 
-    Without keys, whoever reaches a loopback address is one. A browser reaches it for any page, so
-    the name that it was told must be that of this machine, and the page must be ours.
+    Without keys, whoever reaches a loopback address by one of its own names is one.
     """
     on = await service(request)
     if found.role != "admin":
@@ -118,29 +119,12 @@ async def administrator(request: Request, found: Annotated[Caller, Depends(calle
             else "the admin API is off on a public address without keys: configure keys"
         )
         raise APIError(403, remedy, code="admin_only")
-    if not on.keyring and not _is_of_here(request.headers):
+    if not on.keyring and not names_this_machine(request.headers.get("host", "")):
         raise APIError(
             403, "without keys, administration is for pages and tools of this machine: use "
             "http://127.0.0.1, or configure keys", code="admin_only",
         )  # fmt: skip
     return found
-
-
-def _refuse_other_pages(on: Service, headers: Headers) -> None:
-    """Keep other pages of a browser off a server for this machine. Raises APIError 403."""
-    origin = headers.get("origin")  # browsers send it with all but the harmless
-    if origin is None or not on.settings.is_local or origin in on.settings.cors_origins:
-        return
-    if not _is_of_here(headers):
-        raise APIError(403, "pages of this origin may not ask: name it in cors_origins")
-
-
-def _is_of_here(headers: Headers) -> bool:
-    host = headers.get("host", "")
-    origin = headers.get("origin")
-    same = origin is None or origin.partition("://")[2] == host
-    name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    return same and is_loopback(name.strip("[]"))
 
 
 def namespace_of(caller: Caller, request: Request) -> str:

@@ -105,10 +105,12 @@ def _of_validation(error: RequestValidationError) -> APIError:
 TOLD = {
     400: "A header or the body cannot be read.",
     401: "No key, or none that is known.",
-    403: "The key's role or namespace is not enough, or the admin API is off.",
+    403: "The key's role or namespace is not enough, the admin API is off, the `Host` is not the "
+    "server's, or a page of another origin asks.",
     404: "Not found.",
+    408: "The request did not come whole in time.",
     413: "The body is larger than the server takes.",
-    422: "The body makes no sense; `param` names the field.",
+    422: "The body makes no sense, or is more than the server takes; `param` names the field.",
     429: "The upstream takes no more requests for now; `Retry-After` says when to come back.",
     431: "The headers are larger than the server takes.",
     502: "The upstream could not be reached.",

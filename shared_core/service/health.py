@@ -70,7 +70,7 @@ def ready(on: On) -> JSONResponse:
     response_class=PlainTextResponse,
     responses={
         200: {"content": {"text/plain": {"example": "tiered_cache_lookups_total 4\n"}}},
-        **errors_as_json(401, 403, 413, 431),
+        **errors_as_json(401, 403, 408, 413, 431),
     },
 )
 def metrics(on: On, _: Annotated[Caller, Depends(administrator)]) -> PlainTextResponse:

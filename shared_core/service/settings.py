@@ -6,12 +6,11 @@ flags > TIERED_CACHE_* > file --validated--> Settings --> options of the cache, 
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,38 +24,41 @@ from pydantic_settings import (
 )
 
 from shared_core.options import Options
+from shared_core.service.access import TOKEN_VARIABLE, Rule, is_loopback, is_stored
 from shared_core.service.auth import NAME, Keyring
 from shared_core.stores import without_password
 from shared_core.thresholds import Static, Verified
-
-# Addresses: whether others can reach them, and how they are shown.
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether an address or name is that of this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 PREFIX = "TIERED_CACHE_"
 HANDED_OVER = "TIERED_CACHE_SERVER_SETTINGS"
 """The variable by which workers get the settings of the process that started them."""
 
+_NO_SETTINGS = re.compile(
+    rf"{HANDED_OVER}|{TOKEN_VARIABLE}|{PREFIX}(SOAK|REQUIRE_ALL|QUESTIONS)"
+    rf"|{PREFIX}(SERVICE_(HOST|PORT)|PORT_[0-9]).*"
+)
+"""Variables of this prefix that others read, or that Kubernetes sets for a service of this name."""
+
 DAY_S = 86_400.0
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Several texts: a list in a file, separated by commas or spaces in the environment."""
+
+Endpoints = Annotated[tuple[str, ...], NoDecode]
+"""Several endpoints: a list in a file, separated by commas in the environment."""
 
 
 class Settings(BaseSettings):
     """Everything that can be configured; see docs/service.md. Raises ValidationError."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=True, env_ignore_empty=True
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     config: Path | None = Field(None, description="A TOML file with any of these settings.")
@@ -72,6 +74,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
+    hosts: Names = Field(
+        (), description="Names in Host that are the server's, beyond this machine's; *: any."
+    )
     workers: int = Field(1, ge=1, description="Processes; more than one need a store for all.")
     ssl_keyfile: Path | None = Field(None, description="TLS: the private key, PEM.")
     ssl_certfile: Path | None = Field(None, description="TLS: the certificate chain, PEM.")
@@ -83,12 +88,21 @@ class Settings(BaseSettings):
     admin: bool | None = Field(
         None, description="The admin API; default: on with keys, or on a loopback address."
     )
+    allow: Endpoints = Field(
+        (), description="Further endpoints that are passed on, such as POST /v1/images/*."
+    )
+    request_timeout: float = Field(
+        60.0, gt=0, description="Seconds in which a request must have come whole."
+    )
     body_limit: int = Field(20 * 2**20, ge=1, description="Most bytes of a request's body.")
     header_limit: int = Field(32 * 2**10, ge=1024, description="Most bytes of a request's headers.")
     record_questions: bool = Field(
         True, description="Show on the page what was asked and served by meaning."
     )
     cors_origins: Names = Field((), description="Origins whose pages may call; none: CORS is off.")
+    upstream_down_after: float = Field(
+        30.0, gt=0, description="Seconds of failing calls after which the upstream is told down."
+    )
     hide_headers: bool = Field(False, description="Leave out the x-tiered-cache-* headers.")
     access_log: bool = Field(False, description="Log a line for each request.")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
@@ -139,7 +153,25 @@ class Settings(BaseSettings):
         file = InitSettingsSource(settings_cls, _read(Path(path)) if path else {})
         return init_settings, env_settings, file
 
-    @field_validator("keys", "cors_origins", mode="before")
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _endpoints(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(one.strip() for one in value.split(",") if one.strip())
+
+    @field_validator("allow")
+    @classmethod
+    def _are_endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for rule in map(Rule.parse, value):
+            if is_stored(rule.path):
+                raise ValueError(
+                    f"/v1/{rule.path}: what the upstream stores passes with the caller's own "
+                    "credential, and with nothing else: leave it out"
+                )
+        return value
+
+    @field_validator("keys", "cors_origins", "hosts", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return _listed(value) if isinstance(value, str) else value
@@ -207,6 +239,15 @@ class Settings(BaseSettings):
         """Say whether who comes without a key may administer."""
         return not self.keys and self.is_local and self.admin is not False
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the further endpoints that are passed on."""
+        return tuple(map(Rule.parse, self.allow))
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show what ``masked`` shows, wherever the settings are printed."""
+        return self.masked().items()
+
     def cache_options(self) -> dict[str, Any]:
         """Return the options of ``ResponseCache.open``."""
         names = ("semantic", "embedder", "load", "shadow", "ttl", "max_entries", "near_cache")
@@ -246,10 +287,23 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
 
     Raises ValueError with a line for each setting that makes no sense, naming it and the remedy.
     """
+    _check_environment()
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise ValueError("\n".join(_told(one) for one in error.errors())) from None
+
+
+def _check_environment() -> None:
+    """Refuse variables that look like settings and are none. Raises ValueError."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in known or _NO_SETTINGS.fullmatch(upper):
+            continue
+        near = difflib.get_close_matches(upper, known, n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown variable {name}{hint}")
 
 
 def handed_over() -> Settings:

@@ -5,6 +5,7 @@ const EVERY_MS = 5000;
 const SAID_MS = 8000;
 const KEY = "tiered-cache-key";
 const SVG = "http://www.w3.org/2000/svg";
+const TOKEN = document.querySelector("meta[name=tiered-cache-token]").content;
 const $ = (id) => document.getElementById(id);
 
 let stats = null;
@@ -21,6 +22,7 @@ async function ask(path, { method = "GET", body } = {}) {
   const headers = {};
   const key = sessionStorage.getItem(KEY);
   if (key) headers.authorization = `Bearer ${key}`;
+  if (method !== "GET") headers["x-tiered-cache-token"] = TOKEN;
   if (body !== undefined) headers["content-type"] = "application/json";
   let response;
   try {

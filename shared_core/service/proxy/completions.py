@@ -29,6 +29,7 @@ from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import areraise_as, reraise_as
 from shared_core.service.auth import Caller
+from shared_core.service.body import parsed
 from shared_core.service.dependencies import Service, namespace_of
 from shared_core.service.errors import APIError
 from shared_core.service.proxy import upstream as sse
@@ -368,7 +369,12 @@ class Forwarding:
         self._asked = _Asked({})
 
     async def response(self) -> Response:
-        """Return what the client is sent. Raises APIError if the upstream cannot be reached."""
+        """Return what the client is sent.
+
+        Raises APIError for a body that is more than the server takes, and if the upstream cannot
+        be reached.
+        """
+        await self._read()
         reply = await self._safely(self._looked_up)
         if reply is not None:
             return reply
@@ -387,10 +393,15 @@ class Forwarding:
 
     # -------------------------------------------------------------------------- from the cache
 
-    def _looked_up(self) -> Response | None:
-        """Read the body and look up its answer. Blocks."""
+    async def _read(self) -> None:
         try:
-            self._asked.body = json.loads(self._content)
+            self._asked.body = await parsed(self._content)
+        except ValueError:
+            pass  # the upstream says what is wrong with it
+
+    def _looked_up(self) -> Response | None:
+        """Look up the answer to a body. Blocks."""
+        try:
             endpoint = endpoint_of(self._on, self._http)
             request = self._dialect.request_of(endpoint, self._asked.body)
         except UNREADABLE:

@@ -17,6 +17,7 @@ from fastapi import Request, Response
 from shared_core.controls import controlling
 from shared_core.embedding_cache import Vector
 from shared_core.service.auth import Caller
+from shared_core.service.body import parsed
 from shared_core.service.dependencies import Service, namespace_of
 from shared_core.service.proxy.completions import (
     OK,
@@ -47,9 +48,8 @@ class Wanted:
     inputs: dict[str, Any]
 
     @classmethod
-    def of(cls, content: bytes, endpoint: dict[str, Any]) -> Wanted:
+    def of(cls, body: Any, endpoint: dict[str, Any]) -> Wanted:
         """Read a body. Raises ``UNREADABLE`` for one whose vectors cannot be told apart."""
-        body = json.loads(content)
         model = {name: value for name, value in body.items() if name not in _NO_MATTER}
         if not isinstance(model["model"], str):
             raise TypeError("model must be a text")
@@ -144,7 +144,7 @@ async def embedded(on: Service, http: Request, caller: Caller, content: bytes) -
     where = {"base_url": endpoint.base_url, "query": dict(endpoint.query)}
     asking = _Asking(on, http, caller, content, None)
     try:
-        wanted = asking.wanted = Wanted.of(content, where)
+        wanted = asking.wanted = Wanted.of(await parsed(content), where)
     except (*UNREADABLE, KeyError):
         return _told(on, await asking.passed_on(content), describe(None))
     try:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from shared_core.service.access import check_browser, check_endpoint, upstream_path
 from shared_core.service.auth import Caller
 from shared_core.service.dependencies import NAMESPACE_HEADER, Service, caller, service
 from shared_core.service.errors import APIError, responses
@@ -168,14 +169,14 @@ async def embeddings(request: Request, on: On, by: By) -> Response:
 
 @router.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
 async def other(path: str, request: Request, on: On, by: By) -> Response:
-    """Pass on whatever else the upstream has; nothing of it is kept."""
+    """Pass on what else of the upstream may be reached; nothing of it is kept."""
     if path.partition("/")[0] == OWN:
         methods = request.app.openapi()["paths"].get(f"/v1/{path}", {})
         allow = {"allow": ", ".join(sorted(methods)).upper()} if methods else {}
         raise APIError(405 if methods else 404, "the cache has no such operation", headers=allow)
     raw = request.scope["raw_path"].decode("latin-1").partition("/v1/")[2]
-    if any(part in (".", "..") for part in path.replace("\\", "/").split("/")):
-        raise APIError(400, "a path must not lead out of the API", code="bad_path")
+    check_browser(on.access, request.method, request.headers.raw)
+    check_endpoint(on.rules, request.method, upstream_path(raw), is_own=not by.upstream_key)
     sends = {"content-length", "transfer-encoding"} & {*request.headers.keys()}
     content = request.stream() if sends else None
     told = await ask(on, request, by, content, path=raw)

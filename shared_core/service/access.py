@@ -1,0 +1,267 @@
+"""Which requests are served at all, and which of them may reach the upstream.
+
+request --Host ours? no other page's?--> routes --is its endpoint on the list?--> upstream
+
+Browsers send requests for any page that a person visits, so a server on a person's machine, or
+behind a firewall, must tell its own page's requests from all others.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+import secrets
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import unquote
+
+from shared_core.service.errors import APIError
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+TOKEN_HEADER = "x-tiered-cache-token"  # noqa: S105 - the name of a header
+TOKEN_VARIABLE = "TIERED_CACHE_SERVER_TOKEN"  # noqa: S105 - the name of a variable
+"""The variable by which all workers accept the token that one of them put into the page."""
+
+ANY_HOST = "*"
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OTHER_REQUEST = frozenset(
+    {b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url",
+     b"x-original-uri", b"x-rewrite-url"}
+)  # fmt: skip
+"""Headers by which some servers take a request for another one."""
+
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[a-zA-Z0-9._-]{1,253})(:[0-9]{1,5})?")
+_OF_HERE = "localhost"
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address or name is that of this machine alone."""
+    if host.lower() == _OF_HERE:
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+@lru_cache(1024)
+def _name_of(host: str) -> str:
+    """Return the name or address of a Host header, "" for one that makes no sense."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found[1].strip("[]").lower()
+
+
+def names_this_machine(host: str) -> bool:
+    """Say whether a Host header has a loopback address, or localhost, whatever its port."""
+    return is_loopback(_name_of(host))
+
+
+def new_token() -> str:
+    """Return a token for pages that nobody can guess."""
+    return secrets.token_urlsafe(24)
+
+
+class Access:
+    """Decides for each request, before any route, whether it is served.
+
+    - Its ``Host`` must be one of ours: else a page could point a name of its own to this server
+      (DNS rebinding), and would then be of the same origin. Names are those of this machine and of
+      the setting ``hosts``; an address cannot be pointed elsewhere, so a public server takes any.
+    - A browser that says that the request is of another site is refused, whether it names an
+      ``Origin`` or not, unless ``cors_origins`` names it.
+    - What changes anything, asked by a page, needs the token that only our page was given.
+    """
+
+    def __init__(
+        self, token: str, *, hosts: Iterable[str], origins: Iterable[str], any_address: bool
+    ) -> None:
+        self._token, self._any_address = token, any_address
+        self._names = frozenset(name.lower() for name in hosts)
+        self._origins = frozenset(origins)
+
+    def check(self, method: str, path: str, headers: RawHeaders) -> None:
+        """Let a request through. Raises APIError 400 or 403 for one that is not served."""
+        hosts: list[str] = []
+        origins: list[str] = []
+        sites: list[bytes] = []
+        framing = 0
+        for name, value in headers:
+            if name == b"host":
+                hosts.append(value.decode("latin-1"))
+            elif name == b"origin":
+                origins.append(value.decode("latin-1"))
+            elif name == b"sec-fetch-site":
+                sites.append(value)
+            elif name in (b"content-length", b"transfer-encoding"):
+                framing += 1
+            elif name in _OTHER_REQUEST:
+                told = f"{name.decode()}: a header must not make another request of this one"
+                raise APIError(400, told, code="bad_header")
+        if framing > 1:
+            raise APIError(400, "a body must have one length", code="bad_framing")
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            told = "this Host is not one of the server's: name it in the setting hosts"
+            raise APIError(403, told, code="bad_host")
+        if (origins or sites) and not (origins and self._origins.issuperset(origins)):
+            # of a page that is not named: CORS says what those that are may read
+            if not _is_of_our_page(hosts[0], origins, sites):
+                if method != "GET" or path != "/" or not _is_visit(headers):
+                    told = "pages of other origins may not ask: name them in cors_origins"
+                    raise APIError(403, told, code="bad_origin")
+            elif _is_action(method, path) and not self._has_token(headers):
+                told = f"what a page changes needs its token in {TOKEN_HEADER}: load it anew"
+                raise APIError(403, told, code="bad_token")
+
+    def is_named(self, origin: str | None) -> bool:
+        """Say whether pages of an origin may use the server."""
+        return origin in self._origins
+
+    def _is_ours(self, host: str) -> bool:
+        name = _name_of(host)
+        if not name:
+            return False
+        if is_loopback(name) or name in self._names or ANY_HOST in self._names:
+            return True
+        return self._any_address and (_address(name) is not None or name == _own_name())
+
+    def _has_token(self, headers: RawHeaders) -> bool:
+        given = [value for name, value in headers if name == TOKEN_HEADER.encode()]
+        return len(given) == 1 and hmac.compare_digest(given[0], self._token.encode())
+
+
+def _is_of_our_page(host: str, origins: Iterable[str], sites: Iterable[bytes]) -> bool:
+    return all(one.partition("://")[2] == host for one in origins) and all(
+        one in (b"same-origin", b"none") for one in sites
+    )
+
+
+def _is_action(method: str, path: str) -> bool:
+    return method not in _SAFE and path.startswith("/v1/cache") and path != "/v1/cache/get"
+
+
+@lru_cache(1)
+def _own_name() -> str:
+    return socket.gethostname().lower()
+
+
+def _is_visit(headers: RawHeaders) -> bool:
+    """Say whether a person follows a link to the page, which holds no data itself."""
+    told = dict(headers)
+    return told.get(b"sec-fetch-mode") == b"navigate" and told.get(b"sec-fetch-dest") == b"document"
+
+
+# What of the upstream can be reached.
+
+
+ENDPOINTS = (
+    "POST /v1/chat/completions",
+    "POST /v1/completions",
+    "POST /v1/embeddings",
+    "POST /v1/responses",
+    "POST /v1/responses/input_tokens",
+    "POST /v1/messages",
+    "POST /v1/messages/count_tokens",
+    "GET /v1/models",
+    "GET /v1/models/*",
+)
+"""What every caller may ask of the upstream, with the server's credential or their own."""
+
+STORED = (
+    "assistants", "batches", "chat/completions", "containers", "conversations", "evals", "files",
+    "fine_tuning", "messages/batches", "responses", "skills", "threads", "uploads", "vector_stores",
+)  # fmt: skip
+"""Where upstreams keep objects of an account: nobody is told whose they are but the credential."""
+
+_RULE = re.compile(r"(\*|[A-Z]{3,7}) /v1((?:/[A-Za-z0-9._~:@-]+)+)(/\*)?")
+_SEGMENT = re.compile(r"[A-Za-z0-9._~:@!$&'()+,=-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An endpoint of the upstream, or all below it: ``POST /v1/images/*``; ``*`` for any method."""
+
+    method: str
+    path: str
+    below: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read a rule. Raises ValueError that says how one reads."""
+        found = _RULE.fullmatch(text)
+        if found is None or {".", ".."} & {*found[2].split("/")}:
+            raise ValueError(
+                f"an endpoint must read METHOD /v1/PATH, such as POST /v1/images/*, not {text!r}"
+            )
+        return cls(found[1], found[2].removeprefix("/"), bool(found[3]))
+
+    def allows(self, method: str, path: str) -> bool:
+        """Say whether a request is of this endpoint; who may GET may ask for the HEAD of it."""
+        same = self.method in ("*", method) or (self.method == "GET" and method == "HEAD")
+        return same and (path.startswith(f"{self.path}/") if self.below else path == self.path)
+
+
+_ALWAYS = tuple(map(Rule.parse, ENDPOINTS))
+
+
+def is_stored(path: str) -> bool:
+    """Say whether a path, without ``/v1/``, is where an upstream keeps objects of an account."""
+    return any(path == one or path.startswith(f"{one}/") for one in STORED)
+
+
+def upstream_path(raw: str) -> str:
+    """Return the decoded path of a request below ``/v1/``. Raises APIError 400 for a bad one.
+
+    Whatever two servers could read in two ways is bad: dots, empty parts, backslashes, what is
+    encoded twice. ``%2F`` in the name of a model is a slash for both.
+    """
+    path = unquote(raw, errors="replace")
+    parts = path.split("/")
+    if any(part in (".", "..") or not _SEGMENT.fullmatch(part) for part in parts):
+        raise APIError(400, "this path is none of an API", code="bad_path")
+    return path
+
+
+def check_endpoint(rules: Iterable[Rule], method: str, path: str, *, is_own: bool) -> None:
+    """Let a request through to the upstream. Raises APIError 403 for one that may not go there.
+
+    ``is_own``: it carries the caller's own credential. Only then does it reach stored objects.
+    """
+    if any(rule.allows(method, path) for rule in _ALWAYS):
+        return
+    if is_stored(path):
+        if is_own:
+            return
+        told = (
+            "what the upstream stores belongs to a credential: send your own in Authorization, "
+            "and the server's key, if it asks for one, in x-tiered-cache-key"
+        )
+        raise APIError(403, told, code="stored_objects")
+    if not any(rule.allows(method, path) for rule in rules):
+        told = f"{method} /v1/{path} is not passed on: an operator may name it in allow"
+        raise APIError(403, told, code="endpoint_not_allowed")
+
+
+def check_browser(access: Access, method: str, headers: RawHeaders) -> None:
+    """Refuse what a browser asks by itself: an image, a script, a link. Raises APIError 403.
+
+    Such a GET would reach the upstream for any page; browsers too old to say so tell their name.
+    """
+    if method not in _SAFE:
+        return
+    told = dict(headers)
+    origin = told.get(b"origin", b"").decode("latin-1") or None
+    by_browser = b"sec-fetch-site" in told or origin is not None
+    by_browser = by_browser or told.get(b"user-agent", b"").startswith(b"Mozilla/")
+    if by_browser and not access.is_named(origin):
+        told_why = "browsers may not read from the upstream: name their origin in cors_origins"
+        raise APIError(403, told_why, code="bad_origin")

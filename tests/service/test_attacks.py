@@ -1,0 +1,456 @@
+"""What an attacker tries: other hosts, other pages, other roles, other paths, other tenants."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from shared_core.cache import ResponseCache
+from shared_core.service.access import ENDPOINTS, STORED, TOKEN_HEADER, Rule
+from shared_core.service.app import BoundedH11, create_app
+from shared_core.service.auth import new_key
+from shared_core.service.settings import Settings
+from tests.service.serving import served
+
+HERE = "http://127.0.0.1:8000"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+OF_UPSTREAMS = (
+    "models", "models/m", "models/org/m", "chat/completions", "completions", "embeddings",
+    "responses", "responses/resp_1", "responses/resp_1/cancel", "responses/resp_1/input_items",
+    "responses/input_tokens", "conversations", "conversations/conv_1",
+    "conversations/conv_1/items", "chat/completions/chatcmpl_1",
+    "chat/completions/chatcmpl_1/messages", "files", "files/file_1", "files/file_1/content",
+    "uploads", "uploads/u_1/parts", "batches", "batches/b_1/cancel", "vector_stores",
+    "vector_stores/vs_1/search", "containers/c_1/files", "assistants", "threads/t_1/runs",
+    "fine_tuning/jobs", "fine_tuning/jobs/j_1/cancel", "evals", "images/generations",
+    "images/edits", "audio/speech", "audio/transcriptions", "moderations", "realtime/sessions",
+    "realtime/client_secrets", "videos", "videos/v_1/content", "organization",
+    "organization/admin_api_keys", "organization/users", "organization/costs", "projects",
+    "usage", "organization/projects/p_1/api_keys", "dashboard/billing/usage", "engines",
+    "edits", "search", "messages", "messages/count_tokens", "messages/batches",
+    "messages/batches/b_1/results", "organizations/users", "organizations/api_keys", "skills",
+    "rerank", "audio/voices", "webhooks",
+)  # fmt: skip
+"""Endpoints of OpenAI, Anthropic and others, below ``/v1/``."""
+
+MINIMAL = tuple(map(Rule.parse, ENDPOINTS))
+
+
+@dataclass
+class Asked:
+    """What a fake upstream was asked: method, decoded path below /v1/, credential."""
+
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
+    name: str = "one"
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        raw = request.url.raw_path.decode().partition("?")[0].removeprefix("/v1/")
+        credential = request.headers.get("authorization", "")
+        self.calls.append((request.method, unquote(raw), credential))
+        body = json.loads(request.content or b"{}")
+        said = f"{self.name} {credential} {body.get('messages', [{}])[-1].get('content')}"
+        message = {"role": "assistant", "content": said}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        whole = json.dumps({"model": "m", "choices": choices}).encode()
+        json_type = {"content-type": "application/json"}
+        return httpx.Response(200, headers=json_type, stream=httpx.ByteStream(whole))
+
+
+@asynccontextmanager
+async def service(
+    cache: ResponseCache | None = None, asked: Asked | None = None, **settings: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, Asked, Any]]:
+    asked = asked or Asked()
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(
+            httpx.AsyncClient(transport=httpx.MockTransport(asked))
+        )
+        app = create_app(
+            Settings(**{"semantic": False, **settings}), cache=cache, upstream=upstream
+        )
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        client = httpx.AsyncClient(transport=transport, base_url=HERE)
+        yield await stack.enter_async_context(client), asked, app
+
+
+def every_request(app: Any) -> Iterator[tuple[str, str]]:
+    """Yield each method with each path: those of the routes, and those of upstreams."""
+    of_routes = [one.path for one in app.routes if isinstance(one, APIRoute)]
+    paths = [re.sub(r"\{[^}]*\}", "x", path) for path in of_routes]
+    for path in dict.fromkeys([*paths, "/openapi.json", *(f"/v1/{one}" for one in OF_UPSTREAMS)]):
+        for method in METHODS:
+            yield method, path
+
+
+# ------------------------------------------------------------------------------------------ hosts
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example"),
+        *("127.0.0.1@evil.example", "evil.example#127.0.0.1", "127.0.0.1:8000:1", "[::1", "::1"),
+        *("", " ", "2130706433", "0x7f000001", "127.0.0.1,evil.example", "10.0.0.5", "[fe80::1]"),
+        *("localhost\\.evil.example", "localhost%2eevil", "xn--localhost", "*"),
+    ],
+)
+async def test_no_route_and_method_is_served_to_another_host(host: str) -> None:
+    async with service(upstream_key="sk-server") as (client, asked, app):
+        for method, path in every_request(app):
+            found = await client.request(method, path, headers={"host": host})
+            assert found.status_code == 403, (method, path)
+        assert not asked.calls
+
+
+async def test_hosts_of_ours_are_served_by_any_name_that_the_operator_gives() -> None:
+    for host in ("localhost", "127.0.0.1:9", "[::1]:9", "LOCALHOST:1", "127.8.8.8"):
+        async with service() as (client, _, _):
+            assert (await client.get("/health", headers={"host": host})).is_success, host
+    async with service(hosts=("cache.example",)) as (client, _, _):
+        assert (await client.get("/health", headers={"host": "Cache.example:80"})).is_success
+        assert (await client.get("/health", headers={"host": "x.cache.example"})).is_error
+    async with service(host="0.0.0.0") as (client, _, _):
+        assert (await client.get("/health", headers={"host": "10.0.0.5:8000"})).is_success
+        assert (await client.get("/health", headers={"host": "evil.example"})).is_error
+    async with service(host="0.0.0.0", hosts=("*",)) as (client, _, _):
+        assert (await client.get("/health", headers={"host": "anything"})).is_success
+
+
+# ------------------------------------------------------------------------------------------ pages
+
+OTHER_PAGES: tuple[dict[str, str], ...] = (
+    {"origin": "http://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:1"},
+    {"origin": "http://127.0.0.1:8000.evil.example"},
+    {"origin": f"{HERE}/"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+    {"sec-fetch-site": "something new"},
+    {"origin": HERE, "sec-fetch-site": "cross-site"},
+)
+
+
+@pytest.mark.parametrize("headers", OTHER_PAGES)
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_no_route_and_method_is_served_to_another_page(
+    headers: dict[str, str], keyed: bool
+) -> None:
+    key, entry = new_key("ops", "admin")
+    keys = (str(entry),) if keyed else ()
+    async with service(upstream_key="sk-server", keys=keys) as (client, asked, app):
+        bearer = {"authorization": f"Bearer {key}"} if keyed else {}
+        for method, path in every_request(app):
+            found = await client.request(method, path, headers={**headers, **bearer})
+            assert found.status_code == 403, (method, path)
+        assert not asked.calls
+
+
+async def test_a_link_opens_the_page_and_nothing_else() -> None:
+    visit = {
+        "sec-fetch-site": "cross-site",
+        "sec-fetch-mode": "navigate",
+        "sec-fetch-dest": "document",
+    }
+    async with service(upstream_key="sk-server") as (client, asked, app):
+        for method, path in every_request(app):
+            found = await client.request(method, path, headers=visit)
+            assert found.is_success is ((method, path) == ("GET", "/")), (method, path)
+        framed = await client.get("/", headers={**visit, "sec-fetch-dest": "iframe"})
+        assert framed.status_code == 403
+        assert not asked.calls
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+        {"sec-fetch-site": "same-origin"},
+        {"user-agent": "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Safari/605.1.15"},
+        {"origin": HERE},
+    ],
+)
+async def test_no_get_of_a_browser_reaches_the_upstream(headers: dict[str, str]) -> None:
+    allow = ("* /v1/images/generations",)
+    async with service(upstream_key="sk-server", allow=allow) as (client, asked, app):
+        for method, path in every_request(app):
+            if method in ("GET", "HEAD", "OPTIONS"):
+                await client.request(method, path, headers=headers)
+        assert not asked.calls
+
+
+async def test_no_get_changes_anything() -> None:
+    asking = {"model": "m", "messages": [{"role": "user", "content": "What is a fuse?"}]}
+    with ResponseCache.open(semantic=False) as cache:
+        async with service(cache) as (client, _, app):
+            kept = {**asking, "answer": {"content": "It melts."}}
+            assert (await client.post("/v1/cache/set", json=kept)).json()["stored"]
+            for method, path in every_request(app):
+                if method in ("GET", "HEAD", "OPTIONS"):
+                    query = {"namespace": "default", "confirm": "default", "query": "fuse"}
+                    await client.request(method, path, params=query)
+            found = await client.post("/v1/cache/get", json=asking)
+            assert found.json()["outcome"] == "hit"
+            assert cache.stats().stores == 1
+
+
+ACTIONS = (
+    ("POST", "/v1/cache/set"),
+    ("POST", "/v1/cache/feedback"),
+    ("POST", "/v1/cache/invalidate"),
+    ("POST", "/v1/cache/warm"),
+    ("DELETE", "/v1/cache?namespace=default&confirm=default"),
+)
+
+
+@pytest.mark.parametrize(("method", "path"), ACTIONS)
+async def test_what_a_page_changes_needs_the_token_of_our_page(method: str, path: str) -> None:
+    async with service() as (client, _, _):
+        page = (await client.get("/")).text
+        token = re.search(r'tiered-cache-token" content="([^"]{20,})"', page)
+        assert token, "the page was given none"
+        ours = {"origin": HERE, "sec-fetch-site": "same-origin"}
+        for wrong in ({}, {TOKEN_HEADER: ""}, {TOKEN_HEADER: "x" * 32}):
+            found = await client.request(method, path, headers={**ours, **wrong})
+            assert (found.status_code, found.json()["error"]["code"]) == (403, "bad_token")
+        right = await client.request(method, path, headers={**ours, TOKEN_HEADER: token[1]})
+        assert right.status_code in (200, 422)
+    async with service() as (client, _, _):
+        old = await client.request(method, path, headers={**ours, TOKEN_HEADER: token[1]})
+        assert old.status_code == 403, "the token of another server is taken"
+
+
+async def test_pages_that_the_operator_names_may_ask_across_sites() -> None:
+    app_of = "https://app.example"
+    async with service(cors_origins=(app_of,), upstream_key="sk") as (client, asked, _):
+        headers = {"origin": app_of, "sec-fetch-site": "cross-site"}
+        found = await client.get("/v1/models", headers=headers)
+        assert found.headers["access-control-allow-origin"] == app_of
+        assert asked.calls == [("GET", "models", "Bearer sk")]
+        # an image of that page, which no browser marks with its origin
+        assert (await client.get("/v1/models", headers={"sec-fetch-site": "cross-site"})).is_error
+
+
+# ------------------------------------------------------------------------------------------ roles
+
+
+def may_reach(method: str, path: str, own: bool) -> bool:
+    if any(rule.allows(method, path) for rule in MINIMAL):
+        return True
+    return own and any(path == one or path.startswith(f"{one}/") for one in STORED)
+
+
+@pytest.mark.parametrize("role", ["use", "admin"])
+@pytest.mark.parametrize("own", [False, True])
+async def test_no_role_reaches_more_of_the_upstream_than_its_list(role: str, own: bool) -> None:
+    key, entry = new_key("app", role, "shop")
+    headers = {"authorization": f"Bearer {key}"}
+    if own:
+        headers = {"x-tiered-cache-key": key, "authorization": "Bearer sk-own"}
+    async with service(upstream_key="sk-server", keys=(str(entry),)) as (client, asked, app):
+        for method, path in every_request(app):
+            before = len(asked.calls)
+            found = await client.request(method, path, json={"n": path}, headers=headers)
+            reached = asked.calls[before:]
+            below = path.removeprefix("/v1/")
+            expected = path.startswith("/v1/") and may_reach(method, below, own)
+            assert bool(reached) is expected, (method, path, found.status_code)
+            credential = "Bearer sk-own" if own else "Bearer sk-server"
+            assert all(one == (method, below, credential) for one in reached)
+            if not reached and path.startswith("/v1/") and below in OF_UPSTREAMS:
+                assert found.status_code in (403, 405), (method, path)
+
+
+async def test_without_a_key_nothing_is_reached() -> None:
+    async with service(upstream_key="sk-server", keys=(str(new_key("a")[1]),)) as (
+        client,
+        asked,
+        app,
+    ):
+        for method, path in every_request(app):
+            found = await client.request(method, path, json={})
+            public = path in ("/", "/health", "/ready", "/openapi.json") or path.startswith(
+                "/page/"
+            )
+            assert public or found.status_code in (401, 405), (method, path)
+        assert not asked.calls
+
+
+async def test_an_operator_names_further_endpoints_but_never_what_is_stored() -> None:
+    allow = ("POST /v1/images/*", "* /v1/moderations")
+    async with service(upstream_key="sk-server", allow=allow) as (client, asked, app):
+        for method, path in every_request(app):
+            await client.request(method, path, json={})
+        more = {(m, p) for m, p, _ in asked.calls if not may_reach(m, p, own=False)}
+    named = {("POST", "images/generations"), ("POST", "images/edits")}
+    assert more == named | {(method, "moderations") for method in METHODS}
+    for stored in STORED:
+        with pytest.raises(ValueError, match="stores passes with the caller's own"):
+            Settings(allow=(f"* /v1/{stored}/*",))
+    for bad in ("GET", "/v1/x", "GET /v1/", "GET /x", "GET /v1/../x", "get /v1/x", "GET /v1/*/x"):
+        with pytest.raises(ValueError, match="must read METHOD /v1/PATH"):
+            Settings(allow=(bad,))
+
+
+# ------------------------------------------------------------------------------------------ paths
+
+PATHS = (
+    "models/../files", "models/%2e%2e/files", "models/%2E./files", "models/..%2ffiles",
+    "models%2f..%2ffiles", "models/..%5cfiles", "models\\..\\files", "models/%252e%252e/files",
+    "models/..;/files", "models;/../files", "models/x/../../files", "models/./files",
+    "models//files", "/files", "//files", "models/", "models/%00", "models/%0d%0aX",
+    "models/%23/files", "models/%3fx", "models/x%2f%2e%2e%2f%2e%2e%2ffiles",
+    "models/%c0%ae%c0%ae/files", "models/%uff0e%uff0e/files", "chat/completions/../../files",
+    "chat/completions/%2e%2e/files", "FILES", "Files/file_1", "models/\u2024\u2024/files",
+    "models/..%00/files", "models/%5c..%5cfiles", "%66iles", "fi%6ces", "responses/../files",
+    "embeddings/..%2f..%2fv2", "models/x%09", "models/%20..%20/files",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_no_spelling_of_a_path_leads_elsewhere(path: str, method: str) -> None:
+    """Read as the most careless upstream would: decoded again and again, with backslashes."""
+    raw = f"/v1/{path}".encode()
+    async with service(upstream_key="sk-server") as (_, asked, app):
+        scope = {
+            "type": "http", "http_version": "1.1", "method": method, "scheme": "http",
+            "path": unquote(raw.decode()), "raw_path": raw, "query_string": b"", "root_path": "",
+            "headers": [(b"host", b"127.0.0.1")], "state": {},
+        }  # fmt: skip
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app(scope, receive, send)  # as servers call it: no client tidies the path up
+        assert sent[0]["status"] >= 400 or asked.calls
+    for told in asked.calls:
+        careless = told[1]
+        for _ in range(4):
+            careless = unquote(careless).replace("\\", "/")
+        assert may_reach(method, careless, own=False), told
+        assert not {"", ".", ".."} & {*careless.split("/")}, told
+
+
+# ------------------------------------------------------------------------------------------- wire
+
+
+def raw_reply(port: int, *lines: str, body: str = "") -> list[int]:
+    """Send bytes and return the statuses of all answers until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sending:
+        sending.sendall(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
+        sending.shutdown(socket.SHUT_WR)
+        got = b""
+        while part := sending.recv(65536):
+            got += part
+    return [int(one) for one in re.findall(rb"HTTP/1\.1 (\d{3})", got)]
+
+
+HOST = "Host: 127.0.0.1"
+INNER = "POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "body"),
+    [
+        (("POST /v1/chat/completions HTTP/1.1", HOST, "Content-Length: 4",
+          "Transfer-Encoding: chunked"), "0\r\n\r\n" + INNER),
+        (("POST /v1/chat/completions HTTP/1.1", HOST, "Content-Length: 0",
+          "Content-Length: 90"), INNER),
+        (("POST /v1/chat/completions HTTP/1.1", HOST, "Transfer-Encoding: xchunked"), INNER),
+        (("POST /v1/chat/completions HTTP/1.1", HOST, "Transfer-Encoding : chunked"), "0\r\n\r\n"),
+        (("GET /v1/models HTTP/1.1", HOST, "Host: evil.example"), ""),
+        (("GET /v1/models HTTP/1.1",), ""),
+        (("GET /v1/models HTTP/1.0",), ""),
+        (("GET http://evil.example/v1/models HTTP/1.1", HOST), ""),
+        (("GET http://127.0.0.1/v1/files HTTP/1.1", HOST), ""),
+        (("CONNECT evil.example:443 HTTP/1.1", HOST), ""),
+        (("TRACE /v1/models HTTP/1.1", HOST), ""),
+        (("GET /v1/models HTTP/1.1", HOST, "X-HTTP-Method-Override: DELETE"), ""),
+        (("POST /v1/embeddings HTTP/1.1", HOST, "X-Method-Override: DELETE",
+          "Content-Length: 0"), ""),
+        (("GET /v1/models HTTP/1.1", HOST, "X-Original-URL: /v1/files"), ""),
+        (("GET /v1/models HTTP/1.1", HOST, "X-Rewrite-URL: /v1/files"), ""),
+        (("GET /v1/models HTTP/1.1", HOST, "X-A: b\x00c"), ""),
+        (("GET /v1/models\t/v1/files HTTP/1.1", HOST), ""),
+        (("DELETE /v1/files/file_1 HTTP/1.1", HOST), ""),
+    ],
+)  # fmt: skip
+def test_no_smuggled_request_reaches_the_upstream(lines: tuple[str, ...], body: str) -> None:
+    asked = Asked()
+    upstream = httpx.AsyncClient(transport=httpx.MockTransport(asked))
+    app = create_app(Settings(semantic=False, upstream_key="sk-server"), upstream=upstream)
+    with served(app, http=BoundedH11, server_header=False) as url:
+        statuses = raw_reply(int(url.rpartition(":")[2]), *lines, body=body)
+    assert all(status >= 400 for status in statuses), statuses
+    assert not asked.calls
+
+
+# ---------------------------------------------------------------------------------------- tenants
+
+
+@pytest.mark.slow
+async def test_5_000_requests_of_three_keys_to_two_upstreams_mix_nothing_up() -> None:
+    keys = {name: new_key(f"of-{name}", "use", name) for name in ("shop", "bank", "club")}
+    lines = tuple(str(entry) for _, entry in keys.values())
+    chance, hits = random.Random(11), 0
+    with ResponseCache.open(semantic=False) as cache:
+        async with AsyncExitStack() as stack:
+            clients = []
+            for name in ("one", "two"):
+                settings = {"upstream": f"https://{name}.example/v1", "upstream_key": f"sk-{name}"}
+                found = await stack.enter_async_context(
+                    service(cache, Asked(name=name), keys=lines, **settings)
+                )
+                clients.append((name, *found[:2]))
+            for _ in range(5_000):
+                upstream, client, asked = chance.choice(clients)
+                tenant = chance.choice(sorted(keys))
+                hits += await one_request(chance, upstream, client, tenant, keys[tenant][0])
+            for upstream, _, asked in clients:
+                assert all(may_reach(method, path, own=False) for method, path, _ in asked.calls)
+                assert {one for _, _, one in asked.calls} == {f"Bearer sk-{upstream}"}
+    assert hits > 500
+
+
+async def one_request(
+    chance: random.Random, upstream: str, client: httpx.AsyncClient, tenant: str, key: str
+) -> bool:
+    """Send one of all kinds, and say whether it was answered by the cache."""
+    headers = {"authorization": f"Bearer {key}"}
+    if chance.random() < 0.4:
+        method, path = chance.choice(METHODS), chance.choice(OF_UPSTREAMS)
+        await client.request(method, f"/v1/{path}", json={"model": "m"}, headers=headers)
+        return False
+    text = f"{tenant} asks {chance.randrange(40)}"
+    shared = f"all ask {chance.randrange(5)}"
+    asking = chance.choice((text, shared))
+    body = {"model": "m", "messages": [{"role": "user", "content": asking}]}
+    found = await client.post("/v1/chat/completions", json=body, headers=headers)
+    said = found.json()["choices"][0]["message"]["content"]
+    assert said == f"{upstream} Bearer sk-{upstream} {asking}"
+    if found.headers["x-tiered-cache"] == "hit":
+        check = found.headers["x-tiered-cache-entry-id"]
+        judged = {"entry_id": check, "correct": True}
+        taken = await client.post("/v1/cache/feedback", json=judged, headers=headers)
+        assert taken.json() == {"taken": True}, "the entry is of another tenant"
+        return True
+    return False
