@@ -29,7 +29,6 @@ from shared_core.service.auth import NAME, Keyring
 from shared_core.stores import without_password
 from shared_core.thresholds import Static, Verified
 
-
 PREFIX = "TIERED_CACHE_"
 HANDED_OVER = "TIERED_CACHE_SERVER_SETTINGS"
 """The variable by which workers get the settings of the process that started them."""

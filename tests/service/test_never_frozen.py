@@ -7,15 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared_core.cache import ResponseCache
 from shared_core.service.app import BoundedH11, create_app
 from shared_core.service.body import (
     MAX_DEPTH,
@@ -28,6 +27,7 @@ from shared_core.service.body import (
 from shared_core.service.errors import APIError
 from shared_core.service.settings import Settings
 from tests.service.conftest import Serve
+from tests.service.process import started
 from tests.service.serving import served
 
 MOST = 20 * 2**20 - 1000
@@ -83,29 +83,19 @@ LARGE: dict[str, bytes] = {
 }
 
 
-def embedded(texts: list[str]) -> Any:
-    return np.ones((len(texts), 4), np.float32) / 2
-
-
-def answering(request: httpx.Request) -> httpx.Response:
-    message = {"role": "assistant", "content": "It melts."}
-    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-    vectors = [{"index": 0, "embedding": [1.0]}]
-    whole = json.dumps({"model": "m", "choices": choices, "data": vectors}).encode()
-    return httpx.Response(200, stream=httpx.ByteStream(whole))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/cache/set", "/v1/embeddings"])
-def test_health_answers_in_time_whatever_body_is_read(path: str) -> None:
-    upstream = httpx.AsyncClient(transport=httpx.MockTransport(answering))
+def test_health_answers_in_time_whatever_body_is_read() -> None:
+    """In a process of its own, so that the reading here holds up nothing there."""
     took: dict[str, list[float]] = {}
-    with ResponseCache.open(embedder=embedded) as cache:
-        app = create_app(Settings(), cache=cache, upstream=upstream)
-        with served(app, http=BoundedH11) as url, httpx.Client(base_url=url, timeout=60) as asking:
-            httpx.get(f"{url}/health")
+    with (
+        started("--no-semantic", "--upstream", "http://127.0.0.1:9/v1") as running,
+        httpx.Client(base_url=running.url, timeout=60) as asking,
+    ):
+        for path in ("/v1/chat/completions", "/v1/cache/set", "/v1/embeddings"):
+            send(asking, path, chat(b"x"))
             for name, content in LARGE.items():
-                took[name] = health_while(url, lambda body=content: send(asking, path, body))
+                work = partial(send, asking, path, content)
+                took[f"{path}: {name}"] = health_while(running.url, work)
     slow = {name: max(times) for name, times in took.items() if max(times) > 0.1}
     every = sorted(one for times in took.values() for one in times)
     assert every[int(len(every) * 0.99)] < 0.1, slow
@@ -113,7 +103,7 @@ def test_health_answers_in_time_whatever_body_is_read(path: str) -> None:
 
 def send(client: httpx.Client, path: str, content: bytes) -> None:
     found = client.post(path, content=content, headers={"content-type": "application/json"})
-    assert found.status_code in (200, 400, 413, 422), found.text
+    assert found.status_code in (200, 400, 413, 422, 502), found.text
 
 
 def health_while(url: str, work: Callable[[], Any]) -> list[float]:
