@@ -370,9 +370,10 @@ class SplitQuestion:
 
     ``history`` are the messages before it, ``material`` what else of its message the scope must
     hold. ``exact_only`` is the ``Miss.reason`` why the question is matched only as it stands, or
-    None: ``not_user_text`` (a tool's result, or nothing, is said last), ``template`` (material and
-    question in one text), ``multimodal`` (more than text), ``verdict`` (a judge's prompt, where
-    every word counts), ``opaque`` (JSON, which says anything).
+    None: ``not_user_text`` (no user's text is last), ``agent_turn`` (a tool's result is last: the
+    model goes on with its work), ``template`` (material and question in one text), ``multimodal``
+    (more than text), ``verdict`` (a judge's prompt, where every word counts), ``opaque`` (JSON,
+    which says anything).
     """
 
     question: str | None
@@ -414,7 +415,10 @@ def split_question(
         'What is a fuse?'
     """
     if not messages or messages[-1].get("role") != "user":
-        return SplitQuestion(None, messages, exact_only="not_user_text")
+        is_result = bool(messages) and messages[-1].get("role") in ("tool", "function")
+        return SplitQuestion(
+            None, messages, exact_only="agent_turn" if is_result else "not_user_text"
+        )
     last = canonical_messages(messages[-1:])[0]
     content = last.pop("content")
     del last["role"]

@@ -239,7 +239,7 @@ def test_material_images_and_tool_results_are_matched_exactly_alone() -> None:
         message = {"role": "user", "content": content}
         assert request_of(OPENAI, [message], {"model": "m"}).exact_only == reason
     tool = {"role": "tool", "content": "31", "tool_call_id": "c"}
-    assert request_of(OPENAI, [tool], {"model": "m"}).exact_only == "not_user_text"
+    assert request_of(OPENAI, [tool], {"model": "m"}).exact_only == "agent_turn"
 
 
 @WAYS

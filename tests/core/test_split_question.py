@@ -76,7 +76,8 @@ def test_why_a_completion_model_s_prompt_is_matched_only_exactly(
 def test_what_a_user_did_not_say_is_no_question(role: str) -> None:
     messages = [user(ASKED), {"role": role, "content": ASKED}]
     found = split_question(messages)
-    assert (found.question, found.exact_only) == (None, "not_user_text")
+    reason = "agent_turn" if role in ("tool", "function") else "not_user_text"
+    assert (found.question, found.exact_only) == (None, reason)
     assert list(found.history) == messages
 
 

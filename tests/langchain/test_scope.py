@@ -272,7 +272,7 @@ def test_the_last_user_text_alone_is_the_question() -> None:
     ("prompt", "expected"),
     [
         (prompt_of(HumanMessage("a"), AIMessage("b")), "not_user_text"),
-        (prompt_of(ToolMessage("a", tool_call_id="b")), "not_user_text"),
+        (prompt_of(ToolMessage("a", tool_call_id="b")), "agent_turn"),
         (prompt_of(), "not_user_text"),
         (prompt_of(HumanMessage("  ")), "not_user_text"),
         (prompt_of(with_image("data:a")), "multimodal"),

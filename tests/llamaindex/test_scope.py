@@ -211,7 +211,7 @@ def test_an_image_is_known_by_what_is_in_the_file(tmp_path: Path) -> None:
     ("messages", "reason"),
     [
         (ASKED, None),
-        (conversation("x"), "not_user_text"),
+        (conversation("x"), "agent_turn"),
         ([said("Hello")], "not_user_text"),
         ([user("")], "not_user_text"),
         ([user("Observation: 31 C")], "not_user_text"),
