@@ -81,8 +81,13 @@ class QuestionReader:
         if not request.question.strip():
             return "not_user_text"
         guard = self._guard
-        if guard is not None and not self._guard_breaker.call(guard.timeless, request.question):
+        if guard is None:
+            return None
+        if not self._guard_breaker.call(guard.timeless, request.question):
             return "time"
+        understands = getattr(guard, "understands", None)  # a guard of the app's own may lack it
+        if understands and not self._guard_breaker.call(understands, request.question):
+            return "language"
         return None
 
     def embed(self, question: str) -> tuple[str, Vector] | None:
@@ -187,7 +192,7 @@ class SemanticTier:
 
     def _pass(self, question: str | None, namespace: str, reason: str | None) -> None:
         """Let the policy count a question that no neighbour may answer: it is a request, too."""
-        if reason == "time" and self._policy.explores and self.knows_embedder:
+        if reason in ("time", "language") and self._policy.explores and self.knows_embedder:
             with suppress(Unavailable):  # counted; it is a miss anyway
                 state = self._breaker.call(self.labels.state, namespace)
                 with self._deciding:

@@ -17,7 +17,7 @@ from shared_core.guard.grammar import (
     roles_apart,
     tense_differs,
 )
-from shared_core.guard.reading import SYMMETRIC, Operands, Reading, is_timeless, read
+from shared_core.guard.reading import SYMMETRIC, Operands, Reading, is_english, is_timeless, read
 from shared_core.guard.tokens import UNIT_NAMES, Figure
 from shared_core.guard.vocabulary import (
     ALIKE_ENDINGS,
@@ -508,7 +508,9 @@ _KINDS = (
 class Guard:
     """Tells in what two questions differ where it matters.
 
-    ``kinds`` are those that it reports; all by default. What was read in a text is remembered for
+    ``kinds`` are those that it reports; all by default. A question in a language other than English
+    is matched exactly only, unless ``any_language`` is True: of other languages the guard knows no
+    more than numbers, quotes, code and addresses. What was read in a text is remembered for
     the latest few thousand texts of the process, so that a candidate is read once.
 
     >>> Guard().differences("Flights on May 3", "Flights on May 4")
@@ -520,6 +522,7 @@ class Guard:
     """
 
     kinds: Iterable[str] = KINDS
+    any_language: bool = False
 
     def __post_init__(self) -> None:
         kinds = frozenset(self.kinds)
@@ -542,3 +545,11 @@ class Guard:
     def timeless(self, question: str) -> bool:
         """Tell whether a question has no "today", "latest", "this week" and the like."""
         return is_timeless(question)
+
+    def understands(self, question: str) -> bool:
+        """Tell whether the question may be matched by meaning, as far as its language goes.
+
+        >>> Guard().understands("Wo ist mein Paket?"), Guard().understands("Where is my parcel?")
+        (False, True)
+        """
+        return self.any_language or is_english(question)

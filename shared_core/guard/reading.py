@@ -24,8 +24,12 @@ from shared_core.guard.tokens import (
 from shared_core.guard.vocabulary import (
     CAPITALS,
     CASED,
+    ENGLISH,
+    FOREIGN,
     IDLE,
+    LOANED,
     NEGATIONS,
+    OFTEN_FOREIGN,
     PARTICLES,
     PREFIXED,
     STOP,
@@ -260,7 +264,7 @@ _SIGNED = re.compile(r"(?<!\S)(?=\S*[-!&|~^*\\\[\]{}<>=/+:;@#$])\S+")
 
 _PROSE = re.compile(
     r"""(?![^\W\d_]!$) [(\["']* (?:
-      [^\W_]+(?:\+{1,2}|\#)? | [^\W_]+(?:['/-][^\W_]+)*        # first-time, and/or, it's
+      [^\W_]+(?:\+{1,2}|\#|-)? | [^\W_]+(?:['/-][^\W_]+)*        # first-time, and/or, it's
     | [-+]?[$€£¥₹]?\d[\d.,:/-]*[a-zA-Z%$€£¥₹°]* | (?i:https?://|www\.)\S* | [\w.+-]+@[\w.-]+
     | [-–—]+ | [:;+&] | [\w.~-]*(?:/[\w.-]+)+/? | [:;=8]-?[()DPp]+
     ) [)\]"'.,;:?!]*""",
@@ -469,3 +473,51 @@ def _tells(clause: str) -> bool:
         and len(clause.split()) >= _LEAST_WORDS
         and not _ASKING.search(clause)
     )
+
+
+# Which language a question is in.
+
+
+@lru_cache(maxsize=4096)
+def is_english(question: str) -> bool:
+    """Tell whether a question is in English, or too short of words to say otherwise.
+
+    Most letters are Latin, and the small words that English alone has are not outnumbered by those
+    of other languages and by words with foreign letters. What stands in quotes does not count.
+    """
+    text = clean(question[:LIMIT])
+    if text.isascii():
+        said = set(_LETTERS.findall(text.lower()))
+        if FOREIGN.isdisjoint(said) and not ENGLISH.isdisjoint(said):
+            return True
+    else:
+        letters = [char for char in text if char.isalpha()]
+        others = sum(char > _LAST_LATIN and not "\u1e00" <= char <= "\u1eff" for char in letters)
+        if 2 * others > len(letters):
+            return False
+    foreign = english = shaped = 0
+    often: set[str] = set()
+    words = _LETTERS.findall(_QUOTES.sub(" ", text))
+    for place, word in enumerate(words):
+        folded = fold(word)
+        if folded in ENGLISH:
+            english += 1
+        elif not word.islower() and (place or not word.isascii()):
+            continue  # a name
+        elif folded in FOREIGN or (not word.isascii() and folded not in LOANED):
+            foreign += 1
+        elif folded in OFTEN_FOREIGN:
+            often.add(folded)
+        elif _GERMAN.fullmatch(folded) and folded not in LOANED:
+            shaped = 1
+    return len(words) <= 1 or foreign + len(often) // 2 + shaped <= english
+
+
+_GERMAN = re.compile(
+    r"(?:ein|aus|ab|auf|um|herunter|hoch|zuruck|ver|ent)[a-z]{3,}(?:en|ern|eln)"
+    r"|[a-z]{4,}(?:ung|keit|heit|schaft)(?:en)?"
+)
+"""Shapes of words that are German and no English: einschalten, Rechnung."""
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_QUOTES = re.compile(r"""`[^`\n]*`|"[^"\n]*\"""")

@@ -465,3 +465,61 @@ def _misspelt(one: str, other: str) -> bool:
 
 def _is_known(term: str) -> bool:
     return term in _GROUPS or term in ALTERNATIVES or term in _KNOWN or term in STOP
+
+
+# Which language a text is in: common small words, as ``fold`` spells them.
+
+
+_FOREIGN = """
+der das und ist nicht ich wir ihr sie mich dich mir dir mein meine meinen meiner meinem dein deine
+ein eine einen einem einer wie wo wann warum wer welche welcher welches wieviel kann kannst konnen
+muss soll auf vom zum zur bei nach aus auch oder aber wenn weil dass sind habe haben wird werden
+mochte bitte gibt kein keine sich dem; unas como cual cuales donde cuando quien cuanto cuanta
+cuantos porque para mis tus sus ella nosotros esta este esto estan estoy puedo puede pueden tengo
+tiene hacer soy eres muy pero quiero necesito que una unos del al por; je il elle nous vous ils qui
+quoi quel quelle quels quelles pourquoi quand combien avec est sont dans mes tes notre votre leur
+cette ces aux des une suis avez peux peut puis faire dois faut cest jai quest quil comment; gli chi
+cosa dove perche quanto quale quali sono siamo abbiamo posso puoi devo voglio mio mia miei tuo tua
+suo della dello delle degli dei nel nella dal dalla sul sulla anche piu questo questa che; os uma
+onde pelo pela qual quais meu minha meus minhas seu sua voce nao estou tenho tem preciso quero sao
+fazer pode; het een van naar voor niet ik jij zij wij mijn jouw hoe waar wanneer waarom welke
+hoeveel kan moet wil heb heeft zijn wordt worden deze ook maar uit; att det som jag vi mitt mina
+hur nar varfor vad vem vilken vilket ska vill inte fran till jeg hvordan hvor hvornar hvorfor hvad
+hvem hvilken skal ikke hva kjenner; mina sina missa milloin miksi kuka kuinka miten voin minun
+sinun; jak gdzie kiedy dlaczego kto czy jest nie moge mozna moj moja moje dla przez lub jakie jaki
+ktory; kde kdy proc kdo jaky jaka ktera muj nebo ale jsem jsou; hogyan hol mikor miert egy hogy nem
+vagyok; unde cand cine sunt imi meu mea pentru sau daca; nasil nasıl nerede zaman neden kim
+kac kaç bir ile icin için degil değil yok benim nedir; bagaimana dimana kapan mengapa siapa apa
+adalah saya anda kamu yang dari untuk dengan tidak bisa itu ini; sao khi nao tai cai toi cua voi
+khong duoc mot nhu; kya hai hain kaise kaha kahan kab kyon kyun kaun mera meri mujhe aur nahi
+nahin; paano saan kailan bakit sino ang mga ako hindi; jinsi wapi lini kwa nini nani gani
+"""
+
+_OFTEN_FOREIGN = """
+el la las los un en es de du le les et se si te tu mi da di na ne ya va il lo las ou sur mon mit
+den dos sin con ha han hay ho per non von mas yo ser har min din var och ett av je ka ki ke ko ng
+na im zu
+"""
+
+_ENGLISH_AND_FOREIGN = """
+a an am as at do in no me so was die will on or us to i has he are over under is we be by go her
+all one but for of hat war also man here more come dove if me it any par plus sale till no
+"""
+
+FOREIGN = frozenset(listed(_FOREIGN.replace(";", " ")))
+"""Small words of some twenty other languages in Latin letters."""
+
+OFTEN_FOREIGN = frozenset(listed(_OFTEN_FOREIGN))
+"""Small words of other languages that are names or abbreviations in English."""
+
+ENGLISH = STOP - FOREIGN - OFTEN_FOREIGN - frozenset(listed(_ENGLISH_AND_FOREIGN))
+"""Small words of English alone."""
+
+LOANED = frozenset(
+    listed("""
+    cafe naive resume facade cliche fiance fiancee creme brulee jalapeno pinata expose passe touche
+    decor entree deja saute souffle pate puree protege risque vis-a-vis uber senor senora aperitif
+    soiree melee role creche elite coup communique samsung unstrung fahrenheit
+    """)
+)
+"""Words with an accent that English took over."""

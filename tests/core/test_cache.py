@@ -151,6 +151,7 @@ def test_without_a_guard_similarity_alone_decides(make: Callable[..., Driver]) -
     [
         (request(REPHRASED, params={"temperature": 0.5}), "temperature"),
         (request("What is the weather today?"), "time"),
+        (request("Wo ist mein Paket?"), "language"),
         (Request.of(None, system="Help."), "not_user_text"),
         (request("  "), "not_user_text"),
         (Request("x", "{}", exact_only="multimodal"), "multimodal"),
@@ -161,6 +162,14 @@ def test_what_is_only_matched_exactly_says_why(driver: Driver, asked: Request, w
     assert reason(driver, asked) == why
     driver.store(asked, ANSWER)
     assert str(hit(driver, asked).tier) == "exact"
+
+
+def test_a_guard_of_any_language_lets_other_languages_be_matched(
+    make: Callable[..., Driver],
+) -> None:
+    driver = make(guard=Guard(any_language=True))
+    driver.store(request("Wo ist mein Paket?"), ANSWER)
+    assert str(hit(driver, request("wo ist mein Paket")).tier) == "semantic"
 
 
 @pytest.mark.parametrize("finish_reason", ["length", "MAX_TOKENS", "content_filter"])

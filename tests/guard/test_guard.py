@@ -475,6 +475,69 @@ def test_questions_without_relative_time_are_timeless(question: str) -> None:
     assert GUARD.timeless(question)
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Wo kann ich meine Rechnung herunterladen?",
+        "Licht ausschalten",
+        "Dónde está mi paquete",
+        "quiero cancelar la reserva",
+        "Comment puis-je changer mon adresse ?",
+        "Quel est le prix du billet",
+        "Quanto costa il biglietto per Roma?",
+        "Onde fica a minha encomenda?",
+        "Hoe wijzig ik mijn adres?",
+        "Hur ändrar jag mitt lösenord?",
+        "Hvor er pakken min, og hva koster det?",
+        "Jak zmienić adres?",
+        "Adresimi nasıl değiştiririm?",
+        "Bagaimana cara membatalkan pesanan saya?",
+        "mera parcel kahan hai",
+        "Как отменить заказ?",
+        "注文をキャンセルするには",
+        "كيف ألغي الطلب؟",
+        "Πώς ακυρώνω την παραγγελία;",
+        "주문을 어떻게 취소하나요?",
+    ],
+)
+def test_a_question_in_another_language_is_not_understood(question: str) -> None:
+    assert not GUARD.understands(question)
+    assert Guard(any_language=True).understands(question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What does 猫 mean?",
+        "How large is angle α?",
+        'How do I say "wo ist der Bahnhof" in Thai?',
+        "How do I get to Zürich from Málaga?",
+        "café near the river",
+        "reset password",
+        "kubernetes ingress nginx",
+        "los angeles weather",
+        "2 + 2",
+        "👍",
+        "",
+        "What is schadenfreude?",
+        "El Niño effects on maize",
+        "was the fee refunded?",
+    ],
+)
+def test_english_with_foreign_words_and_texts_without_words_are_understood(question: str) -> None:
+    assert GUARD.understands(question)
+
+
+@pytest.mark.parametrize("pair", sorted({text for _, *pair in DIFFER for text in pair}))
+def test_english_is_understood(pair: str) -> None:
+    if not _other_script(pair):
+        assert GUARD.understands(pair)
+
+
+def _other_script(text: str) -> bool:
+    return any(char.isalpha() and ord(char) > 0x2FF for char in text)
+
+
 PIECES = """
 not n't never 5 five -3 $ % kg 3.10 v2 "a b" `x` it's May may 2024-01-15 1/2/2024 from to Paris
 paris than Than E1045 a@b.co http://x.y/z /etc/x ii . , ? ! before after turn on off one first
