@@ -60,6 +60,8 @@ class Options:
       that adds up tokens counts none
     - ``encryption_key``: Fernet key for question and answer at rest, or a list of keys: the first
       seals, all of them open, so that a key can be changed
+    - ``strict``: True: raise ValueError at start where the file of ``sqlite:///`` cannot be used
+      (unreadable, read-only, on a full disk); else answers are kept in memory, with a warning
     - ``hooks``: callables given each ``LookupEvent``; one with a method ``stored`` is given each
       ``StoreEvent`` too
     - ``prefix``: a ``shared_core.prefix.PrefixCache``: what is not answered says how much of its
@@ -95,6 +97,7 @@ class Options:
     lease: float = 30.0
     hit_usage: Literal["mark", "keep"] = "keep"
     encryption_key: str | bytes | Sequence[str | bytes] | None = None
+    strict: bool = False
     hooks: Iterable[Hook] = ()
     prefix: PrefixObserver | None = None
     index: Literal["flat", "hnsw"] | None = None
@@ -128,7 +131,7 @@ class Options:
             raise ValueError(
                 "ssl must be a mapping such as {'ca_certs': '/etc/ssl/redis.pem'}, or None"
             )
-        for name in ("semantic", "coalesce", "shadow"):
+        for name in ("semantic", "coalesce", "shadow", "strict"):
             _choose(name, getattr(self, name), (True, False))
         for name in ("timeout", "lease"):
             limit = seconds(name, getattr(self, name))
@@ -170,7 +173,7 @@ class Options:
     def of_store(self) -> dict[str, Any]:
         """Return what the store is told."""
         names = ("max_entries", "timeout", "index", "precision", "near_cache", "client", "ssl")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in (*names, "strict")}
 
     def chosen_guard(self) -> Guard | None:
         """Return the guard to ask, or None. Raises ValueError for what is none."""
@@ -206,6 +209,7 @@ class CacheOptions(TypedDict, total=False):
     lease: float
     hit_usage: Literal["mark", "keep"]
     encryption_key: str | bytes | Sequence[str | bytes] | None
+    strict: bool
     hooks: Iterable[Hook]
     prefix: PrefixObserver | None
     index: Literal["flat", "hnsw"] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sqlite3
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 from urllib.request import pathname2url
 
-from shared_core.stores import SCHEMA_VERSION, StoreError
+from shared_core.stores import SCHEMA_VERSION, StoreError, bears_our_id
 
 if TYPE_CHECKING:
     from shared_core.stores import RedisAddress, RedisConnection
@@ -175,10 +176,25 @@ def _file(path: Path) -> Finding:
     # Without these, SQLite makes the files of its log even for who only reads.
     how = "mode=ro&readonly_shm=1" if unsaved or shared.exists() else "immutable=1"
     try:
-        return Finding("ok", f"store: sqlite at {path}, {_entries(path, how)} entries, {size}")
+        entries, flaw = _entries(path, how)
     except sqlite3.Error as error:
-        text = f"store: {path} is no store of this cache ({error})"
-        return Finding("missing", text, "name another file: the cache would not touch this one")
+        if not bears_our_id(str(path)):
+            text = f"store: {path} is no store of this cache ({error})"
+            return Finding("missing", text, "name another file: the cache would not touch this one")
+        entries, flaw = 0, str(error)
+    if flaw != "ok":
+        return Finding(
+            "warning",
+            f"store: {path} is damaged ({flaw}): the use that meets it sets it aside, and begins "
+            "with a new file",
+            f"look at the disk; rm '{path}' begins anew at once",
+        )
+    found = f"store: sqlite at {path}, whole, {entries} entries, {size}"
+    aside = list(path.parent.glob(f"{glob.escape(path.name)}.damaged-*[0-9]"))
+    if aside:
+        text = f"{found}; damaged files were set aside beside it: {len(aside)}"
+        return Finding("warning", text, f"look at the disk, then rm '{path}'.damaged-*")
+    return Finding("ok", found)
 
 
 def _obstacle(path: Path) -> Finding | None:
@@ -195,12 +211,14 @@ def _obstacle(path: Path) -> Finding | None:
     return None
 
 
-def _entries(path: Path, how: str) -> int:
+def _entries(path: Path, how: str) -> tuple[int, str]:
+    """Return how many entries a file holds, and "ok" or what is wrong with its pages."""
     with closing(sqlite3.connect(f"file:{pathname2url(str(path))}?{how}", uri=True)) as file:
         meta = dict(file.execute("SELECT name, value FROM meta"))
+        (integrity,) = file.execute("PRAGMA integrity_check(1)").fetchone()
     if meta.get("schema") != SCHEMA_VERSION:
         raise sqlite3.DatabaseError(f"its version is {meta.get('schema')}, not {SCHEMA_VERSION}")
-    return int(meta["entries"])
+    return int(meta.get("entries", 0)), str(integrity)
 
 
 def _workers(url: str, environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         SearchMissing,
         address_of,
     )
-    from shared_core.stores.sqlite import SCHEMA_VERSION, ReadOnlyFile, SqliteStore
+    from shared_core.stores.sqlite import SCHEMA_VERSION, ReadOnlyFile, SqliteStore, bears_our_id
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -48,6 +49,7 @@ else:
             "SearchMissing": "redis",
             "SqliteStore": "sqlite",
             "address_of": "redis",
+            "bears_our_id": "sqlite",
         },
     )
 
@@ -74,10 +76,13 @@ __all__ = [
     "StoreInfo",
     "UndecodableError",
     "address_of",
+    "bears_our_id",
     "epoch_key",
     "open_store",
     "without_password",
 ]
+
+logger = logging.getLogger("tiered_cache")
 
 KNOWN_FORMS = (
     "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0, "
@@ -127,13 +132,15 @@ def open_store(
     near_cache: int = 0,
     client: Any = None,
     ssl: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> Store:
     """Open the store that a URL names: ``memory://``, ``sqlite:///PATH``, or a Redis.
 
     ``sqlite:///answers.db`` is relative to the working directory, ``sqlite:////var/answers.db``
     absolute; "%20" and the like are decoded. ``timeout`` in seconds bounds the wait for other
-    writers. ``codec`` writes what lies outside of this process's memory. What keeps a file from
-    being opened is told at once. A Redis is connected to when it is first used. ``index``,
+    writers. ``codec`` writes what lies outside of this process's memory. A file that cannot be used
+    now (unreadable, read-only, on a full disk) means memory, with a warning; if ``strict``, it
+    raises ValueError. One that is damaged is set aside, and a new one begins. A Redis is connected to when it is first used. ``index``,
     ``precision``, ``near_cache``, ``client`` and ``ssl`` are for Redis alone.
 
     Raises ValueError for a URL or an option that can not be, naming it and what can; ImportError
@@ -160,15 +167,23 @@ def open_store(
         case "sqlite" if (
             rest[:1] == "/" and rest[1:] not in ("", "/", ":memory:") and "?" not in rest
         ):
-            from shared_core.stores.sqlite import SqliteStore
+            from shared_core.stores.sqlite import SqliteStore, UnusableFile
 
-            return SqliteStore(
-                unquote(rest[1:]),
-                max_entries=max_entries,
-                timeout=timeout,
-                codec=codec,
-                clock=clock,
-            )
+            try:
+                return SqliteStore(
+                    unquote(rest[1:]),
+                    max_entries=max_entries,
+                    timeout=timeout,
+                    codec=codec,
+                    clock=clock,
+                )
+            except UnusableFile as error:
+                if strict:
+                    raise
+                from shared_core.stores.memory import MemoryStore
+
+                logger.warning("%s: answers are kept in memory, until the next start", error)
+                return MemoryStore(max_entries=max_entries, clock=clock)
         case scheme if scheme in REDIS_SCHEMES:
             return _open_redis(url, max_entries, timeout, codec, clock, of_redis)
         case _:

@@ -1,6 +1,6 @@
 """Keep records and values in one SQLite file, which many threads and processes share."""
 
-from shared_core.stores.sqlite.database import SCHEMA_VERSION
+from shared_core.stores.sqlite.database import SCHEMA_VERSION, UnusableFile, bears_our_id
 from shared_core.stores.sqlite.store import SqliteStore
 from shared_core.stores.sqlite.values import ReadOnlyFile
 
@@ -8,4 +8,6 @@ __all__ = [
     "SCHEMA_VERSION",
     "ReadOnlyFile",
     "SqliteStore",
+    "UnusableFile",
+    "bears_our_id",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -10,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 from shared_core.concurrency import renew_after_fork
 from shared_core.stores.api import StoreError
@@ -23,6 +24,10 @@ from shared_core.stores.api import StoreError
 # lone surrogates.
 SCHEMA_VERSION = 1
 """Written by ``SCHEMA``; another one is refused."""
+
+APPLICATION_ID = int.from_bytes(b"tlc1", "big")
+"""Stands in the header of our files, where it can be read however damaged the rest is."""
+ID_AT = slice(68, 72)
 
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -90,7 +95,74 @@ def make_file(path: str) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise ValueError(f"{path!r} can not be created: {error.strerror}") from None
+        kind = UnusableFile if error.errno in REFUSED else ValueError
+        raise kind(f"{path!r} can not be created: {error.strerror}") from None
+
+
+class UnusableFile(ValueError):
+    """The path may be ours, but cannot be used now: unreadable, read-only, or on a full disk."""
+
+
+class DamagedFile(sqlite3.DatabaseError):
+    """What is in the file cannot be what we wrote."""
+
+
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+UNUSABLE = (
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH),
+)
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+SHORT_READ = 522
+"""SQLITE_IOERR_SHORT_READ: the file was cut off."""
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code, 0 for an error of Python's own module."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return sqlite3.SQLITE_CORRUPT if code == SHORT_READ else code & 0xFF
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Say whether an error is one of what the file holds."""
+    return isinstance(error, DamagedFile) or code_of(error) in DAMAGE
+
+
+def may_be_damage(error: sqlite3.Error) -> bool:
+    """Say whether damage can cause the error: our statements are right, our texts readable."""
+    odd = isinstance(error, sqlite3.OperationalError) and code_of(error) in (0, 1)
+    return odd or is_damage(error)
+
+
+def bears_our_id(path: str) -> bool:
+    """Say whether the header of a file that nobody can open any more names this application.
+
+    To close it here drops the locks of this process on it: not for a file in use.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(100)[ID_AT] == APPLICATION_ID.to_bytes(4, "big")
+    except OSError:
+        return False
+
+
+def set_aside(path: str, identity: tuple[int, int] | None) -> str | None:
+    """Rename a damaged file and what belongs to it; return the new name.
+
+    None if another process did so: another file is there by now. Raises OSError.
+    """
+    with _sole_maker(os.path.dirname(path)):
+        if identity is None or identity_of(path) != identity:
+            return None
+        name = f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        number = 1
+        while os.path.lexists(name):
+            number += 1
+            name = f"{name.partition('~')[0]}~{number}"
+        for rest in ("-wal", "-shm", ""):  # the file last: a new one may come in its place then
+            with suppress(FileNotFoundError):
+                os.rename(path + rest, name + rest)
+    return name
 
 
 @contextmanager
@@ -113,6 +185,43 @@ def _sole_maker(folder: str) -> Iterator[None]:
         os.close(handle)
 
 
+def swap(path: str, data: bytes) -> None:
+    """Put a file of these bytes in the place of one whose disk may be full. Raises OSError.
+
+    Where there is no room for both, the old one is emptied first; nobody may write to it. Whoever
+    has it open finds another at its path.
+    """
+    part, gone = path + ".part", path + ".gone"
+    with _sole_maker(os.path.dirname(path)):
+        is_written = False
+        with suppress(OSError):
+            _write(part, data)
+            is_written = True
+        for rest in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                os.rename(path + rest, gone + rest)
+        if not is_written:
+            for rest in ("-wal", ""):  # not what others have mapped into their memory
+                with suppress(FileNotFoundError):
+                    os.truncate(gone + rest, 0)
+            _write(part, data)
+        for rest in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(path + rest)
+        os.replace(part, path)
+        for rest in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                os.unlink(gone + rest)
+
+
+def _write(path: str, data: bytes) -> None:
+    handle = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    with open(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def identity_of(path: str) -> tuple[int, int] | None:
     """Return what tells the file at a path from others, None if there is none."""
     try:
@@ -124,7 +233,7 @@ def identity_of(path: str) -> tuple[int, int] | None:
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Say whether others hold the file, so that it may work in a moment."""
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def prepare(connection: sqlite3.Connection, path: str) -> None:
@@ -133,18 +242,25 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     Raises ValueError if it is not ours or not of this version, before anything is written to it;
     sqlite3.Error if it is no database, or is locked by another that creates it.
     """
-    if _has_tables(connection, path):
+    is_made = _has_tables(connection, path)
+    if is_made:
         try:
             connection.execute("PRAGMA busy_timeout = 0")  # who is busy writing shows that one can
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
+            if not _bears_id(connection):  # made by an earlier version
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 raise
-        return
+            return
+    else:  # first of all, so that it does not stand in the log alone
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise ValueError(f"{path!r} is on a file system without WAL; use a local disk")
+    if is_made:
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not _has_tables(connection, path):
@@ -157,14 +273,27 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
                 connection.execute("ROLLBACK")
 
 
+def _bears_id(connection: sqlite3.Connection) -> bool:
+    (found,) = connection.execute("PRAGMA application_id").fetchone()
+    return bool(found == APPLICATION_ID)
+
+
 def _has_tables(connection: sqlite3.Connection, path: str) -> bool:
-    """Say whether our tables are there; False for an empty file. Raises ValueError for others."""
+    """Say whether our tables are there; False for an empty file.
+
+    Raises ValueError for others, DamagedFile where ours are gone from a file of ours.
+    """
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if not names:
         return False
-    if not {"meta", "records", "kv", "labels"} <= names:
+    is_ours = _bears_id(connection)
+    if not {"meta", "records", "tags", "kv", "labels"} <= names:
+        if is_ours:
+            raise DamagedFile("tables are gone")
         raise ValueError(f"{path!r} holds another application's tables; name another file")
     row = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+    if is_ours and (row is None or not isinstance(row[0], int)):
+        raise DamagedFile("its version is gone")
     if row is None or row[0] != SCHEMA_VERSION:
         raise ValueError(
             f"{path!r} has schema version {row and row[0]}, known is "
@@ -194,8 +323,20 @@ CROWDED = 1.0
 """Seconds after it met another writer in which a process makes way."""
 LONGEST_STEP = 0.001
 """Seconds between two attempts to get the write lock."""
+MOST_DAMAGED = 3
+"""Files set aside at one opening; more are the disk's fault."""
 FORK_WAIT = 2.0
 """Seconds that a fork waits for calls in other threads, so that it inherits no open handle."""
+
+
+class WriteRefused(StoreError):
+    """The disk may only be read; what the file holds can be read all the same."""
+
+    down = False
+
+
+class DiskFull(WriteRefused):
+    """The disk is full; what the file holds can be read all the same."""
 
 
 class DatabaseFile:
@@ -225,6 +366,8 @@ class DatabaseFile:
         self._tell_fresh = start_fresh
         self._abandoned: list[object] = []
         self._ready = False
+        self._error: sqlite3.Error | None = None
+        self._suspected: tuple[int, int] | None = None
         self._start_fresh()
         self._open(OPENING)
         self._identity = identity_of(self.path)
@@ -302,6 +445,34 @@ class DatabaseFile:
         with self._sole_writer() as (writer, deadline):
             return self._run(writer, deadline, statement, values).rowcount
 
+    def replace(self, copy: Callable[[sqlite3.Connection, sqlite3.Connection], None]) -> None:
+        """Put a new file in the place of this one; ``copy(old, new)`` says what it holds.
+
+        For a disk so full that nothing can be deleted: SQLite needs room for that, this needs none.
+        What is kept is in memory meanwhile. Raises StoreError.
+        """
+        with self._sole_writer() as (writer, deadline):
+            self._run(writer, deadline, "BEGIN IMMEDIATE")  # nobody adds to the old file
+            try:
+                with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+                    new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    for statement in _statements(SCHEMA):
+                        new.execute(statement)
+                    new.execute("BEGIN")
+                    copy(writer, new)
+                    new.execute("COMMIT")
+                    data = new.serialize()
+                if identity_of(self.path) != self._identity:
+                    raise StoreError(f"{self.path} was deleted or replaced")
+                swap(self.path, data)
+            except OSError as error:
+                raise StoreError(f"{self.path}: {error.strerror}") from error
+            finally:
+                writer.execute("ROLLBACK")
+        logger.warning("%s was made anew, with what is kept: its disk is full", self.path)
+        with self._gate:
+            self._leave()
+
     @contextmanager
     def _sole_writer(self) -> Iterator[tuple[sqlite3.Connection, float]]:
         deadline = time.monotonic() + self._timeout
@@ -372,26 +543,87 @@ class DatabaseFile:
         now = identity_of(self.path)
         if self._ready and now == self._identity:
             return
+        error, self._error = self._error, None
         if self._ready:
             logger.warning("%s was deleted or replaced: opening what is there now", self.path)
-            while self._idle:
-                self._idle.pop().close()
-            self._stale |= self._lent
-            if self._writer is not None:
-                self._stale.add(self._writer)
-            self._ready = False
+        if self._ready or error is not None:
+            self._leave()
         try:
+            if error is not None and now == self._identity and self._is_damaged(error):
+                self._begin_anew(self._identity, error)
             self._open(self._timeout)
-        except ValueError as error:
-            raise StoreError(str(error)) from None
+        except ValueError as failed:
+            raise StoreError(str(failed)) from None
         if not self._ready:
             raise StoreError(f"{self.path}: others keep it locked")
         self._identity = identity_of(self.path)
         self._tell_fresh()
 
+    def _leave(self) -> None:
+        """Close what is open of the file, now or when it is given back; the gate is held."""
+        while self._idle:
+            self._idle.pop().close()
+        self._stale |= self._lent
+        if self._writer is not None:
+            self._stale.add(self._writer)
+        self._ready = False
+
     def failure(self, error: sqlite3.Error) -> StoreError:
-        """Say what went wrong and with which file."""
-        return StoreError(f"{self.path}: {error}")
+        """Say what went wrong and with which file; what may be damage is seen to by the next call.
+
+        A full disk does not open the circuit breaker: what is there is read all the same.
+        """
+        if may_be_damage(error):
+            self._error, self._ready = error, False
+        match code_of(error):
+            case sqlite3.SQLITE_FULL:
+                return DiskFull(f"{self.path}: {error}")
+            case sqlite3.SQLITE_READONLY:
+                return WriteRefused(f"{self.path}: {error}")
+            case _:
+                return StoreError(f"{self.path}: {error}")
+
+    def _is_damaged(self, error: sqlite3.Error) -> bool:
+        """Look again whether the file is damaged, for half of the time that a call may take.
+
+        What is not found in it so, but met a second time, is believed.
+        """
+        again, self._suspected = self._suspected == self._identity, self._identity
+        if again and is_damage(error):
+            return True
+        end = time.monotonic() + self._timeout / 2
+        try:
+            with closing(self._connect(self._timeout / 2)) as connection:
+                _has_tables(connection, self.path)
+                connection.set_progress_handler(lambda: time.monotonic() > end, 1000)
+                (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as found:
+            is_too_long = code_of(found) == sqlite3.SQLITE_INTERRUPT
+            return is_damage(error) if is_too_long else may_be_damage(found)
+        except ValueError:  # another application's
+            return False
+        return bool(told != "ok")
+
+    def _begin_anew(self, identity: tuple[int, int] | None, error: sqlite3.Error) -> None:
+        """Set a damaged file of ours aside. Raises ValueError for the file of others."""
+        if identity_of(self.path) != identity:
+            return
+        if not bears_our_id(self.path):
+            raise ValueError(
+                f"{self.path!r} can not be used as a database ({error}); name another file, or "
+                "delete this one if it was a cache"
+            )
+        try:
+            name = set_aside(self.path, identity)
+        except OSError as refused:
+            raise UnusableFile(
+                f"{self.path!r} is damaged ({error}) and can not be renamed: {refused.strerror}"
+            ) from None
+        if name is not None:
+            logger.warning(
+                "%s is damaged (%s): it was set aside as %s, and the cache begins anew",
+                *(self.path, error, name),
+            )
 
     def close(self) -> None:
         """Close every connection; a reader that is lent is closed when it comes back."""
@@ -441,11 +673,22 @@ class DatabaseFile:
             raise
         return connection
 
+    def _is_odd(self, error: sqlite3.Error) -> bool:
+        """Say whether what is in the file keeps it from being opened."""
+        # Its header may claim a format that SQLite will not write.
+        is_writable = os.access(self.path, os.W_OK) and os.access(
+            os.path.dirname(self.path), os.W_OK
+        )
+        claims = code_of(error) == sqlite3.SQLITE_READONLY and is_writable
+        return may_be_damage(error) or (claims and bears_our_id(self.path))
+
     def _open(self, patience: float) -> None:
         """Find or make the file and its tables; ``_ready`` says whether others let us."""
         make_file(self.path)
         deadline = time.monotonic() + patience
+        damaged = 0
         while True:
+            identity = identity_of(self.path)
             try:
                 connection = self._connect(patience)
                 try:
@@ -455,12 +698,17 @@ class DatabaseFile:
                 self._ready = True
                 return
             except sqlite3.Error as error:
-                if not is_busy(error):
-                    raise ValueError(
+                if self._is_odd(error) and damaged < MOST_DAMAGED:
+                    damaged += 1
+                    self._begin_anew(identity, error)
+                    make_file(self.path)
+                elif not is_busy(error):
+                    kind = UnusableFile if code_of(error) in UNUSABLE else ValueError
+                    raise kind(
                         f"{self.path!r} can not be used as a database ({error}); make it "
                         "writable, or name another file"
                     ) from None
-                if time.monotonic() >= deadline:
+                elif time.monotonic() >= deadline:
                     self._ready = False
                     return
             time.sleep(0.01)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from shared_core.record import Neighbour, Record, is_fresh
 from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.codec import Codec, UndecodableError
-from shared_core.stores.sqlite.database import DatabaseFile
+from shared_core.stores.sqlite.database import DamagedFile, DatabaseFile, DiskFull
 from shared_core.stores.sqlite.graph_files import drop_unused
 from shared_core.stores.sqlite.values import AFTER_ALL, SqliteValues, blob, sweep_values, text
 
@@ -30,6 +30,8 @@ SWEEP_EVERY = 1.0
 """Seconds between two looks for what expired."""
 SWEEP = 64
 """Dead rows that one write removes at most."""
+MOST_COPIED = 64 * 2**20
+"""Bytes that are held in memory to get rid of others on a full disk."""
 BATCH = 500
 """Rows that a long deletion removes while it holds the write lock."""
 EXPIRED = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE expires <= ? LIMIT ?)"
@@ -127,8 +129,7 @@ class Eviction:
     def _excess(self, writer: sqlite3.Connection) -> int:
         if self._max_entries is None:
             return 0
-        (entries,) = writer.execute("SELECT value FROM meta WHERE name = 'entries'").fetchone()
-        return max(0, int(entries) - self._max_entries)
+        return max(0, entries_of(writer) - self._max_entries)
 
     def _drop_oldest(self, writer: sqlite3.Connection, newest: int | None, count: int) -> None:
         writer.execute(
@@ -136,6 +137,14 @@ class Eviction:
             " (SELECT id FROM records WHERE id IS NOT ? ORDER BY used, id LIMIT ?)",
             (newest, count),
         )
+
+
+def entries_of(connection: sqlite3.Connection) -> int:
+    """Return how many records the file holds. Raises DamagedFile where it does not say so."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'entries'").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise DamagedFile("the number of its entries is gone")
+    return row[0]
 
 
 KEPT_LABELS = 10_000
@@ -283,13 +292,44 @@ class SqliteStore:
             ids = sorted(id for (id,) in rows)
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]  # a row never changes: what matched still does
-            these = f"FROM records WHERE id IN ({','.join('?' * len(some))})"
-            with self._file.writing() as writer:
-                counted = writer.execute(f"SELECT count(*) {these} AND {LIVE}", (*some, now))
-                live += counted.fetchone()[0]
-                writer.execute(f"DELETE {these}", some)
+            try:
+                live += self._delete_rows(some, now)
+            except DiskFull:
+                live += self._delete_without_room(ids[start:], now)
+                break
         if ids and selector.key is None:
             drop_unused(self._file)
+        return live
+
+    def _delete_rows(self, ids: Sequence[int], now: float) -> int:
+        """Delete rows and return how many lived."""
+        these = f"FROM records WHERE id IN ({','.join('?' * len(ids))})"
+        with self._file.writing() as writer:
+            counted = writer.execute(f"SELECT count(*) {these} AND {LIVE}", (*ids, now))
+            live = int(counted.fetchone()[0])
+            writer.execute(f"DELETE {these}", ids)
+        return live
+
+    def _delete_without_room(self, ids: Sequence[int], now: float) -> int:
+        """Do the same where the disk is too full to delete: put a file without them in its place.
+
+        Raises StoreError if the rest is too much to hold in memory.
+        """
+        gone, live = set(ids), 0
+
+        def copy(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+            nonlocal live
+            living = dict(old.execute(f"SELECT id, {LIVE} FROM records", (now,)))  # noqa: S608
+            live = sum(living.get(id, 0) for id in gone)
+            kept = [id for id, lives in living.items() if lives and id not in gone]
+            for start in range(0, len(kept), BATCH):
+                some = kept[start : start + BATCH]
+                _copy_rows(old, new, "records", "id", some)
+                _copy_rows(old, new, "tags", "record", some)
+            for table in ("kv", "labels", "sqlite_sequence"):
+                _copy_rows(old, new, table)
+
+        self._file.replace(copy)
         return live
 
     def load_state(self, ids: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
@@ -332,7 +372,7 @@ class SqliteStore:
 
     def info(self) -> StoreInfo:
         with self._file.reading() as reader:
-            (entries,) = reader.execute("SELECT value FROM meta WHERE name = 'entries'").fetchone()
+            entries = entries_of(reader)
             (pages,) = reader.execute("PRAGMA page_count").fetchone()
             (size,) = reader.execute("PRAGMA page_size").fetchone()
         return StoreInfo("sqlite", self._file.path, entries, pages * size)
@@ -378,6 +418,27 @@ class SqliteStore:
             return self._codec.decode(body, np.frombuffer(vector, "<f4"))
         except (UndecodableError, ValueError, TypeError):  # a vector cut off, or of another type
             return None
+
+
+def _copy_rows(
+    old: sqlite3.Connection,
+    new: sqlite3.Connection,
+    table: str,
+    column: str = "",
+    values: Sequence[int] = (),
+) -> None:
+    """Copy rows, all or those of some values. Raises StoreError when it becomes too much."""
+    where = f"WHERE {column} IN ({','.join('?' * len(values))})" if column else ""
+    rows = old.execute(f"SELECT * FROM {table} {where}", values)  # noqa: S608 - constants
+    if table == "sqlite_sequence":
+        new.execute("DELETE FROM sqlite_sequence")
+    while some := rows.fetchmany(BATCH):
+        marks = ",".join("?" * len(some[0]))
+        new.executemany(f"INSERT INTO {table} VALUES ({marks})", some)  # noqa: S608 - constants
+        (pages,) = new.execute("PRAGMA page_count").fetchone()
+        (size,) = new.execute("PRAGMA page_size").fetchone()
+        if pages * size > MOST_COPIED:
+            raise StoreError("the disk is full, and what is kept is too much for memory")
 
 
 def _condition(selector: Selector) -> tuple[str, list[bytes | float]]:
