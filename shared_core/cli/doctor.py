@@ -176,25 +176,33 @@ def _file(path: Path) -> Finding:
     # Without these, SQLite makes the files of its log even for who only reads.
     how = "mode=ro&readonly_shm=1" if unsaved or shared.exists() else "immutable=1"
     try:
-        entries, flaw = _entries(path, how)
+        return _told(path, f"{_entries(path, how)} entries, {size}")
+    except _OfAnotherVersion as error:
+        flaw, is_ours = str(error), False
     except sqlite3.Error as error:
-        if not bears_our_id(str(path)):
-            text = f"store: {path} is no store of this cache ({error})"
-            return Finding("missing", text, "name another file: the cache would not touch this one")
-        entries, flaw = 0, str(error)
-    if flaw != "ok":
+        flaw, is_ours = str(error), bears_our_id(str(path))
+    if is_ours:
         return Finding(
             "warning",
             f"store: {path} is damaged ({flaw}): the use that meets it sets it aside, and begins "
             "with a new file",
             f"look at the disk; rm '{path}' begins anew at once",
         )
-    found = f"store: sqlite at {path}, whole, {entries} entries, {size}"
+    text = f"store: {path} is no store of this cache ({flaw})"
+    return Finding("missing", text, "name another file: the cache would not touch this one")
+
+
+def _told(path: Path, holds: str) -> Finding:
+    """Tell of a file that is whole, and of what was set aside beside it."""
     aside = list(path.parent.glob(f"{glob.escape(path.name)}.damaged-*[0-9]"))
     if aside:
-        text = f"{found}; damaged files were set aside beside it: {len(aside)}"
+        text = f"store: sqlite at {path}, {holds}; damaged files set aside beside it: {len(aside)}"
         return Finding("warning", text, f"look at the disk, then rm '{path}'.damaged-*")
-    return Finding("ok", found)
+    return Finding("ok", f"store: sqlite at {path}, {holds}")
+
+
+class _OfAnotherVersion(Exception):
+    """A file of this cache, but not of this version."""
 
 
 def _obstacle(path: Path) -> Finding | None:
@@ -211,14 +219,17 @@ def _obstacle(path: Path) -> Finding | None:
     return None
 
 
-def _entries(path: Path, how: str) -> tuple[int, str]:
-    """Return how many entries a file holds, and "ok" or what is wrong with its pages."""
+def _entries(path: Path, how: str) -> int:
+    """Return how many entries a file holds. Raises sqlite3.Error where its pages are not whole."""
     with closing(sqlite3.connect(f"file:{pathname2url(str(path))}?{how}", uri=True)) as file:
         meta = dict(file.execute("SELECT name, value FROM meta"))
         (integrity,) = file.execute("PRAGMA integrity_check(1)").fetchone()
-    if meta.get("schema") != SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"its version is {meta.get('schema')}, not {SCHEMA_VERSION}")
-    return int(meta.get("entries", 0)), str(integrity)
+    version, entries = meta.get("schema"), meta.get("entries")
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        raise _OfAnotherVersion(f"its version is {version}, not {SCHEMA_VERSION}")
+    if integrity != "ok" or version is None or not isinstance(entries, int):
+        raise sqlite3.DatabaseError(integrity if integrity != "ok" else "its meta data is gone")
+    return entries
 
 
 def _workers(url: str, environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -120,7 +120,7 @@ _LIKE_A_KEY = re.compile(r"/(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[A-Za-z0-9_-]{16,}(?=
 """A part of a path that is long and has letters and digits, as keys of gateways."""
 
 
-def open_store(
+def open_store(  # noqa: PLR0913 - each is an option of the cache
     url: str,
     *,
     max_entries: int | None = None,
@@ -140,8 +140,9 @@ def open_store(
     absolute; "%20" and the like are decoded. ``timeout`` in seconds bounds the wait for other
     writers. ``codec`` writes what lies outside of this process's memory. A file that cannot be used
     now (unreadable, read-only, on a full disk) means memory, with a warning; if ``strict``, it
-    raises ValueError. One that is damaged is set aside, and a new one begins. A Redis is connected to when it is first used. ``index``,
-    ``precision``, ``near_cache``, ``client`` and ``ssl`` are for Redis alone.
+    raises ValueError. One that is damaged is set aside, and a new one begins. A Redis is connected
+    to when it is first used. ``index``, ``precision``, ``near_cache``, ``client`` and ``ssl`` are
+    for Redis alone.
 
     Raises ValueError for a URL or an option that can not be, naming it and what can; ImportError
     for packages that are missing. A file that other processes keep locked is no error before it is
