@@ -18,7 +18,6 @@ from langchain_core.utils.utils import LC_ID_PREFIX
 
 from langchain_tiered_cache.answers import MARK, ServedGeneration, answer_of, generations_of
 from langchain_tiered_cache.call_context import (
-    CallContext,
     Run,
     answered,
     asked,
@@ -30,6 +29,7 @@ from langchain_tiered_cache.call_context import (
 from langchain_tiered_cache.llm_string import names_nothing
 from langchain_tiered_cache.request import Question, parse
 from shared_core.cache import ResponseCache
+from shared_core.compute import find, keep, refresh
 from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import Trace, tracing
 from shared_core.options import CacheOptions, shows_options
@@ -219,9 +219,16 @@ class TieredCache(BaseCache):
             request = await self._parse(runtime, prompt, llm_string)
             if not request.model and (kind := names_nothing(llm_string)) is not None:
                 self._warn_of(kind)
-            outcome = await runtime.run(lambda: self.cache.lookup(request, caller is not None))
-            if not isinstance(outcome, Hit):
-                outcome = await self._wait(runtime, request, asking) or outcome
+            outcome, flight = await find(
+                self.cache,
+                runtime,
+                request,
+                stale=caller is not None,
+                joins=asking.run is not None or not asking.is_chat,  # else no call may follow
+                is_sure=asking.is_sure,
+            )
+            if flight is not None:
+                asking.lead(flight, self.cache.answers.finish, runtime is self.cache.on_loop)
             found = self._generations(outcome)
             if asking.run is not None:
                 asking.run.note(describe(outcome))
@@ -240,29 +247,10 @@ class TieredCache(BaseCache):
     ) -> None:
         """Ask for a stale answer anew, beside the call that got it."""
 
-        async def aask() -> Answer:
-            generations: Any = ask()
-            return self._fresh(await generations)
+        async def fresh() -> Answer | None:
+            return self._answer(await runtime.ask(ask))
 
-        model = (lambda: self._fresh(ask())) if runtime.blocks else aask
-        self.cache.answers.refresh(runtime, request, model)
-
-    def _fresh(self, generations: Sequence[Generation]) -> Answer:
-        answer = self._answer(generations)
-        if answer is None:
-            raise ValueError("an answer that cannot be stored takes no other's place")
-        return answer
-
-    async def _wait(self, runtime: Runtime, request: Request, asking: CallContext) -> Hit | None:
-        """Wait for the answer to an equal request; without one, others may wait for this one's."""
-        if asking.is_chat and asking.run is None:
-            return None  # no model call is known to follow
-        answers = self.cache.answers
-        hit, flight = await answers.wait(runtime, request, is_sure=asking.is_sure)
-        if flight is not None:
-            asking.flight = flight
-            asking.on_end(lambda: answers.finish(flight), runtime is self.cache.on_loop)
-        return hit
+        refresh(self.cache, runtime, request, fresh)
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep the model's answer, and note its entry id in the caller's chat messages."""
@@ -285,10 +273,7 @@ class TieredCache(BaseCache):
                 answer = self._answer(return_val)
                 entry_id = None
                 if answer is not None:
-                    kept = answer
-                    if flight is not None:
-                        flight.arrive(kept)  # before it is stored: a slow store delays nobody
-                    entry_id = await runtime.run(lambda: self.cache.store(request, kept))
+                    entry_id = await keep(self.cache, runtime, request, answer, flight)
             mark_as_fresh(return_val, entry_id)
             if asking is not None:
                 self.servings.note(asking.run, entry_id)

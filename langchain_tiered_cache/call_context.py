@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from threading import Lock
 from types import FrameType
@@ -190,7 +191,7 @@ class CallContext:
     run: Run | None
     told: Any
     flight: Flight | None = None
-    land: Callable[[], None] | None = None
+    end: Callable[[], None] | None = None
     is_blind: bool = False
     is_sure: bool = True
     unseen: tuple[str, ...] = ()
@@ -200,18 +201,19 @@ class CallContext:
         """Tell whether no update will come."""
         return self.run is not None and self.is_chat and self.run.is_over
 
-    def on_end(self, land: Callable[[], None], is_awaited: bool) -> None:
-        """Call ``land`` when the model call ends without an update: it failed, or was cancelled.
+    def lead(self, flight: Flight, finish: Callable[[Flight], None], is_awaited: bool) -> None:
+        """Take a flight: it ends with the model call, if without an update that failed or is gone.
 
         LangChain runs each awaited call of a chat model in a task of its own, which ends with it.
         """
+        self.flight, end = flight, partial(finish, flight)
         if self.run is not None:
-            self.run.endings.append(land)
+            self.run.endings.append(end)
         else:
-            self.land = land
+            self.end = end
         task = current_task() if self.is_chat and is_awaited else None
         if isinstance(task, asyncio.Task):
-            task.add_done_callback(lambda _: land())
+            task.add_done_callback(lambda _: end())
 
 
 _askings: ContextVar[tuple[CallContext, ...]] = ContextVar("tiered_cache_askings", default=())
@@ -261,8 +263,8 @@ def called(prompt: str, run: Run) -> None:
     for asking in _askings.get():  # the newest first: what was looked up by hand stays behind
         if asking.id[0] == hash(prompt) and not asking.is_chat and asking.run is None:
             asking.run = run
-            if asking.land is not None:
-                run.endings.append(asking.land)
+            if asking.end is not None:
+                run.endings.append(asking.end)
             asking.is_blind = run.metadata.get(MARK) != asking.told
             if asking.flight is not None:
                 asking.flight.is_sure = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
 from hashlib import sha256
 from inspect import signature
@@ -38,6 +38,7 @@ from langchain_tiered_cache.agents import keeping_answers, run_of
 from langchain_tiered_cache.answers import MARK
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.call_context import as_class, chat_acall, chat_call, refreshing
+from shared_core.compute import flow
 from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import controlling, controls_of
 from shared_core.options import Seconds, seconds
@@ -211,27 +212,10 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         request: ToolCallRequest,
         call: Callable[[], Any],
     ) -> ToolResult:
-        inner = self._cache.cache
-        hit = await runtime.run(lambda: inner.lookup(asked))
-        flight = None
-        if not isinstance(hit, Hit):
-            found, flight = await inner.answers.wait(runtime, asked)
-            hit = found or hit
-        if isinstance(hit, Hit):
-            return _message(hit, request.tool_call)
-        try:
-            result: ToolResult = await runtime.ask(call)
-            answer = _answer(result)
-            if answer is not None and isinstance(result, ToolMessage):
-                kept, life = answer, self._lives[request.tool_call["name"]]
-                if flight is not None:
-                    flight.arrive(kept)
-                entry_id = await runtime.run(lambda: inner.store(asked, kept, ttl=life))
-                _mark(result, {"hit": False, "entry_id": entry_id})
-            return result
-        finally:
-            if flight is not None:
-                inner.answers.finish(flight)
+        form = ToolForm(request.tool_call)
+        ask = partial(runtime.ask, call)
+        life = self._lives[request.tool_call["name"]]
+        return await flow(self._cache.cache, runtime, asked, ask, form, ttl=life, stale=False)
 
 
 def _is_name(name: object) -> bool:
@@ -306,26 +290,38 @@ def _needs_more(tool: Any) -> bool:
     return bool(named - set(fields) - _SUPPLIED)
 
 
-def _answer(result: ToolResult) -> Answer | None:
-    """Return what may be kept of a result: a message of success that JSON can hold."""
-    if not isinstance(result, ToolMessage) or result.status != "success":
-        return None
-    body = {"content": result.content, "artifact": result.artifact}
-    try:
-        payload = json.dumps(body, allow_nan=False)
-        if json.loads(payload) != body:
+@dataclass(frozen=True, slots=True)
+class ToolForm:
+    """How the results of a tool are read from the cache and kept there, for one call of it."""
+
+    call: Mapping[str, Any]
+
+    def read(self, hit: Hit) -> ToolResult:
+        """Build the message that answers this call of the tool."""
+        body = json.loads(hit.answer.payload or "{}")
+        message = ToolMessage(**body, name=self.call["name"], tool_call_id=self.call["id"])
+        mark = {"hit": True, "tier": str(hit.tier), "entry_id": hit.entry_id, "age": hit.age}
+        _mark(message, mark)
+        return message
+
+    def write(self, value: ToolResult) -> Answer | None:
+        """Return what may be kept of a result: a message of success that JSON can hold."""
+        if not isinstance(value, ToolMessage) or value.status != "success":
             return None
-    except (TypeError, ValueError, RecursionError):
-        return None
-    return Answer(str(result.text), payload=payload, format=TOOL_FORMAT, exact_only=True)
+        body = {"content": value.content, "artifact": value.artifact}
+        try:
+            payload = json.dumps(body, allow_nan=False)
+            if json.loads(payload) != body:
+                return None
+        except (TypeError, ValueError, RecursionError):
+            return None
+        return Answer(str(value.text), payload=payload, format=TOOL_FORMAT, exact_only=True)
 
-
-def _message(hit: Hit, call: Mapping[str, Any]) -> ToolMessage:
-    """Build the message that answers this call of the tool."""
-    body = json.loads(hit.answer.payload or "{}")
-    message = ToolMessage(**body, name=call["name"], tool_call_id=call["id"])
-    _mark(message, {"hit": True, "tier": str(hit.tier), "entry_id": hit.entry_id, "age": hit.age})
-    return message
+    def fresh(self, value: ToolResult, entry_id: str | None) -> ToolResult:
+        """Mark the message of the tool itself."""
+        if isinstance(value, ToolMessage) and value.status == "success":
+            _mark(value, {"hit": False, "entry_id": entry_id})
+        return value
 
 
 def _mark(message: ToolMessage, mark: Mapping[str, Any]) -> None:

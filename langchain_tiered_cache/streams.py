@@ -13,7 +13,6 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +23,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from langchain_tiered_cache.answers import MARK
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.call_context import refreshing
+from shared_core.compute import arecorded, recorded
 
 # Stored answers as the chunks of a stream, and the chunks of a stream as an answer to store.
 #
@@ -280,26 +280,32 @@ def mark_of(generation: Generation) -> Any:
 class Recording(Generic[Chunk]):
     """Notes chunks as they pass; holds one back that says to be the last, for it gets the mark."""
 
-    def __init__(self, form: Form[Chunk]) -> None:
-        self._form = form
+    def __init__(self, form: Form[Chunk], whole: Callable[[Sequence[Chunk]], Generation | None]):
+        self._form, self._add_up = form, whole
         self._last: Chunk | None = None
-        self.notes: list[Chunk] = []
+        self._notes: list[Chunk] = []
+        self._whole: Generation | None = None
 
     def take(self, chunk: Chunk) -> Iterator[Chunk]:
         """Note a chunk, and yield what is to be passed on now."""
         if self._last is not None and self._form.is_last(self._last):
             yield self._last
-        self.notes.append(self._form.note(chunk))
+        self._notes.append(self._form.note(chunk))
         self._last = chunk
         if not self._form.is_last(chunk):
             yield chunk
 
-    def rest(self, whole: Generation | None) -> Iterator[Chunk]:
-        """Yield what is to be passed on at the end; ``whole`` is the stored answer, if it is."""
+    def whole(self) -> Generation | None:
+        """Return the sum of the chunks, None if it cannot be stored."""
+        self._whole = self._add_up(self._notes)
+        return self._whole
+
+    def rest(self, entry_id: str | None) -> Iterator[Chunk]:
+        """Yield what is to be passed on at the end, with the mark of the answer if it was one."""
         if self._last is None:
             return
-        if whole is not None:
-            end = self._form.end(self._last, whole)
+        if self._whole is not None:
+            end = self._form.end(self._last, self._whole)
             if end is not None:
                 yield end
         elif self._form.is_last(self._last):
@@ -340,45 +346,23 @@ class Stream(Generic[Chunk]):
         return None if chunks is None else apaced(chunks, self.pace)
 
     def recorded(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """Pass the model's chunks on and store their sum when they end.
+        """Pass the model's chunks on and store their sum when they end."""
 
-        It is stored in the context of now: the consumer may take each chunk in another one, which
-        knows neither the run nor the controls that the lookup saw.
-        """
-        context = copy_context()
-        recording, whole = Recording(self.form), None
-        try:
-            for chunk in chunks:
-                yield from recording.take(chunk)
-            whole = self._whole(recording.notes)
-        finally:
-            close: Any = getattr(chunks, "close", None)
-            if close is not None:
-                close()
-            if whole is None:
-                context.run(self.cache.abandon, self.prompt, self.llm_string)
-        if whole is not None:
-            context.run(self.cache.update, self.prompt, self.llm_string, [whole])
-        yield from recording.rest(whole)
+        def keep(whole: Generation) -> None:
+            self.cache.update(self.prompt, self.llm_string, [whole])
 
-    async def arecorded(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+        return recorded(chunks, Recording(self.form, self._whole), keep, self._abandon)
+
+    def arecorded(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
         """Do as ``recorded`` does; the event loop is not blocked."""
-        context = copy_context()
-        recording, whole = Recording(self.form), None
-        try:
-            async for chunk in chunks:
-                for ready in recording.take(chunk):
-                    yield ready
-            whole = self._whole(recording.notes)
-        finally:
-            if whole is None:
-                context.run(self.cache.abandon, self.prompt, self.llm_string)
-            await aclose(chunks)
-        if whole is not None:
-            update = self.cache.aupdate(self.prompt, self.llm_string, [whole])
-            await asyncio.get_running_loop().create_task(update, context=context)
-        for ready in recording.rest(whole):
-            yield ready
+
+        async def keep(whole: Generation) -> None:
+            await self.cache.aupdate(self.prompt, self.llm_string, [whole])
+
+        return arecorded(chunks, Recording(self.form, self._whole), keep, self._abandon)
+
+    def _abandon(self) -> None:
+        self.cache.abandon(self.prompt, self.llm_string)
 
     def _chunks(self, found: list[Generation] | None) -> Iterator[Chunk] | None:
         """Return the chunks of the first of the generations: a stream has but one."""

@@ -30,7 +30,6 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.base import BaseEvent
 
 from llamaindex_tiered_cache.request import FORMAT
-from shared_core.controls import LookupEvent
 from shared_core.record import Answer, Hit, is_cut_off
 from shared_core.usage import COUNTS, HOLDERS, tokens_of
 
@@ -408,15 +407,9 @@ class Serving:
 
     @classmethod
     def of_hit(cls, hit: Hit) -> Serving:
-        """Describe what a lookup found."""
-        return cls(str(hit.tier), hit.similarity, hit.entry_id, hit.age)
-
-    @classmethod
-    def of_event(cls, event: LookupEvent) -> Serving:
-        """Describe what a lookup found, or, if it found nothing, what a call under way brought."""
-        if event.tier is None or event.entry_id is None:
-            return cls(FLIGHT, 1.0, event.key, 0.0)
-        return cls(str(event.tier), event.similarity or 1.0, event.entry_id, event.age or 0.0)
+        """Describe what a lookup found, or what an equal call under way brought."""
+        tier = FLIGHT if hit.is_shared else str(hit.tier)
+        return cls(tier, hit.similarity, hit.entry_id, hit.age)
 
     def mark(self, answer: Answer) -> dict[str, Any]:
         """Return what a response says of itself."""

@@ -12,12 +12,10 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Generator,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,11 +32,12 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 
 from llamaindex_tiered_cache.answers import MARK, Delta, Serving
-from llamaindex_tiered_cache.calls import Call, alook, arun, keep, keep_in, look, run
+from llamaindex_tiered_cache.calls import Call, arun, run
 from llamaindex_tiered_cache.components import Unstable, function_name, parameters_of, plain
 from llamaindex_tiered_cache.llm import open_cache, uncached
 from shared_core.cache import ResponseCache
-from shared_core.record import Answer
+from shared_core.compute import astream_through, stream_through
+from shared_core.record import Answer, Hit
 from shared_core.request import Request, why_exact_only
 
 # Makes a ``Request`` of a question to a query engine: engine, and version or nodes, are scope.
@@ -220,73 +219,87 @@ def _load(body: Mapping[str, Any]) -> Response:
 # Streaming responses of query engines through a cache: replayed on a hit, recorded on a miss.
 
 
+_STREAMING = (StreamingResponse, AsyncStreamingResponse)
+
+
+class _Tokens:
+    """The tokens of one streaming response, on their way out of the cache or into it.
+
+    ``response`` is the engine's own, or the one of a hit, whose tokens are yet to be put in.
+    """
+
+    def __init__(self, call: Call[Any]) -> None:
+        self._call, self._seen = call, list[str]()
+        self.response: Any = None
+        self._is_hit = False
+
+    def tokens_of(self, own: RESPONSE_TYPE) -> Any:
+        """Note the engine's own response; return its tokens, None if it does not stream."""
+        self.response = own
+        return own.response_gen if isinstance(own, _STREAMING) else None
+
+    def streaming(self, kind: Any, tokens: Any) -> RESPONSE_TYPE:
+        """Return the response with these tokens; one that does not stream, as it is."""
+        response: RESPONSE_TYPE = self.response
+        if self._is_hit:
+            return kind(tokens, response.source_nodes, response.metadata)  # type: ignore[no-any-return]
+        if isinstance(response, _STREAMING):
+            response.response_gen = tokens
+        return response
+
+    def chunks(self, hit: Hit) -> Iterator[str]:
+        """Return the tokens of a hit."""
+        self.response, self._is_hit = self._call.read(hit), True
+        return iter(tokens_of(hit.answer))
+
+    def recorder(self) -> _Tokens:
+        """Return what notes the tokens of the engine's own response."""
+        return self
+
+    def take(self, token: str) -> tuple[str]:
+        """Note a token and pass it on."""
+        self._seen.append(token)
+        return (token,)
+
+    def whole(self) -> Answer | None:
+        """Return the answer of the response that ended, None if it cannot be kept."""
+        own = self.response
+        whole = Response("".join(self._seen), own.source_nodes, own.metadata)
+        return self._call.write(whole, [(token, None) for token in self._seen])
+
+    def rest(self, entry_id: str | None) -> tuple[()]:
+        """Pass nothing on at the end."""
+        return ()
+
+
 def stream_query(call: Call[RESPONSE_TYPE], compute: Callable[[], RESPONSE_TYPE]) -> RESPONSE_TYPE:
     """Return a streaming response; the engine's own is kept when it has been read to its end."""
-
-    def read(answer: Answer, serving: Serving) -> StreamingResponse:
-        found = call.form.read(answer, serving)
-        tokens = (token for token in tokens_of(answer))
-        return StreamingResponse(tokens, found.source_nodes, found.metadata)
-
-    found, context = look(call, read)
-    if found is not None:
-        return found
-    response = compute()
-    if isinstance(response, StreamingResponse):
-        response.response_gen = _recorded(call, response, response.response_gen, context)
-    return response
+    of = _Tokens(call)
+    with call.controlled():
+        tokens = stream_through(
+            call.cache, call.request, lambda: of.tokens_of(compute()) or iter(()), of, call.fail
+        )
+    return of.streaming(StreamingResponse, tokens)
 
 
 async def astream_query(
     call: Call[RESPONSE_TYPE], compute: Callable[[], Awaitable[RESPONSE_TYPE]]
 ) -> RESPONSE_TYPE:
     """Do as ``stream_query`` does; the event loop is not blocked."""
+    of = _Tokens(call)
 
-    def read(answer: Answer, serving: Serving) -> AsyncStreamingResponse:
-        found = call.form.read(answer, serving)
-        return AsyncStreamingResponse(
-            _replayed(tokens_of(answer)), found.source_nodes, found.metadata
-        )
-
-    found, context = await alook(call, read)
-    if found is not None:
+    async def open() -> AsyncIterator[str]:
+        found: AsyncIterator[str] = of.tokens_of(await compute()) or _nothing()
         return found
-    response = await compute()
-    if isinstance(response, AsyncStreamingResponse):
-        response.response_gen = _arecorded(call, response, response.response_gen, context)
-    return response
+
+    with call.controlled():
+        tokens = await astream_through(call.cache, call.request, open, of, call.fail)
+    return of.streaming(AsyncStreamingResponse, tokens)
 
 
-async def _replayed(tokens: list[str]) -> AsyncGenerator[str, None]:
-    for token in tokens:
+async def _nothing() -> AsyncGenerator[str, None]:
+    for token in tuple[str]():
         yield token
-
-
-def _recorded(
-    call: Call[Any], response: StreamingResponse, tokens: Iterator[str], context: Context
-) -> Generator[str, None, None]:
-    seen: list[str] = []
-    for token in tokens:
-        seen.append(token)
-        yield token
-    context.run(keep, call, _answer(call, response, seen))
-
-
-async def _arecorded(
-    call: Call[Any], response: AsyncStreamingResponse, tokens: AsyncIterator[str], context: Context
-) -> AsyncGenerator[str, None]:
-    seen: list[str] = []
-    async for token in tokens:
-        seen.append(token)
-        yield token
-    await keep_in(context, call, _answer(call, response, seen))
-
-
-def _answer(
-    call: Call[Any], response: StreamingResponse | AsyncStreamingResponse, seen: list[str]
-) -> Answer | None:
-    whole = Response("".join(seen), response.source_nodes, response.metadata)
-    return call.form.write(whole, [(token, None) for token in seen])
 
 
 class CachedQueryEngine(BaseQueryEngine):

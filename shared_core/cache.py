@@ -16,7 +16,7 @@ from typing import Any, TypeVar, Unpack
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from shared_core.compute import Answers, StoreLeases, value_key
+from shared_core.compute import Answers, StoreLeases, answer, value_key
 from shared_core.concurrency import (
     Blocking,
     OnLoop,
@@ -347,12 +347,12 @@ class ResponseCache:
         and change only what they name.
         """
         with self._controlled(controls):
-            return finish(self.answers.answer(Blocking(), request, model, controls_of(self)))
+            return finish(answer(self, Blocking(), request, model))
 
     async def aanswer(self, request: Request, model: Callable[..., Any], **controls: Any) -> Answer:
         """Do as ``answer`` does; ``model`` may be a coroutine function."""
         with self._controlled(controls):
-            return await self.answers.answer(self.on_loop, request, model, controls_of(self))
+            return await answer(self, self.on_loop, request, model)
 
     def get_or_compute(
         self,

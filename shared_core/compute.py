@@ -1,30 +1,54 @@
-"""Get an answer or compute it: one model call for all who ask, stale answers refreshed behind."""
+"""Get an answer or compute it: one model call for all who ask, stale answers refreshed behind.
+
+Whoever computes an answer behind a cache does it here, so that these steps are written once:
+
+    find: look up, wait for an equal call under way --hit--> read
+      `-> ask the model -> write -> keep: whole? give it to all who wait, and store it -> fresh
+
+``read_through`` is all of it for an answer that comes at once, ``stream_through`` for one that
+comes in chunks. Whatever fails in the cache is passed over; what the model raises is raised.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from contextlib import suppress
-from typing import Any
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from shared_core.concurrency import (
+    Blocking,
     Flight,
+    OnLoop,
     Runtime,
     SingleFlight,
     ThreadRunner,
     Value,
+    finish,
     once,
     renew_after_fork,
 )
-from shared_core.controls import Controls, tag_tuple
+from shared_core.controls import tag_tuple
 from shared_core.options import Options, Seconds, seconds
 from shared_core.pipeline import Pipeline
-from shared_core.record import Answer, EntryId, Hit, Tier
+from shared_core.record import Answer, EntryId, Hit, Outcome, Tier
 from shared_core.request import HOME_DIGITS, Address, Request, canonical_json, namespace_digest
-from shared_core.resilience import Unavailable, aswallow, deadline
+from shared_core.resilience import Unavailable, aswallow, deadline, or_else
 
 # Which process computes what: leases in the store that the processes share.
 
@@ -92,9 +116,9 @@ class Answers:
     async def wait(
         self, runtime: Runtime, request: Request, is_sure: bool = True
     ) -> tuple[Hit | None, Flight | None]:
-        """Wait for the answer that another is getting; with none, return the flight to ``land``.
+        """Wait for the answer that another is getting; with none, return the flight to ``finish``.
 
-        For who looks up and stores in two steps. ``is_sure`` False: it is not sure yet that a model
+        ``is_sure`` False: it is not sure yet that a model
         will be called; ``flight.is_sure`` says so later. Both None: ask, and tell nobody.
         """
         controls = self._path.controls()
@@ -110,7 +134,7 @@ class Answers:
         )
         if found is None:
             return None, flight
-        hit = Hit(found[0], Tier.EXACT, 1.0, str(EntryId(key)), 0.0)
+        hit = Hit(found[0], Tier.EXACT, 1.0, str(EntryId(key)), 0.0, is_shared=True)
         self._path.report_shared(request, namespace, key, hit)
         return hit, None
 
@@ -119,39 +143,10 @@ class Answers:
         if self._flights is not None:
             self._flights.finish(flight)
 
-    async def answer(
-        self, runtime: Runtime, request: Request, model: Callable[..., Any], controls: Controls
-    ) -> Answer:
-        """Return the cached answer or the model's."""
-
-        is_stale = False
-
-        def look() -> Value[Answer]:
-            nonlocal is_stale
-            outcome = self._path.lookup(request, stale=True)
-            is_stale = isinstance(outcome, Hit) and outcome.is_stale
-            return (outcome.answer,) if isinstance(outcome, Hit) else None
-
-        def keep(fresh: Answer) -> None:
-            self._path.store(request, fresh)
-
-        together = controls.read and not request.uncacheable
-        value, _ = await once(
-            runtime,
-            self._flights if together else None,
-            request.address(self._path.namespace(controls)).key,
-            look=look,
-            look_again=lambda: self._peek(request),
-            ask=_asking(model, request),
-            shape=_as_answer,
-            keep=keep,
-        )
-        if is_stale:
-            self.refresh(runtime, request, model)
-        return value
-
-    def refresh(self, runtime: Runtime, request: Request, model: Callable[..., Any]) -> None:
-        """Ask the model in the background for a stale answer, unless somebody does or has done.
+    def refresh(
+        self, runtime: Runtime, request: Request, anew: Callable[[Flight], Awaitable[object]]
+    ) -> None:
+        """Call ``anew`` in the background, unless somebody does so for this request or has done.
 
         Returns at once; what fails is counted. At most ``MOST_REFRESHES`` run at a time.
         """
@@ -162,11 +157,15 @@ class Answers:
         if key in self._refreshing or len(self._refreshing) >= MOST_REFRESHES:
             return
         self._refreshing[key] = now + self._lease
-        flow = self._refresh(runtime, request, model, key)
+        flow = self._refresh(runtime, request, anew, key)
         runtime.spawn(aswallow(self._path.count_error, "refresh", flow))
 
     async def _refresh(
-        self, runtime: Runtime, request: Request, model: Callable[..., Any], key: str
+        self,
+        runtime: Runtime,
+        request: Request,
+        anew: Callable[[Flight], Awaitable[object]],
+        key: str,
     ) -> None:
         flight = None
         try:
@@ -174,9 +173,7 @@ class Answers:
                 runtime, key, lambda: self._peek(request), waits=False
             )
             if flight is not None:
-                fresh = _as_answer(await runtime.ask(_asking(model, request)))
-                flight.arrive(fresh)
-                await runtime.run(lambda: self._path.store(request, fresh))
+                await anew(flight)
         finally:
             self._refreshing.pop(key, None)
             if flight is not None:
@@ -276,3 +273,411 @@ def _as_answer(value: Any) -> Answer:
     if isinstance(value, Answer):
         return value
     raise TypeError(f"the model must return an Answer or a text, not {type(value).__qualname__}")
+
+
+# The steps between an app and its model, for whoever computes an answer behind a cache.
+
+
+T = TypeVar("T")
+C_co = TypeVar("C_co", covariant=True)
+C = TypeVar("C")
+W = TypeVar("W")
+W_co = TypeVar("W_co", covariant=True)
+
+Fail = Callable[[str, Exception], None]
+"""Is told what failed in the cache ("lookup", "read", "write", "store"); it must not raise."""
+
+
+class Cache(Protocol):
+    """What is needed here of a ``ResponseCache``."""
+
+    on_loop: OnLoop
+    answers: Answers
+
+    def lookup(self, request: Request, stale: bool = False) -> Outcome: ...
+
+    def store(
+        self, request: Request, answer: Answer, *, ttl: Seconds | None = None
+    ) -> str | None: ...
+
+    def count_error(self, kind: str) -> None: ...
+
+
+class Form(Protocol[T]):
+    """How what an app is given is read from answers and written into them."""
+
+    def read(self, hit: Hit) -> T | None:
+        """Build what the app is given. Raises ValueError if the answer cannot be read."""
+
+    def write(self, value: T) -> Answer | None:
+        """Return the answer that the model's own value gives, None if it cannot be kept."""
+
+    def fresh(self, value: T, entry_id: str | None) -> T:
+        """Note under which id the model's own value is kept, None if it is not."""
+
+
+async def find(
+    cache: Cache,
+    runtime: Runtime,
+    request: Request,
+    *,
+    stale: bool = False,
+    joins: bool = True,
+    is_sure: bool = True,
+) -> tuple[Outcome, Flight | None]:
+    """Look up, and wait for the answer that an equal call under way is getting.
+
+    Without a hit the caller asks the model. The flight, if there is one, is what others wait for
+    meanwhile: ``keep`` brings them the answer, and ``cache.answers.finish`` must end
+    it in any case. ``joins`` False: nobody waits for anybody. ``stale`` is that of ``lookup``,
+    ``is_sure`` that of ``Answers.wait``.
+    """
+    outcome = await runtime.run(lambda: cache.lookup(request, stale))
+    if isinstance(outcome, Hit) or not joins:
+        return outcome, None
+    hit, flight = await cache.answers.wait(runtime, request, is_sure)
+    return hit or outcome, flight
+
+
+def may_be_kept(answer: Answer) -> bool:
+    """Say whether an answer is whole and good; else it is its caller's alone."""
+    return answer.finish_reason != "error"
+
+
+async def keep(
+    cache: Cache,
+    runtime: Runtime,
+    request: Request,
+    answer: Answer,
+    flight: Flight | None = None,
+    ttl: Seconds | None = None,
+) -> str | None:
+    """Give a fresh answer to all who wait for it, store it and return its entry id.
+
+    None, and neither of the two, for an answer that ``may_be_kept`` refuses. Here, and nowhere
+    else, an answer of a model goes from its caller to others.
+    """
+    if not may_be_kept(answer):
+        return None
+    if flight is not None:
+        flight.arrive(answer)  # before it is stored: a slow store delays nobody
+    return await runtime.run(lambda: cache.store(request, answer, ttl=ttl))
+
+
+def refresh(
+    cache: Cache,
+    runtime: Runtime,
+    request: Request,
+    ask: Callable[[], Awaitable[Answer | None]],
+) -> None:
+    """Ask for a stale answer anew, beside the call that got it; see ``Answers.refresh``."""
+
+    async def anew(flight: Flight) -> None:
+        fresh = await ask()
+        if fresh is None:
+            raise ValueError("an answer that cannot be kept takes no other's place")
+        await keep(cache, runtime, request, fresh, flight)
+
+    cache.answers.refresh(runtime, request, anew)
+
+
+def read_through(
+    cache: Cache,
+    request: Request,
+    ask: Callable[[], T],
+    form: Form[T],
+    fail: Fail | None = None,
+) -> T:
+    """Return what the cache holds for a request, or else what the model says, and keep that.
+
+    ``ask`` calls the model, once for all who ask at a time; what it raises is raised, and nothing
+    else. ``fail`` is told what fails in the cache, which is else counted, as "lookup:KeyError".
+
+        answer = read_through(cache, request, lambda: model(prompt), form)
+    """
+    blocking = Blocking()
+    return finish(flow(cache, blocking, request, partial(blocking.ask, ask), form, fail))
+
+
+async def aread_through(
+    cache: Cache,
+    request: Request,
+    ask: Callable[[], Awaitable[T]],
+    form: Form[T],
+    fail: Fail | None = None,
+) -> T:
+    """Do as ``read_through`` does; the event loop is not blocked."""
+    return await flow(cache, cache.on_loop, request, ask, form, fail)
+
+
+async def flow(
+    cache: Cache,
+    runtime: Runtime,
+    request: Request,
+    ask: Callable[[], Awaitable[T]],
+    form: Form[T],
+    fail: Fail | None = None,
+    *,
+    ttl: Seconds | None = None,
+    stale: bool = True,
+) -> T:
+    """Do what ``read_through`` says, in either runtime.
+
+    ``ttl`` is that of a fresh answer; ``stale`` False: what is too old is not served meanwhile.
+    """
+    fail = fail or partial(_count, cache)
+    outcome, flight = await or_else(
+        NOTHING_FOUND, fail, "lookup", find(cache, runtime, request, stale=stale)
+    )
+    try:
+        if isinstance(outcome, Hit):
+            found = await or_else(None, fail, "read", _call(form.read, outcome))
+            if found is not None:
+                if outcome.is_stale:
+                    refresh(cache, runtime, request, lambda: _written(ask, form))
+                return found
+        value = await ask()
+        answer = await or_else(None, fail, "write", _call(form.write, value))
+        if answer is None:
+            return form.fresh(value, None)
+        kept = keep(cache, runtime, request, answer, flight, ttl)
+        return form.fresh(value, await or_else(None, fail, "store", kept))
+    finally:
+        if flight is not None:
+            cache.answers.finish(flight)
+
+
+NOTHING_FOUND: tuple[Outcome | None, Flight | None] = (None, None)
+
+
+async def _call(function: Callable[[C], T], argument: C) -> T:
+    return function(argument)
+
+
+async def _written(ask: Callable[[], Awaitable[T]], form: Form[T]) -> Answer | None:
+    return form.write(await ask())
+
+
+def _count(cache: Cache, part: str, error: Exception) -> None:
+    cache.count_error(f"{part}:{type(error).__name__}")
+
+
+class _Plain:
+    """The form of answers themselves."""
+
+    def read(self, hit: Hit) -> Answer:
+        return hit.answer
+
+    def write(self, value: Answer) -> Answer:
+        return value
+
+    def fresh(self, value: Answer, entry_id: str | None) -> Answer:
+        return value
+
+
+async def answer(
+    cache: Cache, runtime: Runtime, request: Request, model: Callable[..., Any]
+) -> Answer:
+    """Return the cached answer, or the model's, which may be a text; see ``ResponseCache``."""
+    asking = _asking(model, request)
+
+    async def ask() -> Answer:
+        return _as_answer(await runtime.ask(asking))
+
+    return await flow(cache, runtime, request, ask, _Plain())
+
+
+# Streams: a hit is replayed; the model's own chunks are noted as they pass, and kept at the end.
+
+
+class Recorder(Protocol[C_co, W_co]):
+    """Notes the chunks of a stream, says what they come to and what is passed on of them."""
+
+    def take(self, chunk: Any) -> Iterable[C_co]:
+        """Note a chunk, and return what is passed on now."""
+
+    def whole(self) -> W_co | None:
+        """Return what the stream came to when it ended, None if it cannot be kept."""
+
+    def rest(self, entry_id: str | None) -> Iterable[C_co]:
+        """Return what is passed on at the end; ``entry_id`` None: nothing was kept."""
+
+
+class StreamForm(Protocol[C_co]):
+    """How a stream is made of an answer, and an answer of a stream."""
+
+    def chunks(self, hit: Hit) -> Iterator[C_co] | None:
+        """Return the chunks of an answer. Raises ValueError, at once, if it cannot be read."""
+
+    def recorder(self) -> Recorder[C_co, Answer]:
+        """Return what notes the model's own chunks."""
+
+
+def recorded(
+    chunks: Iterator[Any],
+    recorder: Recorder[C, W],
+    keep: Callable[[W], str | None],
+    leave: Callable[[], None],
+) -> Generator[C, None, None]:
+    """Pass a stream on, and ``keep`` what it came to at its end; without one, ``leave``.
+
+    Both are called in the context of now: the consumer may take each chunk in another one.
+    """
+    return _recorded(chunks, recorder, keep, leave, copy_context())
+
+
+def _recorded(
+    chunks: Iterator[Any],
+    recorder: Recorder[C, W],
+    keep: Callable[[W], str | None],
+    leave: Callable[[], None],
+    context: Context,
+) -> Generator[C, None, None]:
+    whole = None
+    try:
+        for chunk in chunks:
+            yield from recorder.take(chunk)
+        whole = recorder.whole()
+    finally:
+        if whole is None:
+            context.run(leave)
+        close: Any = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+    yield from recorder.rest(None if whole is None else context.run(keep, whole))
+
+
+def arecorded(
+    chunks: AsyncIterator[Any],
+    recorder: Recorder[C, W],
+    keep: Callable[[W], Coroutine[Any, Any, str | None]],
+    leave: Callable[[], None],
+) -> AsyncGenerator[C, None]:
+    """Do as ``recorded`` does; the event loop is not blocked."""
+    return _arecorded(chunks, recorder, keep, leave, copy_context())
+
+
+async def _arecorded(
+    chunks: AsyncIterator[Any],
+    recorder: Recorder[C, W],
+    keep: Callable[[W], Coroutine[Any, Any, str | None]],
+    leave: Callable[[], None],
+    context: Context,
+) -> AsyncGenerator[C, None]:
+    whole = None
+    try:
+        async for chunk in chunks:
+            for ready in recorder.take(chunk):
+                yield ready
+        whole = recorder.whole()
+    finally:
+        if whole is None:
+            context.run(leave)
+        close: Any = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
+    entry_id = None
+    if whole is not None:  # only a task of its own has another context
+        loop = asyncio.get_running_loop()
+        entry_id = await loop.create_task(keep(whole), context=context)
+    for ready in recorder.rest(entry_id):
+        yield ready
+
+
+def stream_through(
+    cache: Cache,
+    request: Request,
+    open: Callable[[], Iterator[Any]],
+    form: StreamForm[C],
+    fail: Fail | None = None,
+    *,
+    joins: bool = False,
+) -> Generator[C, None, None]:
+    """Return the chunks of what the cache holds for a request, or else the model's, and keep those.
+
+    Looks up, and calls the model, now; ``open`` returns its chunks. ``joins``: equal streams under
+    way at a time make one call, and the others replay its answer when it ended. A stream that is
+    left early or breaks is not kept. Raises what ``open`` raises, and nothing else.
+    """
+    runtime, fail = Blocking(), fail or partial(_count, cache)
+    chunks, flight = finish(_looked(cache, runtime, request, form, fail, joins))
+    if chunks is not None:
+        return (chunk for chunk in chunks)
+
+    def kept(answer: Answer) -> str | None:
+        return finish(_kept(cache, runtime, request, answer, flight, fail))
+
+    def leave() -> None:
+        if flight is not None:
+            cache.answers.finish(flight)
+
+    try:
+        return recorded(open(), form.recorder(), kept, leave)
+    except BaseException:
+        leave()
+        raise
+
+
+async def astream_through(
+    cache: Cache,
+    request: Request,
+    open: Callable[[], Awaitable[AsyncIterator[Any]]],
+    form: StreamForm[C],
+    fail: Fail | None = None,
+    *,
+    joins: bool = False,
+) -> AsyncGenerator[C, None]:
+    """Do as ``stream_through`` does; the event loop is not blocked."""
+    runtime, fail = cache.on_loop, fail or partial(_count, cache)
+    chunks, flight = await _looked(cache, runtime, request, form, fail, joins)
+    if chunks is not None:
+        return _awaited(chunks)
+
+    async def kept(answer: Answer) -> str | None:
+        return await _kept(cache, runtime, request, answer, flight, fail)
+
+    def leave() -> None:
+        if flight is not None:
+            cache.answers.finish(flight)
+
+    try:
+        return arecorded(await open(), form.recorder(), kept, leave)
+    except BaseException:
+        leave()
+        raise
+
+
+async def _looked(
+    cache: Cache,
+    runtime: Runtime,
+    request: Request,
+    form: StreamForm[C],
+    fail: Fail,
+    joins: bool,
+) -> tuple[Iterator[C] | None, Flight | None]:
+    looked = find(cache, runtime, request, joins=joins)
+    outcome, flight = await or_else(NOTHING_FOUND, fail, "lookup", looked)
+    if not isinstance(outcome, Hit):
+        return None, flight
+    return await or_else(None, fail, "read", _call(form.chunks, outcome)), None
+
+
+async def _kept(
+    cache: Cache,
+    runtime: Runtime,
+    request: Request,
+    answer: Answer,
+    flight: Flight | None,
+    fail: Fail,
+) -> str | None:
+    try:
+        kept = keep(cache, runtime, request, answer, flight)
+        return await or_else(None, fail, "store", kept)
+    finally:
+        if flight is not None:
+            cache.answers.finish(flight)
+
+
+async def _awaited(chunks: Iterator[C]) -> AsyncGenerator[C, None]:
+    for chunk in chunks:
+        yield chunk

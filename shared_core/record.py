@@ -123,7 +123,8 @@ class Neighbour:
 class Hit:
     """An answer from the cache. ``age`` is in seconds, ``similarity`` 1.0 for exact hits.
 
-    ``is_stale``: its time is over, and the model is to be asked anew.
+    ``is_stale``: its time is over, and the model is to be asked anew. ``is_shared``: it is the
+    answer to an equal call that was under way.
     """
 
     answer: Answer
@@ -132,6 +133,7 @@ class Hit:
     entry_id: str
     age: float
     is_stale: bool = False
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from shared_core.concurrency import renew_after_fork
 
 P = ParamSpec("P")
 T = TypeVar("T")
+D = TypeVar("D")
 
 logger = logging.getLogger("tiered_cache")
 
@@ -216,6 +217,17 @@ async def aswallow(count: Callable[[str], None], part: str, flow: Awaitable[obje
         count(part)
         logger.warning("a %s in the background raised %s", part, safe_message(error))
         logger.debug("a %s raised", part, exc_info=error)
+
+
+async def or_else(
+    default: D, fail: Callable[[str, Exception], None], part: str, flow: Awaitable[T]
+) -> T | D:
+    """Await what a cache does for a call; tell ``fail`` what it raises, and return the default."""
+    try:
+        return await flow
+    except Exception as error:
+        fail(part, error)
+        return default
 
 
 E = TypeVar("E", bound=Exception)

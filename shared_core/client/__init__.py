@@ -1,14 +1,15 @@
 """Ask any OpenAI-compatible API through a cache: ``CachedClient``; sync, async, streams.
 
-arguments -> request -> cache.answer -> cached
-                           `-> Provider.ask: limits, retries, the SDK -> fresh, and stored
+arguments -> request -> compute.read_through -> cached
+                           `-> Provider.ask: limits, retries, the SDK -> fresh, and kept
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,15 @@ from shared_core.client.batcher import (
 )
 from shared_core.client.provider import MISSING_SDK, Call, Provider, usage_or_estimate
 from shared_core.client.throttle import CONCURRENCY, Dispatch, RateLimit, Retries, Waiting
-from shared_core.concurrency import ThreadRunner
-from shared_core.controls import LookupEvent, Trace, controls_of, tag_tuple
+from shared_core.compute import (
+    aread_through,
+    arecorded,
+    astream_through,
+    read_through,
+    recorded,
+    stream_through,
+)
+from shared_core.controls import controls_of, tag_tuple
 from shared_core.costs import Costs
 from shared_core.openai_format import (
     SHARED,
@@ -38,7 +46,7 @@ from shared_core.openai_format import (
 )
 from shared_core.record import Answer, Hit
 from shared_core.request import canonical_json
-from shared_core.resilience import areraise_as, reraise_as
+from shared_core.resilience import reraise_as
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -48,7 +56,6 @@ __all__ = [
     "AsyncCachedStream",
     "Batcher",
     "BatcherClosed",
-    "CacheFailed",
     "CachedClient",
     "CachedStream",
     "RateLimit",
@@ -56,103 +63,6 @@ __all__ = [
     "Retries",
     "Waiting",
 ]
-
-
-# Calls through a cache, and past it when it fails: whatever it does, the caller gets an answer.
-
-
-class CacheFailed(Exception):
-    """The cache could not do its part: the provider is asked, as if there were none."""
-
-
-class Calls:
-    """Takes calls to the cache, and to the provider."""
-
-    def __init__(self, cache: ResponseCache, provider: Provider) -> None:
-        self._cache, self._provider = cache, provider
-
-    def answered(self, call: Call) -> Answer:
-        """Return the cached answer, or the provider's. Raises what the SDK raises."""
-        if call.request is None:
-            return self._asked(call)
-        try:
-            with self._provider.costs.by_hand():
-                answer = reraise_as(
-                    CacheFailed, self._cache.answer, call.request, lambda: self._asked(call),
-                    **call.controls,
-                )  # fmt: skip
-            reraise_as(CacheFailed, message_of, answer)
-            return answer
-        except CacheFailed:
-            if call.error is not None:
-                raise call.error from None
-            self._cache.count_error("client")
-            return call.fresh or self._asked(call)
-
-    async def aanswered(self, call: Call) -> Answer:
-        """Do as ``answered`` does."""
-        if call.request is None:
-            return await self._aasked(call)
-
-        async def ask() -> Answer:
-            return await self._aasked(call)
-
-        try:
-            with self._provider.costs.by_hand():
-                answer = await areraise_as(
-                    CacheFailed, self._cache.aanswer(call.request, ask, **call.controls)
-                )
-            reraise_as(CacheFailed, message_of, answer)
-            return answer
-        except CacheFailed:
-            if call.error is not None:
-                raise call.error from None
-            self._cache.count_error("client")
-            return call.fresh or await self._aasked(call)
-
-    def _asked(self, call: Call) -> Answer:
-        try:
-            call.fresh = self._provider.ask(call)
-        except Exception as error:
-            call.error = error
-            raise
-        return call.fresh
-
-    async def _aasked(self, call: Call) -> Answer:
-        try:
-            call.fresh = await self._provider.aask(call)
-        except Exception as error:
-            call.error = error
-            raise
-        return call.fresh
-
-    def found(self, call: Call) -> Answer | None:
-        """Return the cached answer to a stream's call, None if there is none that can be read."""
-        if call.request is None:
-            return None
-        try:
-            with self._controlled(call):
-                outcome = reraise_as(CacheFailed, self._cache.lookup, call.request)
-            if isinstance(outcome, Hit):
-                reraise_as(CacheFailed, message_of, outcome.answer)
-                return outcome.answer
-        except CacheFailed:
-            self._cache.count_error("client")
-        return None
-
-    def keep(self, call: Call, answer: Answer) -> None:
-        """Store the answer of a stream that ended."""
-        try:
-            if call.request is not None:
-                with self._controlled(call):
-                    reraise_as(CacheFailed, self._cache.store, call.request, answer)
-        except CacheFailed:
-            self._cache.count_error("client")
-
-    @contextmanager
-    def _controlled(self, call: Call) -> Iterator[None]:
-        with self._cache.control(**call.controls), self._provider.costs.by_hand():
-            yield
 
 
 # Streams of a cached client: texts as they come, and the whole response when they ended.
@@ -210,6 +120,69 @@ class Ended:
         if self.response is None:
             raise RuntimeError("the stream has not ended: there is no response yet")
         return self.response
+
+
+class WholeForm:
+    """How a call's answer is read from the cache and kept there."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def read(self, hit: Hit) -> Answer:
+        """Note the hit. Raises ValueError if its answer cannot be read."""
+        message_of(hit.answer)
+        self._call.hit = hit
+        return hit.answer
+
+    def write(self, value: Answer) -> Answer:
+        """Keep the answer as it is."""
+        return value
+
+    def fresh(self, value: Answer, entry_id: str | None) -> Answer:
+        """Note under which id the answer is kept."""
+        self._call.entry_id = entry_id
+        return value
+
+
+class TextForm(WholeForm):
+    """How a call's answer is read and kept as texts; ``end`` is given it when they are all out."""
+
+    def __init__(self, call: Call, end: Callable[[Answer], None]) -> None:
+        super().__init__(call)
+        self._end, self._recording = end, Recording()
+
+    def chunks(self, hit: Hit) -> Iterator[str]:
+        """Return the text of a hit. Raises ValueError, at once, if its answer cannot be read."""
+        return self._replayed(self.read(hit))
+
+    def _replayed(self, answer: Answer) -> Iterator[str]:
+        self._end(answer)
+        yield answer.text
+
+    def recorder(self) -> TextForm:
+        """Return what notes the chunks of the provider."""
+        return self
+
+    def take(self, chunk: Any) -> Iterator[str]:
+        """Note a chunk and pass its text on."""
+        if text := self._recording.note(chunk):
+            yield text
+
+    @cached_property
+    def answer(self) -> tuple[Answer, bool]:
+        """The answer of a stream that ended, and whether it is whole."""
+        return self._recording.answer()
+
+    def whole(self) -> Answer | None:
+        """Return the answer if it is whole."""
+        answer, is_whole = self.answer
+        return answer if is_whole else None
+
+    def rest(self, entry_id: str | None) -> tuple[()]:
+        """End the stream."""
+        self._call.entry_id = entry_id
+        self._end(self.answer[0])
+        return ()
 
 
 class CachedStream:
@@ -327,19 +300,16 @@ class CachedClient:
             self.costs,
             lambda lost: Dispatch(rate, retries, concurrency, lost=lost, waiting=waiting),
         )
-        self._calls, self._threads = Calls(cache, self._provider), ThreadRunner()
 
     def chat(self, messages: Messages, *, model: str, **arguments: Any) -> CachedResponse:
         """Answer from the cache, or by the model. Raises what the SDK raises in the end."""
         call = self._call(messages, model, arguments)
-        with self._cache.trace() as trace:
-            return self._response(call, self._calls.answered(call), trace)
+        return self._response(call, self._answered(call))
 
     async def achat(self, messages: Messages, *, model: str, **arguments: Any) -> CachedResponse:
         """Do as ``chat`` does."""
         call = self._call(messages, model, arguments)
-        with self._cache.trace() as trace:
-            return self._response(call, await self._calls.aanswered(call), trace)
+        return self._response(call, await self._aanswered(call))
 
     def stream(self, messages: Messages, *, model: str, **arguments: Any) -> CachedStream:
         """Return the texts of an answer as they come; a cached one comes at once, in one piece.
@@ -347,11 +317,8 @@ class CachedClient:
         Looks up now, and asks the model at the first text. Equal streams that are under way at a
         time are calls of their own.
         """
-        call = self._call(messages, model, arguments)
-        with self._cache.trace() as trace:
-            found = self._calls.found(call)
-        ended = Ended()
-        return CachedStream(self._texts(call, found, trace, ended), ended)
+        call, ended = self._call(messages, model, arguments), Ended()
+        return CachedStream(self._texts(call, ended), ended)
 
     def astream(self, messages: Messages, *, model: str, **arguments: Any) -> AsyncCachedStream:
         """Do as ``stream`` does, but look up at the first text, too."""
@@ -391,8 +358,7 @@ class CachedClient:
         )
 
     def close(self) -> None:
-        """Let this object's threads end; cache and SDK clients are their owners' to close."""
-        self._threads.close()
+        """Do nothing: cache and SDK clients are their owners' to close."""
 
     # ------------------------------------------------------------------------------------ calls
 
@@ -413,78 +379,104 @@ class CachedClient:
         namespace = controls["namespace"] or self._cache.options.namespace
         return Call(model, messages, arguments, request, controls, namespace, self._clock())
 
-    # ---------------------------------------------------------------------------------- streams
+    # ---------------------------------------------------------------------- through the cache
 
-    def _texts(
-        self, call: Call, found: Answer | None, trace: Trace, ended: Ended
-    ) -> Generator[str, None, None]:
-        if found is not None:
-            ended.response = self._response(call, found, trace)
-            yield found.text
-            return
-        recording = Recording()
-        with self._provider.open(call) as (stream, told):
-            for chunk in stream:
-                if text := recording.note(chunk):
-                    yield text
-            answer, whole = recording.answer()
-            told(answer)
-        call.fresh = answer
-        if whole:
-            with self._cache.trace() as kept:
-                self._calls.keep(call, answer)
-            trace = kept
-        ended.response = self._response(call, answer, trace)
+    @contextmanager
+    def _controlled(self, call: Call) -> Iterator[None]:
+        with self._cache.control(**call.controls), self.costs.by_hand():
+            yield
+
+    def _failed(self, doing: str, error: Exception) -> None:
+        self._cache.count_error("client")
+
+    def _answered(self, call: Call) -> Answer:
+        if call.request is None:
+            return self._provider.ask(call)
+        ask, form = partial(self._provider.ask, call), WholeForm(call)
+        with self._controlled(call):
+            return read_through(self._cache, call.request, ask, form, self._failed)
+
+    async def _aanswered(self, call: Call) -> Answer:
+        if call.request is None:
+            return await self._provider.aask(call)
+        ask, form = partial(self._provider.aask, call), WholeForm(call)
+        with self._controlled(call):
+            return await aread_through(self._cache, call.request, ask, form, self._failed)
+
+    def _texts(self, call: Call, ended: Ended) -> Generator[str, None, None]:
+        form = self._text_form(call, ended)
+
+        def open() -> Iterator[Any]:
+            with self._provider.open(call) as (stream, settle):
+                yield from stream
+                settle(form.answer[0])
+
+        if call.request is None:
+            return recorded(open(), form, _not_kept, _nothing)
+        with self._controlled(call):
+            return stream_through(self._cache, call.request, open, form, self._failed)
 
     async def _atexts(self, call: Call, ended: Ended) -> AsyncGenerator[str, None]:
-        with self._cache.trace() as trace:
-            found = await self._threads.run(self._calls.found, call)
-        if found is not None:
-            ended.response = self._response(call, found, trace)
-            yield found.text
-            return
-        recording = Recording()
-        async with self._provider.aopen(call) as (stream, told):
-            async for chunk in stream:
-                if text := recording.note(chunk):
-                    yield text
-            answer, whole = recording.answer()
-            told(answer)
-        call.fresh = answer
-        if whole:
-            with self._cache.trace() as trace:
-                await self._threads.run(self._calls.keep, call, answer)
-        ended.response = self._response(call, answer, trace)
+        form = self._text_form(call, ended)
 
-    # --------------------------------------------------------------------------------- responses
+        async def chunks() -> AsyncGenerator[Any, None]:
+            async with self._provider.aopen(call) as (stream, settle):
+                async for chunk in stream:
+                    yield chunk
+                settle(form.answer[0])
 
-    def _response(self, call: Call, answer: Answer, trace: Trace) -> CachedResponse:
+        async def open() -> AsyncGenerator[Any, None]:
+            return chunks()
+
+        if call.request is None:
+            texts = arecorded(chunks(), form, _anot_kept, _nothing)
+        else:
+            with self._controlled(call):
+                texts = await astream_through(self._cache, call.request, open, form, self._failed)
+        async with aclosing(texts):
+            async for text in texts:
+                yield text
+
+    def _text_form(self, call: Call, ended: Ended) -> TextForm:
+        def end(answer: Answer) -> None:
+            ended.response = self._response(call, answer)
+
+        return TextForm(call, end)
+
+    def _response(self, call: Call, answer: Answer) -> CachedResponse:
         usage, estimated = usage_or_estimate(call, answer)
-        price = self.costs.price(call.model, usage)
-        hit = next(
-            (e for e in trace.events if isinstance(e, LookupEvent) and e.outcome == "hit"), None
-        )
-        cached = call.fresh is None
-        tier = None if not cached else SHARED if hit is None else str(hit.tier)
+        price, hit = self.costs.price(call.model, usage), call.hit
+        tier = None if hit is None else SHARED if hit.is_shared else str(hit.tier)
         if tier is not None:
             self.costs.save(
                 call.model, usage, tier=tier, namespace=call.namespace, estimated=estimated
             )
-        ids = (event.entry_id for event in reversed(trace.events))
         return CachedResponse(
             content=answer.text,
-            cached=cached,
+            cached=hit is not None,
             cache_tier=tier,
             latency_ms=(self._clock() - call.started) * 1000,
-            cost=0.0 if cached else price,
+            cost=price if hit is None else 0.0,
             usage=usage,
             model=answer.model or call.model,
             message=message_of(answer),
             finish_reason=answer.finish_reason,
-            entry_id=next((one for one in ids if one is not None), None),
-            saved=price if cached else 0.0,
+            entry_id=call.entry_id if hit is None else hit.entry_id,
+            saved=0.0 if hit is None else price,
             estimated=estimated,
         )
+
+
+def _not_kept(answer: Answer) -> None:
+    return None
+
+
+async def _anot_kept(answer: Answer) -> None:
+    return None
+
+
+def _nothing() -> None:
+    return None
 
 
 def _front(messages: Iterable[Any]) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shared_core.client.throttle import Dispatch
 from shared_core.costs import Costs
 from shared_core.openai_format import Endpoint, answer_of, text_of
-from shared_core.record import Answer
+from shared_core.record import Answer, Hit
 from shared_core.request import DEFAULT_BASE_URLS, Request
 from shared_core.usage import estimated_usage
 
@@ -26,8 +26,8 @@ Settle = Callable[[int], None]
 class Call:
     """One call of a model: what is asked, what is sent, and what came of it.
 
-    ``request`` None: the arguments have no identity, so the cache is not asked. ``fresh`` is the
-    answer that the provider gave to this very call, ``error`` what it raised instead.
+    ``request`` None: the arguments have no identity, so the cache is not asked. ``hit`` is what the
+    cache answered with, ``entry_id`` under what id the provider's own answer is kept.
     """
 
     model: str
@@ -37,8 +37,8 @@ class Call:
     controls: Mapping[str, Any]
     namespace: str
     started: float
-    fresh: Answer | None = None
-    error: Exception | None = None
+    hit: Hit | None = None
+    entry_id: str | None = None
 
     @property
     def tokens(self) -> int:

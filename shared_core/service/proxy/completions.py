@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from uuid import uuid4
 
@@ -21,13 +22,14 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from shared_core.client import CacheFailed, Recording
+from shared_core.client import Recording
+from shared_core.compute import arecorded, keep
 from shared_core.concurrency import Flight
 from shared_core.controls import Controls, controlling
 from shared_core.openai_format import SHARED, Endpoint, answer_of, choices_of, request_of
 from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
-from shared_core.resilience import areraise_as, reraise_as
+from shared_core.resilience import or_else
 from shared_core.service.auth import Caller
 from shared_core.service.body import parsed
 from shared_core.service.dependencies import Service, namespace_of
@@ -330,6 +332,8 @@ def _senseless(name: str, rule: str) -> APIError:
 T = TypeVar("T")
 
 OK = 200
+
+
 UNREADABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What goes wrong in bodies that are not what they should be."""
 
@@ -380,7 +384,7 @@ class Forwarding:
             return reply
         flight: Flight | None = None
         if self._asked.request is not None:
-            hit, flight = await self._boarded(self._asked.request)
+            hit, flight = await self._joined(self._asked.request)
             if hit is not None:
                 reply = await self._safely(lambda: self._reply(hit, SHARED))
                 if reply is not None:
@@ -419,24 +423,20 @@ class Forwarding:
     def _reply(self, hit: Hit, tier: str) -> Response:
         return reply_of(hit, tier, self._dialect, self._asked.body, hidden=self._hidden)
 
-    async def _boarded(self, request: CacheRequest) -> tuple[Hit | None, Flight | None]:
+    async def _joined(self, request: CacheRequest) -> tuple[Hit | None, Flight | None]:
         cache = self._on.cache
-        try:
-            with controlling(cache, self._controls):
-                return await areraise_as(CacheFailed, cache.answers.wait(cache.on_loop, request))
-        except CacheFailed:
-            cache.count_error("service")
-            return None, None
+        with controlling(cache, self._controls):
+            waited = cache.answers.wait(cache.on_loop, request)
+            return await or_else((None, None), self._failed, "lookup", waited)
+
+    def _failed(self, doing: str, error: Exception) -> None:
+        self._on.cache.count_error("service")
 
     async def _safely(self, work: Callable[[], T]) -> T | None:
         """Do what blocks off the event loop, with this request's controls; None if it fails."""
         cache = self._on.cache
         with controlling(cache, self._controls):
-            try:
-                return await cache.on_loop.run(lambda: reraise_as(CacheFailed, work))
-            except CacheFailed:
-                cache.count_error("service")
-                return None
+            return await or_else(None, self._failed, "lookup", cache.on_loop.run(work))
 
     # ------------------------------------------------------------------------ from the upstream
 
@@ -452,7 +452,9 @@ class Forwarding:
             await told.aclose()
         entry_id = None
         if told.status_code == OK and self._asked.request is not None:
-            entry_id = await self._safely(lambda: self._kept_whole(content, flight))
+            answer = await self._safely(lambda: self._answer(content))
+            if answer is not None:
+                entry_id = await self.keep(answer, flight)
         self.finish(flight)
         found = Response(content, told.status_code)
         length = [(b"content-length", str(len(content)).encode())]
@@ -466,29 +468,22 @@ class Forwarding:
         told = describe(self._asked.outcome, entry_id)
         return [(name.encode(), value.encode("latin-1")) for name, value in told.items()]
 
-    def _kept_whole(self, content: bytes, flight: Flight | None) -> str | None:
+    def _answer(self, content: bytes) -> Answer | None:
+        """Return the answer that a body holds; None: the client has it, and nobody else will."""
         try:
             body = json.loads(content)
-            if body.get("error"):
-                return None
-            answer = answer_of(self._dialect.as_chat(body, "message"))
+            return None if body.get("error") else answer_of(self._dialect.as_chat(body, "message"))
         except UNREADABLE:
-            return None  # the client has it, and nobody else will
-        return self._kept(answer, flight)
-
-    def _kept(self, answer: Answer, flight: Flight | None) -> str | None:
-        request = self._asked.request
-        if request is None or answer.finish_reason == "error":
             return None
-        if flight is not None:
-            flight.arrive(answer)  # before it is stored: a slow store delays nobody
-        return self._on.cache.store(request, answer)
 
-    async def keep(self, recording: Recording, flight: Flight | None) -> None:
-        """Keep the answer of a stream that ended, if it is whole."""
-        answer, whole = recording.answer()
-        if whole:
-            await self._safely(lambda: self._kept(answer, flight))
+    async def keep(self, answer: Answer, flight: Flight | None) -> str | None:
+        """Keep an answer that is whole and return its entry id."""
+        cache, request = self._on.cache, self._asked.request
+        if request is None:
+            return None
+        with controlling(cache, self._controls):
+            kept = keep(cache, cache.on_loop, request, answer, flight)
+            return await or_else(None, self._failed, "store", kept)
 
     def note(self, recording: Recording, data: str) -> None:
         """Note an event of a stream."""
@@ -516,7 +511,8 @@ class Relay(StreamingResponse):
         super().__init__(self._pieces(), told.status_code)
         self.raw_headers = [*returned(told), *exchange.headers()]
         self._told, self._exchange, self._flight = told, exchange, flight
-        self._recording, self._is_kept = Recording(), told.status_code != OK
+        self._events, self._recording = sse.Events(), Recording()
+        self._held: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until it ends, breaks off or the client leaves."""
@@ -528,17 +524,41 @@ class Relay(StreamingResponse):
                 await self._told.aclose()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
-        events = sse.Events()
-        async for piece in self._told.aiter_bytes():
-            for data in events.feed(piece):
-                if data == sse.DONE:
-                    await self._keep()
-                else:
-                    self._exchange.note(self._recording, data)
+        pieces = self._told.aiter_bytes()
+        finish = partial(self._exchange.finish, self._flight)
+        async for piece in arecorded(self._until_done(pieces), self, self._keep, finish):
             yield piece
-        await self._keep()
+        async for piece in pieces:  # to its end, or the connection could not be used again
+            yield piece
 
-    async def _keep(self) -> None:
-        if not self._is_kept:
-            self._is_kept = True
-            await self._exchange.keep(self._recording, self._flight)
+    async def _until_done(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        async for piece in pieces:
+            yield piece
+            if self._held:
+                return
+
+    async def _keep(self, answer: Answer) -> str | None:
+        try:
+            return await self._exchange.keep(answer, self._flight)
+        finally:
+            self._exchange.finish(self._flight)
+
+    # ---------------------------------------------------------- how compute records the stream
+
+    def take(self, piece: bytes) -> tuple[bytes, ...]:
+        """Note the events that a piece completes; hold it back if the stream says that it ends."""
+        for data in self._events.feed(piece):
+            if data == sse.DONE:
+                self._held = [piece]
+            else:
+                self._exchange.note(self._recording, data)
+        return () if self._held else (piece,)
+
+    def whole(self) -> Answer | None:
+        """Return the answer of the stream that ended, None if it is not whole."""
+        answer, is_whole = self._recording.answer()
+        return answer if is_whole and self.status_code == OK else None
+
+    def rest(self, entry_id: str | None) -> list[bytes]:
+        """Return the last piece, which waited until the answer was kept."""
+        return self._held
