@@ -230,7 +230,7 @@ class ProxyDriver:
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(
-                transport=httpx.ASGITransport(app), base_url="http://proxy"
+                transport=httpx.ASGITransport(app), base_url="http://localhost"
             ) as caller,
         ):
             app.state.service = replace(app.state.service, cache=cache, upstream=server)
