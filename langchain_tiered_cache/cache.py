@@ -26,15 +26,21 @@ from langchain_tiered_cache.call_context import (
     forget,
     watch_runs,
 )
-from langchain_tiered_cache.llm_string import names_nothing
+from langchain_tiered_cache.llm_string import asking_model, hidden_settings, names_nothing
 from langchain_tiered_cache.request import Question, parse
 from shared_core.cache import ResponseCache
 from shared_core.compute import find, keep, refresh
 from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import Trace, tracing
+from shared_core.digests import Digest
+from shared_core.harmless import header_names
+from shared_core.identity import Unreadable
 from shared_core.options import CacheOptions, shows_options
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome
 from shared_core.request import Request
+
+_Asker = tuple[str | None, Digest | None]
+"""What is known of a model's hidden settings: their digest, None if unknown, and who takes it."""
 
 # What the caller gets: new generations with a mark on a hit, the mark alone on a miss.
 
@@ -189,6 +195,7 @@ class TieredCache(BaseCache):
         self.errors: Counter[str] = Counter()
         self.servings = ServedRuns()
         self._question = question
+        self._ignore = header_names(self.cache.options.ignore_headers)
         self._vague: set[str] = set()
         watch_runs()
 
@@ -214,9 +221,13 @@ class TieredCache(BaseCache):
     ) -> list[Generation] | None:
         caller = caller_of(self)
         asking = asked(prompt, llm_string)
+        asker = self._asker(llm_string)
+        if asker is None:
+            return None
+        asking.hidden, asking.state = asker
         asking.is_sure = asking.is_chat or (caller is not None and caller.is_sure)
         with controlled(asking, self.cache, self.count):
-            request = await self._parse(runtime, prompt, llm_string)
+            request = await self._parse(runtime, prompt, llm_string, asking.hidden)
             if not request.model and (kind := names_nothing(llm_string)) is not None:
                 self._warn_of(kind)
             outcome, flight = await find(
@@ -240,7 +251,22 @@ class TieredCache(BaseCache):
                     await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
                 elif outcome.is_stale and caller is not None:
                     self._refresh(runtime, request, partial(caller.ask, prompt))
+        if found is None:
+            asking.begin()
         return found
+
+    def _asker(self, llm_string: str) -> _Asker | None:
+        """Find out what the model that asks hides; None if that cannot be read."""
+        model = asking_model()
+        if model is None:
+            return None, None
+        try:
+            state = hidden_settings(model, llm_string, self._ignore)
+            return state.now(), state
+        except Unreadable as error:
+            kind = type(model).__qualname__
+            self.count("unreadable:model", f"{kind}: {error}; its calls pass the cache over")
+            return None
 
     def _refresh(
         self, runtime: Runtime, request: Request, ask: Callable[[], Sequence[Generation]]
@@ -267,9 +293,17 @@ class TieredCache(BaseCache):
     ) -> None:
         asking = answered(prompt, llm_string)
         flight = None if asking is None else asking.flight
+        if asking is not None and asking.state is not None:
+            asking.settle()
+            asker: _Asker | None = (asking.hidden, asking.state)
+        else:
+            asker = self._asker(llm_string)
+        if asker is None:
+            mark_as_fresh(return_val, None)
+            return
         try:
             with controlled(asking, self.cache, self.count):
-                request = await self._parse(runtime, prompt, llm_string)
+                request = await self._parse(runtime, prompt, llm_string, asker[0])
                 answer = self._answer(return_val)
                 entry_id = None
                 if answer is not None:
@@ -284,8 +318,10 @@ class TieredCache(BaseCache):
     def abandon(self, prompt: str, llm_string: str) -> None:
         """Let those who wait for the answer to this lookup go on: none will come."""
         asking = answered(prompt, llm_string)
-        if asking is not None and asking.flight is not None:
-            self.cache.answers.finish(asking.flight)
+        if asking is not None:
+            asking.settle()
+            if asking.flight is not None:
+                self.cache.answers.finish(asking.flight)
 
     def clear(self, learned: bool = False, **kwargs: Any) -> None:
         """Delete every entry of the cache's namespace, and on demand what was learnt.
@@ -339,10 +375,15 @@ class TieredCache(BaseCache):
         self.__dict__.update(state)
         watch_runs()
 
-    async def _parse(self, runtime: Runtime, prompt: str, llm_string: str) -> Request:
+    async def _parse(
+        self, runtime: Runtime, prompt: str, llm_string: str, hidden: str | None
+    ) -> Request:
+        question, ignore = self._question, self._ignore
         if len(prompt) > _LONG:
-            return await runtime.run(lambda: parse(prompt, llm_string, self._question))
-        return parse(prompt, llm_string, self._question)
+            return await runtime.run(
+                lambda: parse(prompt, llm_string, question, hidden=hidden, ignore=ignore)
+            )
+        return parse(prompt, llm_string, question, hidden=hidden, ignore=ignore)
 
     def _generations(self, outcome: Outcome) -> list[Generation] | None:
         """Return the generations of a hit; None for a miss, and for a hit that cannot be read."""

@@ -31,6 +31,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_tiered_cache.answers import MARK
 from shared_core.concurrency import Flight, current_task
 from shared_core.controls import Controls, controlling, controls_of, tag_tuple
+from shared_core.digests import Digest
 from shared_core.options import seconds
 
 # What LangChain says about the model call under way, for what an ``llm_string`` leaves out.
@@ -183,7 +184,8 @@ class CallContext:
     ``told`` is what the call says to the cache, None if nothing. ``flight`` is the model call that
     others wait for, if this lookup leads one. ``is_blind``: the lookup did not know what the call
     says; ``is_sure``: a model call follows if it misses. ``unseen``: arguments of the call that no
-    key holds.
+    key holds. ``hidden``: the digest of what the model's string does not say, None if unknown;
+    ``state`` takes it, and is told when the call ends, if it was told that one began.
     """
 
     id: tuple[int, int]
@@ -195,6 +197,23 @@ class CallContext:
     is_blind: bool = False
     is_sure: bool = True
     unseen: tuple[str, ...] = ()
+    hidden: str | None = None
+    state: Digest | None = None
+    is_calling: bool = False
+
+    def begin(self) -> None:
+        """Note that the model is about to be called."""
+        if self.state is not None and not self.is_calling:
+            self.is_calling = True
+            self.state.began()
+            if self.run is not None:
+                self.run.endings.append(self.settle)
+
+    def settle(self) -> None:
+        """Note that the model's call is over; a second call does nothing."""
+        if self.state is not None and self.is_calling:
+            self.is_calling = False
+            self.state.settle()
 
     @property
     def is_over(self) -> bool:

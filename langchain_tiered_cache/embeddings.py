@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.stores import BaseStore
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from langchain_tiered_cache.cache import TieredCache
-from langchain_tiered_cache.llm_string import TRANSPORT
+from langchain_tiered_cache.llm_string import is_model
 from shared_core.cache import ResponseCache
 from shared_core.concurrency import ThreadRunner, async_twin
+from shared_core.digests import Digest, digest_of
 from shared_core.embedding_cache import EmbeddingCache
+from shared_core.harmless import is_harmless_setting
+from shared_core.identity import StateReader, Unreadable, plain_name
 from shared_core.options import Seconds, seconds
 
 QUERY, DOCUMENT = "query", "document"
@@ -22,11 +27,10 @@ QUERY, DOCUMENT = "query", "document"
 BATCH = 500
 """Values that one read or write of a byte store holds."""
 
-_PER_CALL = TRANSPORT | {
-    "chunk_size", "headers", "retry_min_seconds", "retry_max_seconds", "show_progress",
-    "show_progress_bar",
-}  # fmt: skip
-"""Fields that no vector depends on."""
+_PER_CALL = frozenset({"chunk_size", "retry_min_seconds", "retry_max_seconds", "show_progress_bar"})
+"""Fields that no vector depends on, besides those of all models."""
+
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 
 
 class CachedEmbeddings(Embeddings):
@@ -57,69 +61,86 @@ class CachedEmbeddings(Embeddings):
         if model is not None and (not isinstance(model, str) or not model):
             raise ValueError(f"model must be a text that is not empty, or None, not {model!r}")
         self.embeddings = embeddings
-        self._model = model or _identity(embeddings)
+        self._name = model
+        if model is None:
+            _digest_of(embeddings).now()
         self._vectors = EmbeddingCache(_with_values(cache), namespace)
 
     def embed_documents(self, texts: list[str], **kwargs: Any) -> list[list[float]]:
         """Return the vectors of documents, in their order."""
-        return self._vectors.embedded(
-            self._model, DOCUMENT, texts, lambda new: self.embeddings.embed_documents(new, **kwargs)
-        )
+
+        def embed(new: list[str]) -> list[list[float]]:
+            with self._calling():
+                return self.embeddings.embed_documents(new, **kwargs)
+
+        return self._vectors.embedded(self.model(kwargs), DOCUMENT, texts, embed)
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a query."""
-        return self._vectors.embedded(
-            self._model, QUERY, [text], lambda new: [self.embeddings.embed_query(new[0])]
-        )[0]
+
+        def embed(new: list[str]) -> list[list[float]]:
+            with self._calling():
+                return [self.embeddings.embed_query(new[0])]
+
+        return self._vectors.embedded(self.model(), QUERY, [text], embed)[0]
 
     async def aembed_documents(self, texts: list[str], **kwargs: Any) -> list[list[float]]:
         """Return the vectors of documents, in their order."""
-        return await self._vectors.aembedded(
-            self._model,
-            DOCUMENT,
-            texts,
-            lambda new: self.embeddings.aembed_documents(new, **kwargs),
-        )
+
+        async def embed(new: list[str]) -> list[list[float]]:
+            with self._calling():
+                return await self.embeddings.aembed_documents(new, **kwargs)
+
+        return await self._vectors.aembedded(self.model(kwargs), DOCUMENT, texts, embed)
 
     async def aembed_query(self, text: str) -> list[float]:
         """Return the vector of a query."""
 
         async def embed(new: list[str]) -> list[list[float]]:
-            return [await self.embeddings.aembed_query(new[0])]
+            with self._calling():
+                return [await self.embeddings.aembed_query(new[0])]
 
-        return (await self._vectors.aembedded(self._model, QUERY, [text], embed))[0]
+        return (await self._vectors.aembedded(self.model(), QUERY, [text], embed))[0]
+
+    def model(self, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> Any:
+        """Return what tells the model and a call's arguments apart, None if nothing does."""
+        more = {name: value for name, value in arguments.items() if name not in _PER_CALL}
+        try:
+            found = self._name or [plain_name(type(self.embeddings)), self._digest().now()]
+            return [found, StateReader(is_model).spell(more)] if more else found
+        except Unreadable:
+            return None
+
+    def _calling(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._name else self._digest().calling()
+
+    def _digest(self) -> Digest:
+        return _digest_of(self.embeddings)
 
 
-def _identity(embeddings: Embeddings) -> Any:
-    """Return what tells a model apart. Raises ValueError if it does not say so itself."""
+def _digest_of(embeddings: Embeddings) -> Digest:
+    """Return the digest of a model's settings. Raises ValueError if it does not say them."""
     kind: Any = type(embeddings)
-    name = f"{kind.__module__}.{kind.__qualname__}"
     remedy = "give it a name that stands for model and settings: CachedEmbeddings(…, model=…)"
     if not isinstance(embeddings, BaseModel):
-        raise ValueError(f"{name} does not say what model it is; {remedy}")
-    fields = {
-        field: value
-        for field, about in kind.model_fields.items()
-        if (value := getattr(embeddings, field)) is not None
-        and not (about.exclude or field in _PER_CALL or field.endswith("_api_key"))
-        and not isinstance(value, SecretStr)
-    }
+        raise ValueError(f"{plain_name(kind)} does not say what model it is; {remedy}")
+
+    def is_harmless(setting: str) -> bool:
+        return setting in _PER_CALL or is_harmless_setting(setting)
+
+    def make() -> Digest:
+        def spell(reader: StateReader) -> Any:
+            return reader.settings(embeddings, is_harmless)
+
+        return Digest(spell, is_model, owner=embeddings)
+
+    digest = digest_of(embeddings, "embeddings", make)
     try:
-        return [name, {field: _plain(value) for field, value in fields.items()}]
-    except TypeError as error:
-        raise ValueError(f"{name} has a setting without a JSON form, {error}; {remedy}") from None
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(_plain, value))
-    raise TypeError(type(value).__qualname__)
+        digest.now()
+    except Unreadable as error:
+        told = f"{plain_name(kind)} has a setting that cannot be read: {error}"
+        raise ValueError(f"{told}; {remedy}") from None
+    return digest
 
 
 def _with_values(cache: TieredCache | ResponseCache | str) -> ResponseCache:

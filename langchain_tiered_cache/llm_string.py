@@ -10,12 +10,25 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import FrameType
 from typing import Any
 
-from langchain_tiered_cache.call_context import Run
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseLanguageModel
+
+from langchain_tiered_cache.call_context import Run, as_class
+from shared_core.digests import Digest, digest_of
+from shared_core.harmless import (
+    HEADER_SETTINGS,
+    SERVER_STATE,
+    headers_digested,
+    is_harmless_setting,
+)
+from shared_core.identity import StateReader, class_identity
 from shared_core.request import PARAMETER_NAMES, canonical_json, canonical_parameters
 
 # Reads what ``repr`` wrote: literals, and marks for the objects that have none. Evaluates nothing.
@@ -149,31 +162,6 @@ PROVIDERS: Mapping[str, str] = {
 Others stand for themselves."""
 PROVIDER_ALIASES: Mapping[str, Mapping[str, str]] = {"ollama": {"format": "response_schema"}}
 
-TRANSPORT = frozenset(
-    {
-        # about the call, not about the answer
-        "request_timeout", "timeout", "default_request_timeout", "stream_chunk_timeout",
-        "max_retries", "max_concurrent_requests", "rate_limiter", "keep_alive",
-        "streaming", "stream", "stream_usage", "disable_streaming", "validate_base_url",
-        "validate_model_on_init", "include_response_headers",
-        # connections and credentials
-        "http_client", "http_async_client", "http_socket_options", "client", "async_client",
-        "root_client", "root_async_client", "bedrock_client",
-        "client_kwargs", "async_client_kwargs", "sync_client_kwargs",
-        "openai_proxy", "anthropic_proxy", "groq_proxy",
-        "default_headers", "extra_headers", "additional_headers", "default_metadata",
-        "api_key", "credentials", "credentials_profile_name", "aws_access_key_id",
-        "aws_secret_access_key", "aws_session_token", "bedrock_api_key", "azure_ad_token",
-        "azure_ad_token_provider", "azure_ad_async_token_provider", "openai_api_type",
-        # of the framework
-        "cache", "callbacks", "callback_manager", "verbose", "tags", "metadata",
-        "custom_get_token_ids", "tiktoken_model_name", "ls_structured_output_format",
-        "structured_output_format", "provider_stop_reason_key_map",
-        "provider_stop_sequence_key_name_map", "supports_tool_choice_values",
-    }
-)  # fmt: skip
-"""Fields that no answer depends on."""
-
 PROVIDER_TRANSPORT: Mapping[str, frozenset[str]] = {"bedrock": frozenset({"config"})}
 """Fields that no answer of one provider depends on; elsewhere the name may mean something."""
 
@@ -218,11 +206,15 @@ _DECODER = json.JSONDecoder()
 class ModelReading:
     """Which model is asked, and how: canonical parameters.
 
-    ``uncacheable`` is a ``Miss.reason`` if they have no stable identity, or is None.
+    ``uncacheable`` is a ``Miss.reason`` if they have no stable identity, or is None. ``shown`` are
+    the names of the model's own settings that the string spells; ``hides`` says that it holds one
+    which it does not spell.
     """
 
     params: Mapping[str, Any]
     uncacheable: str | None = None
+    shown: frozenset[str] = frozenset()
+    hides: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +222,7 @@ class _Spelt:
     """What a string says: class, the model's own fields, those of the call (which override them).
 
     ``names`` and ``call`` are the call's parameters and their spelling, by which a run is
-    recognised.
+    recognised. ``shown`` and ``hides`` are those of ``ModelReading``.
     """
 
     kind: str
@@ -238,6 +230,8 @@ class _Spelt:
     called: Mapping[str, Any]
     names: tuple[str, ...]
     call: str
+    shown: frozenset[str] = frozenset()
+    hides: bool = False
 
     @property
     def provider(self) -> str:
@@ -249,13 +243,16 @@ class _Spelt:
         return not any(PARAMETER_NAMES.get(name) == "model" for name in (*self.own, *self.called))
 
 
-def read_model(llm_string: str, runs: Sequence[Run] = ()) -> ModelReading:
+def read_model(
+    llm_string: str, runs: Sequence[Run] = (), ignore: frozenset[str] = frozenset()
+) -> ModelReading:
     """Return the canonical parameters of a model and call.
 
     ``runs`` are asked for what the string leaves out: structured-output classes, and the model of
-    classes that do not name it. A string that cannot be read is its own identity.
+    classes that do not name it. ``ignore`` names harmless headers. A string that cannot be read is
+    its own identity.
     """
-    known = _read(llm_string)
+    known = _read(llm_string, ignore)
     if isinstance(known, ModelReading):
         return known
     run = next((run for run in runs if run.called(known.names, known.call)), None)
@@ -263,7 +260,12 @@ def read_model(llm_string: str, runs: Sequence[Run] = ()) -> ModelReading:
         known = _completed(known, run)
     elif known.kind in UNNAMED_MODELS:
         return _unstable(known)
-    return _canonical(known) or _opaque(llm_string)
+    return _canonical(known, ignore) or _opaque(llm_string)
+
+
+def shown_settings(llm_string: str) -> tuple[frozenset[str], bool]:
+    """Return the model's own settings that a string spells, and whether it says none at all."""
+    return _read(llm_string).shown, names_nothing(llm_string) is not None
 
 
 def says_all(llm_string: str) -> bool:
@@ -280,7 +282,7 @@ def names_nothing(llm_string: str) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def _read(llm_string: str) -> ModelReading | _Spelt:
+def _read(llm_string: str, ignore: frozenset[str] = frozenset()) -> ModelReading | _Spelt:
     """Read a string, once: to a model if it says all, else to what it says."""
     try:
         if llm_string.startswith("{"):
@@ -293,7 +295,7 @@ def _read(llm_string: str) -> ModelReading | _Spelt:
         return _opaque(llm_string)
     if spelt.is_nameless or ClassMark in marks_in(spelt.called):
         return spelt
-    return _canonical(spelt) or _opaque(llm_string)
+    return _canonical(spelt, ignore) or _opaque(llm_string)
 
 
 def _constructor(llm_string: str) -> _Spelt:
@@ -304,7 +306,11 @@ def _constructor(llm_string: str) -> _Spelt:
     called = dict(read_repr(call))
     kind = ".".join(head["id"])
     own = {name: value for name, value in head["kwargs"].items() if name != "name"}
-    return _Spelt(kind, _kept(own, kind), _kept(called, kind), tuple(sorted(called)), call)
+    masked = {name for name, value in own.items() if _is_lc(value, "secret") or _has_unknown(value)}
+    hides = any(not is_harmless_setting(name) for name in masked)
+    shown = {name: value for name, value in own.items() if name not in masked}
+    kept, names = _kept(shown, kind), tuple(sorted(called))
+    return _Spelt(kind, kept, _kept(called, kind), names, call, frozenset(shown), hides)
 
 
 def _list(llm_string: str) -> _Spelt:
@@ -313,19 +319,19 @@ def _list(llm_string: str) -> _Spelt:
     kind = fields.pop("_type", "")
     if not isinstance(kind, str):
         raise TypeError("a _type that is no text")
-    return _Spelt(kind, {}, _kept(fields, kind), names, llm_string)
+    return _Spelt(kind, {}, _kept(fields, kind), names, llm_string, frozenset(fields))
 
 
 def _kept(fields: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Drop transport, secrets and what is not set; spread ``model_kwargs``."""
-    transport = TRANSPORT | PROVIDER_TRANSPORT.get(PROVIDERS.get(kind, kind), frozenset())
+    """Drop what is harmless or not set; spread ``model_kwargs``."""
+    transport = PROVIDER_TRANSPORT.get(PROVIDERS.get(kind, kind), frozenset())
     kept: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in transport or name.endswith("_api_key") or value is None:
+        if name in transport or is_harmless_setting(name) or value is None:
             continue
         if name == "model_kwargs" and isinstance(value, dict):
             kept.update(_kept(value, kind))
-        elif not _is_lc(value, "secret") and not _says_nothing(value):
+        else:
             kept[name] = value
     return kept
 
@@ -349,17 +355,23 @@ def _completed(spelt: _Spelt, run: Run) -> _Spelt:
     return replace(spelt, own=own, called=called)
 
 
-def _canonical(spelt: _Spelt) -> ModelReading | None:
+def _canonical(spelt: _Spelt, ignore: Collection[str]) -> ModelReading | None:
     """Return the model, or None if its parameters have no JSON form."""
     if marks_in([spelt.own, spelt.called]) or _has_unknown([spelt.own, spelt.called]):
         return _unstable(spelt)
+    if any((spelt.called.get(name) or spelt.own.get(name)) for name in SERVER_STATE):
+        return replace(_unstable(spelt), uncacheable="server_state")
     aliases = {**PARAMETER_NAMES, **PROVIDER_ALIASES.get(spelt.provider, {})}
     params: dict[str, Any] = {"provider": spelt.provider}
     extra: dict[str, Any] = {}
     for fields in (spelt.own, spelt.called):
         renamed, unknown = _renamed(fields, aliases)
         params |= renamed
+        for name in HEADER_SETTINGS:
+            if name in extra and name in unknown:  # a class may add to them, or replace them
+                extra[f"{name} of the model"] = headers_digested({name: extra[name]}, ignore)
         extra |= unknown
+    extra = headers_digested(extra, ignore, provider=spelt.provider)
     temperature = params.get("temperature")
     if isinstance(temperature, float) and 0 < temperature < SMALLEST_TEMPERATURE:
         params["temperature"] = 0
@@ -368,7 +380,7 @@ def _canonical(spelt: _Spelt) -> ModelReading | None:
         canonical_json(params)
     except (TypeError, ValueError, RecursionError):
         return None
-    return ModelReading(params)
+    return ModelReading(params, None, spelt.shown, spelt.hides)
 
 
 def _renamed(
@@ -387,16 +399,12 @@ def _renamed(
 
 
 def _unstable(spelt: _Spelt) -> ModelReading:
-    return ModelReading({"provider": spelt.provider}, "unstable")
+    return ModelReading({"provider": spelt.provider}, "unstable", spelt.shown, spelt.hides)
 
 
 def _opaque(llm_string: str) -> ModelReading:
     has_objects = " at 0x" in llm_string or "<class '" in llm_string
     return ModelReading({"extra": {"llm_string": llm_string}}, "unstable" if has_objects else None)
-
-
-def _says_nothing(value: Any) -> bool:
-    return isinstance(value, dict) and all(item is None for item in value.values())
 
 
 def _has_unknown(value: Any) -> bool:
@@ -408,3 +416,64 @@ def _has_unknown(value: Any) -> bool:
 
 def _is_lc(value: Any, type: str) -> bool:
     return isinstance(value, dict) and value.get("lc") == 1 and value.get("type") == type
+
+
+# What a model hides from its string: settings that LangChain does not write into it.
+#
+# lookup --stack--> the model that asks --StateReader--> digest of what its string does not say
+#
+# LangChain leaves out what a class excludes, marks as secret or keeps in private attributes, and of
+# most classes all but a few settings. The model object has it all.
+
+
+_CALLS = frozenset(
+    {
+        "_generate_with_cache", "_agenerate_with_cache", "generate", "agenerate", "_stream",
+        "_astream",
+    }
+)  # fmt: skip
+"""Methods of models that look something up."""
+
+_BETWEEN = frozenset(
+    {
+        "lookup", "alookup", "update", "aupdate", "_lookup", "_update", "_asker", "finish",
+        "get_prompts", "aget_prompts", "update_cache", "aupdate_cache", "found", "afound",
+        "recorded", "arecorded",
+    }
+)  # fmt: skip
+"""What may stand between them and the lookup: of LangChain, of this package, of a cache around."""
+
+
+def is_model(value: Any) -> bool:
+    """Tell whether an object is a model of LangChain, whose harmless settings are known."""
+    return isinstance(value, (BaseLanguageModel, Embeddings))
+
+
+def asking_model() -> Any:
+    """Return the model whose call made the lookup that calls this, None if none did.
+
+    LangChain gives a cache two strings; the model stands a few frames above.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name in _BETWEEN:
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_name not in _CALLS:
+        return None
+    owner = frame.f_locals.get("self")
+    return owner if isinstance(owner, BaseLanguageModel) else None
+
+
+def hidden_settings(model: Any, llm_string: str, ignore: frozenset[str]) -> Digest:
+    """Return the digest of what a model's string does not say of it; "" if that is nothing."""
+    shown, says_nothing = shown_settings(llm_string)
+
+    def make() -> Digest:
+        own = as_class(model, type(model))
+
+        def spell(reader: StateReader) -> Any:
+            found = reader.settings(own, lambda name: name in shown or is_harmless_setting(name))
+            return [class_identity(type(own)), found] if says_nothing else found or None
+
+        return Digest(spell, is_model, ignore, own)
+
+    return digest_of(model, (shown, says_nothing, ignore), make)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from langchain_tiered_cache.call_context import current_runs
-from langchain_tiered_cache.llm_string import read_model, says_all
+from langchain_tiered_cache.llm_string import ModelReading, read_model, says_all
 from shared_core.request import (
     VOLATILE_MESSAGE_FIELDS,
     FindQuestion,
@@ -41,6 +41,9 @@ _ROLES = {
 _PLAIN = {"content", "type"}
 """What most messages have and nothing else; none of it needs a second look."""
 _ROLE_GIVEN = ("chat", "ChatMessageChunk")
+
+_VOLATILE = VOLATILE_MESSAGE_FIELDS | {"type", "example"}
+"""Fields of a message that are read elsewhere, or reach no model."""
 
 _OPENAI_ROLE = "__openai_role__"
 
@@ -75,7 +78,7 @@ def _neutral(dump: Mapping[str, Any]) -> dict[str, Any]:
     if given.keys() == _PLAIN and kind in _ROLES:
         return {"role": _ROLES[kind], "content": given["content"]}
     more = _sent(given)
-    fields = {name: given[name] for name in given if name not in VOLATILE_MESSAGE_FIELDS}
+    fields = {name: given[name] for name in given if name not in _VOLATILE}
     role = fields.pop("role") if kind in _ROLE_GIVEN else _ROLES.get(kind)
     if not isinstance(role, str) or "content" not in fields:
         raise ValueError("not a message")
@@ -97,12 +100,27 @@ def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in (fields.get("additional_kwargs") or {}).items()
         if value is not None and name not in _NEVER_SENT
     }
-    if fields.get("tool_calls") or fields.get("invalid_tool_calls"):
-        sent.pop("tool_calls", None)
+    parsed = [*(fields.get("tool_calls") or ()), *(fields.get("invalid_tool_calls") or ())]
+    if parsed and "tool_calls" in sent:
+        said = {call.get("id") for call in parsed}
+        sent["tool_calls"] = [call for call in sent["tool_calls"] if not _is_said(call, said)]
+        if not sent["tool_calls"]:
+            del sent["tool_calls"]
     reasoning = sent.get("reasoning")
     if isinstance(reasoning, dict):  # its id names an item on the provider's server, not its text
         sent["reasoning"] = {name: value for name, value in reasoning.items() if name != "id"}
     return sent
+
+
+def _is_said(call: Any, said: set[Any]) -> bool:
+    """Tell whether a provider's call of a function is among those that LangChain parsed."""
+    known = {"id", "type", "function", "index"}
+    return (
+        isinstance(call, dict)
+        and call.get("id") in said
+        and call.keys() <= known
+        and call.get("type") in (None, "function")
+    )
 
 
 def is_stable(prompt: str, messages: list[dict[str, Any]]) -> bool:
@@ -130,35 +148,56 @@ MAX_PARSED, LONGEST_PARSED = 512, 16_000
 """Newest prompts whose requests are kept, and the characters of the longest."""
 
 
-def parse(prompt: str, llm_string: str, question: Question | None = None) -> Request:
+NO_HEADERS: frozenset[str] = frozenset()
+
+
+def parse(
+    prompt: str,
+    llm_string: str,
+    question: Question | None = None,
+    *,
+    hidden: str | None = None,
+    ignore: frozenset[str] = NO_HEADERS,
+) -> Request:
     """Build the request for a prompt, serialised messages or raw text.
+
+    ``hidden`` is the digest of what the model has and the string does not say, "" if that is
+    nothing, None if it is not known; ``ignore`` names headers on which no answer depends.
 
     Whatever the two strings hold, the result is a request: in the worst case one that is matched
     only as it stands. Raises what ``question`` raises, and TypeError if what it
     returns is neither text, pair nor None.
     """
     if question is None and len(prompt) <= LONGEST_PARSED and says_all(llm_string):
-        return _parse_once(prompt, llm_string)
-    return _parse(prompt, llm_string, question)
+        return _parse_once(prompt, llm_string, hidden, ignore)
+    return _parse(prompt, llm_string, question, hidden, ignore)
 
 
 @lru_cache(MAX_PARSED)
-def _parse_once(prompt: str, llm_string: str) -> Request:
+def _parse_once(
+    prompt: str, llm_string: str, hidden: str | None, ignore: frozenset[str]
+) -> Request:
     """Parse what depends on nothing else: an update follows its lookup, and hits are repeats."""
-    return _parse(prompt, llm_string, None)
+    return _parse(prompt, llm_string, None, hidden, ignore)
 
 
-def _parse(prompt: str, llm_string: str, question: Question | None) -> Request:
+def _parse(
+    prompt: str,
+    llm_string: str,
+    question: Question | None,
+    hidden: str | None = None,
+    ignore: frozenset[str] = NO_HEADERS,
+) -> Request:
     messages = neutral_messages(prompt)
     is_completion = messages is None
     if messages is None:
         messages = [{"role": "user", "content": prompt}]
     try:
-        model = read_model(llm_string, current_runs())
+        model = _with_hidden(read_model(llm_string, current_runs(), ignore), hidden)
         stable = is_completion or is_stable(prompt, messages)
         asked = split_question(messages, is_completion=is_completion)
     except _UNREADABLE:
-        return _opaque(prompt, llm_string)
+        return _opaque(prompt, llm_string, hidden)
     if is_completion and prompt.startswith('[{"lc"'):  # messages that cannot be read
         asked = replace(asked, exact_only="opaque")
     elif question is not None:
@@ -167,16 +206,26 @@ def _parse(prompt: str, llm_string: str, question: Question | None) -> Request:
     try:
         request = asked.request(model.params, FORMAT, **form)
     except (TypeError, ValueError, RecursionError):
-        return _opaque(prompt, llm_string)
+        return _opaque(prompt, llm_string, hidden)
     uncacheable = model.uncacheable if stable else "unstable"
     return replace(request, uncacheable=uncacheable) if uncacheable else request
 
 
-def _opaque(prompt: str, llm_string: str) -> Request:
-    """Build the request that is nothing but these two strings."""
+def _with_hidden(model: ModelReading, hidden: str | None) -> ModelReading:
+    """Return the model with what it hides; a model that hides what nobody has read is unstable."""
+    if hidden is None and model.hides:
+        return replace(model, uncacheable=model.uncacheable or "unstable")
+    if not hidden:
+        return model
+    extra = {**model.params.get("extra", {}), "hidden settings": hidden}
+    return replace(model, params={**model.params, "extra": extra})
+
+
+def _opaque(prompt: str, llm_string: str, hidden: str | None = None) -> Request:
+    """Build the request that is nothing but these two strings, and what the model hides."""
     return Request.of(
         prompt,
-        params={"extra": {"llm_string": llm_string}},
+        params={"extra": {"llm_string": llm_string, "hidden settings": hidden or None}},
         context={"form": "opaque"},
         exact_only="opaque",
         format=FORMAT,

@@ -18,7 +18,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ from llamaindex_tiered_cache.answers import Delta, Serving
 from shared_core.cache import ResponseCache
 from shared_core.compute import aread_through, astream_through, read_through, stream_through
 from shared_core.controls import controlling, controls_of
+from shared_core.digests import Digest
 from shared_core.record import Answer, Hit
 from shared_core.request import Request
 
@@ -56,12 +57,17 @@ class Form(Protocol[T]):
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """What is asked of which cache, and in which form it answers."""
+    """What is asked of which cache, and in which form it answers; ``model`` is whom it asks."""
 
     cache: ResponseCache
     namespace: str | None
     request: Request
     form: Form[T]
+    model: Digest | None = None
+
+    def working(self) -> AbstractContextManager[None]:
+        """Note that the model works in a block: what it counts there is no setting of it."""
+        return nullcontext() if self.model is None else self.model.calling()
 
     def controlled(self) -> AbstractContextManager[None]:
         """Put the controls of the call in force; a namespace set for a block wins over its own."""
@@ -105,16 +111,71 @@ class Call(Generic[T]):
         return Recording(self)
 
 
+# What a model counts while it works is no setting of it: calls and streams that say so.
+
+
+def noted(call: Call[Any], compute: Callable[[], R]) -> Callable[[], R]:
+    """Return the model's call, during which it is known to work."""
+
+    def ask() -> R:
+        with call.working():
+            return compute()
+
+    return ask
+
+
+def anoted(call: Call[Any], compute: Callable[[], Awaitable[R]]) -> Callable[[], Awaitable[R]]:
+    """Do as ``noted`` does, for a call that is awaited."""
+
+    async def ask() -> R:
+        with call.working():
+            return await compute()
+
+    return ask
+
+
+def noted_chunks(call: Call[Any], open: Callable[[], Iterator[R]]) -> Callable[[], Iterator[R]]:
+    """Return what opens the model's stream, during which it is known to work."""
+
+    def chunks(opened: Iterator[R]) -> Generator[R, None, None]:
+        with call.working():
+            yield from opened
+
+    return lambda: chunks(noted(call, open)())
+
+
+def anoted_chunks(
+    call: Call[Any], open: Callable[[], Awaitable[AsyncIterator[R]]]
+) -> Callable[[], Awaitable[AsyncIterator[R]]]:
+    """Do as ``noted_chunks`` does, for a stream that is awaited."""
+
+    async def chunks(opened: AsyncIterator[R]) -> AsyncGenerator[R, None]:
+        try:
+            with call.working():
+                async for chunk in opened:
+                    yield chunk
+        finally:
+            close: Any = getattr(opened, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def opening() -> AsyncIterator[R]:
+        return chunks(await anoted(call, open)())
+
+    return opening
+
+
 def run(call: Call[T], compute: Callable[[], T]) -> T:
     """Answer a call, blocking. Raises what ``compute`` raises, and nothing else."""
     with call.controlled():
-        return read_through(call.cache, call.request, compute, call, call.fail)
+        return read_through(call.cache, call.request, noted(call, compute), call, call.fail)
 
 
 async def arun(call: Call[T], compute: Callable[[], Awaitable[T]]) -> T:
     """Do as ``run`` does; the event loop is not blocked."""
     with call.controlled():
-        return await aread_through(call.cache, call.request, compute, call, call.fail)
+        ask = anoted(call, compute)
+        return await aread_through(call.cache, call.request, ask, call, call.fail)
 
 
 class Recording(Generic[T]):
@@ -143,7 +204,8 @@ class Recording(Generic[T]):
 def stream(call: Call[T], open: Callable[[], Iterator[T]]) -> Generator[T, None, None]:
     """Return the chunks of a call. Looks up and calls the model at once, not at the first chunk."""
     with call.controlled():
-        return stream_through(call.cache, call.request, open, call, call.fail)
+        chunks = noted_chunks(call, open)
+        return stream_through(call.cache, call.request, chunks, call, call.fail)
 
 
 async def astream(
@@ -151,4 +213,5 @@ async def astream(
 ) -> AsyncGenerator[T, None]:
     """Do as ``stream`` does; the event loop is not blocked."""
     with call.controlled():
-        return await astream_through(call.cache, call.request, open, call, call.fail)
+        chunks = anoted_chunks(call, open)
+        return await astream_through(call.cache, call.request, chunks, call, call.fail)

@@ -1,6 +1,7 @@
 """Read LlamaIndex's components (LLMs, embedding models, tools) into JSON values for a key.
 
-component --fields, less transport--> canonical names --plain--> JSON values, or Unstable
+component --fields, less what is harmless--> canonical names --plain--> JSON values
+          --all else that it holds--> digest, or Unreadable
 """
 
 from __future__ import annotations
@@ -10,12 +11,21 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.generic_utils import (
     messages_to_prompt as generic_messages_to_prompt,
 )
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms.llm import LLM, default_completion_to_prompt
 
+from shared_core.digests import Digest, digest_of
+from shared_core.harmless import (
+    HEADER_SETTINGS,
+    SERVER_STATE,
+    headers_digested,
+    is_harmless_setting,
+)
+from shared_core.identity import StateReader, Unreadable, plain_name
 from shared_core.request import PARAMETER_NAMES
 
 PROVIDERS: Mapping[str, str] = {
@@ -32,32 +42,14 @@ PROVIDERS: Mapping[str, str] = {
 }
 """Package under ``llama_index.llms`` to provider; any other class stands for itself."""
 
-TRANSPORT = frozenset(
-    {
-        # about the call, not about the answer
-        "timeout", "request_timeout", "max_retries", "retries", "reuse_client", "keep_alive",
-        "num_workers", "embed_batch_size", "show_progress", "verbose", "rate_limiter",
-        # connections and credentials
-        "api_key", "auth_token", "token", "password", "credentials", "default_headers", "headers",
-        "additional_headers", "extra_headers", "client", "async_client", "http_client",
-        "async_http_client", "client_kwargs", "async_client_kwargs", "profile_name",
-        "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "botocore_session",
-        "botocore_config", "azure_ad_token", "azure_ad_token_provider", "use_azure_ad",
-        # of the framework: they make the messages, which are in the key themselves
-        "callback_manager", "output_parser", "pydantic_program_mode", "embeddings_cache",
-        "system_prompt", "messages_to_prompt", "completion_to_prompt", "query_wrapper_prompt",
-        "class_name",
-    }
-)  # fmt: skip
-"""Fields that no answer depends on, or that are read elsewhere."""
+READ_ELSEWHERE = frozenset(
+    {"system_prompt", "messages_to_prompt", "completion_to_prompt", "query_wrapper_prompt"}
+)
+"""Fields that make the messages, which are in the key themselves."""
 
 PROVIDER_TRANSPORT: Mapping[str, frozenset[str]] = {
     "openai": frozenset({"api_version", "strict"}),  # strict is written into each tool
 }
-
-
-class Unstable(ValueError):
-    """A value without an identity beyond this process: a lambda, a client, an open file."""
 
 
 def kind_of(component: Any) -> str:
@@ -70,37 +62,70 @@ def kind_of(component: Any) -> str:
 
 
 def fields_of(component: BaseModel) -> dict[str, Any]:
-    """Return the set fields of a component that an answer may depend on, as they are."""
+    """Return the set fields of a component that an answer may depend on and that it shows.
+
+    What it shows are public fields of JSON values; ``hidden_of`` is the digest of the others.
+    """
     values = component.__dict__
-    found = {
+    return {
         name: value
         for name in _field_names(type(component))
-        if (value := values.get(name)) is not None
+        if _is_plain(value := values.get(name)) and value not in _UNSET
     }
-    if component.__pydantic_extra__:
-        found.update(
-            (name, value)
-            for name, value in component.__pydantic_extra__.items()
-            if value is not None and not is_transport(name)
-        )
-    return found
+
+
+_UNSET: tuple[Any, ...] = (None, [], {})
+"""What a field holds that nobody set; LlamaIndex writes some of them empty."""
+
+
+def hidden_of(component: BaseModel, ignore: frozenset[str] = frozenset()) -> Digest:
+    """Return the digest of what a component has besides ``fields_of``; "" if that is nothing."""
+
+    def make() -> Digest:
+        # Held apart from the component, which a cached one is not: both share their state.
+        own = component
+
+        def spell(reader: StateReader) -> Any:
+            shown = fields_of(own)
+            found = reader.settings(own, lambda name: name in shown or _is_read_elsewhere(name))
+            return found or None
+
+        return Digest(spell, is_component, ignore, own)
+
+    return digest_of(component, ("llamaindex", ignore), make)
+
+
+def is_component(value: Any) -> bool:
+    """Tell whether an object is a model of LlamaIndex, whose harmless settings are known."""
+    return isinstance(value, (LLM, BaseEmbedding))
 
 
 @lru_cache(maxsize=256)
 def _field_names(kind: type[BaseModel]) -> tuple[str, ...]:
-    return tuple(name for name in kind.model_fields if not is_transport(name))
+    return tuple(
+        name
+        for name, about in kind.model_fields.items()
+        if not about.exclude and not _is_read_elsewhere(name)
+    )
 
 
-def is_transport(name: str) -> bool:
-    """Tell whether no answer depends on a field of this name."""
-    return name in TRANSPORT or name.endswith(("_api_key", "_secret", "_password"))
+def _is_read_elsewhere(name: str) -> bool:
+    return name in READ_ELSEWHERE or is_harmless_setting(name)
+
+
+def _is_plain(value: Any) -> bool:
+    if value is None or isinstance(value, (str, int, float)):
+        return True
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return isinstance(value, (list, tuple)) and all(map(_is_plain, value))
 
 
 def plain(value: Any) -> Any:
     """Return a value as JSON values, tools and schemas included.
 
-    Raises Unstable for what has no identity beyond this process, ValueError or TypeError for what
-    does not say its own JSON form.
+    Objects become digests of all their state. Raises Unreadable for what has no identity beyond
+    this process, ValueError or TypeError for what does not say its own JSON form.
     """
     if value is None or isinstance(value, (str, int, float)):
         return value.value if isinstance(value, Enum) else value
@@ -124,80 +149,89 @@ def _of_object(value: Any) -> Any:
             found = value.model_json_schema()
         case _ if callable(spec := getattr(metadata, "to_openai_tool", None)):
             found = plain(spec(skip_length_check=True))
-        case BaseModel():
-            found = value.model_dump(mode="json")
-        case _ if callable(value):
-            found = {"function": function_name(value)}
         case _:
-            raise Unstable(type(value).__qualname__)
+            found = {"object": object_digest(value)}
     return found
 
 
-def function_name(function: Callable[..., Any], owner: object = None) -> str:
-    """Name a function that any process finds under this name.
+def object_digest(value: Any) -> str:
+    """Return the digest of an object or a function. Raises Unreadable."""
+    return Digest(lambda reader: reader.spell(value), is_component).now()
 
-    A method counts only if it is ``owner``'s. Raises Unstable for all others: two lambdas share
-    their name.
+
+def function_identity(function: Callable[..., Any], owner: object = None) -> str:
+    """Name a method of ``owner``, which is read itself; return the digest of any other function.
+
+    Raises Unreadable.
     """
-    name = getattr(function, "__qualname__", "<")
-    bound_to = getattr(function, "__self__", None)
-    if "<" in name or (bound_to is not None and bound_to is not owner):
-        raise Unstable(name)
-    return f"{function.__module__}.{name}"
+    if getattr(function, "__self__", None) is owner and owner is not None:
+        return plain_name(function)
+    return object_digest(function)
 
 
-def merged(provider: str, sources: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def merged(
+    provider: str,
+    sources: Sequence[tuple[str, Mapping[str, Any]]],
+    ignore: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
     """Bring fields under canonical names, from the weakest source to the strongest.
 
     LLM classes differ in which source wins. So a value that another overrides stays too, under its
-    source's name: whatever the class makes of the two, both are in the key.
+    source's name: whatever the class makes of the two, both are in the key. ``ignore`` names
+    harmless headers.
     """
     dropped = PROVIDER_TRANSPORT.get(provider, frozenset())
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for source, fields in sources:
         for name, given in fields.items():
-            if given is None or name in dropped or is_transport(name):
+            if given is None or name in dropped or _is_read_elsewhere(name):
                 continue
-            value = plain(given)
+            value = given if name in HEADER_SETTINGS else plain(given)
             canonical = PARAMETER_NAMES.get(name)
             place = extra if canonical is None else known
             slot = canonical or name
             if slot == "reasoning" and isinstance(value, str):
                 value = {"effort": value}
             if slot in place and place[slot] != value:
-                extra[f"{slot} before {source}"] = place[slot]
+                extra[f"{slot} before {source}"] = headers_digested({slot: place[slot]}, ignore)
             place[slot] = value
-    if not extra.get("logprobs"):
+    if provider in _OPENAI and not extra.get("logprobs"):  # it sends neither then
         extra.pop("logprobs", None)
         extra.pop("top_logprobs", None)
-    extra = {name: value for name, value in extra.items() if value not in (None, [], {})}
+    extra = headers_digested(extra, ignore, provider=provider)
     return {**known, "extra": extra} if extra else known
+
+
+_OPENAI = ("openai", "azure")
 
 
 # Reads an LLM object and the arguments of one call into canonical parameters.
 
 
-_STATEFUL = ("track_previous_responses", "previous_response_id")
-"""Fields that let an answer depend on a conversation kept on the provider's server."""
-
-
 def parameters_of(
-    llm: LLM, call: Mapping[str, Any], *, system: str | None = None
+    llm: LLM,
+    call: Mapping[str, Any],
+    *,
+    system: str | None = None,
+    ignore: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """Return the canonical parameters of an LLM and one call of it.
 
     ``call`` holds the keyword arguments of the endpoint, ``system`` the text of the system message
-    that the endpoint is given. Raises Unstable if they have no identity beyond this process, and
-    what values of others raise when asked for their JSON form.
+    that the endpoint is given; ``ignore`` names harmless headers. Raises Unreadable if they have no
+    identity beyond this process, and what values of others raise when asked for their JSON form.
     """
     own = fields_of(llm)
-    if any(own.get(name) for name in _STATEFUL):
-        raise Unstable("an answer that continues a conversation on the server")
-    provider = kind_of(llm)
     more = own.pop("additional_kwargs", None) or {}
-    params = merged(provider, [("model", own), ("additional_kwargs", more), ("call", call)])
+    if any(source.get(name) for name in SERVER_STATE for source in (own, more, call)):
+        raise Unreadable("an answer that depends on what the provider keeps")
+    provider = kind_of(llm)
+    sources = [("model", own), ("additional_kwargs", more), ("call", call)]
+    params = merged(provider, sources, ignore)
     params["provider"] = provider
+    if hidden := hidden_of(llm, ignore).now():
+        params["extra"] = {**params.get("extra", {}), "hidden settings": hidden}
     if "model" not in params and (name := llm.metadata.model_name) != "unknown":
         params["model"] = name
     prompting = _prompting(llm, system)
@@ -217,13 +251,13 @@ def _prompting(llm: LLM, system: str | None) -> dict[str, Any]:
     if llm.messages_to_prompt is not None and (
         llm.messages_to_prompt is not generic_messages_to_prompt
     ):
-        found["messages_to_prompt"] = function_name(llm.messages_to_prompt, llm)
+        found["messages_to_prompt"] = function_identity(llm.messages_to_prompt, llm)
     if llm.completion_to_prompt is not None and not has_default_prompting(llm):
-        found["completion_to_prompt"] = function_name(llm.completion_to_prompt, llm)
+        found["completion_to_prompt"] = function_identity(llm.completion_to_prompt, llm)
     if llm.system_prompt and llm.system_prompt != system:
         # predict() puts it into the messages; some classes add it in their endpoints
         found["system_prompt"] = llm.system_prompt
     wrapper = llm.query_wrapper_prompt
     if wrapper is not None:
-        found["query_wrapper_prompt"] = wrapper.get_template()
+        found["query_wrapper_prompt"] = [wrapper.get_template(), object_digest(wrapper)]
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, SerializeAsAny
 
-from llamaindex_tiered_cache.components import fields_of, plain
+from llamaindex_tiered_cache.components import fields_of, hidden_of, plain
 from llamaindex_tiered_cache.llm import open_values
 from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
@@ -119,7 +119,11 @@ class CachedEmbedding(BaseEmbedding):
     def _embedded(
         self, role: str, texts: Sequence[str], embed: Callable[[list[str]], list[Embedding]]
     ) -> list[Embedding]:
-        return self._vectors.embedded(self._identity(), role, texts, embed)
+        def noted(new: list[str]) -> list[Embedding]:
+            with hidden_of(self.embed_model).calling():
+                return embed(new)
+
+        return self._vectors.embedded(self._identity(), role, texts, noted)
 
     async def _aembedded(
         self,
@@ -127,13 +131,18 @@ class CachedEmbedding(BaseEmbedding):
         texts: Sequence[str],
         embed: Callable[[list[str]], Awaitable[list[Embedding]]],
     ) -> list[Embedding]:
-        return await self._vectors.aembedded(self._identity(), role, texts, embed)
+        async def noted(new: list[str]) -> list[Embedding]:
+            with hidden_of(self.embed_model).calling():
+                return await embed(new)
+
+        return await self._vectors.aembedded(self._identity(), role, texts, noted)
 
     def _identity(self) -> Any:
         """Return what tells the model apart, None if nothing does beyond this process."""
         kind = type(self.embed_model)
         try:
-            return [f"{kind.__module__}.{kind.__qualname__}", plain(fields_of(self.embed_model))]
+            shown, hidden = plain(fields_of(self.embed_model)), hidden_of(self.embed_model).now()
+            return [f"{kind.__module__}.{kind.__qualname__}", shown, hidden]
         except (TypeError, ValueError):
             return None
 

@@ -21,6 +21,7 @@ from llama_index_instrumentation import get_dispatcher
 
 from llamaindex_tiered_cache.answers import Response, ResponseForm, Retention
 from llamaindex_tiered_cache.calls import Call, arun, astream, run, stream
+from llamaindex_tiered_cache.components import hidden_of
 from llamaindex_tiered_cache.request import asking, chat_request, completion_request
 from shared_core.cache import ResponseCache
 from shared_core.request import Request
@@ -68,13 +69,14 @@ class Wrapped:
 
     def chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call[ChatResponse]:
         """Make the call of a chat endpoint."""
-        return self._call(chat_request(self.inner, messages, kwargs), ChatResponse)
+        request = chat_request(self.inner, messages, kwargs, self.ignored)
+        return self._call(request, ChatResponse)
 
     def completion(
         self, prompt: str, formatted: bool, kwargs: dict[str, Any]
     ) -> Call[CompletionResponse]:
         """Make the call of a completion endpoint."""
-        request = completion_request(self.inner, prompt, formatted, kwargs)
+        request = completion_request(self.inner, prompt, formatted, kwargs, self.ignored)
         return self._call(request, CompletionResponse)
 
     def _call(self, request: Request, kind: type[Response]) -> Call[Response]:
@@ -82,7 +84,13 @@ class Wrapped:
         if not terms.by_meaning and request.exact_only is None:
             request = replace(request, exact_only="off")
         form = ResponseForm(kind, terms.kept, terms.cache.options.hit_usage)
-        return Call(terms.cache, terms.namespace, request, form)
+        model = hidden_of(self.inner, self.ignored)
+        return Call(terms.cache, terms.namespace, request, form, model)
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Return the names of headers on which no answer depends."""
+        return frozenset(self.terms.cache.options.ignore_headers)
 
 
 def wrapped(llm: Any) -> Wrapped:

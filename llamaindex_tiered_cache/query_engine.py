@@ -32,11 +32,13 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 
 from llamaindex_tiered_cache.answers import MARK, Delta, Serving
-from llamaindex_tiered_cache.calls import Call, arun, run
-from llamaindex_tiered_cache.components import Unstable, function_name, parameters_of, plain
+from llamaindex_tiered_cache.calls import Call, anoted_chunks, arun, noted_chunks, run
+from llamaindex_tiered_cache.components import hidden_of, object_digest, parameters_of, plain
 from llamaindex_tiered_cache.llm import open_cache, uncached
 from shared_core.cache import ResponseCache
 from shared_core.compute import astream_through, stream_through
+from shared_core.harmless import is_harmless_setting
+from shared_core.identity import Unreadable
 from shared_core.record import Answer, Hit
 from shared_core.request import Request, why_exact_only
 
@@ -61,7 +63,7 @@ def query_request(
     """
     try:
         if bundle.image_path:
-            raise Unstable("a file that may change")
+            raise Unreadable("a file that may change")
         context: dict[str, Any] = {"form": "query", "engine": _identity(engine)}
         if nodes is None:
             context["version"] = version
@@ -96,8 +98,19 @@ def _identity(engine: BaseQueryEngine) -> dict[str, Any]:
         "streaming": is_streaming(engine),
         "output": plain(getattr(synthesizer, "_output_cls", None)),
         "prompts": {name: _prompt(prompt, engine) for name, prompt in engine.get_prompts().items()},
+        "settings": [_constants(engine), _constants(synthesizer)],
     }
     return {name: value for name, value in identity.items() if value is not None}
+
+
+def _constants(owner: Any) -> dict[str, Any]:
+    """Return the texts, numbers and flags among the attributes of an engine's part."""
+    attributes = getattr(owner, "__dict__", {})
+    return {
+        name: value
+        for name, value in attributes.items()
+        if isinstance(value, (str, int, float)) and not is_harmless_setting(name.lstrip("_"))
+    }
 
 
 def _prompt(prompt: Any, engine: BaseQueryEngine) -> list[Any]:
@@ -105,7 +118,7 @@ def _prompt(prompt: Any, engine: BaseQueryEngine) -> list[Any]:
     return [
         prompt.get_template(llm=_llm(engine)),
         plain(getattr(prompt, "kwargs", {})),
-        {name: function_name(function) for name, function in functions.items()},
+        {name: object_digest(function) for name, function in functions.items()},
     ]
 
 
@@ -276,9 +289,8 @@ def stream_query(call: Call[RESPONSE_TYPE], compute: Callable[[], RESPONSE_TYPE]
     """Return a streaming response; the engine's own is kept when it has been read to its end."""
     of = _Tokens(call)
     with call.controlled():
-        tokens = stream_through(
-            call.cache, call.request, lambda: of.tokens_of(compute()) or iter(()), of, call.fail
-        )
+        open = noted_chunks(call, lambda: of.tokens_of(compute()) or iter(()))
+        tokens = stream_through(call.cache, call.request, open, of, call.fail)
     return of.streaming(StreamingResponse, tokens)
 
 
@@ -293,7 +305,9 @@ async def astream_query(
         return found
 
     with call.controlled():
-        tokens = await astream_through(call.cache, call.request, open, of, call.fail)
+        tokens = await astream_through(
+            call.cache, call.request, anoted_chunks(call, open), of, call.fail
+        )
     return of.streaming(AsyncStreamingResponse, tokens)
 
 
@@ -396,4 +410,6 @@ class CachedQueryEngine(BaseQueryEngine):
 
     def _call(self, bundle: QueryBundle, nodes: list[NodeWithScore] | None) -> Call[RESPONSE_TYPE]:
         request = query_request(self._engine, bundle, nodes, self._version)
-        return Call(self._cache, self._namespace, request, QueryForm(nodes))
+        llm = _llm(self._engine)
+        model = None if llm is None else hidden_of(llm)
+        return Call(self._cache, self._namespace, request, QueryForm(nodes), model)

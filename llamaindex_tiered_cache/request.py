@@ -21,9 +21,11 @@ from llama_index.core.base.llms.types import (
     TextBlock,
     ToolCallBlock,
 )
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms.llm import LLM
 
-from llamaindex_tiered_cache.components import Unstable, has_default_prompting, parameters_of, plain
+from llamaindex_tiered_cache.components import has_default_prompting, parameters_of, plain
+from shared_core.identity import Unreadable
 from shared_core.request import FindQuestion, Request, split_question
 
 # LlamaIndex chat messages as neutral ones: what the model is told, and nothing volatile.
@@ -40,25 +42,27 @@ _NEVER_SENT = frozenset(
 def neutral_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     """Return messages as ``{"role", "content"}`` and, where set, tool calls and what else is sent.
 
-    Raises Unstable for content without an identity, and OSError for a file that cannot be read.
+    Raises Unreadable for content without an identity, OSError for a file that cannot be read.
     """
     return [_neutral(message) for message in messages]
 
 
 def _neutral(message: ChatMessage) -> dict[str, Any]:
-    calls = [_call(block) for block in message.blocks if isinstance(block, ToolCallBlock)]
+    calls = [_call(block) for block in message.blocks if type(block) is ToolCallBlock]
     parts = [
         _part(block)
         for block in message.blocks
-        if not isinstance(block, (ToolCallBlock, CachePoint))  # a cache point changes no answer
+        if type(block) not in (ToolCallBlock, CachePoint)  # a cache point changes no answer
     ]
     more = {
         name: value for name, value in message.additional_kwargs.items() if name not in _NEVER_SENT
     }
-    legacy = plain(more.pop("tool_calls", None))  # beside blocks they say the same once more
+    legacy = [_legacy(call) for call in more.pop("tool_calls", None) or ()]
+    said = {call["id"] for call in calls}  # beside blocks they say the same once more
+    calls += [call for call in legacy if not _is_said(call, said)]
     found: dict[str, Any] = {"role": message.role.value, "content": parts or ""}
-    if calls or legacy:
-        found["tool_calls"] = calls or legacy
+    if calls:
+        found["tool_calls"] = calls
     for name in ("tool_call_id", "name"):
         if isinstance(more.get(name), str):
             found[name] = more.pop(name)
@@ -67,20 +71,39 @@ def _neutral(message: ChatMessage) -> dict[str, Any]:
     return found
 
 
+def _legacy(call: Any) -> Any:
+    """Return a provider's call as JSON: an object of its SDK, whose fields are all public."""
+    is_of_sdk = isinstance(call, BaseModel) and type(call).__module__.startswith("openai.")
+    return call.model_dump(mode="json", exclude_none=True) if is_of_sdk else plain(call)
+
+
+def _is_said(call: Any, said: set[Any]) -> bool:
+    """Tell whether a provider's call of a function is among the blocks of a message."""
+    known = {"id", "type", "function", "index"}
+    return (
+        isinstance(call, dict)
+        and call.get("id") in said
+        and call.keys() <= known
+        and call.get("type") in (None, "function")
+    )
+
+
 def _call(block: ToolCallBlock) -> dict[str, Any]:
     return {"id": block.tool_call_id, "name": block.tool_name, "args": plain(block.tool_kwargs)}
 
 
 def _part(block: ContentBlock) -> dict[str, Any]:
-    if isinstance(block, TextBlock):
+    if type(block) is TextBlock:
         return {"type": "text", "text": block.text}
     dump: dict[str, Any] = {"type": block.block_type}
+    if not type(block).__module__.startswith("llama_index.core."):  # it may send anything
+        dump["object"] = plain(block)["object"]
     for name in type(block).model_fields:
         value = getattr(block, name)
         if value is None or name in ("block_type", "num_tokens"):
             continue
         if isinstance(value, IOBase):
-            raise Unstable("an open file")
+            raise Unreadable("an open file")
         if name == "path":
             dump["path"] = sha256(Path(value).read_bytes()).hexdigest()
         elif name in _DATA_FIELDS and isinstance(value, bytes):
@@ -150,11 +173,19 @@ FORMAT = "llamaindex/1"
 _UNREADABLE = (TypeError, ValueError, KeyError, AttributeError, RecursionError, OSError)
 
 
-def chat_request(llm: LLM, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> Request:
-    """Build the request of a chat endpoint; one that has no stable identity is uncacheable."""
+def chat_request(
+    llm: LLM,
+    messages: Sequence[ChatMessage],
+    call: Mapping[str, Any],
+    ignore: frozenset[str] = frozenset(),
+) -> Request:
+    """Build the request of a chat endpoint; one that has no stable identity is uncacheable.
+
+    ``ignore`` names headers on which no answer depends.
+    """
     try:
         neutral = neutral_messages(messages)
-        params = parameters_of(llm, call, system=text_of_system(neutral))
+        params = parameters_of(llm, call, system=text_of_system(neutral), ignore=ignore)
         find = _finder(_only_text(neutral))
         return split_question(neutral, find, lifts=False).request(params, FORMAT)
     except _UNREADABLE:
@@ -167,7 +198,13 @@ def _only_text(messages: Sequence[Mapping[str, Any]]) -> object:
     return parts[0].get("text") if len(parts) == 1 else None
 
 
-def completion_request(llm: LLM, prompt: str, formatted: bool, call: Mapping[str, Any]) -> Request:
+def completion_request(
+    llm: LLM,
+    prompt: str,
+    formatted: bool,
+    call: Mapping[str, Any],
+    ignore: frozenset[str] = frozenset(),
+) -> Request:
     """Build the request of a completion endpoint, as ``chat_request`` does."""
     context: dict[str, Any] = {"form": "completion"}
     try:
@@ -175,7 +212,7 @@ def completion_request(llm: LLM, prompt: str, formatted: bool, call: Mapping[str
             context["formatted"] = False
         asked = [{"role": "user", "content": prompt}]
         split = split_question(asked, _finder(prompt), lifts=False, is_completion=True)
-        return split.request(parameters_of(llm, call), FORMAT, **context)
+        return split.request(parameters_of(llm, call, ignore=ignore), FORMAT, **context)
     except _UNREADABLE:
         return _uncacheable(llm)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
 from shared_core.controls import LookupEvent
 from shared_core.guard import Guard
+from shared_core.harmless import header_names
 from shared_core.learning import Judge
 from shared_core.thresholds import Policy, Static, Verified
 
@@ -62,6 +63,9 @@ class Options:
       seals, all of them open, so that a key can be changed
     - ``strict``: True: raise ValueError at start where the file of ``sqlite:///`` cannot be used
       (unreadable, read-only, on a full disk); else answers are kept in memory, with a warning
+    - ``ignore_headers``: names of further headers on which no answer depends, such as a gateway's
+      trace ids; see ``shared_core.harmless`` for those that are known
+    - ``namespace_required``: True: what is asked outside of any named namespace is a miss
     - ``hooks``: callables given each ``LookupEvent``; one with a method ``stored`` is given each
       ``StoreEvent`` too
     - ``prefix``: a ``shared_core.prefix.PrefixCache``: what is not answered says how much of its
@@ -98,6 +102,8 @@ class Options:
     hit_usage: Literal["mark", "keep"] = "keep"
     encryption_key: str | bytes | Sequence[str | bytes] | None = None
     strict: bool = False
+    ignore_headers: Iterable[str] = ()
+    namespace_required: bool = False
     hooks: Iterable[Hook] = ()
     prefix: PrefixObserver | None = None
     index: Literal["flat", "hnsw"] | None = None
@@ -131,7 +137,8 @@ class Options:
             raise ValueError(
                 "ssl must be a mapping such as {'ca_certs': '/etc/ssl/redis.pem'}, or None"
             )
-        for name in ("semantic", "coalesce", "shadow", "strict"):
+        object.__setattr__(self, "ignore_headers", header_names(self.ignore_headers))
+        for name in ("semantic", "coalesce", "shadow", "strict", "namespace_required"):
             _choose(name, getattr(self, name), (True, False))
         for name in ("timeout", "lease"):
             limit = seconds(name, getattr(self, name))
@@ -210,6 +217,8 @@ class CacheOptions(TypedDict, total=False):
     hit_usage: Literal["mark", "keep"]
     encryption_key: str | bytes | Sequence[str | bytes] | None
     strict: bool
+    ignore_headers: Iterable[str]
+    namespace_required: bool
     hooks: Iterable[Hook]
     prefix: PrefixObserver | None
     index: Literal["flat", "hnsw"] | None

@@ -19,17 +19,27 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from shared_core.harmless import headers_digested
+
 # Messages of any framework in one canonical form, without what differs between two runs.
 
 
 VOLATILE_MESSAGE_FIELDS = frozenset(
-    {"id", "response_metadata", "usage_metadata", "artifact", "example", "type", "tiered_cache"}
+    {"id", "response_metadata", "usage_metadata", "artifact", "tiered_cache"}
 )
 """What differs between two runs of one conversation and never reaches the model."""
 
-VOLATILE_PART_FIELDS = frozenset({"cache_control", "index"})
+_OFTEN_EMPTY = frozenset({"tool_calls", "invalid_tool_calls", "additional_kwargs"})
+"""Fields that frameworks write empty where nothing was said; any other value counts, but None."""
 
-_NOTHING: tuple[Any, ...] = (None, [], {})
+_NO_ANSWER_DEPENDS = "cache_control"
+"""The field of a content part that only says what a provider keeps at hand."""
+
+_STREAMED_PARTS = frozenset({"text", "thinking", "reasoning", "tool_use", "tool_call"})
+"""Types of an assistant's parts whose ``index`` is their place in a stream."""
+
+_CALL_TYPES = (None, "function", "tool_call")
+"""How the calls of functions are marked; any other type of call is kept as it is."""
 
 
 def canonical_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -49,7 +59,10 @@ def _message(message: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, A
     kept = {
         name: value
         for name, value in message.items()
-        if name not in VOLATILE_MESSAGE_FIELDS and value not in _NOTHING
+        if name not in VOLATILE_MESSAGE_FIELDS
+        and value is not None
+        and (value or name not in _OFTEN_EMPTY)
+        and (name != "type" or value != "message")
     }
     kept.setdefault("content", "")
     if "tool_calls" in kept:
@@ -66,17 +79,26 @@ def _message(message: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, A
 
 
 def _tool_call(call: Mapping[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
-    function = call.get("function") or {}
-    args = call.get("args", function.get("arguments"))
+    """Return a call as ``{id, name, args}``, and all else that it holds."""
+    rest = {name: value for name, value in call.items() if value is not None}
+    function = rest.pop("function", None)
+    function = dict(function) if isinstance(function, Mapping) else {"name": function}
+    args = rest.pop("args", function.pop("arguments", None))
     if isinstance(args, str):
         with suppress(ValueError):  # a model may write what is not JSON: compared as text
             args = json.loads(args, parse_float=_finite, parse_constant=_finite)
-    identifier = call.get("id") or f"unnamed {len(numbers)}"
-    return {
+    identifier = rest.pop("id", None) or f"unnamed {len(numbers)}"
+    kept = {
         "id": numbers.setdefault(identifier, f"call_{len(numbers)}"),
-        "name": call.get("name", function.get("name")),
+        "name": rest.pop("name", function.pop("name", None)),
         "args": args,
     }
+    if rest.get("type") in _CALL_TYPES:
+        rest.pop("type", None)
+        rest.pop("index", None)  # its place in a stream
+    if function:
+        rest["function"] = function
+    return {**rest, **kept}
 
 
 def _finite(number: str) -> float:
@@ -98,8 +120,9 @@ def _part(part: Any, of_assistant: bool) -> Any:
     kept = {
         name: value
         for name, value in part.items()
-        if name not in VOLATILE_PART_FIELDS
+        if name != _NO_ANSWER_DEPENDS
         and value is not None
+        and not (name == "index" and of_assistant and part.get("type") in _STREAMED_PARTS)
         and not (name == "id" and _is_volatile_id(part, value, of_assistant))
     }
     if kept.keys() == {"type", "text"} and kept["type"] == "text":
@@ -108,11 +131,13 @@ def _part(part: Any, of_assistant: bool) -> Any:
 
 
 def _is_volatile_id(part: Mapping[str, Any], value: Any, of_assistant: bool) -> bool:
+    """Tell whether an id says nothing: LangChain's own, or that of a text an assistant wrote.
+
+    Any other may name what the provider keeps; those of tool calls are renumbered instead.
+    """
     if part.keys() <= {"type", "id"}:
         return False  # the id is all there is of the part
-    if part.get("type") in ("tool_use", "tool_call"):
-        return False  # renumbered instead
-    return of_assistant or str(value).startswith("lc_")
+    return str(value).startswith("lc_") or (of_assistant and part.get("type") == "text")
 
 
 def _renumbered(value: Any, numbers: Mapping[str, str]) -> Any:
@@ -126,7 +151,7 @@ def _renumbered(value: Any, numbers: Mapping[str, str]) -> Any:
     return value
 
 
-FORMAT = 1
+FORMAT = 2
 """Version of the canonical form; part of every scope and key."""
 
 CANONICAL_PARAMETERS = (
@@ -213,7 +238,7 @@ class Request:
             scope["version"] = version
         if question is None:
             exact_only = exact_only or "not_user_text"
-        elif (parameters.get("temperature") or 0) > 0 or _holds_sampling(parameters.get("extra")):
+        elif _samples(parameters.get("temperature")) or _holds_sampling(parameters.get("extra")):
             exact_only = exact_only or "temperature"
         return cls(
             question, canonical_json(scope), str(parameters.get("model", "")), exact_only, format
@@ -228,6 +253,13 @@ class Request:
         return Address(home + key[HOME_DIGITS:], home + scope[HOME_DIGITS:])
 
 
+def _samples(temperature: Any) -> bool:
+    """Tell whether a temperature is above 0, or is no number that could be compared."""
+    if temperature is None:
+        return False
+    return not isinstance(temperature, (int, float)) or temperature > 0
+
+
 def _holds_sampling(settings: Any) -> bool:
     """Say whether settings hold a temperature above 0 at any depth.
 
@@ -235,8 +267,8 @@ def _holds_sampling(settings: Any) -> bool:
     """
     if isinstance(settings, dict):
         return any(
-            value > 0
-            if isinstance(value, (int, float)) and "temperature" in str(name).lower()
+            _samples(value)
+            if isinstance(value, (int, float, str)) and "temperature" in str(name).lower()
             else _holds_sampling(value)
             for name, value in settings.items()
         )
@@ -278,8 +310,9 @@ _ENCODER = json.JSONEncoder(
 def canonical_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     """Bring model parameters into canonical form; None and absent are equal.
 
-    Unknown names go to ``extra`` verbatim. Whole floats become integers (0.0 is 0), a lone ``stop``
-    becomes a list, ``n=1`` and a provider's default base URL are left out.
+    Unknown names go to ``extra`` verbatim, headers as the digests of those that an answer may
+    depend on. Whole floats become integers (0.0 is 0), a lone ``stop`` becomes a list, ``n=1`` and
+    a provider's default base URL are left out. Any other value counts, empty and false ones too.
     """
     known: dict[str, Any] = {}
     extra: dict[str, Any] = dict(params.get("extra") or {})
@@ -289,13 +322,10 @@ def canonical_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
         (known if name in CANONICAL_PARAMETERS else extra)[name] = value
     if isinstance(known.get("stop"), str):
         known["stop"] = [known["stop"]]
-    for name in ("stop", "tools"):
-        if name in known and not known[name]:
-            del known[name]
     for name, value in known.items():
         if isinstance(value, float) and value.is_integer():
             known[name] = int(value)
-    if known.get("n") == 1:
+    if known.get("n") == 1 and known["n"] is not True:
         del known["n"]
     if "base_url" in known:
         url = str(known["base_url"]).rstrip("/")
@@ -303,6 +333,7 @@ def canonical_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
         if url == DEFAULT_BASE_URLS.get(str(known.get("provider", ""))):
             del known["base_url"]
     extra = {name: value for name, value in extra.items() if value is not None}
+    extra = headers_digested(extra, provider=str(known.get("provider", "")))
     if extra:
         known["extra"] = extra
     return known

@@ -63,6 +63,24 @@ def with_params(**changes: Any) -> dict[str, Any]:
         {"params": with_params(response_schema={"type": "object"})},
         {"params": with_params(reasoning={"effort": "low"})},
         {"params": with_params(anything_else=True)},
+        {"params": with_params(anything_else=False)},
+        {"params": with_params(anything_else=0)},
+        {"params": with_params(anything_else="")},
+        {"params": with_params(anything_else=[])},
+        {"params": with_params(anything_else={})},
+        {"params": with_params(stop=[])},
+        {"params": with_params(stop="")},
+        {"params": with_params(tools=[])},
+        {"params": with_params(seed=0)},
+        {"params": with_params(tool_choice="")},
+        {"params": with_params(n=True)},
+        {"params": with_params(temperature="0")},
+        {"params": with_params(extra_headers={"x-tenant": "a"})},
+        {"params": with_params(organization="a")},
+        {"system": ""},
+        {"context": ""},
+        {"context": []},
+        {"context": False},
     ],
     ids=str,
 )
@@ -74,7 +92,7 @@ def test_other_requests_have_other_keys(changes: dict[str, Any]) -> None:
     "changes",
     [
         {"params": with_params(temperature=0.0)},
-        {"params": with_params(seed=None, n=1, stop=[], tools=[])},
+        {"params": with_params(seed=None, n=1, stop=None, tools=None)},
         {"params": with_params(base_url="https://api.openai.com/v1/")},
         {"params": dict(reversed(BASE["params"].items()))},
         {"params": {**{k: v for k, v in BASE["params"].items()}, "model": "gpt-4o-mini"}},
@@ -238,3 +256,106 @@ def test_another_version_of_a_prompt_shares_no_answer() -> None:
     assert len({each.address("n").scope for each in (plain, one, two)}) == 3
     with pytest.raises(TypeError):
         Request.of("q", version=object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temperature", ["0.5", "0", "warm", [0.5], {"value": 1}, 0.01, 1, True])
+@pytest.mark.parametrize("place", ["plain", "extra", "inside"])
+def test_a_temperature_that_is_no_number_is_matched_only_exactly(
+    temperature: Any, place: str
+) -> None:
+    params = {
+        "plain": {"temperature": temperature},
+        "extra": {"extra": {"options": {"temperature": temperature}}},
+        "inside": {"inferenceConfig": [{"Temperature": temperature}]},
+    }[place]
+    if place != "plain" and not isinstance(temperature, (str, int, float)):
+        return
+    assert Request.of(QUESTION, params=params).exact_only == "temperature"
+
+
+def turn(*parts: Any, role: str = "assistant", **fields: Any) -> str:
+    return key(history=[{"role": role, "content": list(parts), **fields}])
+
+
+def calls(*calls: Any) -> str:
+    return key(history=[{"role": "assistant", "content": "", "tool_calls": list(calls)}])
+
+
+CUSTOM = {"type": "custom", "id": "c", "custom": {"name": "sh", "input": "ls"}}
+MCP = {"type": "mcp_call", "id": "m", "server_label": "a", "name": "f", "arguments": "{}"}
+FUNCTION = {"type": "function", "id": "f", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (calls(CUSTOM), calls({**CUSTOM, "custom": {"name": "sh", "input": "rm"}})),
+        (calls(CUSTOM), calls({**CUSTOM, "custom": {"name": "py", "input": "ls"}})),
+        (calls({"type": "custom", "input": "a"}), calls({"type": "custom", "input": "b"})),
+        (calls(MCP), calls({**MCP, "server_label": "b"})),
+        (calls(MCP), calls({**MCP, "type": "mcp_approval"})),
+        (calls(FUNCTION), calls({**FUNCTION, "type": "custom"})),
+        (calls(FUNCTION), calls({**FUNCTION, "function": {"name": "f", "strict": True}})),
+        (calls(FUNCTION), calls({**FUNCTION, "extras": {"signature": "x"}})),
+        (calls({"name": "f", "args": {}}), calls({"name": "f", "args": None})),
+        (turn({"type": "image_generation_call", "id": "1", "status": "done"}),
+         turn({"type": "image_generation_call", "id": "2", "status": "done"})),
+        (turn({"type": "reasoning", "id": "rs_1", "summary": []}),
+         turn({"type": "reasoning", "id": "rs_2", "summary": []})),
+        (turn({"type": "item", "index": 1, "x": 1}), turn({"type": "item", "index": 2, "x": 1})),
+        (turn({"type": "refusal", "refusal": "a"}), turn({"type": "refusal", "refusal": "b"})),
+        (turn({"type": "odd", "a": []}), turn({"type": "odd"})),
+        (turn({"type": "odd", "a": False}), turn({"type": "odd"})),
+        (turn({"type": "text", "text": "a", "annotations": [1]}),
+         turn({"type": "text", "text": "a"})),
+        (turn("a", role="user", type="odd"), turn("a", role="user")),
+        (turn({"type": "text", "text": "a", "index": 1}, role="user"),
+         turn({"type": "text", "text": "a", "index": 2}, role="user")),
+        (turn({"type": "file", "id": "1", "x": 1}, role="user"),
+         turn({"type": "file", "id": "2", "x": 1}, role="user")),
+        (turn("a", note=[]), turn("a")),
+        (turn("a", note=0), turn("a")),
+    ],
+)  # fmt: skip
+def test_canonical_messages_keep_all_that_they_do_not_know(one: str, other: str) -> None:
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (calls(FUNCTION), calls({"name": "f", "args": {}, "id": "x", "type": "tool_call"})),
+        (calls(FUNCTION), calls({**FUNCTION, "index": 0})),
+        (turn({"type": "text", "text": "a", "id": "msg_1", "index": 0}), turn("a")),
+        (turn({"type": "thinking", "thinking": "a", "index": 0}),
+         turn({"type": "thinking", "thinking": "a", "index": 1})),
+        (turn("a", tool_calls=[], additional_kwargs={}, note=None), turn("a")),
+        (turn("a", role="user", type="message"), turn("a", role="user")),
+    ],
+)  # fmt: skip
+def test_canonical_messages_leave_out_what_is_harmless(one: str, other: str) -> None:
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"extra_headers": {"User-Agent": "me", "X-Request-Id": "1", "Accept-Language": "de"}},
+        {"default_headers": {"traceparent": "00-1", "x-stainless-retry-count": "2"}},
+        {"headers": {}, "extra_headers": {"Idempotency-Key": "1", "connection": "close"}},
+    ],
+)
+def test_harmless_headers_are_no_part_of_a_request(harmless: dict[str, Any]) -> None:
+    assert key(params=with_params(**harmless)) == key()
+
+
+def test_headers_count_by_their_values_and_not_by_where_they_are_given() -> None:
+    by_call = key(params=with_params(extra_headers={"X-Tenant": "a"}))
+    by_model = key(params=with_params(default_headers={"x-tenant": "a"}))
+    other = key(params=with_params(default_headers={"x-tenant": "b"}))
+    both = key(
+        params=with_params(default_headers={"x-tenant": "b"}, extra_headers={"X-Tenant": "a"})
+    )
+    assert by_call == by_model == both != other
+    request = Request.of(QUESTION, params={"extra_headers": {"authorization": "Bearer secret"}})
+    assert "secret" not in request.scope

@@ -21,6 +21,7 @@ PREFIX = ("shared_core.prefix",)
 """Nothing that a lookup runs imports it: delete it, and the rest works."""
 
 PURE = (
+    "shared_core.harmless",
     "shared_core.lazy",
     "shared_core.record",
     "shared_core.request",

@@ -17,7 +17,7 @@ from langchain.agents import create_agent
 from langchain_core.language_models import BaseLLM
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, Generation, GenerationChunk, LLMResult
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 
 from langchain_tiered_cache import TieredCache, cached_model
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
@@ -33,14 +33,14 @@ class Numbered(Chat):
     """Answers with the number of its call, whole or in two chunks, when it is let."""
 
     gate: Any = None
-    fails: bool = False
+    down: threading.Event = Field(default_factory=threading.Event)
 
     def _next(self, messages: list[BaseMessage]) -> str:
         self._seen.append(messages)
         number = self.calls
         if self.gate is not None and number > 1:
             assert self.gate.wait(5)
-        if self.fails:
+        if self.down.is_set():
             raise ConnectionError("with the prompt in it")
         return f"answer {number}"
 
@@ -223,7 +223,7 @@ async def test_a_refresh_that_fails_is_counted_and_tried_again(
     model = cached_model(Numbered(), tiered)
     await ask(form, model)
     clock.now += 61
-    model.fails = True
+    model.down.set()
     for number in (1, 2):
         assert text_of(await ask(form, model)) == "answer 1"
         await until(lambda: tiered.cache.stats().errors.get("refresh") == number)  # noqa: B023

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import random
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,11 @@ def test_equal_tools_have_one_key_as_objects_and_as_specifications() -> None:
     assert chat_key(tools=[tool()]) == chat_key(tools=[tool()]) == chat_key(tools=[spec])
 
 
+ODD: ContextVar[str] = ContextVar("odd")
+
+
 @pytest.mark.parametrize(
-    "thing", [object(), lambda: 1, [object()], {"a": object()}, float("nan")], ids=str
+    "thing", [object(), [object()], {"a": object()}, float("nan"), ODD.get], ids=str
 )
 def test_what_has_no_identity_is_neither_looked_up_nor_kept(thing: Any) -> None:
     inner = FakeLLM()
@@ -128,11 +132,13 @@ class Prompting:
         return "prompt"
 
 
-def test_functions_that_make_prompts_are_known_by_name_or_not_at_all() -> None:
-    assert chat_key(FakeLLM(messages_to_prompt=named)) != chat_key()
-    for unknown in (lambda messages: "", Prompting().to_prompt):
-        request = chat_request(FakeLLM(messages_to_prompt=unknown), ASKED, {})
-        assert request.uncacheable == "unstable"
+def test_functions_that_make_prompts_are_known_by_what_they_do_or_not_at_all() -> None:
+    made = [named, lambda messages: "", lambda messages: "x", Prompting().to_prompt, None]
+    keys = {chat_key(FakeLLM(messages_to_prompt=one)) for one in made}
+    assert len(keys) == len(made)
+    assert chat_key(FakeLLM(messages_to_prompt=lambda messages: "")) in keys
+    unknown = FakeLLM(messages_to_prompt=lambda messages: ODD.get())
+    assert chat_request(unknown, ASKED, {}).uncacheable == "unstable"
 
 
 def test_an_unformatted_prompt_is_told_apart_where_the_llm_formats_it() -> None:
