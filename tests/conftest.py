@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
     from shared_core.embedding import Embedder
 
 REQUIRE_ALL = os.environ.get("TIERED_CACHE_REQUIRE_ALL") == "1"
+
+
+def pytest_configure() -> None:
+    """Collect no garbage while the tests are imported: hardly any of it is garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and collected tests out of every later search for garbage."""
+    import hypothesis  # noqa: F401 - it looks at its hooks' referrers, which are then not seen
+
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.test_layers import ROOT, imports, modules, under
+from tests.house.test_layers import ROOT, imports, modules, nodes, tree, under
 
 # Rule 1. A package is entered by its face (its ``__init__``).
 
@@ -277,19 +277,18 @@ def test_a_hit_by_the_local_model_crosses_few_modules() -> None:
 def _defined() -> dict[str, set[str]]:
     """Return every class, function, method and top-level name, with the modules defining it."""
     found: dict[str, set[str]] = defaultdict(set)
-    for module, path in modules().items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
+    for module in modules():
+        for node in nodes(module):
             if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 found[node.name].add(module)
-        for name in _top_level(tree):
+        for name in _top_level(tree(module)):
             found[name].add(module)
     return found
 
 
-def _top_level(tree: ast.Module) -> set[str]:
+def _top_level(module: ast.Module) -> set[str]:
     names: set[str] = set()
-    for node in tree.body:
+    for node in module.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             names.add(node.name)
         elif isinstance(node, ast.Assign):
@@ -305,8 +304,8 @@ def test_names_are_those_of_the_glossary() -> None:
 
 def test_a_class_name_has_one_meaning_in_a_distribution() -> None:
     where: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for module, path in modules().items():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for module in modules():
+        for node in tree(module).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 where[module.partition(".")[0], node.name].add(module)
     assert {n for (_, n), who in where.items() if len(who) > 1} == set(DEFINED_TWICE)

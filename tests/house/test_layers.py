@@ -91,11 +91,23 @@ def modules() -> dict[str, Path]:
 
 
 @cache
+def tree(module: str) -> ast.Module:
+    """Return the syntax tree of a module, which every rule reads."""
+    return ast.parse(modules()[module].read_text(encoding="utf-8"))
+
+
+@cache
+def nodes(module: str) -> tuple[ast.AST, ...]:
+    """Return every node of it."""
+    return tuple(ast.walk(tree(module)))
+
+
+@cache
 def imports() -> tuple[Import, ...]:
-    return tuple(one for name, path in modules().items() for one in _read(name, path))
+    return tuple(one for name in modules() for one in _read(name))
 
 
-def _read(importer: str, path: Path) -> Iterator[Import]:
+def _read(importer: str) -> Iterator[Import]:
     def walk(node: ast.AST, inside: bool, typing: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
@@ -116,7 +128,7 @@ def _read(importer: str, path: Path) -> Iterator[Import]:
             else:
                 yield from walk(child, within, types)
 
-    yield from walk(ast.parse(path.read_text()), False, False)
+    yield from walk(tree(importer), False, False)
 
 
 def _is_for_types(block: ast.If) -> bool:
@@ -274,9 +286,9 @@ def test_broad_excepts_stand_where_they_are_allowed() -> None:
     allowed = ("shared_core.resilience", "langchain_tiered_cache.cache", "llamaindex_tiered_cache")
     found = [
         f"{name}:{node.lineno}"
-        for name, path in modules().items()
+        for name in modules()
         if not under(name, *allowed)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(name)
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException"))
         and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
