@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fit_prior import SOURCES, fit_prior
+from fit_prior import fit_prior
 
 from shared_core.guard import Difference, Guard
 from shared_core.thresholds.estimator import Learned
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve
-from shared_core.thresholds.verified import Prior, Verified, cold
+from shared_core.thresholds.prior import Prior, cold
+from shared_core.thresholds.verified import Verified
 
 PARTS_OF_MIXED = frozenset({"banking77", "clinc150", "swaps"})
 MODES = "request:.02,hit:.02,hit:.05"
@@ -61,7 +62,7 @@ class Watched:
 
     def __post_init__(self) -> None:
         self.k: int = self.policy.k
-        self.state: Learned = self.policy.start()
+        self.state: Learned = self.policy.initial_state()
         self.rng = random.Random(self.seed)
         self.decision: Decision | None = None
 
@@ -115,7 +116,7 @@ class Options:
 def prior_for(stream: str, data: Path, vectors: Path) -> Prior:
     """Fit the prior on all sets that may ship but those that are judged."""
     judged = PARTS_OF_MIXED if stream == "mixed" else {stream}
-    return fit_prior(data, SOURCES.keys() - judged, vectors)
+    return fit_prior(data, judged, vectors)
 
 
 def drifted(stream: Any, seed: int) -> Any:
@@ -131,7 +132,7 @@ def drifted(stream: Any, seed: int) -> Any:
 def row(bench: Any, name: str, per: Any, max_error: float, options: Options) -> str:
     """Run a stream in every order and sum up."""
     prior = cold() if options.cold else prior_for(name, options.data, options.vectors)
-    policy = Verified(max_error, per, prior, options.known_noise)
+    policy = Verified(max_error, per, prior=prior, label_noise=options.known_noise)
     if options.confidence is not None:
         policy = replace(policy, confidence=options.confidence)
     results, runs, streams = [], [], []

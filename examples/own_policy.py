@@ -39,7 +39,7 @@ class ByLength:
         """Return itself: the cosines were chosen for the embedder in use."""
         return self
 
-    def start(self) -> None:
+    def initial_state(self) -> None:
         """Return no state: nothing is learnt."""
 
     def decide(

@@ -313,7 +313,7 @@ def _prefix(prefix: Any) -> None:
 def _policy(threshold: Any) -> Policy:
     if isinstance(threshold, (int, float)) and not isinstance(threshold, bool):
         return Static(threshold)
-    methods = ("decide", "learn", "start", "settle", "for_embedder", "describe")
+    methods = ("decide", "learn", "initial_state", "settle", "for_embedder", "describe")
     if not isinstance(threshold, type) and all(
         callable(getattr(threshold, name, None)) for name in methods
     ):

@@ -362,7 +362,7 @@ class SemanticTier:
         try:
             state = self._breaker.call(self.labels.state, namespace)
         except Unavailable:
-            state = self._policy.start()
+            state = self._policy.initial_state()
         return dict(self._policy.describe(state))
 
     def preload(self) -> None:

@@ -144,7 +144,7 @@ def _exported(found: Tuning, prior: bool) -> str:
     from shared_core.learning import policy_to_json
     from shared_core.thresholds import Verified
 
-    policy = Verified(found.max_error, found.per, found.prior()) if prior else found.policy()
+    policy = Verified(found.max_error, found.per, prior=found.prior()) if prior else found.policy()
     about = {"embedder": found.embedder, "rows": len(found.rows), "verdict": found.verdict}
     return policy_to_json(policy, **about)
 

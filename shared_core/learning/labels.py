@@ -176,7 +176,9 @@ class LabelStore:
         with self._lock:
             known = self._known.get(namespace)
             seen, state = (
-                (known[1], known[3]) if known and known[0] == era else (0, self._policy.start())
+                (known[1], known[3])
+                if known and known[0] == era
+                else (0, self._policy.initial_state())
             )
             name = self._log(namespace, era)
             for number, text in self._store.load_state({name: seen}).get(name, ()):

@@ -5,19 +5,26 @@ logs of (values, right) --logistic regression--> weights and their information -
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy import float64
+from numpy import float64, int64
 from numpy.typing import NDArray
 
 from shared_core.guard import Guard
 from shared_core.learning.pairs import LabelledPair
 from shared_core.thresholds import (
+    EDGES,
     FEATURES,
     FLOOR,
+    STRATA,
     Candidate,
+    Evidence,
+    Fit,
     Gaussian,
     Prior,
     Verified,
@@ -32,36 +39,105 @@ if TYPE_CHECKING:
     from shared_core.record import Vector
 
 
-Log = tuple[NDArray[float64], NDArray[float64]]
-"""The values (n, d) of candidates, d as ``evidence.FEATURES``, and whether (n,) each was right."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Log:
+    """What was explored in one set: values (n, d), right (n,), objections (n,).
 
-COUNTS_FOR = 20.0
-"""Labels that a prior counts for: more of them made streams unlike the logs learn too slowly."""
+    d is that of ``features.FEATURES``. Logs of one ``name`` are of one set, seen in several ways.
+    ``requests`` is how many were asked.
+    """
+
+    name: str
+    values: NDArray[float64]
+    right: NDArray[float64]
+    objections: NDArray[int64]
+    requests: int
+    in_record: bool = True
+
+
+COUNTS_FOR = 50.0
+"""Labels that a prior counts for: more of them made streams unlike the logs learn too slowly, fewer
+made the first labels weigh too much."""
 
 LOG_COUNTS = 1000.0
 """Labels that each log counts for in the fit, however many it has."""
 
 STEPS = 100
 SAME_COSINE = 1e-5
+PARTS = 5
+"""Rows without sets are dealt into so many; each is left out once for the record."""
+
 LEAST_OF_EACH = 10
 """Right ones, and wrong ones, without which a prior would say next to nothing."""
 
 
 def prior_of_logs(logs: Sequence[Log], embedder: str, sources: Sequence[str] = ()) -> Prior:
-    """Fit one prior to the logs, each of the same weight."""
-    values = np.concatenate([log[0] for log in logs])
-    right = np.concatenate([log[1] for log in logs])
-    shares = np.concatenate([np.full(len(log[1]), LOG_COUNTS / len(log[1])) for log in logs])
-    start = Gaussian(np.asarray(cold().mean), np.eye(len(FEATURES)))
-    fitted = fit(values, right, start, start.mean, STEPS, shares)
-    information = (fitted.precision - start.precision) / shares.sum()
+    """Fit one prior to the logs, each of the same weight, with its record on sets left out."""
+    fitted, information = _fitted(logs)
     return Prior(
         tuple(fitted.weights.tolist()),
         tuple(tuple(row) for row in information.tolist()),
         COUNTS_FOR,
         embedder,
         tuple(sources),
+        record_of(logs),
     )
+
+
+def _fitted(logs: Sequence[Log]) -> tuple[Fit, NDArray[float64]]:
+    values = np.concatenate([log.values for log in logs])
+    right = np.concatenate([log.right for log in logs])
+    shares = np.concatenate([np.full(len(log.right), LOG_COUNTS / len(log.right)) for log in logs])
+    start = Gaussian(np.asarray(cold().mean), np.eye(len(FEATURES)))
+    fitted = fit(values, right, start, start.mean, STEPS, shares)
+    return fitted, (fitted.precision - start.precision) / shares.sum()
+
+
+def record_of(logs: Sequence[Log]) -> tuple[tuple[float, float, float], ...]:
+    """Return for each stratum the rate of wrong answers, labels it counts for, share of requests.
+
+    Each set is scored by a prior of the others; of its candidates those count that nothing speaks
+    against. The rate counts for the fewer labels the more it differs between sets.
+    """
+    found = []
+    for name in sorted({log.name for log in logs if log.in_record}):
+        weights = _fitted([log for log in logs if log.name != name])[0].weights
+        own = [log for log in logs if log.name == name]
+        values = np.concatenate([log.values[log.objections == 0] for log in own])
+        right = np.concatenate([log.right[log.objections == 0] for log in own])
+        place = np.searchsorted(EDGES, values @ weights, side="right")
+        n = np.bincount(place, minlength=STRATA).astype(float)
+        wrong = np.bincount(place, weights=1 - right, minlength=STRATA)
+        found.append((n, wrong, n / sum(log.requests for log in own)))
+    labels, wrong, shares = (np.array(each) for each in zip(*found, strict=True))
+    rates, counts = zip(
+        *(_beta(w, n) for w, n in zip(wrong.T.tolist(), labels.T.tolist(), strict=True)),
+        strict=True,
+    )
+    counts = np.minimum(counts, np.maximum(1.0, labels.sum(0)))
+    return tuple(zip(rates, counts.tolist(), shares.mean(0).tolist(), strict=True))
+
+
+RATES = tuple(0.001 * 1.12**step for step in range(61))
+COUNTS = (4.0, 6.0, 9.0, 13.0, 20.0, 30.0, 45.0, 70.0, 100.0, 150.0, 200.0)
+
+
+def _beta(wrong: Sequence[float], of: Sequence[float]) -> tuple[float, float]:
+    """Return mean and weight of the beta distribution from which the sets' rates most likely came.
+
+    By maximum likelihood of the beta-binomial over a grid: what differs between sets is set apart
+    from what is chance within one.
+    """
+
+    def likelihood(rate: float, count: float) -> float:
+        a, b = rate * count, (1 - rate) * count
+        whole = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+        return sum(
+            math.lgamma(a + k) + math.lgamma(b + n - k) - math.lgamma(a + b + n) - whole
+            for k, n in zip(wrong, of, strict=True)
+        )
+
+    return max(itertools.product(RATES, COUNTS), key=lambda pair: likelihood(*pair))
 
 
 def prior_of_rows(
@@ -76,26 +152,36 @@ def prior_of_rows(
     pairs = [row for row in rows if row.same is not None and row.question in vectors]
     if not pairs:
         raise ValueError("a prior needs rows with question and cached, not similarities alone")
-    values, right = _explored(pairs, vectors)
-    of_each = min(sum(right), len(right) - sum(right))
-    if of_each < LEAST_OF_EACH:
+    found = _explored(pairs, vectors)
+    right = sum(is_right for _, is_right in found)
+    if min(right, len(found) - right) < LEAST_OF_EACH:
         raise ValueError(
             f"a prior needs at least {LEAST_OF_EACH} right and {LEAST_OF_EACH} wrong candidates; "
-            f"the rows tell of {sum(right)} right and {len(right) - sum(right)} wrong ones"
+            f"the rows tell of {right} right and {len(found) - right} wrong ones"
         )
-    return prior_of_logs([(np.array(values), np.array(right, float64))], embedder)
+    parts = [found[start::PARTS] for start in range(PARTS)]
+    logs = [
+        Log(
+            f"part {number}",
+            np.array([evidence.values for evidence, _ in part]),
+            np.array([is_right for _, is_right in part], float64),
+            np.array([evidence.objections for evidence, _ in part]),
+            len(pairs) // PARTS + 1,
+        )
+        for number, part in enumerate(parts)
+    ]
+    return prior_of_logs(logs, embedder)
 
 
 def _explored(
     pairs: Sequence[LabelledPair], vectors: Mapping[str, Vector]
-) -> tuple[list[tuple[float, ...]], list[bool]]:
-    """Return the values of what each question would explore, and whether it is right."""
+) -> list[tuple[Evidence, bool]]:
+    """Return the evidence for what each question would explore, and whether it is right."""
     groups = _groups(pairs)
     cached = list(dict.fromkeys(row.cached for row in pairs))
     matrix = np.stack([vectors[text] for text in cached])
     guard, vocabulary = Guard(), Vocabulary()
-    values: list[tuple[float, ...]] = []
-    right: list[bool] = []
+    found: list[tuple[Evidence, bool]] = []
     for row in pairs:
         cosines = matrix @ vectors[row.question]
         cosines[[text == row.question for text in cached]] = -1
@@ -114,9 +200,8 @@ def _explored(
         best = weigh(row.question, near, vocabulary)
         vocabulary.add(content(row.question))
         if best is not None and best.group == groups[row.cached]:
-            values.append(best.values)
-            right.append(row.same is True)
-    return values, right
+            found.append((best, row.same is True))
+    return found
 
 
 def _groups(pairs: Sequence[LabelledPair]) -> dict[str, str]:

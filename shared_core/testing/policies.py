@@ -67,7 +67,7 @@ class PolicyConformance:
 
     def grown(self, policy: Policy, labels: int, seed: int = 0) -> Any:
         """Return a state after some labels of the policy's own decisions."""
-        rng, state = random.Random(seed), policy.start()
+        rng, state = random.Random(seed), policy.initial_state()
         for _ in range(labels):
             given = candidates(*(rng.uniform(0.6, 1.0) for _ in range(policy.k)))
             label = label_of(policy.decide(ASKED, given, state, rng), given, rng.random() < 0.9)
@@ -130,14 +130,14 @@ class PolicyConformance:
         assert policy.describe(state) == before
 
     def test_every_process_learns_the_same_from_one_log(self, policy: Policy) -> None:
-        rng, state, log = random.Random(3), policy.start(), []
+        rng, state, log = random.Random(3), policy.initial_state(), []
         for _ in range(60):
             given = candidates(*(rng.uniform(0.6, 1.0) for _ in range(policy.k)))
             label = label_of(policy.decide(ASKED, given, state, rng), given, rng.random() < 0.8)
             if label is not None:
                 log.append(label.to_json())
                 state = policy.learn(state, label)
-        readers = [policy.start(), policy.start()]
+        readers = [policy.initial_state(), policy.initial_state()]
         for text in log:
             read = Label.from_json(text)
             assert read is not None
@@ -156,7 +156,7 @@ class PolicyConformance:
     def test_a_label_that_another_policy_left_does_no_harm(
         self, policy: Policy, odd: Label
     ) -> None:
-        state = policy.start()
+        state = policy.initial_state()
         for _ in range(12):
             state = policy.learn(state, odd)
         policy.settle(state)
@@ -172,5 +172,5 @@ class PolicyConformance:
     def test_it_serves_the_cosines_of_any_embedder(self, policy: Policy, embedder: str) -> None:
         fitted = policy.for_embedder(embedder)
         assert fitted.k >= 1
-        decision = fitted.decide(ASKED, candidates(0.9), fitted.start(), random.Random(0))
+        decision = fitted.decide(ASKED, candidates(0.9), fitted.initial_state(), random.Random(0))
         assert isinstance(decision, (Serve, Explore, Skip))

@@ -6,8 +6,23 @@ What is learnt with numpy (``Gaussian``, ``fit``) is loaded when it is first ask
 from typing import TYPE_CHECKING
 
 from shared_core.lazy import lazy_names
-from shared_core.thresholds.bounds import Per, Pool, Promise, chance_of_so_few, interval
-from shared_core.thresholds.features import FEATURES, Vocabulary, content, weigh
+from shared_core.thresholds.bounds import (
+    EDGES,
+    STRATA,
+    Per,
+    Pool,
+    Promise,
+    chance_of_so_few,
+    interval,
+)
+from shared_core.thresholds.features import (
+    FEATURES,
+    OBJECTIONS,
+    Evidence,
+    Vocabulary,
+    content,
+    weigh,
+)
 from shared_core.thresholds.policy import (
     DEFAULT_SIMILARITY,
     Candidate,
@@ -20,21 +35,29 @@ from shared_core.thresholds.policy import (
     Skip,
     Static,
 )
-from shared_core.thresholds.verified import FLOOR, Prior, Verified, cold
+from shared_core.thresholds.prior import Prior, cold, shipped
+from shared_core.thresholds.verified import FLOOR, Verified
 
 if TYPE_CHECKING:
-    from shared_core.thresholds.estimator import Gaussian, fit
+    from shared_core.thresholds.estimator import Fit, Gaussian, fit
 else:
-    __getattr__, __dir__ = lazy_names(__name__, {"Gaussian": "estimator", "fit": "estimator"})
+    __getattr__, __dir__ = lazy_names(
+        __name__, dict.fromkeys(("Fit", "Gaussian", "fit"), "estimator")
+    )
 
 __all__ = [
     "DEFAULT_SIMILARITY",
+    "EDGES",
     "FEATURES",
     "FLOOR",
+    "OBJECTIONS",
+    "STRATA",
     "Candidate",
     "Decision",
+    "Evidence",
     "Explore",
     "Feedback",
+    "Fit",
     "Gaussian",
     "Label",
     "Per",
@@ -52,5 +75,6 @@ __all__ = [
     "content",
     "fit",
     "interval",
+    "shipped",
     "weigh",
 ]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from statistics import NormalDist
 from typing import Literal
 
 Per = Literal["hit", "request"]
@@ -19,6 +20,9 @@ NOTHING = math.inf
 MARGINS: Mapping[Per, float] = {"hit": 0.85, "request": 1.0}
 """Share of the allowed rate that an estimate may reach: the largest of many pools that pass looks
 better than it is, however many labels it has. Per request, what is not served makes up for it."""
+
+LEAST = 20
+"""Labels of its own without which nothing is proven by an app's own labels."""
 
 FRACTION_STEPS = 200
 MOST_LABELS = 1e5
@@ -90,35 +94,103 @@ def _quantile(share: float, a: float, b: float) -> float:
 class Pool:
     """What is known of all that scores at or above ``threshold``.
 
-    ``labels`` of it are known, ``wrong`` of these were wrong; what the model believes counts like
-    ``believed`` labels more, of which ``believed_wrong`` were wrong. ``share`` of all requests fall
-    into the pool. ``shift`` is how much oftener than the labels the requests are expected to be
-    wrong: labels come from what was not yet served, which scores lower, so it is mostly below 1.
+    ``labels`` of it are known, ``wrong`` of these were wrong; ``share`` of all requests fall into
+    it. ``expected`` is the share of wrong answers were all of it served, as estimated from strata,
+    with its standard deviation ``spread``; by default the share of wrong labels.
     """
 
     threshold: float
     labels: float
     wrong: float
     share: float
-    shift: float = 1.0
+    expected: float | None = None
+    spread: float = 0.0
     believed: float = 0.0
-    believed_wrong: float = 0.0
 
     @property
     def rate(self) -> float:
-        """Return the share of wrong ones among what is known and believed."""
-        of = self.labels + self.believed
-        return (self.wrong + self.believed_wrong) / of if of else 1.0
+        """Return the share of wrong ones among the labels."""
+        return self.wrong / self.labels if self.labels else 1.0
 
     @property
     def error(self) -> float:
         """Return the estimated share of wrong answers, were all of it served."""
-        return min(1.0, self.shift * self.rate)
+        return self.rate if self.expected is None else self.expected
 
     def error_between(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the interval of that share by the labels alone, two-sided."""
-        low, high = interval(self.wrong, self.labels, confidence)
-        return min(1.0, self.shift * low), min(1.0, self.shift * high)
+        return interval(self.wrong, self.labels, confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """The candidates whose scores lie between two edges.
+
+    ``share`` of all requests fall into it; ``labels`` of it are known, ``wrong`` of these were
+    wrong. What public data says of it counts like ``believed`` labels more, of which
+    ``believed_wrong`` were wrong.
+    """
+
+    share: float
+    labels: float
+    wrong: float
+    believed: float
+    believed_wrong: float
+
+    @property
+    def weight(self) -> float:
+        """Return the labels and what counts like labels."""
+        return self.labels + self.believed
+
+    @property
+    def rate(self) -> float:
+        """Return the expected share of wrong answers."""
+        return (self.wrong + self.believed_wrong) / self.weight
+
+
+EDGES = tuple(
+    math.log(chance / (1 - chance))
+    for chance in (
+        *(0.2, 0.4, 0.5, 0.6, 0.7, 0.78, 0.84, 0.88, 0.91, 0.935, 0.955),
+        *(0.97, 0.98, 0.987, 0.992, 0.996),
+    )
+)
+"""Log-odds between the strata, lowest first; thresholds are chosen among them."""
+
+STRATA = 1 + len(EDGES)
+
+
+def pools_of(strata: Sequence[Stratum]) -> list[Pool]:
+    """Return the pools above each edge, highest first; ``strata`` are STRATA, lowest first.
+
+    A stratum's rate has a beta distribution; what scores lower is never taken for better (pool
+    adjacent violators: Ayer et al. 1955).
+    """
+    rates = _not_falling([(one.rate, one.weight) for one in reversed(strata)])
+    pools: list[Pool] = []
+    labels = wrong = share = expected = variance = believed = 0.0
+    for one, rate, edge in zip(reversed(strata), rates, reversed(EDGES), strict=False):
+        labels, wrong, share = labels + one.labels, wrong + one.wrong, share + one.share
+        believed += one.believed
+        expected += one.share * rate
+        variance += one.share**2 * rate * (1 - rate) / (one.weight + 1)
+        of = max(share, 1e-9)
+        pools.append(
+            Pool(edge, labels, wrong, share, expected / of, math.sqrt(variance) / of, believed)
+        )
+    return pools
+
+
+def _not_falling(rates: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the rates, each given with its weight; one that falls is pooled with the last."""
+    blocks: list[tuple[float, float, int]] = []
+    for rate, weight in rates:
+        blocks.append((rate, weight, 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (last, much, some), (first, more, others) = blocks.pop(), blocks.pop()
+            mean = (first * more + last * much) / (more + much)
+            blocks.append((mean, more + much, others + some))
+    return [rate for rate, _, count in blocks for _ in range(count)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,36 +202,36 @@ class Promise:
     confidence: float
 
     def allowed(self, pool: Pool) -> float:
-        """Return the rate of wrong labels at which serving the pool would break the promise."""
+        """Return the rate of wrong answers at which serving the pool would break the promise."""
         of = 1.0 if self.per == "hit" else pool.share
-        return min(1.0, self.max_error / max(of * pool.shift, 1e-9))
+        return min(1.0, self.max_error / max(of, 1e-9))
+
+    def is_expected_of(self, pool: Pool) -> bool:
+        """Tell whether the estimate, with its spread, keeps the promise."""
+        cautious = NormalDist().inv_cdf(self.confidence)
+        return pool.error + cautious * pool.spread <= self.allowed(pool)
 
     def is_kept_by(self, pool: Pool) -> bool:
-        """Tell whether the labels refute that serving the pool would break the promise."""
+        """Tell whether the labels alone refute that serving the pool would break the promise."""
         if pool.rate > MARGINS[self.per] * self.allowed(pool):
             return False
-        return self._refutes(pool, pool.labels + pool.believed)
+        return self._refutes(pool, pool.labels)
 
     def labels_needed(self, pool: Pool) -> float:
         """Return how many labels would do if they go on as they were; infinite if none would."""
         if pool.rate > MARGINS[self.per] * self.allowed(pool):
             return math.inf
-        low = high = max(1.0, pool.labels + pool.believed)
+        low = high = max(1.0, pool.labels)
         while not self._refutes(pool, high) and high < MOST_LABELS:
             low, high = high, 2 * high
         for _ in range(10):
             middle = (low + high) / 2
             low, high = (low, middle) if self._refutes(pool, middle) else (middle, high)
-        return high - pool.believed if high < MOST_LABELS else math.inf
+        return high if high < MOST_LABELS else math.inf
 
     def _refutes(self, pool: Pool, of: float) -> bool:
         chance = chance_of_so_few(pool.rate * of, of, self.allowed(pool))
         return chance <= 1 - self.confidence
-
-
-def choose(pools: Sequence[Pool], promise: Promise) -> Pool | None:
-    """Return the largest pool that keeps the promise; ``pools`` from the highest threshold down."""
-    return next((pool for pool in reversed(pools) if promise.is_kept_by(pool)), None)
 
 
 # What the verified policy keeps an eye on: changes of the world, and single answers. Pure.

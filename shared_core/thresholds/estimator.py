@@ -6,14 +6,26 @@ Loaded by the first lookup, so that importing the package does not load numpy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy import float64
+from numpy import bool_, float64, int64
 from numpy.typing import NDArray
 
-from shared_core.thresholds.bounds import NOTHING, Groups, Pool, Promise, Watch, choose
+from shared_core.thresholds.bounds import (
+    EDGES,
+    LEAST,
+    NOTHING,
+    STRATA,
+    Groups,
+    Pool,
+    Promise,
+    Stratum,
+    Watch,
+    pools_of,
+)
 from shared_core.thresholds.features import FEATURES, Vocabulary
 
 # Logistic regression under a Gaussian prior, by Newton's method. Pure; numpy is imported here.
@@ -65,14 +77,15 @@ def fit(
     counts = np.ones(len(right)) if shares is None else shares
 
     def loss(weights: Array) -> float:
-        away, scores = weights - prior.mean, values @ weights
+        away, scores = weights - prior.mean, _scores(values, weights)
         cost = counts @ (np.logaddexp(0, scores) - right * scores)
         return float(0.5 * away @ prior.precision @ away + cost)
 
     weights, current = start, loss(start)
     for _ in range(steps):
-        chance = sigmoid(values @ weights)
-        slope = prior.precision @ (weights - prior.mean) + values.T @ (counts * (chance - right))
+        chance = sigmoid(_scores(values, weights))
+        slope = prior.precision @ (weights - prior.mean)
+        slope += np.einsum("ij,i->j", values, counts * (chance - right))
         step = np.linalg.solve(_precision(values, counts * chance * (1 - chance), prior), slope)
         size = 1.0
         while (reached := loss(weights - size * step)) > current and size > STEP_LEAST:
@@ -82,12 +95,24 @@ def fit(
         weights, gain, current = weights - size * step, current - reached, reached
         if gain < GAIN_LEAST * (1 + abs(current)):
             break
-    chance = sigmoid(values @ weights)
+    chance = sigmoid(_scores(values, weights))
     return Fit(weights, _precision(values, counts * chance * (1 - chance), prior))
 
 
+BLOCK = 256
+"""Rows of one product: more of them would wake BLAS's threads, which on busy cores takes 20 ms."""
+
+
 def _precision(values: Array, information: Array, prior: Gaussian) -> Array:
-    return np.asarray(prior.precision + (values * information[:, None]).T @ values)
+    precision = prior.precision.copy()
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
+        precision += (block * information[start : start + BLOCK, None]).T @ block
+    return precision
+
+
+def _scores(values: Array, weights: Array) -> Array:
+    return np.asarray(np.einsum("ij,j->i", values, weights))
 
 
 def scores_left_out(fitted: Fit, values: Array, right: Array) -> Array:
@@ -98,15 +123,17 @@ def scores_left_out(fitted: Fit, values: Array, right: Array) -> Array:
     approximate leave-one-out"). Without it the examples that pulled the weights most would look
     best explained.
     """
-    scores = values @ fitted.weights
+    scores = _scores(values, fitted.weights)
     chance = sigmoid(scores)
-    influence = np.einsum("ij,ij->i", values @ np.linalg.inv(fitted.precision), values)
+    inverse = np.linalg.inv(fitted.precision)
+    spread = [values[at : at + BLOCK] @ inverse for at in range(0, len(values), BLOCK)]
+    influence = np.einsum("ij,ij->i", np.concatenate(spread or [values]), values)
     leverage = np.minimum(LEVERAGE_MOST, influence * chance * (1 - chance))
     return np.asarray(scores - influence * (right - chance) / (1 - leverage))
 
 
 D = len(FEATURES)
-NO_CANDIDATE = (0.0,) * (1 + D)
+NO_CANDIDATE = (0.0,) * (2 + D)
 
 WINDOW = 1000
 """Labels that the model is fitted to; older ones are forgotten."""
@@ -118,36 +145,56 @@ ARRIVALS_NEEDED = 100
 """Below as many, a young process lets the labels stand for the requests."""
 
 STEPS = 8
-"""Newton steps of one fit at most; from the fit before, one or two do."""
+"""Newton steps of one fit at most. It begins at the prior: the same labels give the same fit."""
 
-BETWEEN_FITS = 25
-"""Labels from one fit to the next at most; fewer while there are few."""
+LABELS_PER_FIT = 60
+"""Of so many labels one more makes a fit due; of fewer each does."""
 
-LEAST = 20
-"""Labels of its own that a pool needs, whatever the model believes."""
+OVERDUE = 50
+"""Labels since the last fit after which a decision does not wait for others to make it."""
 
-ERROR_FLOOR = 0.002
-"""Share of wrong answers that no score rules out."""
+SAID_TO_BE_RIGHT = 0.03
+"""Public data is held to account where it expects at most this share to be wrong."""
+
+LEAST_WRONG = 3
+TWICE, SURPRISE = 2.0, 2.33
+"""One in a hundred apps in which twice as many are wrong as public data says is taken for worse."""
+
+OUTWEIGHED, PROOF = 2.5, 0.7
+"""What speaks against a candidate is outweighed when own labels show, with this confidence, that at
+most so many times ``max_error`` of what has it is wrong; all together must keep the promise."""
 
 LABELS_BEFORE_DRIFT = 100
 """Labels that must be known of a world before a change of it can be noticed."""
 
-FINENESS = 6
-"""The next threshold is tried a sixth of the labels farther down."""
-
 
 @dataclass(frozen=True, slots=True)
 class LinearModel:
-    """Weights of evidence, and the pool that may be served. Never changed, only replaced."""
+    """Weights of evidence, and what may be served. Never changed, only replaced.
+
+    ``pools`` are all that were looked at, highest threshold first; ``proven`` says for each
+    objection that own labels have outweighed, by its bit, from which score on.
+    """
 
     weights: tuple[float, ...]
     serving: Pool | None = None
     pools: tuple[Pool, ...] = ()
+    proven: Mapping[int, float] = field(default_factory=dict)
+    idle: bool = False  # nothing that was asked lately is as good as what may be served
 
     @property
     def threshold(self) -> float:
         """Return the lowest log-odds that is served."""
         return NOTHING if self.serving is None else self.serving.threshold
+
+    def threshold_of(self, objections: int) -> float:
+        """Return the lowest log-odds that is served of what has these objections."""
+        lowest, bit = self.threshold, 1
+        while bit <= objections:
+            if objections & bit:
+                lowest = max(lowest, self.proven.get(bit, NOTHING))
+            bit <<= 1
+        return lowest
 
     def score(self, values: Sequence[float]) -> float:
         """Return the log-odds that a candidate is right."""
@@ -182,6 +229,45 @@ class RingBuffer:
         self._added = len(kept)
 
 
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What public data says of each stratum, lowest first: rate, labels it counts for, share."""
+
+    rates: tuple[float, ...]
+    labels: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    def at_most(self, most: float) -> Belief:
+        """Return the belief, counting for at most so many labels in each stratum."""
+        return replace(self, labels=tuple(min(most, n) for n in self.labels))
+
+
+@dataclass(slots=True)
+class TrackRecord:
+    """Holds public data to what it says: how many of an app's labels it expects to be wrong.
+
+    Only those count that it calls right. ``failed`` if it is off by more than a factor of two
+    and chance: three at least are wrong, and one more than the mean and 2.3 standard deviations of
+    a Poisson distribution.
+    """
+
+    expected: float = 0.0
+    wrong: int = 0
+
+    def add(self, belief: Belief, score: float, right: bool) -> None:
+        """Add a label of a candidate that had this log-odds when it was chosen."""
+        rate = belief.rates[bisect_right(EDGES, score)]
+        if rate <= SAID_TO_BE_RIGHT:
+            self.expected, self.wrong = self.expected + rate, self.wrong + (not right)
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether public data speaks wrongly of this app."""
+        most = TWICE * self.expected
+        most += SURPRISE * math.sqrt(most) + 1
+        return self.wrong >= LEAST_WRONG and self.wrong > most
+
+
 @dataclass(slots=True)
 class Learned:
     """The state of one namespace. It grows in place; ``model`` is replaced as a whole.
@@ -191,7 +277,7 @@ class Learned:
     """
 
     prior: Gaussian
-    believed: float  # labels that the model's own estimate counts for in a pool
+    belief: Belief
     model: LinearModel
     watch: Watch = field(default_factory=Watch)
     groups: Groups = field(default_factory=Groups)
@@ -199,31 +285,45 @@ class Learned:
     right: int = 0
     wrong: int = 0
     changes: int = 0
+    record: TrackRecord = field(default_factory=TrackRecord)
+    doubted: bool = False  # public data does not count, or not any more
+    stopped: str = ""  # why nothing is served that was served before
     since_fit: int = 0
     labels: RingBuffer = field(
-        default_factory=lambda: RingBuffer(WINDOW, 2 + D)
-    )  # chance, right, values
+        default_factory=lambda: RingBuffer(WINDOW, 3 + D)
+    )  # chance, right, objections, values
     feedback: RingBuffer = field(default_factory=lambda: RingBuffer(WINDOW // 4, 2))  # score, right
     arrivals: RingBuffer = field(
-        default_factory=lambda: RingBuffer(ARRIVALS, 1 + D)
-    )  # candidate?, values
+        default_factory=lambda: RingBuffer(ARRIVALS, 2 + D)
+    )  # candidate?, objections, values
 
     @classmethod
-    def start(cls, prior: Gaussian, believed: float) -> Learned:
-        """Return the state before any label."""
-        return cls(prior, believed, LinearModel(tuple(prior.mean.tolist())))
+    def start(cls, prior: Gaussian, belief: Belief, promise: Promise, public: bool) -> Learned:
+        """Return the state before any label; ``public``: what is believed may be served."""
+        state = cls(prior, belief, LinearModel(tuple(prior.mean.tolist())), doubted=not public)
+        state.model = refit(state, promise, 0.0)
+        return state
 
-    def arrive(self, values: Sequence[float] | None) -> None:
+    def arrive(self, values: Sequence[float] | None, objections: int = 0) -> None:
         """Count a request, and the evidence for its best candidate if it has one."""
-        self.arrivals.add(NO_CANDIDATE if values is None else (1.0, *values))
+        self.arrivals.add(NO_CANDIDATE if values is None else (1.0, objections, *values))
 
     def add(
-        self, right: bool, score: float, chance: float, group: float, values: Sequence[float]
+        self,
+        right: bool,
+        score: float,
+        chance: float,
+        group: float,
+        objections: float,
+        values: Sequence[float],
     ) -> None:
         """Add a label of a candidate that had this log-odds and chance of being explored."""
-        self.labels.add((max(chance, 1e-3), float(right), *values))
+        self.labels.add((max(chance, 1e-3), float(right), objections, *values))
         if group:
             self.groups.label(group, right, score)
+        if not objections and not self.doubted:
+            self.record.add(self.belief, score, right)
+            self.doubted = self.record.failed
         self._count(right, score)
 
     def add_scored(self, right: bool, score: float) -> None:
@@ -238,10 +338,14 @@ class Learned:
     def _count(self, right: bool, score: float) -> None:
         self.count(right)
         self.since_fit += 1
+        if not right and score >= self.model.threshold:
+            self.since_fit = WINDOW  # it would have been served: think again at once
         if len(self.labels) < LABELS_BEFORE_DRIFT:
             self.watch = Watch()  # what surprises so early is that the prior does not fit
         elif self.watch.notices(right, score):
             self.changes += 1
+            self.doubted = True
+            self.stopped = "what was right is wrong now"
             self.labels.keep(self.watch.since)
             self.feedback.keep(0)
             self.watch = Watch()
@@ -251,64 +355,126 @@ class Learned:
     @property
     def is_due(self) -> bool:
         """Tell whether enough labels came since the last fit."""
-        return self.since_fit >= min(BETWEEN_FITS, max(5, len(self.labels) // 10))
+        return self.since_fit >= max(1, len(self.labels) // LABELS_PER_FIT)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Tell whether so many came that whoever keeps the state seems not to settle it."""
+        return self.since_fit >= OVERDUE
+
+    def replan(self, model: LinearModel) -> None:
+        """Go on with another model; note why nothing is served any more, if so."""
+        if model.serving is not None:
+            self.stopped = ""
+        elif self.model.serving is not None:
+            self.stopped = "more labels were wrong than was expected"
+        self.model, self.since_fit = model, 0
+
+
+LIKE_BEFORE = 25.0
+"""Requests that the shares of public data count for."""
 
 
 def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
-    """Fit the weights to the labels, and plan what to serve."""
-    rows = state.labels.rows()
-    right, values = rows[:, 1], rows[:, 2:]
-    fitted = fit(values, right, state.prior, np.asarray(state.model.weights), STEPS)
-    scores = scores_left_out(fitted, values, right)
-    arrived, told = state.arrivals.rows(), state.feedback.rows()
-    if len(arrived) >= ARRIVALS_NEEDED:
-        seen, shares = arrived[:, 1:] @ fitted.weights, np.ones(len(arrived))
-        seen[arrived[:, 0] == 0] = -np.inf
-    else:  # a label that had a chance of 1 in 50 stands for 50 requests
-        seen, shares = scores, 1 / rows[:, 0]
-    scores = np.concatenate([scores, told[:, 0]])
-    right = np.concatenate([right, told[:, 1]])
-    pools = pool(scores, right, seen, shares, state.believed, noise)
-    return LinearModel(tuple(fitted.weights.tolist()), choose(pools, promise), tuple(pools))
+    """Fit the weights to the labels, and plan what to serve.
 
-
-def pool(
-    scores: Array,
-    right: Array,
-    seen: Array,
-    shares: Array,
-    believed: float = 0.0,
-    noise: float = 0.0,
-) -> list[Pool]:
-    """Pool labels and arrivals above each of some thirty thresholds, highest first.
-
-    ``scores`` and ``right`` (n,) are of the labels, ``seen`` (m,) the scores of arrivals, each of
-    which counts ``shares`` (m,). What the scores say themselves counts like ``believed`` labels.
     ``noise`` of the labels are expected to say the opposite of the truth:
     wrong = (told wrong - noise n) / (1 - 2 noise).
     """
-    order, arrival = np.argsort(-scores), np.argsort(-seen)
-    scores, right, seen, shares = scores[order], right[order], seen[arrival], shares[arrival]
-    expected = np.cumsum(1 - sigmoid(scores) + ERROR_FLOOR)
-    wrong = np.cumsum(1 - right)
-    count = np.concatenate([[0.0], np.cumsum(shares)])
-    expected_seen = np.concatenate([[0.0], np.cumsum(shares * (1 - sigmoid(seen) + ERROR_FLOOR))])
-    pools, at = [], LEAST
-    while at <= len(scores):
-        threshold = float(scores[at - 1])
-        above = int(np.searchsorted(-seen, -threshold, side="right"))
-        of_labels = float(expected[at - 1]) / at
-        of_seen = float(expected_seen[above] / count[above]) if above else of_labels
-        pools.append(
-            Pool(
-                threshold=threshold,
-                labels=at,
-                wrong=max(0.0, float(wrong[at - 1]) - noise * at) / (1 - 2 * noise),
-                share=float((count[above] + 1) / (count[-1] + 1)),
-                shift=of_seen / of_labels,
-                believed=believed,
-                believed_wrong=believed * of_labels,
-            )
+    rows = state.labels.rows()
+    right, objections, values = rows[:, 1], rows[:, 2].astype(int), rows[:, 3:]
+    fitted = fit(values, right, state.prior, state.prior.mean, STEPS)
+    scores = scores_left_out(fitted, values, right) if len(rows) else np.zeros(0)
+    proven = _proven(scores, right, objections, promise, noise)
+    able = _eligible(scores, objections, proven)
+    told, arrived = state.feedback.rows(), state.arrivals.rows()
+    if len(arrived) >= ARRIVALS_NEEDED:
+        seen, shares = _scores(arrived[:, 2:], fitted.weights), np.ones(len(arrived))
+        kept = (arrived[:, 0] > 0) & _eligible(seen, arrived[:, 1].astype(int), proven)
+    else:  # a label that had a chance of 1 in 50 stands for 50 requests
+        seen, shares, kept = scores, np.asarray(1 / rows[:, 0]), able
+    known = np.concatenate([scores[able], told[:, 0]]), np.concatenate([right[able], told[:, 1]])
+    belief = state.belief.at_most(1.0) if state.doubted else state.belief
+    strata = _strata(*known, (seen[kept], shares[kept], float(shares.sum())), belief, noise)
+    pools = pools_of(strata)
+    serving = next(
+        (
+            one
+            for one in reversed(pools)
+            if promise.is_expected_of(one)
+            and (not state.doubted or (one.labels >= LEAST and promise.is_kept_by(one)))
+        ),
+        None,
+    )
+    idle = (
+        serving is not None and len(rows) >= LEAST and not (seen[kept] >= serving.threshold).any()
+    )
+    return LinearModel(tuple(fitted.weights.tolist()), serving, tuple(pools), proven, bool(idle))
+
+
+def _proven(
+    scores: Array, right: Array, objections: NDArray[int64], promise: Promise, noise: float
+) -> dict[int, float]:
+    """Return for each objection from which score on own labels alone outweigh it, if they do."""
+    proven: dict[int, float] = {}
+    promise = Promise(min(0.5, OUTWEIGHED * promise.max_error), "hit", PROOF)
+    bit, every = 1, int(np.bitwise_or.reduce(objections)) if len(objections) else 0
+    while bit <= every:
+        has = (objections & bit) > 0
+        if has.sum() >= LEAST:
+            own, wrong = scores[has], 1 - right[has]
+            for edge in EDGES:
+                above = own >= edge
+                n = int(above.sum())
+                if n < LEAST:
+                    break
+                bad = max(0.0, float(wrong[above].sum()) - noise * n) / (1 - 2 * noise)
+                if promise.is_kept_by(Pool(edge, n, bad, n / len(scores))):
+                    proven[bit] = edge
+                    break
+        bit <<= 1
+    return proven
+
+
+def _eligible(
+    scores: Array, objections: NDArray[int64], proven: Mapping[int, float]
+) -> NDArray[bool_]:
+    """Return which (n,) of the candidates no objection bars."""
+    least = np.full(len(scores), -np.inf)
+    bit, every = 1, int(np.bitwise_or.reduce(objections)) if len(objections) else 0
+    while bit <= every:
+        least[(objections & bit) > 0] = np.maximum(
+            least[(objections & bit) > 0], proven.get(bit, NOTHING)
         )
-        at += math.ceil(at / FINENESS)
-    return pools
+        bit <<= 1
+    return np.asarray(scores >= least)
+
+
+def _strata(
+    scores: Array,
+    right: Array,
+    seen: tuple[Array, Array, float],
+    belief: Belief,
+    noise: float,
+) -> list[Stratum]:
+    """Return the strata, lowest first, of labels (n,) and of requests, each with its weight."""
+    of_label = np.searchsorted(EDGES, scores, side="right")
+    labels = np.bincount(of_label, minlength=STRATA)
+    told = np.bincount(of_label, weights=1 - right, minlength=STRATA)
+    wrong = np.maximum(0.0, told - noise * labels) / (1 - 2 * noise)
+    arrived, weights, total = seen
+    counts = np.bincount(
+        np.searchsorted(EDGES, arrived, side="right"), weights=weights, minlength=STRATA
+    )
+    shares = (counts + LIKE_BEFORE * np.asarray(belief.shares)) / (total + LIKE_BEFORE)
+    return [
+        Stratum(share, n, bad, believed, believed * rate)
+        for share, n, bad, believed, rate in zip(
+            shares.tolist(),
+            labels.tolist(),
+            wrong.tolist(),
+            belief.labels,
+            belief.rates,
+            strict=True,
+        )
+    ]

@@ -20,12 +20,22 @@ FORBIDDEN = frozenset(
 
 FIGURES = frozenset({"number", "date"})
 
+OBJECTIONS = (
+    *("other", "name", "opposite", "content", "exchange", "qualifier", "unit", "identifier"),
+    *("frame", "notation", "tense", "modal", "quantifier", "conditional", "focus", "role"),
+    *("preposition", "number", "date"),
+)
+"""What speaks against a candidate in plain words; each is a bit of ``Evidence.objections``."""
+
+_BITS = {kind: 1 << bit for bit, kind in enumerate(OBJECTIONS)}
+
 FEATURES = (
     *("bias", "cosine", "above .8", "above .9", "closeness"),
-    *("margin", "vote", "group cosine", "members"),
-    *("name", "opposite", "content", "other kind", "reordered", "same words"),
-    *("rare share", "rare sum", "length ratio", "one word", "fewer words", "length"),
-    "cosine of long",
+    *("margin", "vote", "group cosine", "members", "alone", "crowd"),
+    *("name", "opposite", "content", "other kind"),
+    *("reordered", "same words", "rare share", "rare sum", "length ratio", "one word"),
+    *("fewer words", "more words", "within", "shared", "exchanged", "asks another", "length"),
+    *("cosine of long", "cosine of differing", "cosine of exchanged"),
 )
 """The features, in the order of ``Evidence.values``."""
 
@@ -61,11 +71,16 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The case for one candidate: its index, its answer group, and one value per feature."""
+    """The case for one candidate: its index, its answer group, and one value for each of FEATURES.
+
+    ``objections`` has a bit for each kind of OBJECTIONS that speaks against it; a kind that is not
+    listed there is "other".
+    """
 
     index: int
     group: str
     values: tuple[float, ...]
+    objections: int = 0
 
 
 def forbids(difference: Difference) -> bool:
@@ -112,17 +127,27 @@ def weigh(
         one.similarity for one, group in zip(candidates, groups, strict=True) if group != best
     ]
     rival = rivals[0] if rivals else candidates[-1].similarity - 0.02
+    kinds = {each.kind for each in chosen.differences}
+    words, exchanged, within = _of_words(read(question), read(chosen.question), vocabulary)
+    cosine, length = 5 * (chosen.similarity - 0.75), words[-1]
     values = (
         *_of_similarity(chosen.similarity),
         5 * (chosen.similarity - rival),
         2 * votes[best] / sum(votes.values()) - 1,
         2 * sum(candidates[at].similarity for at in members[:3]) / len(members[:3]) - 1.2,
         math.log1p(len(members)) - 1,
-        *_of_kinds({each.kind for each in chosen.differences}),
-        *_of_words(read(question), read(chosen.question), vocabulary),
+        float(len(candidates) == 1),
+        math.log1p(len(candidates)) - 1.5,
+        *_of_kinds(kinds),
+        *words,
+        *(cosine * length, cosine * (not within), cosine * exchanged),
     )
-    values = (*values, values[1] * values[-1])
-    return Evidence(members[0], chosen.group, tuple(round(value, 4) for value in values))
+    objections = 0
+    for kind in kinds:
+        objections |= _BITS.get(kind, 1)
+    return Evidence(
+        members[0], chosen.group, tuple(round(value, 4) for value in values), objections
+    )
 
 
 def _of_similarity(cosine: float) -> tuple[float, ...]:
@@ -140,20 +165,53 @@ def _of_kinds(kinds: set[str]) -> tuple[float, ...]:
     return *(float(kind in kinds) for kind in known), float(bool(kinds.difference(known)))
 
 
-def _of_words(asked: Reading, cached: Reading, vocabulary: Vocabulary) -> tuple[float, ...]:
+def _of_words(
+    asked: Reading, cached: Reading, vocabulary: Vocabulary
+) -> tuple[tuple[float, ...], bool, bool]:
+    """Return the features of the words; whether one stands for another, and one side adds none."""
     mine, theirs = asked.terms - IDLE, cached.terms - IDLE
-    only_mine, only_theirs, same = mine - theirs, theirs - mine, mine == theirs
-    apart = vocabulary.rarity(only_mine | only_theirs)
-    shared = vocabulary.rarity(mine & theirs)
+    only_mine, only_theirs, both = mine - theirs, theirs - mine, mine & theirs
+    apart, shared = vocabulary.rarity(only_mine | only_theirs), vocabulary.rarity(both)
     fewer, more = sorted((len(only_mine), len(only_theirs)))
+    exchanged, within = fewer == more == 1, fewer == 0
     in_order = [[term for term in each.line if term in mine] for each in (asked, cached)]
-    return (
-        float(same and len(mine) > 2 and in_order[0] != in_order[1]),  # noqa: PLR2004
-        float(same),
+    values = (
+        float(more == 0 and len(mine) > 2 and in_order[0] != in_order[1]),  # noqa: PLR2004
+        float(more == 0),
         apart / (apart + shared + 1e-6),
         min(apart, 20.0) / 10,
         abs(math.log((len(asked.sequence) + 1) / (len(cached.sequence) + 1))),
         float(more == 1),
         min(fewer, 4) / 4,
+        min(more, 4) / 4,
+        float(within),
+        len(both) / (1 + len(both) + fewer + more),
+        float(exchanged),
+        float(_asked_for(asked) != _asked_for(cached)),
         math.log1p(len(mine)) - 1.5,
     )
+    return values, exchanged, within
+
+
+_ASKING = {
+    **dict.fromkeys(("who", "whom", "whose"), "person"),
+    **{"when": "time", "where": "place", "why": "reason"},
+}
+_OF_WHAT = {
+    **dict.fromkeys(("time", "day", "date", "year"), "time"),
+    **{"place": "place", "reason": "reason"},
+}
+_MEASURES = frozenset({"much", "many", "long", "old", "often", "far"})
+
+
+def _asked_for(reading: Reading) -> set[str]:
+    """Return what is asked for: a person, a time, a place, a reason, or how much of what."""
+    found, words = set[str](), reading.sequence
+    for word, then in zip(words, (*words[1:], ""), strict=True):
+        if word == "how" and then in _MEASURES:
+            found.add(then)
+        elif word == "what" and then in _OF_WHAT:
+            found.add(_OF_WHAT[then])
+        elif word in _ASKING:
+            found.add(_ASKING[word])
+    return found

@@ -114,7 +114,7 @@ class Policy(Protocol):
     def for_embedder(self, embedder: str) -> Policy:
         """Return the policy for the cosines of an embedder of this name."""
 
-    def start(self) -> Any:
+    def initial_state(self) -> Any:
         """Return the state before any label."""
 
     def decide(
@@ -182,7 +182,7 @@ class Static:
         """Return itself: its user chose the numbers for the embedder."""
         return self
 
-    def start(self) -> None:
+    def initial_state(self) -> None:
         """Return None: there is nothing to learn."""
 
     def decide(
@@ -268,7 +268,7 @@ class Feedback:
         """Return itself: its user chose the numbers for the embedder."""
         return self
 
-    def start(self) -> FeedbackState:
+    def initial_state(self) -> FeedbackState:
         """Return the initial threshold and an empty window."""
         return FeedbackState(self.initial)
 

@@ -1,117 +1,33 @@
-"""Serve what the labels prove and ask the model about the rest: the verified policy.
+"""Serve what public data or own labels prove, ask the model about the rest: the verified policy.
 
 candidates --weigh--> evidence --model--> score --plan--> Serve | Explore
-labels --fit--> model --pool--> plan
+labels --fit--> model --strata--> plan
 """
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from shared_core.thresholds.bounds import Per, Promise, mark
-from shared_core.thresholds.features import FEATURES, content, weigh
+from shared_core.thresholds.bounds import LEAST, Per, Pool, Promise, mark
+from shared_core.thresholds.features import FEATURES, OBJECTIONS, content, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
+from shared_core.thresholds.prior import Prior, cold, shipped
 
 if TYPE_CHECKING:
-    from shared_core.thresholds.estimator import Gaussian, Learned, LinearModel
+    from shared_core.thresholds.estimator import Learned, LinearModel
 
-
-# What the verified policy believes before its first label: a prior on the weights.
-
-
-SHIPPED = "prior.json"
-RIDGE = 0.5
-"""Precision of every weight that the sets behind a prior say nothing of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prior:
-    """A normal distribution of the d weights, in the order of ``evidence.FEATURES``.
-
-    ``mean`` is (d,). ``information`` is (d, d): what one label says of the weights, on average over
-    the sets behind the prior; it counts as much as ``labels`` labels. ``embedder`` names the model
-    whose cosines it is meant for, ``sources`` the sets and their licences.
-    """
-
-    mean: tuple[float, ...]
-    information: tuple[tuple[float, ...], ...]
-    labels: float = 20.0
-    embedder: str = ""
-    sources: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        d = len(FEATURES)
-        if len(self.mean) != d or [len(row) for row in self.information] != [d] * d:
-            raise ValueError(f"Prior needs {d} weights and {d} x {d} information: fit it anew")
-
-    def gaussian(self) -> Gaussian:
-        """Return it as arrays."""
-        import numpy as np
-
-        from shared_core.thresholds.estimator import Gaussian
-
-        information = self.labels * np.asarray(self.information)
-        return Gaussian(np.asarray(self.mean), RIDGE * np.eye(len(FEATURES)) + information)
-
-    def to_json(self) -> str:
-        """Spell it; the information, which is symmetric, by its upper half."""
-        upper = [round(v, 6) for i, row in enumerate(self.information) for v in row[i:]]
-        body = {
-            "embedder": self.embedder,
-            "sources": self.sources,
-            "labels": self.labels,
-            "features": FEATURES,
-            "mean": [round(value, 6) for value in self.mean],
-            "information": upper,
-        }
-        return json.dumps(body, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Prior:
-        """Read one. Raises ValueError if it is none, or was fitted for other features."""
-        body: dict[str, Any] = json.loads(text)
-        try:
-            if tuple(body["features"]) != FEATURES:
-                raise ValueError("the prior was fitted for other features: fit it anew")
-            mean = tuple(map(float, body["mean"]))
-            rows = _square(list(map(float, body["information"])), len(FEATURES))
-            sources = tuple(map(str, body["sources"]))
-            return cls(mean, rows, float(body["labels"]), str(body["embedder"]), sources)
-        except (KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"not a prior of the verified policy: {error!r}") from error
-
-
-def _square(upper: Sequence[float], d: int) -> tuple[tuple[float, ...], ...]:
-    starts = [row * d - row * (row - 1) // 2 for row in range(d)]
-    return tuple(tuple(upper[starts[min(i, j)] + abs(i - j)] for j in range(d)) for i in range(d))
-
-
-def cold() -> Prior:
-    """Return the prior of an embedder that is not known: a higher cosine is better, no more."""
-    d = len(FEATURES)
-    mean = {"bias": -3.0, "cosine": 3.0}
-    rows = tuple(tuple(0.5 if i == j else 0.0 for j in range(d)) for i in range(d))
-    return Prior(tuple(mean.get(name, 0.0) for name in FEATURES), rows, labels=1.0)
-
-
-@lru_cache(maxsize=1)
-def shipped() -> Prior:
-    """Return the prior of the default embedder, fitted by ``benchmarks/fit_prior.py``."""
-    return Prior.from_json(files(__package__).joinpath(SHIPPED).read_text("utf-8"))
+Start = Literal["public", "own"]
 
 
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
-PRIOR_WEIGHT = 0.5
-"""Labels of a pool that the model's own estimate counts for, for each that the prior counts for."""
+BELIEVED = 80.0
+"""Labels of each stratum that public data counts for at most."""
 
 ALERT = 0.25
 """Share of hits that is checked more when a change of the world is all but believed."""
@@ -121,43 +37,49 @@ MOST_AUDITED = 0.05
 """Half as many hits are asked for real as are expected to be wrong, up to a share of all: where
 more goes wrong, more labels are needed to know how much, and each saves more."""
 
-CONFIDENCE: Mapping[Per, float] = {"hit": 0.7, "request": 0.65}
-"""Of the test that lets a pool be served. Requests that pass while nothing is served yet count for
-the promise per request, so that it is kept with less."""
+FIRST_AUDITED = 0.25
+CHECKED = 10.0
+"""Share of the first hits that is asked for real, and the labels of served candidates that halve
+it."""
 
 TINY = 1e-9
-FORMAT = 1.0
+FORMAT = 2.0
 """First number of the evidence; labels of another format only count."""
 
-FRONT = 4
-"""Numbers before the values: format, score, chance of being explored, group."""
+FRONT = 5
+"""Numbers before the values: format, score, chance of being explored, group, objections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Serve a neighbour only if labels show that at most ``max_error`` of what is served is wrong.
+    """Serve a neighbour if it is known that at most ``max_error`` of what is served is wrong.
 
     ``per`` "hit": of the answers served; "request": of all requests, as the literature counts.
+    ``start`` "public": what public data proves is served from the first request, the first hits are
+    checked often, and the app's own labels take over as they come; "own": nothing is served before
+    own labels prove it, as it is in any case with an embedder that public data says nothing of.
     ``prior`` is what is believed before the first label; by default what was fitted for
     all-MiniLM-L6-v2. ``label_noise`` is the share of labels known to say the opposite of the truth,
-    0 to below 0.5. ``confidence`` is that of the test which lets a pool of candidates be served, by
-    default ``CONFIDENCE``; ``audit`` the least share of hits that is asked for real all the same.
+    0 to below 0.5. ``confidence`` is that of the estimate which lets candidates be served;
+    ``audit`` the least share of hits that is asked for real all the same.
 
-    The promise is on the average over the traffic, not on a single question or user, and holds as
-    far as the latest labels speak for the next requests.
+    What speaks against a candidate in plain words, an opposite or another name, is not served
+    before own labels prove that kind. The promise is on the average over the traffic, not on a
+    single question or user, and holds as far as the latest labels speak for the next requests.
 
-    >>> Verified(max_error=0.02).per
-    'hit'
+    >>> Verified(max_error=0.02).start
+    'public'
 
     Raises ValueError for a value outside its range.
     """
 
     max_error: float = 0.02
     per: Per = "hit"
+    start: Start = "public"
     prior: Prior | None = None
     label_noise: float = 0.0
-    confidence: float | None = None
-    audit: float = 0.015
+    confidence: float = 0.7
+    audit: float = 0.02
     k = 10
     learns = True
     explores = True
@@ -166,27 +88,29 @@ class Verified:
     def __post_init__(self) -> None:
         _check("max_error", self.max_error, 0, 1, "above 0 and below 1")
         _check("label_noise", self.label_noise, -TINY, 0.5, "from 0 to below 0.5")
-        if self.confidence is not None:
-            _check("confidence", self.confidence, 0.5 - TINY, 1, "from 0.5 to below 1")
+        _check("confidence", self.confidence, 0.5 - TINY, 1, "from 0.5 to below 1")
         _check("audit", self.audit, 0, 1, "above 0 and below 1")
-        if self.per not in CONFIDENCE:
+        if self.per not in ("hit", "request"):
             raise ValueError(f'Verified(per) must be "hit" or "request", not {self.per!r}')
+        if self.start not in ("public", "own"):
+            raise ValueError(f'Verified(start) must be "public" or "own", not {self.start!r}')
 
     def for_embedder(self, embedder: str) -> Verified:
         """Return the policy for an embedder of this name.
 
         Cosines of another embedder mean other things: a policy that was given no ``prior`` then
-        begins with hardly any.
+        begins with hardly any, and serves nothing before own labels prove it.
         """
         known = self.prior is not None or embedder.partition(":")[0] == shipped().embedder
-        return self if known else replace(self, prior=cold())
+        return self if known else replace(self, prior=cold(), start="own")
 
-    def start(self) -> Learned:
+    def initial_state(self) -> Learned:
         """Return the state before any label."""
         from shared_core.thresholds.estimator import Learned
 
         prior = self.prior or shipped()
-        return Learned.start(prior.gaussian(), PRIOR_WEIGHT * prior.labels)
+        public = self.start == "public"
+        return Learned.start(prior.gaussian(), prior.belief(BELIEVED), self._promise, public)
 
     def decide(
         self,
@@ -200,11 +124,15 @@ class Verified:
         The reason is "learning" until something may be served, "risk" for a candidate below that,
         and "audit" for one above that is asked for real all the same.
         """
-        self.settle(state)
+        if state.is_overdue:
+            self.settle(state)
         near = [one for one in candidates if one.similarity >= FLOOR]
         best = weigh(question, near, state.vocabulary)
         state.vocabulary.add(content(question))
-        state.arrive(best.values if best else None)
+        if best is None:
+            state.arrive(None)
+        else:
+            state.arrive(best.values, best.objections)
         model = state.model
         reason = "learning" if model.serving is None else "risk"
         if best is None:
@@ -212,11 +140,14 @@ class Verified:
         group = mark(best.group)
         score = round(model.score(best.values), 4)
         chance = 1.0
-        if score >= model.threshold and group not in state.groups.debts:
+        served_from = model.threshold_of(best.objections)
+        if served_from > score >= model.threshold:
+            reason = "guard"
+        if score >= served_from and group not in state.groups.debts:
             reason = "audit"
             alert = ALERT * state.watch.suspicion**2
             chance = min(1.0, self._audited(model) + alert + state.groups.urgency(group))
-        evidence = (FORMAT, score, round(chance, 4), group, *best.values)
+        evidence = (FORMAT, score, round(chance, 4), group, float(best.objections), *best.values)
         if rng.random() < chance:
             return Explore(best.index, evidence, reason)
         if group:
@@ -231,8 +162,8 @@ class Verified:
             and evidence[0] == FORMAT
             and all(map(math.isfinite, evidence))
         ):
-            _, score, chance, group, *values = evidence
-            state.add(label.right, score, chance, group, values)
+            _, score, chance, group, objections, *values = evidence
+            state.add(label.right, score, chance, group, objections, values)
         elif label.score is not None and math.isfinite(label.score):
             state.add_scored(label.right, label.score)
         else:
@@ -242,19 +173,20 @@ class Verified:
     def settle(self, state: Learned) -> None:
         """Fit the model and the plan if enough labels came; else do nothing.
 
-        Every decision does this first. Whoever folded many labels may do it before, so that no
-        lookup waits for the fit.
+        Whoever folds labels does this beside the requests, so that no lookup waits for the fit; a
+        decision does it only where nobody has for long.
         """
         if state.is_due:
             from shared_core.thresholds.estimator import refit
 
-            state.since_fit = 0
-            state.model = refit(state, self._promise, self.label_noise)
+            state.replan(refit(state, self._promise, self.label_noise))
 
     def describe(self, state: Learned) -> Mapping[str, Any]:
         """Return labels, errors with their 95 % intervals and the plan of now, as JSON values.
 
-        The interval is of the labels alone, the estimate also of what the model believes.
+        The interval is of the labels alone, the estimate also of what is believed. ``rests_on``
+        says whose labels let the hits of now be served, ``outweighed`` which objections of the
+        guard own labels have outweighed.
         """
         self.settle(state)
         model = state.model
@@ -263,11 +195,14 @@ class Verified:
             "policy": "verified",
             "max_error": self.max_error,
             "per": self.per,
+            "start": self.start,
             "labels": state.right + state.wrong,
             "right": state.right,
             "wrong": state.wrong,
             "changes_noticed": state.changes,
-            "learning": None if serving else self._progress(state, model),
+            "rests_on": _rests_on(serving, self._promise),
+            "outweighed": [kind for bit, kind in enumerate(OBJECTIONS) if 1 << bit in model.proven],
+            "learning": None if serving and not model.idle else self._progress(state, model),
             "serves_from": None,
             "share_served": 0.0,
             "error_per_hit": None,
@@ -290,25 +225,45 @@ class Verified:
 
     def _audited(self, model: LinearModel) -> float:
         """Return the share of hits to ask for real: more where more are expected to be wrong."""
-        error = 0.0 if model.serving is None else model.serving.error
-        return max(self.audit, min(MOST_AUDITED, AUDITED_OF_WRONG * error))
+        serving = model.serving
+        if serving is None:
+            return 1.0
+        at_first = FIRST_AUDITED * CHECKED / (CHECKED + serving.labels)
+        return max(self.audit, at_first, min(MOST_AUDITED, AUDITED_OF_WRONG * serving.error))
 
     @property
     def _promise(self) -> Promise:
-        confidence = CONFIDENCE[self.per] if self.confidence is None else self.confidence
-        return Promise(self.max_error, self.per, confidence)
+        return Promise(self.max_error, self.per, self.confidence)
 
     def _progress(self, state: Learned, model: LinearModel) -> str:
         """Say how many labels there are and, if it can be told, how many will do."""
         known = len(state.labels)
-        promise = self._promise
-        needed = [known * promise.labels_needed(pool) / pool.labels for pool in model.pools]
+        told = [f"stopped, as {state.stopped}"] if state.stopped else []
+        needed = [
+            known * self._promise.labels_needed(pool) / pool.labels
+            for pool in model.pools
+            if pool.labels
+        ]
         about = min(needed, default=math.inf)
-        if math.isfinite(about):
-            return f"{known} of about {max(known + 1, round(about))} labels"
-        if model.pools:
-            return f"{known} labels, and too many of them wrong"
-        return f"{known} labels, too few to tell how many it takes"
+        if model.idle:
+            told.append(f"{known} labels, and nothing asked lately is as near as what is proven")
+        elif math.isfinite(about):
+            told.append(f"{known} of about {max(known + 1, round(about))} labels")
+        elif needed:
+            told.append(f"{known} labels, and too many of them wrong")
+        else:
+            told.append(f"{known} labels, too few to tell how many it takes")
+        if self.prior == cold():
+            told.append("public data says nothing of this embedder")
+        return "; ".join(told)
+
+
+def _rests_on(serving: Pool | None, promise: Promise) -> str | None:
+    """Say on what serving rests: own labels, if they alone would prove it, else public data."""
+    if serving is None:
+        return None
+    proven = serving.labels >= LEAST and promise.is_kept_by(serving)
+    return f"{round(serving.labels)} labels of your own" if proven else "public data"
 
 
 def _check(name: str, value: object, above: float, below: float, expected: str) -> None:

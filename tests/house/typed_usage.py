@@ -172,7 +172,7 @@ class Never:
     def for_embedder(self, embedder: str) -> Policy:
         return self
 
-    def start(self) -> None:
+    def initial_state(self) -> None:
         return None
 
     def decide(

@@ -41,7 +41,7 @@ class Probing:
     def for_embedder(self, embedder: str) -> Probing:
         return self
 
-    def start(self) -> int:
+    def initial_state(self) -> int:
         return 0
 
     def decide(

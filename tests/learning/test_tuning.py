@@ -293,7 +293,7 @@ def test_a_prior_is_fitted_to_pairs_and_speaks_for_near_and_against_far_ones() -
     policy = Verified(0.05, prior=prior)
     weights = dict(zip(FEATURES, prior.mean, strict=True))
     assert weights != dict(zip(FEATURES, cold().mean, strict=True))
-    assert policy.start().model.weights == pytest.approx(prior.mean)
+    assert policy.initial_state().model.weights == pytest.approx(prior.mean)
     assert policy.for_embedder("another:8") is policy
 
 

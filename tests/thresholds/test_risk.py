@@ -10,12 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_core.thresholds.bounds import Pool, Promise, chance_of_so_few, choose, interval
+from shared_core.thresholds.bounds import (
+    EDGES,
+    STRATA,
+    Pool,
+    Promise,
+    Stratum,
+    chance_of_so_few,
+    interval,
+    pools_of,
+)
 from shared_core.thresholds.estimator import (
+    Belief,
     Gaussian,
     RingBuffer,
+    TrackRecord,
     fit,
-    pool,
     scores_left_out,
     sigmoid,
 )
@@ -64,40 +74,61 @@ def test_per_request_a_smaller_share_may_be_wrong_more_often() -> None:
     assert not promise.is_kept_by(Pool(0, 60, 5, 0.9))
 
 
-def test_the_largest_pool_that_keeps_the_promise_is_chosen() -> None:
-    pools = [Pool(3.0, 20, 0, 0.1), Pool(2.0, 100, 1, 0.3), Pool(1.0, 300, 60, 0.6)]
-    assert choose(pools, Promise(0.05, "hit", 0.9)) == pools[1]
-    assert choose(pools, Promise(0.001, "hit", 0.9)) is None
-    assert choose([], Promise(0.05, "hit", 0.9)) is None
-
-
 def test_the_labels_that_are_needed_are_the_fewest_that_would_do() -> None:
     promise = Promise(0.05, "hit", 0.9)
     assert promise.labels_needed(Pool(0, 20, 0, 0.5)) == pytest.approx(45, abs=0.2)
     assert promise.labels_needed(Pool(0, 20, 2, 0.5)) == math.inf
-    assert promise.labels_needed(Pool(0, 20, 0, 0.5, 1.0, 10, 0)) == pytest.approx(35, abs=0.2)
 
 
-def test_pools_count_labels_and_arrivals_above_their_thresholds() -> None:
-    scores = np.linspace(5, -5, 200)
-    right = (scores > 0).astype(float)
-    seen = np.linspace(5, -5, 1000)
-    pools = pool(scores, right, seen, np.ones(1000))
-    assert [each.labels for each in pools] == sorted(each.labels for each in pools)
-    for each in pools:
-        assert each.labels == (scores >= each.threshold).sum()
-        assert each.wrong == ((scores >= each.threshold) & (right == 0)).sum()
-        assert each.share == pytest.approx((seen >= each.threshold).mean(), abs=0.01)
-        assert each.shift == pytest.approx(1.0, abs=0.05)
+def strata(*top: Stratum) -> list[Stratum]:
+    """Return strata of which the highest are given, highest first, and the rest hopeless."""
+    rest = [Stratum(0.01, 0, 0, 1.0, 0.5)] * (STRATA - len(top))
+    return [*rest, *reversed(top)]
 
 
-def test_labels_from_the_edge_are_not_taken_for_what_is_served() -> None:
-    """Labels at log-odds 2, arrivals mostly at 6: these are expected to be wrong far less often."""
-    scores, right = np.full(100, 2.0), np.r_[np.zeros(12), np.ones(88)]
-    seen = np.r_[np.full(900, 6.0), np.full(100, 2.0)]
-    (*_, widest) = pool(scores, right, seen, np.ones(1000))
-    assert widest.shift == pytest.approx(0.13, abs=0.02)
-    assert widest.error < 0.02
+def test_a_pool_is_estimated_stratum_by_stratum_as_the_requests_are_spread() -> None:
+    """Most labels are from below, most requests from above: the mean of labels would mislead."""
+    first, second, *_ = pools_of(
+        strata(Stratum(0.6, 10, 0, 90, 0.0), Stratum(0.2, 100, 10, 0.0, 0.0))
+    )
+    assert (first.threshold, second.threshold) == (EDGES[-1], EDGES[-2])
+    assert (second.labels, second.wrong, second.believed) == (110, 10, 90)
+    assert second.share == pytest.approx(0.8)
+    assert first.error == 0.0
+    assert second.error == pytest.approx(0.2 * 0.1 / 0.8)
+    assert second.spread == pytest.approx(0.2 * math.sqrt(0.1 * 0.9 / 101) / 0.8)
+
+
+def test_a_higher_stratum_that_looks_worse_than_a_lower_one_is_pooled_with_it() -> None:
+    good, bad = Stratum(0.1, 90, 1, 0.0, 0.0), Stratum(0.1, 10, 1, 0.0, 0.0)
+    as_expected, odd = pools_of(strata(good, bad)), pools_of(strata(bad, good))
+    assert [pool.error for pool in as_expected[:2]] == pytest.approx([1 / 90, (1 / 90 + 0.1) / 2])
+    assert [pool.error for pool in odd[:2]] == pytest.approx([2 / 100, 2 / 100])
+
+
+def test_the_estimate_must_keep_the_promise_with_its_spread() -> None:
+    promise = Promise(0.02, "hit", 0.84)
+    assert promise.is_expected_of(Pool(0, 100, 1, 0.5, 0.01, 0.009))
+    assert not promise.is_expected_of(Pool(0, 100, 1, 0.5, 0.01, 0.011))
+    assert Promise(0.02, "request", 0.84).is_expected_of(Pool(0, 100, 1, 0.5, 0.03, 0.009))
+
+
+def account(labels: str, score: float = EDGES[-1] + 1) -> TrackRecord:
+    """Hold public data that expects one in a hundred to be wrong up there to labels: r or w."""
+    belief = Belief((0.5,) * (STRATA - 1) + (0.01,), (80.0,) * STRATA, (0.1,) * STRATA)
+    found = TrackRecord()
+    for label in labels:
+        found.add(belief, score, label == "r")
+    return found
+
+
+def test_public_data_fails_when_more_of_what_it_calls_right_is_wrong_than_chance_explains() -> None:
+    assert account("www").failed
+    assert not account("ww").failed
+    assert account("r" * 50 + "w" * 5).failed
+    assert not account("r" * 300 + "w" * 12).failed
+    assert account("r" * 300 + "w" * 14).failed
+    assert not account("w" * 50, score=-3.0).failed, "it never called that right"
 
 
 def data(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ RNG = random.Random(0)
 
 
 def decide(policy: Policy, *candidates: Candidate) -> Any:
-    return policy.decide("q", candidates, policy.start(), RNG)
+    return policy.decide("q", candidates, policy.initial_state(), RNG)
 
 
 @pytest.mark.parametrize("policy", [Static(0.9), Feedback(initial=0.9)])
@@ -35,12 +35,12 @@ def test_the_nearest_candidate_without_differences_at_the_threshold_is_served(
 def test_static_learns_nothing() -> None:
     policy = Static(0.9)
     assert not policy.learns
-    policy.learn(policy.start(), Label(False, 0.95))
+    policy.learn(policy.initial_state(), Label(False, 0.95))
     assert decide(policy, Candidate(0.9)) == Serve(0)
 
 
 def after(policy: Feedback, labels: list[bool]) -> float:
-    state = policy.start()
+    state = policy.initial_state()
     for right in labels:
         state = policy.learn(state, Label(right, 0.95))
     return state.threshold
@@ -85,7 +85,7 @@ def test_feedback_never_leaves_its_limits_nor_moves_more_than_a_step(
     labels: list[bool], minimum: float, step: float, window: int
 ) -> None:
     policy = Feedback(minimum=minimum, step=step, window=window)
-    state = policy.start()
+    state = policy.initial_state()
     for right in labels:
         moved = policy.learn(state, Label(right, 0.9))
         assert minimum - 1e-9 <= moved.threshold <= policy.maximum + 1e-9

@@ -38,7 +38,7 @@ class Stream:
     served: list[bool | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rng, self.state = random.Random(self.seed), self.policy.start()
+        self.rng, self.state = random.Random(self.seed), self.policy.initial_state()
 
     def run(self, requests: int) -> Stream:
         for _ in range(requests):
@@ -51,6 +51,7 @@ class Stream:
         group = str(number % self.answers if self.answers else number)
         candidate = Candidate(similarity, (), f"how does thing{number} work", group)
         question = f"in what way does thing{number} work"
+        self.policy.settle(self.state)
         decision = self.policy.decide(question, [candidate], self.state, self.rng)
         match decision:
             case Explore(_, evidence):
@@ -110,7 +111,7 @@ def test_the_promise_is_kept_in_most_streams_and_hits_are_made(
     Hard streams, where a tenth of the answers is wrong whatever the evidence, are kept per request
     in three of four.
     """
-    policy = Verified(target, per, prior)
+    policy = Verified(target, per, prior=prior)
     streams = [Stream(policy, truth, seed).run(REQUESTS) for seed in range(TRIALS)]
     of = [REQUESTS if per == "request" else stream.hits for stream in streams]
     kept = [within(stream.wrong, n, target) for stream, n in zip(streams, of, strict=True)]
@@ -120,20 +121,73 @@ def test_the_promise_is_kept_in_most_streams_and_hits_are_made(
     assert sum(stream.hits for stream in streams) >= least * TRIALS * REQUESTS
 
 
-@pytest.mark.parametrize("prior", [shipped(), cold()], ids=["shipped", "cold"])
 @pytest.mark.parametrize("target", [0.02, 0.05])
-def test_where_similarity_means_nothing_nothing_is_served(prior: Prior, target: float) -> None:
-    """20 streams of 300 requests, the answers right in 70 % whatever the similarity."""
-    for seed in range(TRIALS):
-        stream = Stream(Verified(target, "hit", prior), flat, seed, answers=2).run(300)
-        assert stream.hits == 0
+def test_where_similarity_means_nothing_nothing_is_served_for_long(target: float) -> None:
+    """Streams of 200 requests, the answers right in 70 % whatever the similarity."""
+    for prior, start in ((cold(), "public"), (shipped(), "own")):
+        for seed in range(4):
+            policy = Verified(target, "hit", start, prior=prior)
+            assert Stream(policy, flat, seed, answers=2).run(200).hits == 0
+    hasty = [Stream(Verified(target), flat, seed, answers=2).run(200) for seed in range(8)]
+    assert max(stream.wrong for stream in hasty) <= 20
+    assert sum(stream.wrong for stream in hasty) <= (2 if target < 0.05 else 7) * len(hasty)
 
 
-def test_nothing_is_served_before_twenty_labels_whatever_the_prior_believes() -> None:
+def test_with_its_own_start_nothing_is_served_before_twenty_labels_whatever_is_believed() -> None:
     sure = replace(shipped(), mean=(20.0, *shipped().mean[1:]))
-    stream = Stream(Verified(0.5, "hit", sure), lambda *_: 1.0, 0).run(19)
+    stream = Stream(Verified(0.5, "hit", "own", prior=sure), lambda *_: 1.0, 0).run(19)
     assert stream.hits == 0
     assert stream.run(30).hits > 0
+
+
+WORDINGS = ("How do I reset my password?", "How can I reset my password?")
+
+
+def first_decision(policy: Verified, *near: Candidate, seed: int = 0) -> Decision:
+    """Decide about the first request of an app, past the hits that are checked."""
+    return policy.decide(WORDINGS[0], near, policy.initial_state(), random.Random(seed))
+
+
+def test_what_public_data_proves_is_served_from_the_first_request() -> None:
+    near = Candidate(0.98, (), WORDINGS[1], "g")
+    decisions = [first_decision(Verified(), near, seed=seed) for seed in range(100)]
+    served = sum(isinstance(decision, Serve) for decision in decisions)
+    assert 60 <= served <= 90, "a quarter of the first hits is checked"
+    assert all(d.reason == "audit" for d in decisions if isinstance(d, Explore))
+    own = first_decision(Verified(start="own"), near)
+    assert isinstance(own, Explore)
+    assert own.reason == "learning"
+    other = first_decision(Verified().for_embedder("another:8"), near)
+    assert isinstance(other, Explore)
+    assert Verified().for_embedder("another:8").start == "own"
+
+
+def test_far_candidates_are_not_served_on_public_data() -> None:
+    for similarity in (0.5, 0.6, 0.7):
+        near = Candidate(similarity, (), "What is the price of a ticket to Rome?", "g")
+        assert isinstance(first_decision(Verified(), near), Explore)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_own_labels_disagree_with_public_data_serving_stops_within_few_answers(
+    seed: int,
+) -> None:
+    """All that looks right is wrong: at most a handful is served before it stops."""
+    stream = Stream(Verified(), lambda *_: 0.0, seed, lowest=0.9).run(300)
+    assert stream.wrong <= 10
+    assert not any(right is False for right in stream.served[60:])
+    assert stream.policy.describe(stream.state)["learning"]
+
+
+def test_it_says_on_whose_labels_serving_rests() -> None:
+    stream = Stream(Verified(), lambda *_: 1.0, 0, lowest=0.8)
+    assert stream.policy.describe(stream.state)["rests_on"] == "public data"
+    stream.run(3000)
+    labels = re.fullmatch(
+        "([0-9]+) labels of your own", stream.policy.describe(stream.state)["rests_on"]
+    )
+    assert labels is not None
+    assert int(labels[1]) > 80
 
 
 @pytest.mark.slow
@@ -185,7 +239,7 @@ def test_a_surely_right_answer_that_was_wrong_is_explored_until_two_labels_say_r
 
 
 def learnt(policy: Verified, labels: list[Label]) -> Learned:
-    state = policy.start()
+    state = policy.initial_state()
     for label in labels:
         state = policy.learn(state, label)
     policy.settle(state)
@@ -196,7 +250,7 @@ def labels_of(policy: Verified, requests: int, seed: int = 0) -> list[Label]:
     """Every candidate labelled while nothing is served."""
     rng, found = random.Random(seed), []
     policy = replace(policy, max_error=1e-9, per="hit")
-    state = policy.start()
+    state = policy.initial_state()
     for number in range(requests):
         similarity = rng.uniform(0.5, 1.0)
         candidate = Candidate(similarity, (), f"what is thing{number}", str(number))
@@ -214,7 +268,7 @@ def test_the_same_labels_give_the_same_state_in_every_process() -> None:
     one, other = learnt(policy, labels), learnt(policy, labels)
     assert one.model == other.model
     assert one.model.serving is not None
-    step_by_step = policy.start()
+    step_by_step = policy.initial_state()
     for label in labels:
         policy.learn(step_by_step, label)
         policy.settle(step_by_step)
@@ -251,8 +305,8 @@ def test_a_young_process_plans_with_what_the_labels_say_of_the_traffic() -> None
 def test_evidence_that_is_broken_or_of_another_format_only_counts() -> None:
     policy = Verified()
     good = labels_of(policy, 1)[0]
-    state = policy.start()
-    for evidence in ((), (1.0,), (2.0, *good.evidence[1:]), (*good.evidence[:-1], math.nan)):
+    state = policy.initial_state()
+    for evidence in ((), (1.0,), (1.0, *good.evidence[1:]), (*good.evidence[:-1], math.nan)):
         policy.learn(state, Label(True, 0.9, evidence))
     policy.learn(state, Label(False, 0.9, (), math.inf))
     assert (state.right, state.wrong, len(state.labels)) == (4, 1, 0)
@@ -286,8 +340,8 @@ def test_numbers_negation_direction_and_quotes_are_forbidden() -> None:
 
 
 def test_nothing_below_the_floor_is_looked_at() -> None:
-    policy, rng = Verified(), random.Random(0)
-    state = policy.start()
+    policy, rng = Verified(start="own"), random.Random(0)
+    state = policy.initial_state()
     far = Candidate(0.39, (), "what is it", "g")
     assert policy.decide("what is that", [far], state, rng) == Skip("learning")
     assert policy.decide("what is that", [], state, rng) == Skip("absent")
@@ -333,7 +387,7 @@ def test_the_vocabulary_stays_small() -> None:
 
 def test_learning_costs_little_with_five_thousand_labels() -> None:
     policy = Verified()
-    labels, state = labels_of(policy, 1000) * 6, policy.start()
+    labels, state = labels_of(policy, 1000) * 6, policy.initial_state()
     learn_s: list[float] = []
     fit_s: list[float] = []
     for number, label in enumerate(labels):
@@ -351,13 +405,14 @@ def test_learning_costs_little_with_five_thousand_labels() -> None:
 
 def test_what_is_told_is_json_and_says_how_far_learning_is() -> None:
     policy = Verified(0.05)
-    fresh = policy.describe(policy.start())
+    own = Verified(0.05, start="own")
+    fresh = own.describe(own.initial_state())
     assert fresh["learning"] == "0 labels, too few to tell how many it takes"
-    learning = policy.describe(learnt(policy, labels_of(policy, 100)))
-    assert learning["labels"] == 100
-    about = re.fullmatch("100 of about ([0-9]+) labels", learning["learning"])
+    learning = own.describe(learnt(own, labels_of(own, 60)))
+    assert learning["labels"] == 60
+    about = re.fullmatch("60 of about ([0-9]+) labels", learning["learning"])
     assert about is not None
-    assert int(about[1]) > 100
+    assert int(about[1]) > 60
     told = json.loads(json.dumps(policy.describe(learnt(policy, labels_of(policy, 900)))))
     assert told["learning"] is None
     low, high = told["error_per_hit_95"]
@@ -396,7 +451,7 @@ def test_the_shipped_prior_is_for_the_default_embedder_alone() -> None:
     assert policy.for_embedder("other:768").prior == cold()
     own = Verified(prior=shipped())
     assert own.for_embedder("other:768") is own
-    assert all("MIT" in s or "CC BY" in s or "this project" in s for s in shipped().sources)
+    assert all("CC0" in s or "CC BY" in s or "this project" in s for s in shipped().sources)
 
 
 def test_a_prior_survives_its_file_and_refuses_another() -> None:
