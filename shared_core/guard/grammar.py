@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from shared_core.guard.vocabulary import STOP, canonical, listed
@@ -242,7 +243,7 @@ def read_grammar(words: Sequence[str]) -> Grammar:
     clause = _clause(said, at)
     wh = clause[0] if clause and clause[0] in _WH else ""
     mine = not _FIRST_PERSON.isdisjoint(said)
-    passive = any(_is_participle(word) for word in clause[1:])
+    passive = any(map(_is_participle, clause[1:]))
     tense, copula, verbs = _tense(clause, wh, mine, passive)
     persons = _persons(said)
     return Grammar(
@@ -258,7 +259,7 @@ def read_grammar(words: Sequence[str]) -> Grammar:
         _relations(said),
         mine,
         passive,
-        not any(word in _JOINTS for word in said[:-1]),
+        _JOINTS.isdisjoint(said[:-1]),
     )
 
 
@@ -331,6 +332,7 @@ def _clause(said: Sequence[str], at: int | None) -> list[str]:
     return clause
 
 
+@lru_cache(maxsize=4096)
 def _is_participle(word: str) -> bool:
     return word in _PARTICIPLES or (word.endswith("ed") and word not in _NO_PAST)
 
@@ -489,6 +491,8 @@ def _persons(said: Sequence[str]) -> tuple[str, ...]:
 
 
 def _owners(said: Sequence[str]) -> frozenset[tuple[str, str]]:
+    if _OWNERS.keys().isdisjoint(said):
+        return frozenset()
     return frozenset(
         (canonical(said[place + 1]), _OWNERS[word])
         for place, word in enumerate(said[:-1])

@@ -147,7 +147,7 @@ def _read(text: str) -> Reading:
     plain = clean(text[:LIMIT])
     rest = _digest(text[LIMIT:]) if len(text) > LIMIT else b""
     unquoted, quotes = quoted(plain)
-    stream = list(tokens(unquoted))
+    stream = tokens(unquoted)
     scan = read_figures(stream)
     words = _read_words(stream, scan.taken)
     operands, origins, targets = _read_operands(words.terms)
@@ -172,7 +172,7 @@ def _read(text: str) -> Reading:
         foreign=tuple(words.foreign),
         rest=rest,
         squashed="".join(words.sequence),
-        labels=tuple(filter(_is_label, pairwise(words.terms))),
+        labels=tuple([two for two in pairwise(words.terms) if len(two[1]) == 1 and _is_label(two)]),
         content=content,
         content_terms=frozenset(content),
         grammar=read_grammar([fold(token.text) for token in stream]),
@@ -231,8 +231,8 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
 
 def _read_word(words: _Words, text: str, initial: bool) -> None:
     word = fold(text)
-    word, negated = _without_negation(word)
-    if negated:
+    if word.endswith("n't"):
+        word = _without_negation(word)
         words.negated.append(len(words.terms) + 1)
     if "'" in word:
         word = next(filter(None, word.split("'")), word)
@@ -248,7 +248,8 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
     if abbreviated or text in _POWER or (word in CASED and not initial):
         words.cased.append(text)
     words.words.add(word)
-    words.terms.append(_with_particle(words, word) or canonical(word))
+    particle = word in PARTICLES and _with_particle(words, word)
+    words.terms.append(particle or canonical(word))
     if not text[0].isupper():
         words.lower += not initial
     elif not initial:
@@ -288,6 +289,7 @@ def read_notation(text: str) -> tuple[str, ...]:
     return tuple(each for each in found if each and each not in _COMPARING)
 
 
+@lru_cache(maxsize=4096)
 def _is_content(term: str) -> bool:
     """Tell whether a term has a meaning of its own, and is neither figure nor sign."""
     return term[:1].isalpha() and term not in IDLE and term not in SMALL and term not in SOFT
@@ -311,11 +313,9 @@ def _is_idle(terms: Sequence[str], place: int) -> bool:
     return first and not UNKNOWING.isdisjoint(terms[place : place + 3])
 
 
-def _without_negation(word: str) -> tuple[str, int]:
-    """Split "isn't" into "is" and one negation."""
-    if word.endswith("n't"):
-        return {"ca": "can", "wo": "will", "sha": "shall"}.get(word[:-3], word[:-3]), 1
-    return word, 0
+def _without_negation(word: str) -> str:
+    """Return "is" of "isn't"."""
+    return {"ca": "can", "wo": "will", "sha": "shall"}.get(word[:-3], word[:-3])
 
 
 def _with_particle(words: _Words, word: str) -> str | None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared_core.guard.vocabulary import canonical, listed
@@ -94,6 +95,7 @@ def clean(text: str) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def fold(text: str) -> str:
     """Drop case and accents."""
     if text.isascii():
@@ -110,27 +112,27 @@ def quoted(text: str) -> tuple[str, tuple[str, ...]]:
 
     def keep(match: re.Match[str]) -> str:
         inside = next(filter(None, match.groups()))
-        found.append(_SPACES.sub(" ", fold(inside)).strip(" .,!?;:"))
+        found.append(_SPACES.sub(" ", fold.__wrapped__(inside)).strip(" .,!?;:"))
         return f" {inside} "
 
     return _QUOTED.sub(keep, text), tuple(sorted({each for each in found if each}))
 
 
-def tokens(text: str) -> Iterator[Token]:
-    """Yield the tokens of a clean text, in order."""
+def tokens(text: str) -> list[Token]:
+    """Return the tokens of a clean text, in order."""
+    found: list[Token] = []
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind in ("tail", "number"):
-            yield Token("number", match["number"].replace(",", ""), _bits(match["tail"] or ""))
+            tail = match["tail"] or ""
+            found.append(Token("number", match["number"].replace(",", ""), _BITS.get(tail, tail)))
         elif kind == "word":
             rest = match["rest"] or ""
-            yield Token("word", _bits(match["word"].removesuffix(rest)), rest)
+            word = match["word"].removesuffix(rest)
+            found.append(Token("word", _BITS.get(word, word), rest))
         elif kind != "symbol" or unicodedata.category(match[0])[0] == "S":  # else punctuation
-            yield Token(kind, match[0], "")
-
-
-def _bits(word: str) -> str:
-    return _BITS.get(word, word)
+            found.append(Token(kind, match[0], ""))
+    return found
 
 
 # Numbers, dates, versions and units in a stream of tokens.
@@ -259,13 +261,20 @@ _MONTHS_IN_YEAR = 12
 _LONGEST_QUANTITY = 30
 
 
+_SAYING = frozenset({*_SPELT, *MONTHS, *CLOCK, *DECADES, *DAYS, *SEASONS, *UNITS})
+"""The words that may be a part of a figure, or a unit."""
+
+
 def read_figures(stream: Sequence[Token]) -> FigureScan:
     """Read all figures and units of a text."""
     folded = [fold(token.text) if token.kind == "word" else token.text for token in stream]
     scan = FigureScan(stream, folded)
     place = 0
     while place < len(stream):
-        place = scan.step(place)
+        if stream[place].kind == "word" and folded[place] not in _SAYING:
+            place += 1  # most words: no part of a figure
+        else:
+            place = scan.step(place)
     return scan
 
 

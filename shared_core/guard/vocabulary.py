@@ -51,6 +51,7 @@ _STUB = 3
 """Letters that are left of a word without its prefix at least: "unit" is no "it"."""
 
 
+@lru_cache(maxsize=4096)
 def positive(word: str) -> str | None:
     """Return the word that a folded one says "not" to: "safe" of "unsafe", "sugar" of "sugarless".
 
@@ -149,6 +150,7 @@ def _synonyms() -> dict[str, str]:
 _CANONICAL = _synonyms()
 
 
+@lru_cache(maxsize=8192)
 def canonical(word: str) -> str:
     """Return one form for all inflections and synonyms of a folded word."""
     form = stem(word)
