@@ -126,11 +126,15 @@ class LangChainDriver:
 def run(flow: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine on a loop of its own, in less time than ``asyncio.run`` takes."""
     with closing(asyncio.new_event_loop()) as loop:
-        found = loop.run_until_complete(flow)
-        loop.run_until_complete(asyncio.sleep(0))  # the SDK leaves generators to be closed
-        left = asyncio.all_tasks(loop)
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        return found
+        return loop.run_until_complete(_settled(flow))
+
+
+async def _settled(flow: Coroutine[Any, Any, Any]) -> Any:
+    found = await flow
+    await asyncio.sleep(0)  # the SDK leaves generators behind, which are closed now
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
+    return found
 
 
 async def listed(chunks: Any) -> list[Any]:
