@@ -28,7 +28,7 @@ READ_CHARACTERS = 20_000
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _NUMBER = re.compile(r"\d{4}-\d\d?-\d\d?|\d+(?:[.,:/]\d+)*")
-_LIST_NUMBER = re.compile(r"(?m)^\s*\(?\d{1,2}[.)]\s")
+_LIST_NUMBER = re.compile(r"(?m)^[^\S\n]*\(?\d{1,2}[.)]\s")
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|neither|nor|cannot|without|\w+n['’]t)\b", re.IGNORECASE
 )
