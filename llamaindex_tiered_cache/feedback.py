@@ -14,12 +14,20 @@ from shared_core.controls import LookupEvent, StoreEvent, Trace
 def feedback_from(cache: ResponseCache, answered: Any, result: EvaluationResult) -> int:
     """Pass an evaluator's verdict to ``cache.feedback``; return how many answers it labels.
 
+    - ``cache``: the cache that served or kept the answers
+    - ``answered``: which answers were judged: a trace, a response of a cached LLM or query engine,
+      or an entry id
+    - ``result``: what the evaluator said; an invalid one, or one that neither passes nor fails,
+      labels none
+
+    A served answer that fails is not served for that question again; the policy learns from both.
+    Raises nothing: an entry that is no longer known is ignored and counted.
+
+        cache = cache_of(Settings.llm)
         with cache.trace() as trace:
             response = engine.query(question)
-        feedback_from(cache, trace, FaithfulnessEvaluator().evaluate_response(response=response))
-
-    ``answered`` says which answers were judged: a trace, a response of a cached LLM or query
-    engine, or an entry id. An invalid result, or one that neither passes nor fails, labels none.
+        verdict = FaithfulnessEvaluator().evaluate_response(response=response)
+        feedback_from(cache, trace, verdict)
     """
     if result.invalid_result or result.passing is None:
         return 0
@@ -30,6 +38,7 @@ def feedback_from(cache: ResponseCache, answered: Any, result: EvaluationResult)
 
 
 def _entry_ids(answered: Any) -> list[str]:
+    """Return the ids of the entries that an object names, in order."""
     if isinstance(answered, str):
         return [answered]
     if isinstance(answered, Trace):

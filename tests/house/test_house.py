@@ -309,3 +309,15 @@ def test_a_class_name_has_one_meaning_in_a_distribution() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 where[module.partition(".")[0], node.name].add(module)
     assert {n for (_, n), who in where.items() if len(who) > 1} == set(DEFINED_TWICE)
+
+
+def test_architecture_has_a_line_for_every_module() -> None:
+    tree_of_files = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[3]
+    listed, parents = set[str](), list[str]()
+    for line in tree_of_files.strip("\n").splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        assert len(line.split()) > 1, f"{name}: say what it does"
+        parents[depth:] = [name.rstrip("/").removesuffix(".py")]
+        listed.add(".".join(parents))
+    assert listed == set(modules())
