@@ -54,7 +54,7 @@ FEWEST_LINES, MOST_LINES = 60, 700
 LARGE: Mapping[str, str] = {}
 """Modules over MOST_LINES, each with its reason."""
 SMALL: Mapping[str, str] = {
-    "llamaindex_tiered_cache.feedback": "a public name that needs nothing else",
+    "llamaindex_tiered_cache.feedback": "the mirror of langchain_tiered_cache.feedback",
 }
 """Modules under FEWEST_LINES that at most one other imports, each with its reason."""
 
