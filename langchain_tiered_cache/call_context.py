@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from threading import Lock
 from types import FrameType
 from typing import Any
@@ -67,9 +66,9 @@ class Run:
 
     def called(self, names: tuple[str, ...], spelt: str) -> bool:
         """Return whether these parameters of the call, spelt as LangChain does, read like that."""
-        if not all(name in self.params for name in names):
+        if not all(map(self.params.__contains__, names)):
             return False
-        return str(sorted((name, self.params[name]) for name in names)) == spelt
+        return str(sorted([(name, self.params[name]) for name in names])) == spelt
 
     def note(self, told: Mapping[str, Any]) -> None:
         """Add to the metadata of the records that LangSmith and other tracers keep."""
@@ -92,7 +91,11 @@ _registered: list[object] = []
 
 def current_runs() -> tuple[Run, ...]:
     """Return the chat runs under way in this context, newest first; nested ones are among them."""
-    return tuple(run for run in _runs.get() if not run.is_over)
+    runs = _runs.get()
+    for run in runs:
+        if run.is_over:
+            return tuple([one for one in runs if not one.is_over])
+    return runs
 
 
 def started(run: Run) -> None:
@@ -142,7 +145,7 @@ def tracers_beside() -> tuple[Any, ...]:
     for frame in _callers():
         caller = frame.f_locals.get("self")
         if isinstance(caller, BaseCallbackManager):
-            return tuple(one for one in caller.handlers if isinstance(one, BaseTracer))
+            return tuple([one for one in caller.handlers if isinstance(one, BaseTracer)])
     return ()
 
 
@@ -159,15 +162,13 @@ def arguments_unseen() -> tuple[str, ...]:
     return ()
 
 
-def _callers() -> Iterator[FrameType]:
-    """Yield the frames above the function that asks, nearest first."""
-
-    def up(frame: FrameType | None) -> Iterator[FrameType]:
-        while frame is not None:
-            yield frame
-            frame = frame.f_back
-
-    return islice(up(sys._getframe(1).f_back), MOST_FRAMES)
+def _callers() -> list[FrameType]:
+    """Return the frames above the function that asks, nearest first."""
+    frame, found = sys._getframe(1).f_back, list[FrameType]()
+    while frame is not None and len(found) < MOST_FRAMES:
+        found.append(frame)
+        frame = frame.f_back
+    return found
 
 
 LOOKUPS_KEPT = 1024
@@ -253,7 +254,7 @@ def asked(prompt: str, llm_string: str) -> CallContext:
     asking = CallContext((hash(prompt), hash(llm_string)), is_chat, run, metadata.get(MARK))
     if not is_chat:
         asking.unseen = arguments_unseen()
-    waiting = tuple(one for one in _askings.get() if not one.is_over)
+    waiting = [one for one in _askings.get() if not one.is_over]
     # A chat without a run has nothing to tell its update, which may never come; it only hides an
     # equal lookup of a model call that goes on around it.
     if run is not None or not is_chat or any(one.id == asking.id for one in waiting):
@@ -274,7 +275,7 @@ def forget(asking: CallContext) -> None:
     """Forget a lookup in this context: nothing will follow."""
     waiting = _askings.get()
     if asking in waiting:
-        _askings.set(tuple(one for one in waiting if one is not asking))
+        _askings.set(tuple([one for one in waiting if one is not asking]))
 
 
 def called(prompt: str, run: Run) -> None:

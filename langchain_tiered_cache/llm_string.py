@@ -11,7 +11,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import FrameType
@@ -202,19 +202,20 @@ _SEPARATOR = "---"
 _DECODER = json.JSONDecoder()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ModelReading:
     """Which model is asked, and how: canonical parameters.
 
     ``uncacheable`` is a ``Miss.reason`` if they have no stable identity, or is None. ``shown`` are
     the names of the model's own settings that the string spells; ``hides`` says that it holds one
-    which it does not spell.
+    which it does not spell. ``is_remembered``: an equal call is read to this very object.
     """
 
     params: Mapping[str, Any]
     uncacheable: str | None = None
     shown: frozenset[str] = frozenset()
     hides: bool = False
+    is_remembered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,8 @@ class _Spelt:
     """What a string says: class, the model's own fields, those of the call (which override them).
 
     ``names`` and ``call`` are the call's parameters and their spelling, by which a run is
-    recognised. ``shown`` and ``hides`` are those of ``ModelReading``.
+    recognised. ``shown`` and ``hides`` are those of ``ModelReading``. ``has_classes``: the names of
+    classes stand in the place of schemas.
     """
 
     kind: str
@@ -232,6 +234,7 @@ class _Spelt:
     call: str
     shown: frozenset[str] = frozenset()
     hides: bool = False
+    has_classes: bool = False
 
     @property
     def provider(self) -> str:
@@ -256,21 +259,45 @@ def read_model(
     if isinstance(known, ModelReading):
         return known
     run = next((run for run in runs if run.called(known.names, known.call)), None)
-    if run is not None:
-        known = _completed(known, run)
-    elif known.kind in UNNAMED_MODELS:
+    if run is None:
+        return _read_named(llm_string, ignore, None, None, None)
+    told = [run.metadata.get(f"ls_{name}") for name in _TOLD]
+    if not (known.has_classes or known.kind in UNNAMED_MODELS) and _PLAIN.issuperset(
+        map(type, told)
+    ):
+        return _read_named(llm_string, ignore, *told)
+    found = _canonical(_completed(known, run), ignore) or _opaque(llm_string)
+    return replace(found, is_remembered=False)
+
+
+_PLAIN = frozenset({str, int, float, type(None)})
+
+_TOLD = ("model_name", "temperature", "max_tokens")
+"""What a run's metadata tell of a model whose string does not name it."""
+
+
+@lru_cache(maxsize=256, typed=True)
+def _read_named(llm_string: str, ignore: frozenset[str], *told: Any) -> ModelReading:
+    """Read a string, once for what a run tells of the model beside it."""
+    known = _read(llm_string, ignore)
+    if isinstance(known, ModelReading):
+        return known
+    if known.kind in UNNAMED_MODELS:
         return _unstable(known)
-    return _canonical(known, ignore) or _opaque(llm_string)
+    return _canonical(_named(known, told), ignore) or _opaque(llm_string)
+
+
+def _named(spelt: _Spelt, told: Iterable[Any]) -> _Spelt:
+    """Add what a run tells of a model that its string does not name."""
+    if not spelt.is_nameless:
+        return spelt
+    named = dict(zip(("model", *_TOLD[1:]), told, strict=True))
+    return replace(spelt, own={**spelt.own, **_kept(named, spelt.kind)})
 
 
 def shown_settings(llm_string: str) -> tuple[frozenset[str], bool]:
     """Return the model's own settings that a string spells, and whether it says none at all."""
     return _read(llm_string).shown, names_nothing(llm_string) is not None
-
-
-def says_all(llm_string: str) -> bool:
-    """Tell whether a string alone says which model is asked, and how."""
-    return isinstance(_read(llm_string), ModelReading)
 
 
 def names_nothing(llm_string: str) -> str | None:
@@ -293,8 +320,9 @@ def _read(llm_string: str, ignore: frozenset[str] = frozenset()) -> ModelReading
             return _opaque(llm_string)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return _opaque(llm_string)
-    if spelt.is_nameless or ClassMark in marks_in(spelt.called):
-        return spelt
+    has_classes = ClassMark in marks_in(spelt.called)
+    if spelt.is_nameless or has_classes:
+        return replace(spelt, has_classes=has_classes)
     return _canonical(spelt, ignore) or _opaque(llm_string)
 
 
@@ -349,10 +377,9 @@ def _completed(spelt: _Spelt, run: Run) -> _Spelt:
         except ValueError:
             own = {"model": ClassMark(spelt.kind)}
         own.pop("name", None)
-    elif spelt.is_nameless:
-        told = {name: run.metadata.get(f"ls_{name}") for name in ("temperature", "max_tokens")}
-        own |= _kept({"model": run.metadata.get("ls_model_name"), **told}, spelt.kind)
-    return replace(spelt, own=own, called=called)
+        return replace(spelt, own=own, called=called)
+    told = [run.metadata.get(f"ls_{name}") for name in _TOLD]
+    return _named(replace(spelt, own=own, called=called), told)
 
 
 def _canonical(spelt: _Spelt, ignore: Collection[str]) -> ModelReading | None:

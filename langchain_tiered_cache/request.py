@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from langchain_tiered_cache.call_context import current_runs
-from langchain_tiered_cache.llm_string import ModelReading, read_model, says_all
+from langchain_tiered_cache.llm_string import ModelReading, read_model
 from shared_core.request import (
     VOLATILE_MESSAGE_FIELDS,
     FindQuestion,
@@ -168,32 +168,30 @@ def parse(
     only as it stands. Raises what ``question`` raises, and TypeError if what it
     returns is neither text, pair nor None.
     """
-    if question is None and len(prompt) <= LONGEST_PARSED and says_all(llm_string):
-        return _parse_once(prompt, llm_string, hidden, ignore)
-    return _parse(prompt, llm_string, question, hidden, ignore)
+    try:
+        model = read_model(llm_string, current_runs(), ignore)
+    except _UNREADABLE:
+        return _opaque(prompt, llm_string, hidden)
+    if question is None and model.is_remembered and len(prompt) <= LONGEST_PARSED:
+        return _parse_once(prompt, llm_string, model, hidden)
+    return _parse(prompt, llm_string, model, hidden, question)
 
 
 @lru_cache(MAX_PARSED)
-def _parse_once(
-    prompt: str, llm_string: str, hidden: str | None, ignore: frozenset[str]
-) -> Request:
+def _parse_once(prompt: str, llm_string: str, model: ModelReading, hidden: str | None) -> Request:
     """Parse what depends on nothing else: an update follows its lookup, and hits are repeats."""
-    return _parse(prompt, llm_string, None, hidden, ignore)
+    return _parse(prompt, llm_string, model, hidden, None)
 
 
 def _parse(
-    prompt: str,
-    llm_string: str,
-    question: Question | None,
-    hidden: str | None = None,
-    ignore: frozenset[str] = NO_HEADERS,
+    prompt: str, llm_string: str, model: ModelReading, hidden: str | None, question: Question | None
 ) -> Request:
     messages = neutral_messages(prompt)
     is_completion = messages is None
     if messages is None:
         messages = [{"role": "user", "content": prompt}]
     try:
-        model = _with_hidden(read_model(llm_string, current_runs(), ignore), hidden)
+        model = _with_hidden(model, hidden)
         stable = is_completion or is_stable(prompt, messages)
         asked = split_question(messages, is_completion=is_completion)
     except _UNREADABLE:
