@@ -44,6 +44,7 @@ from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.answers import _load as read_payload
 from langchain_tiered_cache.cache import served
 from langchain_tiered_cache.call_context import asked, forget
+from langchain_tiered_cache.llm_string import read_model
 from langchain_tiered_cache.request import _parse, parse
 from shared_core.stores.codec import Codec
 
@@ -203,7 +204,7 @@ def parts(folder: Path, url: str | None, closing: ExitStack) -> dict[str, Call]:
     kept: dict[str, Call] = {
         "who asks": lambda: forget(asked(PROMPT, LLM)) or True,
         "parse, kept": lambda: parse(PROMPT, LLM),
-        "parse, anew": lambda: _parse(PROMPT, LLM, None),
+        "parse, anew": lambda: _parse(PROMPT, LLM, read_model(LLM), None, None),
         "key": lambda: request.address("default"),
         "core: key, read, count": lambda: memory.cache.lookup(request),
         "read, memory": lambda: memory.cache._store.get(key),

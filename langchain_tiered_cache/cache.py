@@ -34,10 +34,10 @@ from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import Trace, tracing
 from shared_core.digests import Digest
 from shared_core.harmless import header_names
-from shared_core.identity import Unreadable
 from shared_core.options import CacheOptions, shows_options
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome
 from shared_core.request import Request
+from shared_core.state_places import Unreadable
 
 _Asker = tuple[str | None, Digest | None]
 """What is known of a model's hidden settings: their digest, None if unknown, and who takes it."""

@@ -18,8 +18,9 @@ from shared_core.concurrency import ThreadRunner, async_twin
 from shared_core.digests import Digest, digest_of
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.harmless import is_harmless_setting
-from shared_core.identity import StateReader, Unreadable, plain_name
+from shared_core.identity import StateReader, plain_name
 from shared_core.options import Seconds, seconds
+from shared_core.state_places import Unreadable
 
 QUERY, DOCUMENT = "query", "document"
 """The two roles of a text; many models embed them differently."""

@@ -20,6 +20,7 @@ from shared_core.request import (
     VOLATILE_MESSAGE_FIELDS,
     FindQuestion,
     Request,
+    canonical_parameters,
     split_question,
 )
 
@@ -209,6 +210,7 @@ def _parse(
     return replace(request, uncacheable=uncacheable) if uncacheable else request
 
 
+@lru_cache(MAX_PARSED)
 def _with_hidden(model: ModelReading, hidden: str | None) -> ModelReading:
     """Return the model with what it hides; a model that hides what nobody has read is unstable."""
     if hidden is None and model.hides:
@@ -216,7 +218,7 @@ def _with_hidden(model: ModelReading, hidden: str | None) -> ModelReading:
     if not hidden:
         return model
     extra = {**model.params.get("extra", {}), "hidden settings": hidden}
-    return replace(model, params={**model.params, "extra": extra})
+    return replace(model, params=canonical_parameters({**model.params, "extra": extra}))
 
 
 def _opaque(prompt: str, llm_string: str, hidden: str | None = None) -> Request:

@@ -25,8 +25,9 @@ from shared_core.harmless import (
     headers_digested,
     is_harmless_setting,
 )
-from shared_core.identity import StateReader, Unreadable, plain_name
+from shared_core.identity import StateReader, plain_name
 from shared_core.request import PARAMETER_NAMES
+from shared_core.state_places import Unreadable
 
 PROVIDERS: Mapping[str, str] = {
     "anthropic": "anthropic",

@@ -38,9 +38,9 @@ from llamaindex_tiered_cache.llm import open_cache, uncached
 from shared_core.cache import ResponseCache
 from shared_core.compute import astream_through, stream_through
 from shared_core.harmless import is_harmless_setting
-from shared_core.identity import Unreadable
 from shared_core.record import Answer, Hit
 from shared_core.request import Request, why_exact_only
+from shared_core.state_places import Unreadable
 
 # Makes a ``Request`` of a question to a query engine: engine, and version or nodes, are scope.
 

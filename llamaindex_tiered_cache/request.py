@@ -25,8 +25,8 @@ from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms.llm import LLM
 
 from llamaindex_tiered_cache.components import has_default_prompting, parameters_of, plain
-from shared_core.identity import Unreadable
 from shared_core.request import FindQuestion, Request, split_question
+from shared_core.state_places import Unreadable
 
 # LlamaIndex chat messages as neutral ones: what the model is told, and nothing volatile.
 

@@ -12,24 +12,25 @@ from contextlib import contextmanager
 from typing import Any
 
 from shared_core.harmless import text_digest
-from shared_core.identity import (
+from shared_core.identity import STATE_OF_PYDANTIC, StateReader, state_of
+from shared_core.request import canonical_json
+from shared_core.state_places import (
     ABSENT,
     MAX_NOTED,
     NOTED,
-    SLOT,
-    STATE_OF_PYDANTIC,
     WHOLE,
     Frozen,
     Seeds,
     StatePlace,
-    StateReader,
     Unreadable,
-    state_of,
+    Watched,
+    digest_of,
 )
-from shared_core.request import canonical_json
+
+__all__ = ["Digest", "digest_of"]
 
 
-class Digest:
+class Digest(Watched):
     """The digest of an object's state, taken once, and again when the state was changed.
 
     ``spell`` is given a reader and returns JSON of the state, None if there is nothing to tell.
@@ -48,29 +49,10 @@ class Digest:
         ignore: Collection[str] = (),
         owner: Any = None,
     ) -> None:
+        super().__init__()
         self._spell, self._is_model, self._ignore = spell, is_model, ignore
         self._owner = owner
         self._frozen: Frozen = {}
-        self._watches: list[StatePlace] = []
-        self._text: str | None = None
-        self._why: str | None = None
-        self._under_way = 0
-
-    def now(self) -> str:
-        """Return the digest of the state as it is; "" if there is nothing to tell.
-
-        Raises Unreadable.
-        """
-        is_known = self._text is not None or self._why is not None
-        for watch in self._watches:
-            if not watch.is_same():
-                is_known = is_known and self._under_way > 0 and self._note()
-                break
-        if not is_known:
-            self._take()
-        if self._why is not None:
-            raise Unreadable(self._why)
-        return self._text or ""
 
     def seeds(self) -> Seeds:
         """Return the owner's attributes that its own calls change, as they first were spelt."""
@@ -149,44 +131,3 @@ class Digest:
             NOTED.pop(next(iter(NOTED)), None)
         self._watches = watches
         return is_all
-
-
-class _Owned:
-    """The digests of an object, in its attributes; in those of a copy, what they pass on to it."""
-
-    __slots__ = ("attributes", "digests", "inherited")
-
-    def __init__(self, attributes: Any, inherited: Seeds | None = None) -> None:
-        self.attributes, self.inherited = attributes, inherited or {}
-        self.digests: dict[Any, Digest] = {}
-
-    def seeds(self) -> Seeds:
-        found = dict(self.inherited)
-        for digest in [*self.digests.values()]:
-            found |= digest.seeds()
-        return found
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Owned, (None, self.seeds())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Owned:
-        return _Owned(None, self.seeds())
-
-
-def digest_of(owner: Any, name: Any, make: Callable[[], Digest]) -> Digest:
-    """Return the digest that an object keeps under a name, made if it has none.
-
-    It is kept in the object's ``__dict__``, which objects may share. Raises AttributeError for an
-    object without one.
-    """
-    attributes = owner.__dict__
-    owned = attributes.get(SLOT)
-    if type(owned) is not _Owned or owned.attributes is not attributes:
-        inherited = owned.seeds() if type(owned) is _Owned else {}
-        owned = attributes[SLOT] = _Owned(attributes, inherited)
-    found: Digest | None = owned.digests.get(name)
-    if found is None:
-        made = make()
-        made.sow(owned.inherited)
-        found = owned.digests.setdefault(name, made)
-    return found

@@ -31,6 +31,18 @@ from uuid import UUID
 
 from shared_core.harmless import header_identity, is_harmless_setting, text_digest
 from shared_core.request import canonical_json
+from shared_core.state_places import (
+    ABSENT,
+    NOTED,
+    SLOT,
+    WHOLE,
+    Frozen,
+    Keys,
+    Read,
+    StatePlace,
+    Unreadable,
+    reader_of,
+)
 
 _HARMLESS_TYPES: tuple[type, ...] = (
     type(threading.Lock()),
@@ -54,10 +66,6 @@ _CACHES = ("shared_core.cache.ResponseCache", "langchain_tiered_cache.cache.Tier
 """The caches themselves, by name: they are made above this module."""
 
 
-class Unreadable(ValueError):
-    """A value of which no identity beyond this process can be read."""
-
-
 _SPELT_BY_STR = (date, time, timedelta, tzinfo, Decimal, PurePath, UUID, complex, range, re.Pattern)
 """What is known by its text, and says by its type what the text means."""
 
@@ -68,83 +76,12 @@ _HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8
 
 _EMPTY: tuple[Any, ...] = (iter([]), iter(()), iter(""), iter({}), iter(range(0)), enumerate([]))
 _ITERATORS = tuple(map(type, _EMPTY))
-ABSENT = object()
-WHOLE = object()
-SLOT = "__tiered_cache_identity__"
-"""Where an object keeps its ``Digest``, beside its other attributes."""
-
-Keys = Iterable[Any]
-Read = Callable[[], tuple[Keys, Iterable[Any]]]
-Frozen = dict[int, tuple[Any, dict[Any, Any]]]
-"""Places that calls change, by id: the place, and how it was spelt before, by key or as a whole."""
-
-MAX_NOTED = 4096
-NOTED: Frozen = {}
-"""Places outside of an object's own attributes that calls changed: others may read them."""
-
 Skip = Callable[[str], bool]
-Seeds = dict[tuple[str, str], Any]
 
 
 def plain_name(kind: Any) -> str:
     """Return module and qualified name of a class or function."""
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-class StatePlace:
-    """One place that may change: what was there, and how it was spelt.
-
-    ``read`` returns keys and values as they are now; two values are one if they are one object.
-    ``by_key``: what changes there is kept key by key, not as a whole.
-    """
-
-    __slots__ = ("by_key", "ids", "keys", "place", "read", "said", "values")
-
-    def __init__(self, place: Any, read: Read, by_key: bool, said: Any = None) -> None:
-        self.place, self.read, self.by_key = place, read, by_key
-        keys, values = read()
-        self.keys, self.values = tuple(keys), tuple(values)  # alive, so that no id is used anew
-        self.ids = tuple(map(id, self.values))
-        self.said: dict[Any, Any] = {} if said is None else said
-
-    def is_same(self) -> bool:
-        """Tell whether nothing has changed there."""
-        keys, values = self.read()
-        return tuple(map(id, values)) == self.ids and tuple(keys) == self.keys
-
-    def changed(self, other: StatePlace) -> set[Any]:
-        """Return the keys whose values are not those of another look at the same place."""
-        old = dict(zip(self.keys, self.values, strict=True))
-        new = dict(zip(other.keys, other.values, strict=True))
-        return {key for key in {**old, **new} if old.get(key, ABSENT) is not new.get(key, ABSENT)}
-
-    def noted(self) -> dict[Any, Any]:
-        """Return what changed in a way that counting and noting does: how it was spelt, by key.
-
-        A number or a flag that rose, what was empty, items that came or went, and iterators that
-        moved; never a text in the place of another, which may be another setting.
-        """
-        other = StatePlace(self.place, self.read, self.by_key)
-        old = dict(zip(self.keys, self.values, strict=True))
-        new = dict(zip(other.keys, other.values, strict=True))
-        grown = [
-            key for key in self.changed(other) if _grew(old.get(key, ABSENT), new.get(key, ABSENT))
-        ]
-        if self.by_key:
-            return {key: self.said.get(key, ABSENT) for key in grown}
-        isNOTED = len(old) != len(new) or len(grown) == len(self.changed(other))
-        return {WHOLE: self.said[WHOLE]} if isNOTED or self.keys != other.keys else {}
-
-
-def _grew(before: Any, now: Any) -> bool:
-    """Tell whether a change looks like counting or noting, not like another setting."""
-    if now is ABSENT:
-        return False
-    if before is None or before is ABSENT:
-        return True
-    if isinstance(before, (str, bytes, list, dict, set, tuple, deque)) and not before:
-        return True
-    return type(before) is type(now) and isinstance(before, (int, float)) and now >= before
 
 
 class StateReader:
@@ -254,12 +191,7 @@ class StateReader:
         if (kept := self._whole(place)) is not ABSENT:
             return list(kept)
 
-        def read() -> tuple[Keys, Iterable[Any]]:
-            if names is None:
-                return items.keys(), items.values()
-            return names, [items.get(name, ABSENT) for name in names]
-
-        watch = self._watch(place, read, by_key)
+        watch = self._watch(place, reader_of(items, names), by_key)
         frozen = self._frozen(place) if by_key else {}
         found = []
         for key, value in zip(watch.keys, watch.values, strict=True):

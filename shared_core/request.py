@@ -227,7 +227,8 @@ class Request:
         Raises TypeError or ValueError if a value has no JSON form, naming the value.
         """
         messages = [{"role": "system", "content": system}] if system is not None else []
-        parameters = canonical_parameters({"model": model or None, **(params or {})})
+        given = {"model": model or None, **(params or {})} if model or not params else params
+        parameters = canonical_parameters(given)
         scope: dict[str, Any] = {
             "messages": canonical_messages([*messages, *history]),
             "params": parameters,
@@ -238,7 +239,7 @@ class Request:
             scope["version"] = version
         if question is None:
             exact_only = exact_only or "not_user_text"
-        elif _samples(parameters.get("temperature")) or _holds_sampling(parameters.get("extra")):
+        elif parameters.are_sampled:
             exact_only = exact_only or "temperature"
         return cls(
             question, canonical_json(scope), str(parameters.get("model", "")), exact_only, format
@@ -307,13 +308,25 @@ _ENCODER = json.JSONEncoder(
 )
 
 
-def canonical_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+class CanonicalParameters(dict[str, Any]):
+    """What ``canonical_parameters`` returned; ``are_sampled``: the answer is drawn by chance."""
+
+    __slots__ = ("are_sampled",)
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        super().__init__(known)
+        self.are_sampled = _samples(self.get("temperature")) or _holds_sampling(self.get("extra"))
+
+
+def canonical_parameters(params: Mapping[str, Any]) -> CanonicalParameters:
     """Bring model parameters into canonical form; None and absent are equal.
 
     Unknown names go to ``extra`` verbatim, headers as the digests of those that an answer may
     depend on. Whole floats become integers (0.0 is 0), a lone ``stop`` becomes a list, ``n=1`` and
     a provider's default base URL are left out. Any other value counts, empty and false ones too.
     """
+    if isinstance(params, CanonicalParameters):
+        return params
     known: dict[str, Any] = {}
     extra: dict[str, Any] = dict(params.get("extra") or {})
     for name, value in params.items():
@@ -336,7 +349,7 @@ def canonical_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     extra = headers_digested(extra, provider=str(known.get("provider", "")))
     if extra:
         known["extra"] = extra
-    return known
+    return CanonicalParameters(known)
 
 
 # What providers and frameworks call the parameters of a call, and what this library calls them.

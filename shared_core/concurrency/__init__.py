@@ -1,6 +1,6 @@
 """Run code across forks, threads and event loops, and compute a thing once for all who ask."""
 
-from shared_core.concurrency.fork import gate, is_ending, keep_gate, renew_after_fork
+from shared_core.concurrency.fork import ending, gate, keep_gate, renew_after_fork
 from shared_core.concurrency.runtime import (
     Blocking,
     OnLoop,
@@ -22,9 +22,9 @@ __all__ = [
     "Value",
     "async_twin",
     "current_task",
+    "ending",
     "finish",
     "gate",
-    "is_ending",
     "keep_gate",
     "once",
     "renew_after_fork",

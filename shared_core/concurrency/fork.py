@@ -75,7 +75,8 @@ def _register() -> None:
 # abort it. So both wait for the thread that is inside, and let no other in.
 gate = threading.RLock()
 _kept = False
-_ending = threading.Event()
+ending = threading.Event()
+"""Set when the process ends: no thread but this one gets through the gate any more."""
 
 
 def keep_gate() -> None:
@@ -91,11 +92,6 @@ def keep_gate() -> None:
         _kept = True
 
 
-def is_ending() -> bool:
-    """Say whether the process ends: no thread but this one gets through the gate any more."""
-    return _ending.is_set()
-
-
 def _end() -> None:
-    _ending.set()
+    ending.set()
     gate.acquire()

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shared_core.concurrency import is_ending, renew_after_fork
+from shared_core.concurrency import ending, renew_after_fork
 from shared_core.embedding.api import EmbedderError, Unresponsive
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Turns:
 
     def vector(self, text: str) -> Vector:
         """Return the row of one text. Raises what ``embed`` does, and Unresponsive."""
-        if is_ending():
+        if ending.is_set():
             alone: Vector = self._embed([text])[0]
             return alone
         job = Job(text)
@@ -234,7 +234,7 @@ class Worker:
 
     def _open_line(self) -> _Line | None:
         """Return where jobs are done; None if no thread can be had, as when the process ends."""
-        if is_ending():
+        if ending.is_set():
             return None
         line = self._line
         if line is None or not line.thread.is_alive():

@@ -28,8 +28,9 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_serializer
 
 from shared_core.digests import Digest, digest_of
 from shared_core.harmless import header_identity, header_names
-from shared_core.identity import StateReader, Unreadable
+from shared_core.identity import StateReader
 from shared_core.request import canonical_json
+from shared_core.state_places import Unreadable
 
 
 def spelt(value: Any, **options: Any) -> str:

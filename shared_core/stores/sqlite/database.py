@@ -60,6 +60,16 @@ class DiskFull(WriteRefused):
     """The disk is full; what the file holds can be read all the same."""
 
 
+def blob(text: str) -> bytes:
+    """Return text as the file holds it: UTF-8 that allows lone surrogates, in code point order."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text(blob: bytes) -> str:
+    """Return the text of ``blob``."""
+    return blob.decode("utf-8", "surrogatepass")
+
+
 class DatabaseFile:
     """Connections to one file in WAL mode, for many threads, and for many processes.
 

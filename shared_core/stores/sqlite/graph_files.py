@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared_core.stores.api import StoreError
-from shared_core.stores.sqlite.database import DatabaseFile
-from shared_core.stores.sqlite.values import blob
+from shared_core.stores.sqlite.database import DatabaseFile, blob
 
 if TYPE_CHECKING:
     from shared_core.stores.vectors import Graph

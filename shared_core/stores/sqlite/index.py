@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared_core.stores.sqlite.database import DatabaseFile
+from shared_core.stores.sqlite.database import DatabaseFile, blob
 from shared_core.stores.sqlite.graph_files import KeptGraph
-from shared_core.stores.sqlite.values import blob
 from shared_core.stores.vectors import ScopeVectors, Shelf
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from shared_core.record import Neighbour, Record, is_fresh
 from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.codec import Codec, UndecodableError
-from shared_core.stores.sqlite.database import DatabaseFile, DiskFull
+from shared_core.stores.sqlite.database import DatabaseFile, DiskFull, blob, text
 from shared_core.stores.sqlite.file import DamagedFile
 from shared_core.stores.sqlite.graph_files import drop_unused
-from shared_core.stores.sqlite.values import AFTER_ALL, SqliteValues, blob, sweep_values, text
+from shared_core.stores.sqlite.values import AFTER_ALL, SqliteValues, sweep_values
 
 if TYPE_CHECKING:
     from shared_core.record import Vector

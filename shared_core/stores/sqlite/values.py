@@ -10,7 +10,7 @@ from typing import cast
 from urllib.request import pathname2url
 
 from shared_core.stores.api import Clock, StoreError
-from shared_core.stores.sqlite.database import DatabaseFile
+from shared_core.stores.sqlite.database import DatabaseFile, blob, text
 
 SWEEP = 64
 """Expired values that one write removes at most."""
@@ -22,16 +22,6 @@ GET = "SELECT value, expires FROM kv WHERE key = ? AND (expires IS NULL OR expir
 PUT = "INSERT OR REPLACE INTO kv VALUES (?, ?, ?)"
 ADD = """INSERT INTO kv VALUES (?1, ?2, ?3) ON CONFLICT (key)
     DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE kv.expires <= ?4"""
-
-
-def blob(text: str) -> bytes:
-    """Return text as the file holds it: UTF-8 that allows lone surrogates, in code point order."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def text(blob: bytes) -> str:
-    """Return the text of ``blob``."""
-    return blob.decode("utf-8", "surrogatepass")
 
 
 class SqliteValues:
