@@ -30,7 +30,7 @@ from langchain_tiered_cache.llm_string import asking_model, hidden_settings, nam
 from langchain_tiered_cache.request import Question, parse
 from shared_core.cache import ResponseCache
 from shared_core.compute import find, keep, refresh
-from shared_core.concurrency import Blocking, Runtime, finish
+from shared_core.concurrency import Blocking, LeaderFailed, Runtime, finish
 from shared_core.controls import Trace, tracing
 from shared_core.digests import Digest
 from shared_core.harmless import header_names
@@ -441,6 +441,8 @@ class FailingOpen:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        if isinstance(error, LeaderFailed):  # so would the model have failed for this call
+            raise error.error from None
         if not isinstance(error, Exception):
             return False
         named = f"{self._doing}:{type(error).__name__}"

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import partial
 from threading import Lock
 from types import FrameType
 from typing import Any
@@ -51,7 +50,8 @@ class Run:
     """One model call: what it was called with, as objects, and what the model says of itself.
 
     ``lookups`` is how many of its lookups are still to come, ``parent`` the id of the run that made
-    the call; ``endings`` are called when it ends; ``tracers`` keep a record of it.
+    the call; ``endings`` are called when it ends, with ``error`` if it failed; ``tracers`` keep a
+    record of it.
     """
 
     id: object
@@ -63,6 +63,7 @@ class Run:
     is_over: bool = False
     endings: list[Callable[[], None]] = field(default_factory=list)
     tracers: tuple[Any, ...] = ()
+    error: BaseException | None = None
 
     def called(self, names: tuple[str, ...], spelt: str) -> bool:
         """Return whether these parameters of the call, spelt as LangChain does, read like that."""
@@ -77,9 +78,9 @@ class Run:
             if record is not None:  # the dict is shared with what else the app calls: a new one
                 record.extra["metadata"] = {**record.extra.get("metadata", {}), **told}
 
-    def end(self) -> None:
+    def end(self, error: BaseException | None = None) -> None:
         """Note that the call ended, well or not; a second call does nothing."""
-        self.is_over = True
+        self.is_over, self.error = True, self.error or error
         while self.endings:
             self.endings.pop()()
 
@@ -103,14 +104,14 @@ def started(run: Run) -> None:
     _runs.set((run, *current_runs()[: RUNS_KEPT - 1]))
 
 
-def ended(id: object) -> None:
+def ended(id: object, error: BaseException | None = None) -> None:
     """End a run of this context.
 
     Often told in a copy of the context that knew it as it began; the run itself is the same.
     """
     for run in _runs.get():
         if run.id == id:
-            run.end()
+            run.end(error)
 
 
 def watch_runs() -> None:
@@ -221,19 +222,28 @@ class CallContext:
         """Tell whether no update will come."""
         return self.run is not None and self.is_chat and self.run.is_over
 
-    def lead(self, flight: Flight, finish: Callable[[Flight], None], is_awaited: bool) -> None:
+    def lead(
+        self,
+        flight: Flight,
+        finish: Callable[[Flight, BaseException | None], None],
+        is_awaited: bool,
+    ) -> None:
         """Take a flight: it ends with the model call, if without an update that failed or is gone.
 
         LangChain runs each awaited call of a chat model in a task of its own, which ends with it.
         """
-        self.flight, end = flight, partial(finish, flight)
+
+        def end(error: BaseException | None = None) -> None:
+            finish(flight, error or (None if self.run is None else self.run.error))
+
+        self.flight = flight
         if self.run is not None:
             self.run.endings.append(end)
         else:
             self.end = end
         task = current_task() if self.is_chat and is_awaited else None
         if isinstance(task, asyncio.Task):
-            task.add_done_callback(lambda _: end())
+            task.add_done_callback(lambda it: end(None if it.cancelled() else it.exception()))
 
 
 _askings: ContextVar[tuple[CallContext, ...]] = ContextVar("tiered_cache_askings", default=())
@@ -291,11 +301,11 @@ def called(prompt: str, run: Run) -> None:
             return
 
 
-def failed(run_id: object) -> None:
+def failed(run_id: object, error: BaseException) -> None:
     """End the lookups of a completion model whose call failed."""
     for asking in _askings.get():
         if asking.run is not None and asking.run.id == run_id:
-            asking.run.end()
+            asking.run.end(error)
 
 
 def controlled(
@@ -433,8 +443,8 @@ class RunHandler(BaseCallbackHandler):
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Note the end of a run."""
-        ended(run_id)
-        failed(run_id)
+        ended(run_id, error)
+        failed(run_id, error)
 
 
 # Stale answers where the model can be called: how to ask it anew, for the lookup that finds one.

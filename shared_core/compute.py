@@ -97,6 +97,10 @@ VALUE_FORMAT = "value/1"
 MOST_REFRESHES = 16
 """Stale answers refreshed at a time in one process; the next lookup of another tries again."""
 
+FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0
+"""Seconds until a refresh that failed is tried again; twice as long each time."""
+MOST_RESTING = 1000
+
 
 class Answers:
     """Looks up, and computes what is not there, once for all who ask at a time."""
@@ -112,6 +116,7 @@ class Answers:
     def renew_after_fork(self) -> None:
         """The parent's refreshes never end in the child."""
         self._refreshing: dict[str, float] = {}
+        self._resting: dict[str, tuple[float, float]] = {}
 
     async def wait(
         self, runtime: Runtime, request: Request, is_sure: bool = True
@@ -138,17 +143,18 @@ class Answers:
         self._path.report_shared(request, namespace, key, hit)
         return hit, None
 
-    def finish(self, flight: Flight) -> None:
-        """End a flight after its answer was stored, or when there will be none."""
+    def finish(self, flight: Flight, error: BaseException | None = None) -> None:
+        """End a flight after its answer was stored, or with the error that came instead."""
         if self._flights is not None:
-            self._flights.finish(flight)
+            self._flights.finish(flight, error)
 
     def refresh(
         self, runtime: Runtime, request: Request, anew: Callable[[Flight], Awaitable[object]]
     ) -> None:
         """Call ``anew`` in the background, unless somebody does so for this request or has done.
 
-        Returns at once; what fails is counted. At most ``MOST_REFRESHES`` run at a time.
+        Returns at once; what fails is counted, logged the first time, and tried again after a rest.
+        At most ``MOST_REFRESHES`` run at a time.
         """
         key, now = request.address(self._path.namespace()).key, time.monotonic()
         for other, end in [*self._refreshing.items()]:
@@ -156,9 +162,15 @@ class Answers:
                 self._refreshing.pop(other, None)
         if key in self._refreshing or len(self._refreshing) >= MOST_REFRESHES:
             return
+        if now < self._resting.get(key, (0.0, 0.0))[0]:
+            return
         self._refreshing[key] = now + self._lease
         flow = self._refresh(runtime, request, anew, key)
-        runtime.spawn(aswallow(self._path.count_error, "refresh", flow))
+
+        def is_new() -> bool:
+            return self._resting.get(key, (0.0, FIRST_REST_S))[1] <= FIRST_REST_S
+
+        runtime.spawn(aswallow(self._path.count_error, "refresh", flow, is_new))
 
     async def _refresh(
         self,
@@ -174,10 +186,22 @@ class Answers:
             )
             if flight is not None:
                 await anew(flight)
+                self._resting.pop(key, None)
+        except BaseException:
+            self._rest(key)
+            raise
         finally:
             self._refreshing.pop(key, None)
             if flight is not None:
                 self._refreshes.finish(flight)
+
+    def _rest(self, key: str) -> None:
+        """Let a refresh that failed rest, twice as long as after the failure before."""
+        _, last = self._resting.pop(key, (0.0, 0.0))
+        rest = min(LONGEST_REST_S, 2 * last) if last else FIRST_REST_S
+        while len(self._resting) >= MOST_RESTING:
+            self._resting.pop(next(iter(self._resting)), None)
+        self._resting[key] = (time.monotonic() + rest, rest)
 
     def _peek(self, request: Request) -> Value[Answer]:
         answer = self._path.peek(request)
@@ -436,7 +460,7 @@ async def flow(
                 if outcome.is_stale:
                     refresh(cache, runtime, request, lambda: _written(ask, form))
                 return found
-        value = await ask()
+        value = await _asked(cache, ask, flight)
         answer = await or_else(None, fail, "write", _call(form.write, value))
         if answer is None:
             return form.fresh(value, None)
@@ -445,6 +469,16 @@ async def flow(
     finally:
         if flight is not None:
             cache.answers.finish(flight)
+
+
+async def _asked(cache: Cache, ask: Callable[[], Awaitable[T]], flight: Flight | None) -> T:
+    """Ask the model; what it raises is for those who wait, too."""
+    try:
+        return await ask()
+    except BaseException as error:
+        if flight is not None:
+            cache.answers.finish(flight, error)
+        raise
 
 
 NOTHING_FOUND: tuple[Outcome | None, Flight | None] = (None, None)
@@ -607,14 +641,14 @@ def stream_through(
     def kept(answer: Answer) -> str | None:
         return finish(_kept(cache, runtime, request, answer, flight, fail))
 
-    def leave() -> None:
+    def leave(error: BaseException | None = None) -> None:
         if flight is not None:
-            cache.answers.finish(flight)
+            cache.answers.finish(flight, error)
 
     try:
         return recorded(open(), form.recorder(), kept, leave)
-    except BaseException:
-        leave()
+    except BaseException as error:
+        leave(error)
         raise
 
 
@@ -636,14 +670,14 @@ async def astream_through(
     async def kept(answer: Answer) -> str | None:
         return await _kept(cache, runtime, request, answer, flight, fail)
 
-    def leave() -> None:
+    def leave(error: BaseException | None = None) -> None:
         if flight is not None:
-            cache.answers.finish(flight)
+            cache.answers.finish(flight, error)
 
     try:
         return arecorded(await open(), form.recorder(), kept, leave)
-    except BaseException:
-        leave()
+    except BaseException as error:
+        leave(error)
         raise
 
 

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
-from shared_core.concurrency import renew_after_fork
+from shared_core.concurrency import LeaderFailed, renew_after_fork
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -209,22 +209,33 @@ def swallow(
         logger.debug("a %s raised", part, exc_info=error)
 
 
-async def aswallow(count: Callable[[str], None], part: str, flow: Awaitable[object]) -> None:
-    """Await what runs in the background; log and count what it raises, and drop it."""
+async def aswallow(
+    count: Callable[[str], None],
+    part: str,
+    flow: Awaitable[object],
+    is_new: Callable[[], bool] = lambda: True,
+) -> None:
+    """Await what runs in the background; count what it raises, log it if it is new, and drop it."""
     try:
         await flow
     except Exception as error:
         count(part)
-        logger.warning("a %s in the background raised %s", part, safe_message(error))
+        log = logger.warning if is_new() else logger.debug
+        log("a %s in the background raised %s", part, safe_message(error))
         logger.debug("a %s raised", part, exc_info=error)
 
 
 async def or_else(
     default: D, fail: Callable[[str, Exception], None], part: str, flow: Awaitable[T]
 ) -> T | D:
-    """Await what a cache does for a call; tell ``fail`` what it raises, and return the default."""
+    """Await what a cache does for a call; tell ``fail`` what it raises, and return the default.
+
+    What the call raised for which this one waited, and would raise again, is raised.
+    """
     try:
         return await flow
+    except LeaderFailed as failed:
+        raise failed.error from None
     except Exception as error:
         fail(part, error)
         return default

@@ -10,11 +10,18 @@ from shared_core.concurrency.runtime import (
     async_twin,
     finish,
 )
-from shared_core.concurrency.single_flight import Flight, SingleFlight, current_task, once
+from shared_core.concurrency.single_flight import (
+    Flight,
+    LeaderFailed,
+    SingleFlight,
+    current_task,
+    once,
+)
 
 __all__ = [
     "Blocking",
     "Flight",
+    "LeaderFailed",
     "OnLoop",
     "Runtime",
     "SingleFlight",

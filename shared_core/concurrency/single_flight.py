@@ -64,6 +64,14 @@ def is_final(error: BaseException | None) -> bool:
     return False
 
 
+class LeaderFailed(Exception):
+    """The call that was waited for failed with an ``error`` that asking again cannot mend."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(type(error).__name__)
+        self.error = error
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
     """One who waits: the future gets ``(value,)``, a flight to lead, or None: ask for yourself."""
@@ -138,7 +146,7 @@ class _Computation:
             if error is not None and is_final(error):
                 waiters = self._end()
                 for one in waiters:
-                    one.future.set_exception(error)
+                    one.future.set_exception(LeaderFailed(error))
             elif not self.leaders:
                 self._next_group(now)
             return self.has_ended
@@ -231,8 +239,8 @@ class SingleFlight:
         """Wait for the value that is being computed, or lead: then ``finish`` ends the flight.
 
         Returns neither where nothing came of the wait, or it would be a wait for oneself: compute,
-        and tell nobody. With ``waits`` False, neither means that another leads. Raises the leader's
-        error where asking again cannot mend it.
+        and tell nobody. With ``waits`` False, neither means that another leads. Raises LeaderFailed
+        where the leader's error is one that asking again cannot mend.
         """
         computation, flight = self._enter(key, is_sure)
         if flight is None:
@@ -268,8 +276,8 @@ class SingleFlight:
             computation, flight = self._enter(key, True)
             if flight is not None:
                 led[key] = flight
-            elif (other := _leader_of(computation)) is not None:
-                others[key] = other
+            else:
+                others[key] = _of_others(computation)
         token = _led.set((*_led.get(), *led.values()))
         try:
             yield led, others
@@ -284,8 +292,11 @@ class SingleFlight:
             now = self._clock()
             there = [self._flights[key] for key in keys if key in self._flights]
         own = _led.get()
-        leaders = [_leader_of(one) for one in there if now < one.started + self.lease]
-        return [one for one in leaders if one is not None and one not in own]
+        return [
+            _of_others(one)
+            for one in there
+            if now < one.started + self.lease and not set(own) & set(one.leaders)
+        ]
 
     def start(self, keys: Iterable[str]) -> list[Flight]:
         """Lead, without waiting, those of these keys that nobody leads; ``finish`` ends each."""
@@ -296,7 +307,10 @@ class SingleFlight:
 
     async def join(self, runtime: Runtime, flight: Flight) -> Value[Any]:
         """Wait for what another computes, at most a lease; None if nothing came of it."""
-        value, _ = await self._join(runtime, flight.computation, False, True)
+        try:
+            value, _ = await self._join(runtime, flight.computation, False, True)
+        except LeaderFailed:
+            return None
         return value
 
     def finish(self, flight: Flight, error: BaseException | None = None) -> None:
@@ -318,7 +332,7 @@ class SingleFlight:
         with self._lock:
             now = self._clock()
             there = self._flights.get(key)
-            if there is not None and not there.has_ended and now < there.started + self.lease:
+            if there is not None and now < there.started + self.lease:
                 return there, None
             new = _Computation(key, now)
             self._flights[key] = new
@@ -394,8 +408,9 @@ def _lead_here(*flights: Flight) -> None:
     _led.set((*(one for one in _led.get() if not one.has_ended), *flights))
 
 
-def _leader_of(computation: _Computation) -> Flight | None:
-    return next(iter(tuple(computation.leaders)), None)
+def _of_others(computation: _Computation) -> Flight:
+    """Name a computation that others lead, for ``join``."""
+    return Flight(computation.key, computation, 0, None)
 
 
 def current_task() -> object:
@@ -440,7 +455,10 @@ async def once(
     if flights is None:
         return await _compute(runtime, ask, shape, keep, None), True
     led = _led.get()
-    found, flight = await flights.join_or_lead(runtime, key, look_again)
+    try:
+        found, flight = await flights.join_or_lead(runtime, key, look_again)
+    except LeaderFailed as failed:
+        raise failed.error from None
     if found is not None:
         return found[0], False
     if flight is None:

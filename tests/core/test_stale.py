@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -118,18 +119,33 @@ def test_a_call_that_keeps_nothing_is_given_nothing_stale(
     assert cache.answer(ASKED, lambda: "new", write=False).text == "new"
 
 
-def test_a_refresh_that_fails_is_counted_and_tried_again(
-    cache: ResponseCache, clock: Clock, caplog: pytest.LogCaptureFixture
+def test_a_refresh_that_fails_is_counted_logged_once_and_tried_again_after_a_rest(
+    cache: ResponseCache,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    calls = 0
+
     def fail() -> str:
+        nonlocal calls
+        calls += 1
         raise ConnectionError("with the prompt in it")
 
+    monkeypatch.setattr("shared_core.compute.FIRST_REST_S", 0.1)
     cache.store(ASKED, Answer("old"))
     clock.now += 61
-    for n in (1, 2):
-        assert cache.answer(ASKED, fail).text == "old"
-        until(lambda: cache.stats().errors.get("refresh") == n)  # noqa: B023 - called in the loop
+    for n in (1, 2, 3):
+        for _ in range(50):
+            assert cache.answer(ASKED, fail).text == "old"
+            until(lambda: cache.stats().errors.get("refresh") == n)  # noqa: B023 - called at once
+        assert calls == n  # at none of the other hits
+        time.sleep(0.1 * 2 ** (n - 1) + 0.05)  # a rest of 0.1 s, then twice as long
+    assert len([one for one in caplog.records if "refresh" in one.getMessage()]) == 1
     assert "prompt" not in caplog.text
+    model = Model()
+    cache.answer(ASKED, model)
+    until(lambda: cache.answer(ASKED, model).text != "old")
 
 
 def test_one_process_refreshes_for_all(tmp_path: Any, clock: Clock) -> None:

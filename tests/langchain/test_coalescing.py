@@ -167,7 +167,7 @@ def failing_first() -> Callable[[list[BaseMessage]], AIMessage]:
     return reply
 
 
-async def test_when_the_leading_task_fails_the_others_ask(tiered: TieredCache) -> None:
+async def test_when_the_leading_task_fails_one_other_asks_for_the_rest(tiered: TieredCache) -> None:
     class Failing(Slow):
         async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
             await asyncio.sleep(0.1)
@@ -178,7 +178,7 @@ async def test_when_the_leading_task_fails_the_others_ask(tiered: TieredCache) -
     answers = await asyncio.gather(*(model.ainvoke("q") for _ in range(3)), return_exceptions=True)
     assert time.monotonic() - started < 5
     assert [type(answer) for answer in answers].count(ConnectionError) == 1
-    assert model.calls == 3
+    assert model.calls == 2
 
 
 def test_when_the_leading_thread_fails_the_others_ask(tiered: TieredCache) -> None:
@@ -485,3 +485,28 @@ async def test_a_cache_that_is_closed_at_once_gives_its_leases_back(
     one.close()
     assert other.cache.values.scan("lease:") == ([], "")
     other.close()
+
+
+class _Refused(Exception):
+    status_code = 404
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_an_error_that_asking_again_cannot_mend_goes_to_all(
+    tiered: TieredCache, is_async: bool
+) -> None:
+    calls: list[float] = []
+
+    def refuse(_: list[BaseMessage]) -> AIMessage:
+        calls.append(time.monotonic())
+        time.sleep(0.3)
+        raise _Refused("no such model")
+
+    model = Chat(cache=tiered, reply=refuse)
+    if is_async:
+        asked = (model.ainvoke("q") for _ in range(5))
+        got = await asyncio.gather(*asked, return_exceptions=True)
+    else:
+        got = await asyncio.to_thread(model.batch, ["q"] * 5, return_exceptions=True)
+    assert [type(one) for one in got] == [_Refused] * 5
+    assert len(calls) == 1

@@ -218,8 +218,13 @@ async def test_structured_output_and_its_tenant_are_refreshed_where_they_were(
 
 @each_form
 async def test_a_refresh_that_fails_is_counted_and_tried_again(
-    form: str, tiered: TieredCache, clock: Clock, caplog: pytest.LogCaptureFixture
+    form: str,
+    tiered: TieredCache,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("shared_core.compute.FIRST_REST_S", 0.01)
     model = cached_model(Numbered(), tiered)
     await ask(form, model)
     clock.now += 61
@@ -227,6 +232,7 @@ async def test_a_refresh_that_fails_is_counted_and_tried_again(
     for number in (1, 2):
         assert text_of(await ask(form, model)) == "answer 1"
         await until(lambda: tiered.cache.stats().errors.get("refresh") == number)  # noqa: B023
+        await asyncio.sleep(0.02)
     assert "prompt" not in caplog.text
 
 

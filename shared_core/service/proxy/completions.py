@@ -391,8 +391,8 @@ class Forwarding:
                     return reply
         try:
             return await self._passed_on(flight)
-        except BaseException:
-            self.finish(flight)
+        except BaseException as error:
+            self.finish(flight, error)
             raise
 
     # -------------------------------------------------------------------------- from the cache
@@ -494,10 +494,10 @@ class Forwarding:
                 chunk = {"error": "unreadable"}
             recording.note(chunk)
 
-    def finish(self, flight: Flight | None) -> None:
+    def finish(self, flight: Flight | None, error: BaseException | None = None) -> None:
         """Let those who wait go on, with what arrived or without."""
         if flight is not None:
-            self._on.cache.answers.finish(flight)
+            self._on.cache.answers.finish(flight, error)
 
 
 class Relay(StreamingResponse):
