@@ -137,7 +137,7 @@ def _has_address(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_address, value))
 
 
-FORMAT = "langchain/1"
+_FORMAT = "langchain/1"
 """Format of answers that only LangChain can read."""
 
 Question: TypeAlias = FindQuestion
@@ -203,7 +203,7 @@ def _parse(
         asked = split_question(messages, question, is_completion=is_completion)
     form = {"form": "completion"} if is_completion else {}
     try:
-        request = asked.request(model.params, FORMAT, **form)
+        request = asked.request(model.params, _FORMAT, **form)
     except (TypeError, ValueError, RecursionError):
         return _opaque(prompt, llm_string, hidden)
     uncacheable = model.uncacheable if stable else "unstable"
@@ -228,7 +228,7 @@ def _opaque(prompt: str, llm_string: str, hidden: str | None = None) -> Request:
         params={"extra": {"llm_string": llm_string, "hidden settings": hidden or None}},
         context={"form": "opaque"},
         exact_only="opaque",
-        format=FORMAT,
+        format=_FORMAT,
     )
 
 

@@ -17,6 +17,10 @@ from shared_core.usage import price
 TOKENS = ("input_tokens", "output_tokens")
 
 
+LATENCY_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Upper bounds, in seconds, by which metrics count the latencies of events."""
+
+
 @dataclass(frozen=True, slots=True)
 class LookupEvent:
     """One lookup: how it ended, and why.

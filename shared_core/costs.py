@@ -20,7 +20,7 @@ from shared_core.usage import Price, price
 MODEL = "model"
 """The tier of what no tier answered."""
 
-PREFIX = "prefix"
+_PREFIX = "prefix"
 """The tier of a provider's prompt cache: input that was cheaper, in calls that were made."""
 
 
@@ -170,7 +170,7 @@ class Costs:
         if usage.get("cached_tokens") or usage.get("cache_write_tokens"):
             whole = {name: usage.get(name) or 0 for name in ("input_tokens", "output_tokens")}
             saved = (self.price(model, whole) or 0.0) - dollars
-            self._add((model, PREFIX, namespace), Line(saved=saved))
+            self._add((model, _PREFIX, namespace), Line(saved=saved))
         self._charge(model, namespace, dollars)
         return dollars
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from shared_core.stats import Stats, counts_of_all, policy_of_all, stats_of
 from shared_core.stores import KeyValue, open_store, without_password
 
-PATIENCE_S = 5.0
+_PATIENCE_S = 5.0
 """How long a person waits for a store."""
 
 
@@ -44,13 +44,13 @@ def _open(url: str) -> tuple[KeyValue, Callable[[], object]]:
     if url.startswith("sqlite:///"):
         from shared_core.stores import ReadOnlyFile
 
-        file = ReadOnlyFile(unquote(url.removeprefix("sqlite:///")), PATIENCE_S)
+        file = ReadOnlyFile(unquote(url.removeprefix("sqlite:///")), _PATIENCE_S)
         return file.values(time.time), file.close
-    store = open_store(url, timeout=PATIENCE_S)
+    store = open_store(url, timeout=_PATIENCE_S)
     return store, store.close
 
 
-def as_json(stats: Stats) -> dict[str, Any]:
+def stats_as_json(stats: Stats) -> dict[str, Any]:
     """Return the statistics as JSON values."""
     return asdict(stats)
 

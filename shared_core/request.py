@@ -3,8 +3,8 @@
     messages, parameters, context --canonical JSON--> scope --sha256--> Address(key, scope)
 
 Two requests share an answer only if they have one key, or one scope and questions of one meaning.
-What is in the scope, and how it is spelt, is frozen: a change needs a new ``FORMAT``, which empties
-every cache.
+What is in the scope, and how it is spelt, is frozen: a change needs a new ``KEY_FORMAT``, which
+empties every cache.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _renumbered(value: Any, numbers: Mapping[str, str]) -> Any:
     return value
 
 
-FORMAT = 2
+KEY_FORMAT = 2
 """Version of the canonical form; part of every scope and key."""
 
 CANONICAL_PARAMETERS = (
@@ -279,7 +279,7 @@ def _holds_sampling(settings: Any) -> bool:
 @lru_cache(1024)
 def _head(namespace: str) -> str:
     """Return what is digested before a scope: the version, and the namespace in ASCII."""
-    return f"{FORMAT}\n{json.dumps(namespace)}\n"
+    return f"{KEY_FORMAT}\n{json.dumps(namespace)}\n"
 
 
 @lru_cache(1024)

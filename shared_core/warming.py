@@ -216,7 +216,7 @@ THREADS = 8
 AHEAD = 8
 """How many rows a thread has waiting for it."""
 
-Outcome = Literal["stored", "asked", "present", "failed"]
+RowResult = Literal["stored", "asked", "present", "failed"]
 
 
 @dataclass(slots=True)
@@ -286,7 +286,7 @@ def warm_rows(
     """
     report = WarmReport()
 
-    def work(row: Row | BadLine) -> Outcome | BadLine:
+    def work(row: Row | BadLine) -> RowResult | BadLine:
         return row if isinstance(row, BadLine) else _warm_row(path, row, ask)
 
     for found in _together(work, _shown(rows, total, progress), threads):
@@ -302,7 +302,7 @@ def warm_rows(
     return report
 
 
-def _warm_row(path: Pipeline, row: Row, ask: Callable[[Row], object] | None) -> Outcome | BadLine:
+def _warm_row(path: Pipeline, row: Row, ask: Callable[[Row], object] | None) -> RowResult | BadLine:
     if path.peek(row.request) is not None:
         return "present"
     if row.answer is not None:

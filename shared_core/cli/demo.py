@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from langchain_tiered_cache import TieredCache
 
 
-MODEL = "gpt-4o-mini"
+_MODEL = "gpt-4o-mini"
 """Whose prices are used; the model itself is a local stand-in."""
 
 SUPPORT = "You answer questions about the online shop of a bookseller, briefly."
@@ -60,7 +60,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepResult:
     """Who answered a step, with the answer to which question, and what that saved."""
 
     served_by: str
@@ -108,12 +108,12 @@ BY_DEFAULT = (
 )
 
 
-def run(console: Console) -> int:
+def run_demo(console: Console) -> int:
     """Play the session and return the exit code: 0, or 1 if an expectation was not met."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one question keeps no second thread busy
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'answers.db'}"
-        console.print(f"model: a local stand-in for {MODEL}, store: {url}")
+        console.print(f"model: a local stand-in for {_MODEL}, store: {url}")
         played = list(zip(FIRST_RUN, _session(url, FIRST_RUN, console), strict=True))
         played += zip(AFTER_RESTART, _session(url, AFTER_RESTART), strict=True)
         played += zip(OTHER_PROCESS, _in_another_process(url, OTHER_PROCESS), strict=True)
@@ -127,7 +127,7 @@ def _session(
     steps: Sequence[Step],
     console: Console | None = None,
     threshold: float | None = DEFAULT_SIMILARITY,
-) -> list[Outcome]:
+) -> list[StepResult]:
     """Open the cache, ask, and close it again; a fixed threshold has nothing to learn first."""
     from langchain_tiered_cache import TieredCache
 
@@ -147,7 +147,7 @@ def _session(
     return outcomes
 
 
-def _ask(model: BaseChatModel, cache: TieredCache, step: Step) -> Outcome:
+def _ask(model: BaseChatModel, cache: TieredCache, step: Step) -> StepResult:
     from shared_core.controls import LookupEvent
     from shared_core.usage import price
 
@@ -159,14 +159,14 @@ def _ask(model: BaseChatModel, cache: TieredCache, step: Step) -> Outcome:
     event = next(event for event in trace.events if isinstance(event, LookupEvent))
     if event.tier is None:
         reason = event.reason or event.outcome
-        return Outcome("model", answer_to, seconds, reason, event.similarity)
+        return StepResult("model", answer_to, seconds, reason, event.similarity)
     usage = event.usage or {}
     tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
-    saved = price(MODEL, usage)
-    return Outcome(str(event.tier), answer_to, seconds, None, event.similarity, tokens, saved)
+    saved = price(_MODEL, usage)
+    return StepResult(str(event.tier), answer_to, seconds, None, event.similarity, tokens, saved)
 
 
-def _in_another_process(url: str, steps: Sequence[Step]) -> list[Outcome]:
+def _in_another_process(url: str, steps: Sequence[Step]) -> list[StepResult]:
     code = (
         "import sys; from shared_core.cli.demo import answer_as_json; answer_as_json(*sys.argv[1:])"
     )
@@ -174,7 +174,7 @@ def _in_another_process(url: str, steps: Sequence[Step]) -> list[Outcome]:
     ran = subprocess.run(  # noqa: S603 - this interpreter, on arguments of our own
         [sys.executable, "-c", code, url, asked], check=True, stdout=subprocess.PIPE, text=True
     )
-    return [Outcome(**outcome) for outcome in json.loads(ran.stdout.splitlines()[-1])]
+    return [StepResult(**outcome) for outcome in json.loads(ran.stdout.splitlines()[-1])]
 
 
 def answer_as_json(url: str, steps: str) -> None:
@@ -198,7 +198,7 @@ def local_model(cache: TieredCache) -> BaseChatModel:
 
         @property
         def _identifying_params(self) -> dict[str, Any]:
-            return {"model_name": MODEL, "temperature": 0.0}
+            return {"model_name": _MODEL, "temperature": 0.0}
 
         def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
             time.sleep(rng.uniform(*MODEL_S))
@@ -207,7 +207,7 @@ def local_model(cache: TieredCache) -> BaseChatModel:
             answered = round(len(answer) * TOKENS_PER_CHARACTER)
             message = AIMessage(
                 answer,
-                response_metadata={"finish_reason": "stop", "model_name": MODEL},
+                response_metadata={"finish_reason": "stop", "model_name": _MODEL},
                 usage_metadata={
                     "input_tokens": asked,
                     "output_tokens": answered,
@@ -219,7 +219,7 @@ def local_model(cache: TieredCache) -> BaseChatModel:
     return LocalModel(cache=cache)
 
 
-def _tell(played: Sequence[tuple[Step, Outcome]], console: Console) -> int:
+def _tell(played: Sequence[tuple[Step, StepResult]], console: Console) -> int:
     from rich.table import Table
 
     table = Table()
@@ -245,7 +245,7 @@ def _tell(played: Sequence[tuple[Step, Outcome]], console: Console) -> int:
     tokens, dollars = sum(got.tokens for got in hits), sum(got.dollars or 0.0 for got in hits)
     console.print(
         f"{len(hits)} of {len(played)} answers came from the cache and saved {tokens:,} tokens, "
-        f"${dollars:.6f} at the prices of {MODEL}. Slowest hit "
+        f"${dollars:.6f} at the prices of {_MODEL}. Slowest hit "
         f"{max((got.seconds for got in hits), default=0.0) * 1000:,.0f} ms, fastest model call "
         f"{min((got.seconds for got in misses), default=0.0) * 1000:,.0f} ms."
     )
@@ -253,7 +253,7 @@ def _tell(played: Sequence[tuple[Step, Outcome]], console: Console) -> int:
     return FAILED if failed else 0
 
 
-def _verdict(step: Step, got: Outcome) -> str:
+def _verdict(step: Step, got: StepResult) -> str:
     if got.answer_to != (step.question if got.served_by == "model" else step.answer_to):
         return f"NO: the answer to {got.answer_to!r}"
     if step.expected is None:

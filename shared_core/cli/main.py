@@ -13,7 +13,7 @@ except ImportError:
     raise SystemExit("tiered-cache needs: pip install 'tiered-llm-cache[cli]'") from None
 
 from shared_core.cli.serve import UNTOUCHED, key, serve
-from shared_core.cli.warm import warm
+from shared_core.cli.warm import warm_command
 
 if TYPE_CHECKING:
     from shared_core.learning import Tuning
@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-app.command()(warm)
+app.command("warm")(warm_command)
 app.command(context_settings=UNTOUCHED)(serve)
 app.command()(key)
 
@@ -39,7 +39,7 @@ def _console() -> Console:
 @app.command()
 def demo() -> None:
     """Play a LangChain session on real embeddings; needs no key and no network."""
-    from shared_core.cli.demo import run
+    from shared_core.cli.demo import run_demo
     from shared_core.cli.doctor import missing_for_demo
 
     console = _console()
@@ -47,7 +47,7 @@ def demo() -> None:
     if missing is not None:
         console.print(f"{missing.text}\n-> {missing.remedy}", markup=False)
         raise typer.Exit(1)
-    raise typer.Exit(run(console))
+    raise typer.Exit(run_demo(console))
 
 
 @app.command()
@@ -88,7 +88,7 @@ def stats(
     except (ValueError, StoreError, ImportError) as error:
         _fail(error)
     if as_json:
-        typer.echo(json.dumps(report.as_json(found), indent=1))
+        typer.echo(json.dumps(report.stats_as_json(found), indent=1))
         return
     console = _console()
     for name, text in report.stats_lines(found):

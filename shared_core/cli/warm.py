@@ -21,10 +21,10 @@ INTERRUPTED = 130
 
 BAD_SHOWN = 10
 ANSWER_TOKENS = 300
-THREADS = 8
+CALLS_AT_ONCE = 8
 
 
-def warm(  # noqa: PLR0913, PLR0917 - each is an option of the command line
+def warm_command(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     file: Annotated[
         Path,
         typer.Argument(
@@ -46,7 +46,7 @@ def warm(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         str | None, typer.Option(help="Name or path of the embedding model that the app has.")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="For the exact tier alone.")] = False,
-    concurrency: Annotated[int, typer.Option(min=1, help="Most calls at once.")] = THREADS,
+    concurrency: Annotated[int, typer.Option(min=1, help="Most calls at once.")] = CALLS_AT_ONCE,
     rpm: Annotated[int | None, typer.Option(min=1, help="Most calls in a minute.")] = None,
     tpm: Annotated[int | None, typer.Option(min=1, help="Most tokens in a minute.")] = None,
     dry_run: Annotated[

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 
-WINDOW_S = 60.0
+_WINDOW_S = 60.0
 SHORTEST_WAIT_S = 0.001
 """A clock need not see less, and who waits too short waits again."""
 
@@ -118,7 +118,7 @@ class RateLimit:
                 self._by_tokens.append(slot)
                 self._sum += slot.tokens
             slot.after = tuple(after)
-            slot.at = self._newest = max([slot.at, *(one.at + WINDOW_S for one in after)])
+            slot.at = self._newest = max([slot.at, *(one.at + _WINDOW_S for one in after)])
             return slot
 
     def delay(self, slot: Slot) -> float:
@@ -126,7 +126,7 @@ class RateLimit:
         with self._lock:
             now = self._now()
             # those before it may have been sent later than they were booked for
-            due = max([slot.at, *(one.at + WINDOW_S for one in slot.after)])
+            due = max([slot.at, *(one.at + _WINDOW_S for one in slot.after)])
             standing = 0.0 if self._paused is None else self._paused[1] - self._clock()
             if now < due or standing > 0:
                 return max(max(due - now, 0.0) + max(standing, 0.0), SHORTEST_WAIT_S)

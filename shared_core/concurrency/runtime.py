@@ -21,7 +21,7 @@ from shared_core.concurrency.fork import renew_after_fork
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 8
+_THREADS = 8
 
 LAST_WORDS_S = 1.0
 """Seconds that closing waits for what was to run soon."""
@@ -65,7 +65,7 @@ class ThreadRunner:
         if pool is None:
             with self._lock:
                 if self._pool is None:
-                    self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tiered-cache")
+                    self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="tiered-cache")
                 pool = self._pool
         return pool
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     States = Callable[[NDArray[int32], NDArray[bool_]], NDArray[float32]]
     """Token ids and mask, both (n, l) -> states (n, l, d); where the mask is False, any numbers."""
 
-MOST_TOGETHER = 16
+GROUP_SIZE = 16
 """How many texts go through the layers together; more than 8 gain nothing."""
 
 PADDING = 1.25
@@ -107,7 +107,7 @@ def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
     group: list[int] = []
     most = 0.0
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (len(group) == MOST_TOGETHER or lengths[place] > most):
+        if group and (len(group) == GROUP_SIZE or lengths[place] > most):
             yield group
             group = []
         if not group:
@@ -119,9 +119,9 @@ def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 # What lies in the folder of a sentence-transformers model, if it is a plain BERT.
 
-KINDS = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+_KINDS = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 
-PLAIN: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+_PLAIN: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "config.json": {
         "model_type": ("bert",),
         "hidden_act": ("gelu",),
@@ -161,17 +161,17 @@ def shape_of(folder: Path) -> Shape | None:
     normalisation, which every vector gets. Whatever does not say that it is so is not.
     """
     try:
-        said = {name: _read(folder / name) for name in (*PLAIN, "tokenizer_config.json")}
+        said = {name: _read(folder / name) for name in (*_PLAIN, "tokenizer_config.json")}
         modules, tokenizer = _read(folder / "modules.json"), _read(folder / "tokenizer.json")
         pooling = _read(folder / modules[1]["path"] / "config.json")
         plain = (
             modules[0]["path"] == ""
-            and [str(one["type"]).rpartition(".")[2] for one in modules] in KINDS
+            and [str(one["type"]).rpartition(".")[2] for one in modules] in _KINDS
             and _is_mean(pooling)
             and _is_of_bert(tokenizer, said["tokenizer_config.json"])
             and all(
                 said[name].get(key) in values
-                for name, wanted in PLAIN.items()
+                for name, wanted in _PLAIN.items()
                 for key, values in wanted.items()
             )
         )

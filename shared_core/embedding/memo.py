@@ -36,7 +36,7 @@ ADDED_TOKENS = 8
 """More than any tokenizer puts around a text."""
 
 CHARACTERS_PER_TOKEN = 20
-MOST_CHARACTERS = 50_000
+_MOST_CHARACTERS = 50_000
 """What is longer, by either, is not read whole; nobody waits for its tokens to be counted."""
 
 _WORD = re.compile(r"[A-Za-z]+|\S")
@@ -152,7 +152,7 @@ class Memo:
         The embedder's ``reads`` says so, if it has it: signs that it does not know are not read,
         either. Else its tokens are counted, or estimated, rather too high than too low.
         """
-        if len(text) > MOST_CHARACTERS:
+        if len(text) > _MOST_CHARACTERS:
             return True
         with self._lock:
             known = self._truncated.get(text)

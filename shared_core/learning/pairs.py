@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 TRUE, FALSE, NONE = ("true", "1", "yes"), ("false", "0", "no"), ("", "none", "null")
-COLUMNS = "question, cached and same, or similarity and same"
+_COLUMNS = "question, cached and same, or similarity and same"
 PAIR = 3
 
 
@@ -59,7 +59,7 @@ def read_rows(path: Path) -> tuple[LabelledPair, ...]:
         for line, value in read(path, text)
     )
     if not rows:
-        raise ValueError(f"{path} holds no labelled row; give {COLUMNS}")
+        raise ValueError(f"{path} holds no labelled row; give {_COLUMNS}")
     return rows
 
 
@@ -68,7 +68,7 @@ def _of_csv(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     names = reader.fieldnames or []
     if "same" not in names or not ({"question", "cached"} <= set(names) or "similarity" in names):
         told = ", ".join(names) or "nothing"
-        raise ValueError(f"{path}, line 1 names {told}; a first line must name {COLUMNS}")
+        raise ValueError(f"{path}, line 1 names {told}; a first line must name {_COLUMNS}")
     for value in reader:
         yield reader.line_num, {name: item for name, item in value.items() if name is not None}
 
@@ -111,16 +111,16 @@ def _row(value: Any, where: str) -> LabelledPair:
             raise ValueError(f"{where} has {len(value)} items; give question, cached, same")
         value = dict(zip(("question", "cached", "same"), value, strict=True))
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is {value!r}; give {COLUMNS}")
+        raise ValueError(f"{where} is {value!r}; give {_COLUMNS}")
     if "same" not in value:
-        raise ValueError(f"{where} has no {'same'!r}; give {COLUMNS}")
+        raise ValueError(f"{where} has no {'same'!r}; give {_COLUMNS}")
     same = _same(value["same"], where)
     similarity = _similarity(value.get("similarity"), where)
     texts = [value.get(name) or "" for name in ("question", "cached")]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{where}: question and cached must be texts, not {texts!r}")
     if same is not None and similarity is None and not all(text.strip() for text in texts):
-        raise ValueError(f"{where} has neither two questions nor a similarity; give {COLUMNS}")
+        raise ValueError(f"{where} has neither two questions nor a similarity; give {_COLUMNS}")
     return LabelledPair(texts[0], texts[1], same, similarity)
 
 

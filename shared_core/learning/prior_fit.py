@@ -62,7 +62,7 @@ made the first labels weigh too much."""
 LOG_COUNTS = 1000.0
 """Labels that each log counts for in the fit, however many it has."""
 
-STEPS = 100
+_STEPS = 100
 SAME_COSINE = 1e-5
 PARTS = 5
 """Rows without sets are dealt into so many; each is left out once for the record."""
@@ -80,7 +80,7 @@ def prior_of_logs(logs: Sequence[Log], embedder: str, sources: Sequence[str] = (
         COUNTS_FOR,
         embedder,
         tuple(sources),
-        record_of(logs),
+        strata_of(logs),
     )
 
 
@@ -89,11 +89,11 @@ def _fitted(logs: Sequence[Log]) -> tuple[Fit, NDArray[float64]]:
     right = np.concatenate([log.right for log in logs])
     shares = np.concatenate([np.full(len(log.right), LOG_COUNTS / len(log.right)) for log in logs])
     start = Gaussian(np.asarray(cold().mean), np.eye(len(FEATURES)))
-    fitted = fit(values, right, start, start.mean, STEPS, shares)
+    fitted = fit(values, right, start, start.mean, _STEPS, shares)
     return fitted, (fitted.precision - start.precision) / shares.sum()
 
 
-def record_of(logs: Sequence[Log]) -> tuple[tuple[float, float, float], ...]:
+def strata_of(logs: Sequence[Log]) -> tuple[tuple[float, float, float], ...]:
     """Return for each stratum the rate of wrong answers, labels it counts for, share of requests.
 
     Each set is scored by a prior of the others; of its candidates those count that nothing speaks
@@ -119,7 +119,7 @@ def record_of(logs: Sequence[Log]) -> tuple[tuple[float, float, float], ...]:
 
 
 RATES = tuple(0.001 * 1.12**step for step in range(61))
-COUNTS = (4.0, 6.0, 9.0, 13.0, 20.0, 30.0, 45.0, 70.0, 100.0, 150.0, 200.0)
+_COUNTS = (4.0, 6.0, 9.0, 13.0, 20.0, 30.0, 45.0, 70.0, 100.0, 150.0, 200.0)
 
 
 def _beta(wrong: Sequence[float], of: Sequence[float]) -> tuple[float, float]:
@@ -137,7 +137,7 @@ def _beta(wrong: Sequence[float], of: Sequence[float]) -> tuple[float, float]:
             for k, n in zip(wrong, of, strict=True)
         )
 
-    return max(itertools.product(RATES, COUNTS), key=lambda pair: likelihood(*pair))
+    return max(itertools.product(RATES, _COUNTS), key=lambda pair: likelihood(*pair))
 
 
 def prior_of_rows(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from shared_core.record import Vector
 
 
-STEPS = range(100, 39, -1)
+_STEPS = range(100, 39, -1)
 """The thresholds that are looked at, in hundredths, highest first; fixed before any label."""
 
 STARTS = 2
@@ -42,7 +42,7 @@ STARTS = 2
 FARTHER = 4
 """How much larger the second start's pool is than the smallest that could pass."""
 
-BATCH = 64
+_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,8 @@ def vectors_of(embedder: Embedder, rows: Sequence[LabelledPair]) -> dict[str, Ve
     different = {text for row in rows for text in (row.question, row.cached)}
     texts = sorted(different, key=lambda text: (len(text), text))  # a batch pads to its longest
     found: dict[str, Vector] = {}
-    for start in range(0, len(texts), BATCH):
-        batch = texts[start : start + BATCH]
+    for start in range(0, len(texts), _BATCH):
+        batch = texts[start : start + _BATCH]
         found.update(zip(batch, embedder.embed(batch), strict=True))
     return found
 
@@ -200,7 +200,7 @@ def _curve(rows: Sequence[LabelledPair], scores: Sequence[float | None], per: Pe
     known = sorted((-s, row.same is False) for s, row in pairs if s is not None)
     right = sum(row.same is True for row in rows)
     points, served, wrong = list[Point](), 0, 0
-    for step in STEPS:
+    for step in _STEPS:
         while served < len(known) and -known[served][0] >= step / 100 - 1e-9:
             wrong += known[served][1]
             served += 1
@@ -300,17 +300,17 @@ def tuning_lines(tuning: Tuning) -> Iterator[str]:
 # A policy as a JSON text, so that what was tuned in one place is used in another.
 
 
-FORMAT = "tiered-llm-cache policy 1"
-KINDS = {"static": Static, "feedback": Feedback, "verified": Verified}
+_FORMAT = "tiered-llm-cache policy 1"
+_KINDS = {"static": Static, "feedback": Feedback, "verified": Verified}
 
 
 def policy_to_json(policy: Static | Feedback | Verified, **about: object) -> str:
     """Spell a policy; ``about`` is kept with it for people to read, and not read back."""
-    name = next(name for name, kind in KINDS.items() if isinstance(policy, kind))
+    name = next(name for name, kind in _KINDS.items() if isinstance(policy, kind))
     options = {one.name: getattr(policy, one.name) for one in fields(policy)}
     if isinstance(prior := options.get("prior"), Prior):
         options["prior"] = json.loads(prior.to_json())
-    body = {"format": FORMAT, "policy": name, "options": options, "about": about}
+    body = {"format": _FORMAT, "policy": name, "options": options, "about": about}
     return json.dumps(body, indent=1) + "\n"
 
 
@@ -323,11 +323,11 @@ def policy_from_json(text: str) -> Static | Feedback | Verified:
     Raises ValueError for any other text.
     """
     body = json.loads(text)
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise ValueError(f"this is no policy: its format must be {FORMAT!r}")
-    kind, options = KINDS.get(body.get("policy", "")), body.get("options")
+    if not isinstance(body, dict) or body.get("format") != _FORMAT:
+        raise ValueError(f"this is no policy: its format must be {_FORMAT!r}")
+    kind, options = _KINDS.get(body.get("policy", "")), body.get("options")
     if kind is None or not isinstance(options, dict):
-        raise ValueError(f"the policy {body.get('policy')!r} is not known; known are {[*KINDS]}")
+        raise ValueError(f"the policy {body.get('policy')!r} is not known; known are {[*_KINDS]}")
     chosen: dict[str, Any] = dict(options)
     if chosen.get("prior") is not None:
         chosen["prior"] = Prior.from_json(json.dumps(chosen["prior"]))

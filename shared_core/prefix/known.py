@@ -29,14 +29,15 @@ from shared_core.concurrency import (
     renew_after_fork,
 )
 from shared_core.options import Seconds, seconds
-from shared_core.prefix.token_budget import BYTES_PER_TOKEN, estimate_tokens
+from shared_core.prefix.token_budget import estimate_tokens
 from shared_core.record import PrefixMatch
 from shared_core.request import Request, canonical_json, canonical_messages
+from shared_core.usage import BYTES_PER_TOKEN
 
 # A prompt as a prefix cache reads it: where it starts, then role and text of every message.
 
 
-Messages = Sequence[Mapping[str, Any]]
+Prompt = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class PromptFront:
     messages: list[tuple[str, str]]
 
 
-def prompt_of(source: Request | Messages, namespace: str = "") -> PromptFront:
+def prompt_of(source: Request | Prompt, namespace: str = "") -> PromptFront:
     """Read a request, or messages ``{"role": …, "content": …}``.
 
     The root of a request is namespace, provider, address, model and tools: what a provider keeps of
@@ -156,7 +157,7 @@ class PrefixCache:
         """Pickle what it was told; what it knows is of this process."""
         return PrefixCache, self._terms
 
-    def match(self, source: Request | Messages, namespace: str = "") -> PrefixMatch:
+    def match(self, source: Request | Prompt, namespace: str = "") -> PrefixMatch:
         """Return the longest front that is known; its whole messages count as used.
 
         Raises TypeError or ValueError for messages that are none.
@@ -165,7 +166,7 @@ class PrefixCache:
         with self._lock:
             return self._match(prompt, self._clock()).match
 
-    def note(self, source: Request | Messages, namespace: str = "") -> PrefixMatch:
+    def note(self, source: Request | Prompt, namespace: str = "") -> PrefixMatch:
         """Return the longest front that is known, then remember the whole prompt.
 
         Raises TypeError or ValueError for messages that are none.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, Literal, get_args
 
-from shared_core.prefix.token_budget import estimate_tokens
+from shared_core.prefix.token_budget import Count, estimate_tokens
 from shared_core.request import canonical_json
 
 # A prompt's messages with what never changes in front, and where that front ends.
@@ -21,8 +21,7 @@ from shared_core.request import canonical_json
 # order of a conversation is its meaning.
 
 
-Part = dict[str, Any]
-Count = Callable[[str], int]
+_Part = dict[str, Any]
 
 MARKERS = ("cache_control", "cachePoint", "prompt_cache_breakpoint")
 _SYSTEM = ("system", "developer")
@@ -61,7 +60,7 @@ class Layout:
         ahead = 0
         while ahead < len(messages) and messages[ahead]["role"] in _SYSTEM:
             ahead += 1
-        static, dynamic = list[Part](), list[Part]()
+        static, dynamic = list[_Part](), list[_Part]()
         for message in messages[:ahead]:
             for part in parts_of(message):
                 changes = part.pop("dynamic", False) or message.get("dynamic")
@@ -95,7 +94,7 @@ class Layout:
         for at, message in enumerate(self.messages[: end.message + 1]):
             parts = parts_of(message)
             for part in parts[: end.part + 1] if at == end.message else parts:
-                yield text_of(part)
+                yield _text_of(part)
 
     def is_marked(self) -> bool:
         """Say whether breakpoints are set already: then their author has decided."""
@@ -107,7 +106,7 @@ class Layout:
         )
 
 
-def parts_of(message: Mapping[str, Any]) -> list[Part]:
+def parts_of(message: Mapping[str, Any]) -> list[_Part]:
     """Return the content of a message as parts; a text is one of them."""
     content = message.get("content")
     if not content:
@@ -124,7 +123,7 @@ def is_markable(part: Mapping[str, Any]) -> bool:
     return "text" not in part or bool(str(part["text"]).strip())
 
 
-def text_of(part: Mapping[str, Any]) -> str:
+def _text_of(part: Mapping[str, Any]) -> str:
     """Return what of a part can be counted: its text, or a tool's result or call as JSON."""
     if "text" in part:
         return str(part["text"])

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Count = Callable[[str], int]
-Message = Mapping[str, Any]
+from shared_core.usage import BYTES_PER_TOKEN
 
-BYTES_PER_TOKEN = 4
+Count = Callable[[str], int]
+_Message = Mapping[str, Any]
+
 MESSAGE_TOKENS = 4
 """What a chat format adds around a message: role and separators."""
 
@@ -31,7 +32,7 @@ def estimate_tokens(text: str) -> int:
     return -(-size // BYTES_PER_TOKEN)
 
 
-def text_of(message: Message) -> str:
+def counted_text(message: _Message) -> str:
     """Return what of a message takes tokens, as text: content, and tool calls as JSON.
 
     Parts that are no text, such as images, are left out: only their provider can count them.
@@ -93,13 +94,13 @@ class TokenBudget:
         """Return the tokens of the window that are not held back."""
         return self.window - math.ceil(self.window * self.reserve)
 
-    def tokens(self, prompt: str | Sequence[Message]) -> int:
+    def tokens(self, prompt: str | Sequence[_Message]) -> int:
         """Count the tokens of a text, or of messages with what a chat format adds to each."""
         if isinstance(prompt, str):
             return self.count(prompt)
-        return sum(self.count(text_of(message)) + MESSAGE_TOKENS for message in prompt)
+        return sum(self.count(counted_text(message)) + MESSAGE_TOKENS for message in prompt)
 
-    def room(self, prompt: str | Sequence[Message]) -> Room:
+    def room(self, prompt: str | Sequence[_Message]) -> Room:
         """Return how many tokens the answer may have. Raises NoRoomError if there is not one."""
         used = self.tokens(prompt)
         left = self.usable - used
@@ -113,7 +114,7 @@ class TokenBudget:
             )
         return Room(left if self.cap is None else min(left, self.cap), used, is_estimate)
 
-    def trim(self, messages: Sequence[Message], answer: int = 1) -> list[Message]:
+    def trim(self, messages: Sequence[_Message], answer: int = 1) -> list[_Message]:
         """Drop the oldest turns until the answer has room for ``answer`` tokens.
 
         A turn is a user's message and all that follows up to the next one, so a tool's result never
@@ -124,7 +125,7 @@ class TokenBudget:
             raise ValueError(f"answer={answer} tokens are more than the cap of {self.cap}")
         front, turns = _front_and_turns(messages)
         spare = self.usable - answer - self.tokens(front)
-        kept: list[Sequence[Message]] = []
+        kept: list[Sequence[_Message]] = []
         for turn in reversed(turns):
             spare -= self.tokens(turn)
             if spare < 0 and kept:
@@ -139,8 +140,8 @@ class TokenBudget:
 
 
 def _front_and_turns(
-    messages: Sequence[Message],
-) -> tuple[Sequence[Message], list[Sequence[Message]]]:
+    messages: Sequence[_Message],
+) -> tuple[Sequence[_Message], list[Sequence[_Message]]]:
     ahead = 0
     while ahead < len(messages) and messages[ahead].get("role") in ("system", "developer"):
         ahead += 1

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from shared_core.service.errors import APIError
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
+HeaderPairs = Sequence[tuple[bytes, bytes]]
 
 TOKEN_HEADER = "x-tiered-cache-token"  # noqa: S105 - the name of a header
 TOKEN_VARIABLE = "TIERED_CACHE_SERVER_TOKEN"  # noqa: S105 - the name of a variable
@@ -89,7 +89,7 @@ class Access:
         self._names = frozenset(name.lower() for name in hosts)
         self._origins = frozenset(origins)
 
-    def check(self, method: str, path: str, headers: RawHeaders) -> None:
+    def check(self, method: str, path: str, headers: HeaderPairs) -> None:
         """Let a request through. Raises APIError 400 or 403 for one that is not served."""
         hosts: list[str] = []
         origins: list[str] = []
@@ -134,7 +134,7 @@ class Access:
             return True
         return self._any_address and (_address(name) is not None or name == _own_name())
 
-    def _has_token(self, headers: RawHeaders) -> bool:
+    def _has_token(self, headers: HeaderPairs) -> bool:
         given = [value for name, value in headers if name == TOKEN_HEADER.encode()]
         return len(given) == 1 and hmac.compare_digest(given[0], self._token.encode())
 
@@ -154,7 +154,7 @@ def _own_name() -> str:
     return socket.gethostname().lower()
 
 
-def _is_visit(headers: RawHeaders) -> bool:
+def _is_visit(headers: HeaderPairs) -> bool:
     """Say whether a person follows a link to the page, which holds no data itself."""
     told = dict(headers)
     return told.get(b"sec-fetch-mode") == b"navigate" and told.get(b"sec-fetch-dest") == b"document"
@@ -251,7 +251,7 @@ def check_endpoint(rules: Iterable[Rule], method: str, path: str, *, is_own: boo
         raise APIError(403, told, code="endpoint_not_allowed")
 
 
-def check_browser(access: Access, method: str, headers: RawHeaders) -> None:
+def check_browser(access: Access, method: str, headers: HeaderPairs) -> None:
     """Refuse what a browser asks by itself: an image, a script, a link. Raises APIError 403.
 
     Such a GET would reach the upstream for any page; browsers too old to say so tell their name.

@@ -41,12 +41,12 @@ BINS, LOWEST = 20, 0.5
 
 BELOW = -1
 
-STEPS = 8
+_STEPS = 8
 """Latencies are counted in bins of a factor 2 ** (1 / 8): percentiles are true to 9 %."""
 
 HITS_KEPT = 50
 VERDICTS_KEPT = 500
-NAMESPACES_KEPT = 200
+_NAMESPACES_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Tally:
 
     def see(self, namespace: str, now: float) -> None:
         """Remember that a namespace is used."""
-        _keep(self.namespaces, namespace, now, NAMESPACES_KEPT)
+        _keep(self.namespaces, namespace, now, _NAMESPACES_KEPT)
 
     def count(self, outcome: str, now: float) -> None:
         """Count an outcome."""
@@ -208,7 +208,7 @@ def similarity_bin(similarity: float) -> int:
 
 def latency_bin(seconds: float) -> int:
     """Return the number of the bin whose upper end is ``2 ** (number / STEPS)`` microseconds."""
-    return math.ceil(STEPS * math.log2(max(1.0, seconds * 1e6)))
+    return math.ceil(_STEPS * math.log2(max(1.0, seconds * 1e6)))
 
 
 def percentiles(bins: Mapping[int, int]) -> dict[str, float]:
@@ -220,7 +220,7 @@ def percentiles(bins: Mapping[int, int]) -> dict[str, float]:
         for number in sorted(bins):
             seen += bins[number]
             if seen * 100 > total * share or seen == total:
-                found[f"p{share}"] = 2 ** ((number - 0.5) / STEPS) / 1e6
+                found[f"p{share}"] = 2 ** ((number - 0.5) / _STEPS) / 1e6
                 break
     return found
 
@@ -274,7 +274,7 @@ def _said(verdict: Verdict | None) -> str | None:
     return None if verdict is None else "right" if verdict.correct else "wrong"
 
 
-PERIOD_S = 2.0
+_PERIOD_S = 2.0
 """How often a worker writes its row at most."""
 
 QUESTION_KEPT, ANSWER_KEPT = 1000, 300
@@ -421,7 +421,7 @@ class Activity:
 
     def _write_if_due(self) -> None:
         now = time.monotonic()
-        if now - self._written >= PERIOD_S:
+        if now - self._written >= _PERIOD_S:
             self._written = now
             self.flush()
 

@@ -31,7 +31,7 @@ MAX_ESCAPES = 2_000_000
 MAX_MESSAGES = 2_000
 """How many messages, or items of an input, a request may have."""
 
-SMALL = 32 * 2**10
+_SMALL = 32 * 2**10
 """A body of fewer bytes is read at once, on the event loop too."""
 
 _SLICE = 2**20
@@ -72,7 +72,7 @@ def check_bounds(content: bytes) -> None:
     """Count what a body holds before anything reads it. Raises APIError 413 or 422."""
     if len(content) < 2 * MAX_DEPTH:
         return
-    if len(content) > SMALL:
+    if len(content) > _SMALL:
         _check_escapes(content)
     elif content.count(b"[") + content.count(b"{") <= MAX_DEPTH:
         return  # neither deep nor large: almost all bodies
@@ -146,6 +146,6 @@ class BoundedRoute(APIRoute):
 
 async def parsed(content: bytes) -> Any:
     """Read a body as ``read_json`` does, off the event loop if it is large. Raises as it does."""
-    if len(content) < SMALL:
+    if len(content) < _SMALL:
         return read_json(content)
     return await run_in_threadpool(read_json, content)

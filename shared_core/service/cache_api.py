@@ -17,19 +17,25 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from shared_core.cache import ResponseCache
 from shared_core.openai_format import request_of
 from shared_core.record import Answer, EntryId, Explore, Hit, Miss
-from shared_core.report import as_json
+from shared_core.report import stats_as_json
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import Unavailable, deadline
 from shared_core.service.activity import is_within
 from shared_core.service.auth import Caller
 from shared_core.service.body import BoundedRoute
-from shared_core.service.dependencies import Service, administrator, caller, namespace_of, service
+from shared_core.service.dependencies import (
+    Administrator,
+    By,
+    On,
+    Service,
+    namespace_of,
+)
 from shared_core.service.errors import APIError, errors_as_json, responses
 
 # What the service must know of a cache that the cache's own users need not.
 
 
-PROBE = "is it there?"
+_PROBE = "is it there?"
 
 
 def owner_of(cache: ResponseCache, entry_id: str) -> str | None:
@@ -55,7 +61,7 @@ def store_state(cache: ResponseCache) -> Literal["ok", "down"]:
     """Say whether the store answers."""
     try:
         with deadline(cache.options.timeout):
-            cache._path.breaker.call(cache.values.get_many, [PROBE])
+            cache._path.breaker.call(cache.values.get_many, [_PROBE])
     except Unavailable:
         return "down"
     return "ok"
@@ -69,7 +75,7 @@ def embedder_state(cache: ResponseCache) -> Literal["ok", "loading", "down", "of
     if not semantic.reader.ready:
         return "loading"
     try:
-        semantic.reader.embed(PROBE)
+        semantic.reader.embed(_PROBE)
     except Unavailable:
         return "down"
     return "ok"
@@ -327,13 +333,10 @@ router = APIRouter(
     route_class=BoundedRoute,
 )
 
-On = Annotated[Service, Depends(service)]
-By = Annotated[Caller, Depends(caller)]
-Administrator = Annotated[Caller, Depends(administrator)]
 
 EVENT = '{"done":2,"total":2,"stored":2,"present":0,"failed":0}'
 
-AT_ONCE = 64
+_AT_ONCE = 64
 """How many rows are warmed between two events."""
 
 
@@ -503,8 +506,8 @@ def _check_rows(on: Service, body: ToWarm) -> None:
 
 async def _warming(body: ToWarm, on: Service, whose: str) -> AsyncIterator[str]:
     told = Progress(done=0, total=len(body.rows), stored=0, present=0, failed=0)
-    for start in range(0, len(body.rows), AT_ONCE):
-        some = body.rows[start : start + AT_ONCE]
+    for start in range(0, len(body.rows), _AT_ONCE):
+        some = body.rows[start : start + _AT_ONCE]
         for outcome in await asyncio.to_thread(_warmed, on, some, whose):
             told.done += 1
             setattr(told, outcome, getattr(told, outcome) + 1)
@@ -560,7 +563,7 @@ def stats(
     if not _administers(by, namespace or whose):
         raise _not_yours()
     with on.cache.control(namespace=namespace or whose):
-        return finite(as_json(on.cache.stats(all=True)))
+        return finite(stats_as_json(on.cache.stats(all=True)))
 
 
 def finite(value: Any) -> Any:

@@ -24,7 +24,7 @@ router = APIRouter(tags=["chat"], route_class=BoundedRoute)
 
 HERE = "http://here"
 PAST_THE_CACHE = "no-cache, no-store"
-OWN = frozenset({"content-length", "content-type", "transfer-encoding", "accept-encoding"})
+_OWN = frozenset({"content-length", "content-type", "transfer-encoding", "accept-encoding"})
 """Headers of the body as it came, which the inner request has of its own."""
 
 
@@ -120,7 +120,7 @@ async def chat(
 async def _completion(request: Request, body: ChatBody) -> httpx.Response:
     """Ask this app's own proxy, in this task and so in this trace."""
 
-    headers = {n: v for n, v in request.headers.items() if n not in OWN}
+    headers = {n: v for n, v in request.headers.items() if n not in _OWN}
     if not body.use_cache:
         headers["cache-control"] = PAST_THE_CACHE
     asked = {

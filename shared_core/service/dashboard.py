@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -23,8 +23,11 @@ from shared_core.cache import ResponseCache
 from shared_core.record import EntryId, Record, are_refusals
 from shared_core.resilience import Unavailable
 from shared_core.service.activity import is_within
-from shared_core.service.auth import Caller
-from shared_core.service.dependencies import Service, administrator, namespace_of, service
+from shared_core.service.dependencies import (
+    Administrator,
+    On,
+    namespace_of,
+)
 from shared_core.service.errors import APIError, responses
 from shared_core.stores import Store
 
@@ -39,9 +42,9 @@ if TYPE_CHECKING:
 # A walk through all of it, bounded in time: for people, not for requests.
 
 
-By = Literal["words", "meaning"]
+SearchBy = Literal["words", "meaning"]
 
-PATIENCE_S = 3.0
+_PATIENCE_S = 3.0
 """How long a search walks: some ten thousand entries of a Redis, more of the other stores."""
 
 ROOM = 8
@@ -86,10 +89,10 @@ class SearchResult:
 def search(
     cache: ResponseCache,
     query: str,
-    by: By,
+    by: SearchBy,
     limit: int,
     *,
-    patience: float = PATIENCE_S,
+    patience: float = _PATIENCE_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchResult:
     """Return at most ``limit`` entries of the namespace in force here. Blocks.
@@ -174,7 +177,7 @@ def _found(record: Record, similarity: float | None) -> FoundEntry:
 
 FILES = Path(__file__).parent / "page"
 
-HEADERS = {
+_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -185,7 +188,7 @@ HEADERS = {
 
 TOKEN_PLACE = "{token}"  # noqa: S105 - where the page has it
 MOST_SHOWN = 50
-ERRORS = (400, 401, 403, 413, 431)
+_ERRORS = (400, 401, 403, 413, 431)
 
 router = APIRouter()
 
@@ -194,19 +197,19 @@ router = APIRouter()
 async def index(request: Request) -> Response:
     """Return the page, with the token that its actions need."""
     page = (FILES / "index.html").read_text().replace(TOKEN_PLACE, request.app.state.token)
-    return HTMLResponse(page, headers=HEADERS)
+    return HTMLResponse(page, headers=_HEADERS)
 
 
 @router.get("/page/app.js", include_in_schema=False)
 async def script() -> Response:
     """Return the page's script."""
-    return FileResponse(FILES / "app.js", headers=HEADERS, media_type="text/javascript")
+    return FileResponse(FILES / "app.js", headers=_HEADERS, media_type="text/javascript")
 
 
 @router.get("/page/style.css", include_in_schema=False)
 async def style() -> Response:
     """Return the page's style."""
-    return FileResponse(FILES / "style.css", headers=HEADERS)
+    return FileResponse(FILES / "style.css", headers=_HEADERS)
 
 
 class Minute(BaseModel):
@@ -292,11 +295,7 @@ class ShownEntries(BaseModel):
     complete: bool
 
 
-On = Annotated[Service, Depends(service)]
-Administrator = Annotated[Caller, Depends(administrator)]
-
-
-@router.get("/v1/cache/activity", tags=["cache"], responses=responses(*ERRORS))
+@router.get("/v1/cache/activity", tags=["cache"], responses=responses(*_ERRORS))
 async def activity(request: Request, on: On, caller: Administrator) -> Picture:
     """Return what happened lately, in all workers together.
 
@@ -308,13 +307,13 @@ async def activity(request: Request, on: On, caller: Administrator) -> Picture:
     return Picture.model_validate({**seen, "namespaces": names})
 
 
-@router.get("/v1/cache/entries", tags=["cache"], responses=responses(*ERRORS, 422))
+@router.get("/v1/cache/entries", tags=["cache"], responses=responses(*_ERRORS, 422))
 async def entries(
     request: Request,
     on: On,
     caller: Administrator,
     query: Annotated[str, Query(min_length=1, max_length=1000, examples=["password"])],
-    by: Annotated[By, Query(description="Words of the question, or its meaning.")] = "words",
+    by: Annotated[SearchBy, Query(description="Words of the question, or its meaning.")] = "words",
     namespace: Annotated[
         str | None,
         Query(min_length=1, max_length=200, description="Where to look: the caller's, or a part."),

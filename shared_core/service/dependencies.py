@@ -221,3 +221,10 @@ class _Counted(httpx.AsyncByteStream):
             self._open = False
             self._pool.calls -= 1
         await self._response.aclose()
+
+
+# What routes declare to be given: the service, who sent the request, or who administers it.
+
+On = Annotated[Service, Depends(service)]
+By = Annotated[Caller, Depends(caller)]
+Administrator = Annotated[Caller, Depends(administrator)]

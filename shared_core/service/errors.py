@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-KINDS = {
+_KINDS = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
@@ -71,7 +71,7 @@ class APIError(Exception):
 
     def body(self) -> dict[str, Any]:
         """Return the body as JSON."""
-        kind = KINDS.get(self.status, OTHER_KIND)
+        kind = _KINDS.get(self.status, OTHER_KIND)
         detail = ErrorDetail(message=self.message, type=kind, param=self.param, code=self.code)
         return {"error": detail.model_dump()}
 

@@ -14,13 +14,11 @@ from pydantic import BaseModel, ConfigDict
 
 from shared_core.service.auth import Caller
 from shared_core.service.cache_api import embedder_state, store_state
-from shared_core.service.dependencies import Service, administrator, service
+from shared_core.service.dependencies import On, administrator
 from shared_core.service.errors import errors_as_json
 from shared_core.stats import Stats
 
 router = APIRouter(tags=["health"])
-
-On = Annotated[Service, Depends(service)]
 
 
 class Alive(BaseModel):

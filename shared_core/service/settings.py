@@ -41,7 +41,7 @@ _NO_SETTINGS = re.compile(
 
 DAY_S = 86_400.0
 
-Names = Annotated[tuple[str, ...], NoDecode]
+Texts = Annotated[tuple[str, ...], NoDecode]
 """Several texts: a list in a file, separated by commas or spaces in the environment."""
 
 Endpoints = Annotated[tuple[str, ...], NoDecode]
@@ -73,13 +73,13 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
-    hosts: Names = Field(
+    hosts: Texts = Field(
         (), description="Names in Host that are the server's, beyond this machine's; *: any."
     )
     workers: int = Field(1, ge=1, description="Processes; more than one need a store for all.")
     ssl_keyfile: Path | None = Field(None, description="TLS: the private key, PEM.")
     ssl_certfile: Path | None = Field(None, description="TLS: the certificate chain, PEM.")
-    keys: Names = Field((), description="Client keys, NAME:ROLE:NAMESPACE:SHA256; none: no keys.")
+    keys: Texts = Field((), description="Client keys, NAME:ROLE:NAMESPACE:SHA256; none: no keys.")
     namespace: str = Field("default", description="The tenant of callers without a key.")
     shared: bool = Field(
         False, description="Without keys: callers of different credentials share answers."
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     record_questions: bool = Field(
         True, description="Show on the page what was asked and served by meaning."
     )
-    cors_origins: Names = Field((), description="Origins whose pages may call; none: CORS is off.")
+    cors_origins: Texts = Field((), description="Origins whose pages may call; none: CORS is off.")
     upstream_down_after: float = Field(
         30.0, gt=0, description="Seconds of failing calls after which the upstream is told down."
     )

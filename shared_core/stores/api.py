@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 
+KEPT_LABELS = 10_000
+"""How many labels of an id a store keeps, at least; the newest."""
+
+
 class StoreError(Exception):
     """A store could not do what was asked: locked, full, unreadable, gone.
 

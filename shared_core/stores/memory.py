@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from shared_core.concurrency import renew_after_fork
 from shared_core.record import Neighbour, Record, copy_for_reader, copy_for_store
-from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.api import KEPT_LABELS, Clock, Selector, StoreError, StoreInfo, epoch_key
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
     from shared_core.stores.vectors import MemoryVectors
 
 
-KEPT_LABELS = 10_000
-SWEEP = 64
+_SWEEP = 64
 """Expired entries that one write removes at most."""
 
 
@@ -268,7 +267,7 @@ class MemoryStore:
         if expires is None:
             return
         heappush(self._due, (expires, is_record, key))
-        if len(self._due) > 2 * (len(self._entries) + len(self._values)) + SWEEP:
+        if len(self._due) > 2 * (len(self._entries) + len(self._values)) + _SWEEP:
             self._due = [note for note in self._due if self._expires(*note[1:]) == note[0]]
             heapify(self._due)
 
@@ -277,7 +276,7 @@ class MemoryStore:
         return None if held is None else (held.record if is_record else held).expires
 
     def _sweep(self, now: float) -> None:
-        for _ in range(SWEEP):
+        for _ in range(_SWEEP):
             if not self._due or self._due[0][0] > now:
                 return
             expires, is_record, key = heappop(self._due)

@@ -176,7 +176,7 @@ CONNECTIVITY = 32
 EXPANSION = 128
 """How many candidates a search follows: some 0.6 ms among 100,000."""
 
-WIDEST = 4096
+_WIDEST = 4096
 """How many are looked at where those that were discarded lie nearest, which takes some 5 ms."""
 
 ROWS_BETWEEN = 500
@@ -245,15 +245,15 @@ class Graph:
     def nearest(self, vector: Vector, k: int) -> list[int]:
         """Return the numbers of about the k nearest, nearest first by half precision.
 
-        They are fewer where ``WIDEST`` nearer ones were discarded.
+        They are fewer where ``_WIDEST`` nearer ones were discarded.
         """
         wanted = k
         while len(self._index):
             keys = self._index.search(vector, wanted, threads=1).keys.tolist()
             found = [number for number in keys if number not in self._dead]
-            if len(found) >= k or len(keys) < wanted or wanted >= WIDEST:
+            if len(found) >= k or len(keys) < wanted or wanted >= _WIDEST:
                 return found[:k]
-            wanted = min(4 * wanted, WIDEST)
+            wanted = min(4 * wanted, _WIDEST)
         return []
 
     def vectors(self, numbers: NDArray[uint64]) -> NDArray[np.float16]:
@@ -342,7 +342,7 @@ FEW = 4
 """Rows that go into a graph in use while searches wait: some ms."""
 MORE = 4
 """How many more neighbours the graph is asked for, as it rounds similarities."""
-REST_S = 10.0
+_REST_S = 10.0
 """Seconds until a graph that others are making is looked for again, or a failure forgotten."""
 WORN = 0.25
 """Share of a graph that is dead when another is made in its place."""
@@ -500,7 +500,7 @@ class ScopeVectors:
             self._rests_until, more = float("inf"), False
         except (RuntimeError, ValueError, OSError, MemoryError, StoreError) as error:
             logger.warning("no graph of %d vectors could be made: %s", len(self), error)
-            self._draft, self._rests_until, more = None, time.monotonic() + REST_S, False
+            self._draft, self._rests_until, more = None, time.monotonic() + _REST_S, False
         if not more:
             self._worker = None
         return more
@@ -532,7 +532,7 @@ class ScopeVectors:
             return True
         draft = Graph(self._dimension)
         if self._keeper is not None and not self._keeper.claim():
-            self._rests_until = time.monotonic() + REST_S
+            self._rests_until = time.monotonic() + _REST_S
             return False
         with self.lock:
             self._draft = draft

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shared_core.controls import LookupEvent
+from shared_core.controls import LATENCY_BUCKETS_S, LookupEvent
 
 try:
     from opentelemetry import metrics, trace
@@ -16,8 +16,7 @@ except ImportError as error:
     ) from None
 
 SCOPE = "tiered_cache"
-MODEL = "gen_ai.request.model"
-DURATIONS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+_MODEL = "gen_ai.request.model"
 
 
 class OpenTelemetryHook:
@@ -40,7 +39,7 @@ class OpenTelemetryHook:
             "tiered_cache.lookup.duration",
             "s",
             "How long lookups took.",
-            explicit_bucket_boundaries_advisory=DURATIONS_S,
+            explicit_bucket_boundaries_advisory=LATENCY_BUCKETS_S,
         )
         self._saved = meter.create_counter(
             "tiered_cache.saved.tokens", "{token}", "Tokens that hits saved."
@@ -52,7 +51,7 @@ class OpenTelemetryHook:
 
     def __call__(self, event: LookupEvent) -> None:
         """Tell of one lookup."""
-        told = {MODEL: event.model, "tiered_cache.outcome": event.outcome}
+        told = {_MODEL: event.model, "tiered_cache.outcome": event.outcome}
         if event.tier is not None:
             told["tiered_cache.tier"] = str(event.tier)
         self._duration.record(event.latency, told)
@@ -61,7 +60,7 @@ class OpenTelemetryHook:
         self._lookups.add(1, told)
         saved = _tokens(event)
         for kind, amount in saved.items():
-            self._saved.add(amount, {MODEL: event.model, "gen_ai.token.type": kind})
+            self._saved.add(amount, {_MODEL: event.model, "gen_ai.token.type": kind})
         end = time.time_ns()
         span = self._tracer.start_span(
             f"cache_lookup {event.model}".rstrip(),

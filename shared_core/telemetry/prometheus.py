@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from shared_core.controls import LookupEvent
+from shared_core.controls import LATENCY_BUCKETS_S, LookupEvent
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
@@ -16,8 +16,6 @@ except ImportError as error:
         "PrometheusHook needs prometheus_client: "
         f"pip install 'tiered-llm-cache[telemetry]' ({error})"
     ) from None
-
-DURATIONS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def _registered(registry: CollectorRegistry) -> _Metrics:
             "tiered_cache_lookup_seconds",
             "How long lookups took.",
             ("outcome", "tier"),
-            buckets=DURATIONS_S,
+            buckets=LATENCY_BUCKETS_S,
             registry=registry,
         ),
         Counter(

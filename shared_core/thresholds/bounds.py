@@ -318,7 +318,7 @@ class Groups:
         return min(1.0, self.unchecked.get(group, 0) / STRETCH)
 
 
-def mark(group: str) -> float:
+def group_number(group: str) -> float:
     """Return a number that names an answer group in a label; 0 for a group without a name."""
     digest = blake2b(group.encode("utf-8", "surrogatepass"), digest_size=6).digest()
     return float(int.from_bytes(digest, "big")) if group else 0.0

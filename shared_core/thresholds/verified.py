@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared_core.thresholds.bounds import LEAST, Per, Pool, Promise, mark
+from shared_core.thresholds.bounds import LEAST, Per, Pool, Promise, group_number
 from shared_core.thresholds.features import FEATURES, OBJECTIONS, content, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
 from shared_core.thresholds.prior import Prior, cold, shipped
@@ -42,8 +42,8 @@ CHECKED = 10.0
 """Share of the first hits that is asked for real, and the labels of served candidates that halve
 it."""
 
-TINY = 1e-9
-FORMAT = 2.0
+_TINY = 1e-9
+_FORMAT = 2.0
 """First number of the evidence; labels of another format only count."""
 
 FRONT = 5
@@ -87,8 +87,8 @@ class Verified:
 
     def __post_init__(self) -> None:
         _check("max_error", self.max_error, 0, 1, "above 0 and below 1")
-        _check("label_noise", self.label_noise, -TINY, 0.5, "from 0 to below 0.5")
-        _check("confidence", self.confidence, 0.5 - TINY, 1, "from 0.5 to below 1")
+        _check("label_noise", self.label_noise, -_TINY, 0.5, "from 0 to below 0.5")
+        _check("confidence", self.confidence, 0.5 - _TINY, 1, "from 0.5 to below 1")
         _check("audit", self.audit, 0, 1, "above 0 and below 1")
         if self.per not in ("hit", "request"):
             raise ValueError(f'Verified(per) must be "hit" or "request", not {self.per!r}')
@@ -137,7 +137,7 @@ class Verified:
         reason = "learning" if model.serving is None else "risk"
         if best is None:
             return Skip("guard" if near else reason if candidates else "absent")
-        group = mark(best.group)
+        group = group_number(best.group)
         score = round(model.score(best.values), 4)
         chance = 1.0
         served_from = model.threshold_of(best.objections)
@@ -147,7 +147,14 @@ class Verified:
             reason = "audit"
             alert = ALERT * state.watch.suspicion**2
             chance = min(1.0, self._audited(model) + alert + state.groups.urgency(group))
-        evidence = (FORMAT, score, round(chance, 4), group, float(best.objections), *best.values)
+        evidence = (
+            _FORMAT,
+            score,
+            round(chance, 4),
+            group,
+            float(best.objections),
+            *best.values,
+        )
         if rng.random() < chance:
             return Explore(best.index, evidence, reason)
         if group:
@@ -159,7 +166,7 @@ class Verified:
         evidence = label.evidence
         if (
             len(evidence) == FRONT + len(FEATURES)
-            and evidence[0] == FORMAT
+            and evidence[0] == _FORMAT
             and all(map(math.isfinite, evidence))
         ):
             _, score, chance, group, objections, *values = evidence

@@ -29,7 +29,7 @@ def told(console: Console) -> str:
 
 @pytest.mark.model
 def test_the_session_goes_as_expected(console: Console, model_embedder: Embedder) -> None:
-    code = demo.run(console)
+    code = demo.run_demo(console)
     text = told(console)
     assert code == 0, text
     for word in ("policy: ", "exact", "semantic", "model (guard)", "another process", "$0.000"):
@@ -56,5 +56,5 @@ def test_an_expectation_that_is_not_met_is_told_and_is_the_exit_code(
     monkeypatch.setattr(demo, "AFTER_RESTART", ())
     monkeypatch.setattr(demo, "OTHER_PROCESS", ())
     monkeypatch.setattr(demo, "_in_another_process", lambda url, steps: [])
-    assert demo.run(console) == 1
+    assert demo.run_demo(console) == 1
     assert "NO: " in told(console)

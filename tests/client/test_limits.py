@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shared_core.client.throttle import (
-    WINDOW_S,
+    _WINDOW_S,
     Dispatch,
     RateLimit,
     RateLimited,
@@ -57,7 +57,7 @@ def most_in_a_window(times: Sequence[float], weights: Sequence[int] | None = Non
     amounts = weights or [1] * len(times)
     rows = sorted(zip(times, amounts, strict=True))
     return max(
-        sum(n for at, n in rows if start <= at < start + WINDOW_S - 1e-6) for start, _ in rows
+        sum(n for at, n in rows if start <= at < start + _WINDOW_S - 1e-6) for start, _ in rows
     )
 
 
@@ -145,7 +145,7 @@ def test_nobody_is_overtaken() -> None:
 
     run(all_of_them(), loop)
     assert all(late > early - 0.01 for early, late in pairwise(times))
-    assert max(times) > 5 * WINDOW_S
+    assert max(times) > 5 * _WINDOW_S
 
 
 def test_a_pause_moves_everything_back_and_keeps_the_rate() -> None:
@@ -188,7 +188,7 @@ def test_one_limit_serves_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(30)))
     assert len(times) == 30
-    assert max(times) >= 5 * WINDOW_S - 1e-6, "the last five cannot go before"
+    assert max(times) >= 5 * _WINDOW_S - 1e-6, "the last five cannot go before"
 
 
 def test_a_slot_holds_no_chain_of_all_before_it() -> None:
@@ -325,10 +325,10 @@ class Provider:
         self.most = max(self.most, self.under_way)
         await asyncio.sleep(0.3)
         self.under_way -= 1
-        recent = [at for at in self.taken if at > now - WINDOW_S]
+        recent = [at for at in self.taken if at > now - _WINDOW_S]
         if now < self.down_until or len(recent) >= self.allowed:
             self.refused += 1
-            end = self.down_until if now < self.down_until else recent[0] + WINDOW_S
+            end = self.down_until if now < self.down_until else recent[0] + _WINDOW_S
             raise StatusError(429, retry_after=str(max(1, round(end - now + 0.5))))
         self.taken.append(now)
         return number

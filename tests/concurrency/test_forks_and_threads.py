@@ -15,7 +15,7 @@ import pytest
 
 from shared_core import Answer, Hit, Miss, Request, ResponseCache
 from shared_core.concurrency import ThreadRunner
-from shared_core.concurrency.runtime import THREADS
+from shared_core.concurrency.runtime import _THREADS
 from tests.fakes import fake_embed
 
 LOOKUPS = 200
@@ -131,16 +131,16 @@ def test_awaited_lookups_that_wait_share_a_call_of_the_embedder() -> None:
         first = asyncio.create_task(cache.alookup(request(0)))
         while not inside.is_set():
             await asyncio.sleep(0)
-        others = [asyncio.create_task(cache.alookup(request(n))) for n in range(1, THREADS)]
+        others = [asyncio.create_task(cache.alookup(request(n))) for n in range(1, _THREADS)]
         line = cache._path.semantic.reader._memo._calls._line  # type: ignore[union-attr]
-        while line.jobs.qsize() < THREADS - 1:
+        while line.jobs.qsize() < _THREADS - 1:
             await asyncio.sleep(0.001)
         release.set()
         return await asyncio.gather(first, *others)
 
     cache = ResponseCache.open(embedder=held, threshold=0.8)
     assert all(isinstance(one, Miss) for one in asyncio.run(scene()))
-    assert max(calls) == THREADS - 1
+    assert max(calls) == _THREADS - 1
 
 
 def test_controls_and_traces_follow_a_coroutine_into_its_thread(cache: ResponseCache) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Hit, Request, ResponseCache, Static, StoreError, Verified
-from shared_core.report import as_json, read_stats, stats_lines
+from shared_core.report import read_stats, stats_as_json, stats_lines
 from shared_core.stats import Counters, Shadow, Stats, stats_of, wilson
 from shared_core.stores.sqlite import ReadOnlyFile
 from tests.fakes import fake_embed
@@ -136,7 +136,7 @@ def test_a_store_tells_what_the_app_was_told(tmp_path: Path, threshold: Verified
         known.error_interval,
     )
     assert found.policy == json.loads(json.dumps(known.policy))
-    assert json.loads(json.dumps(as_json(found)))["lookups"] == 60
+    assert json.loads(json.dumps(stats_as_json(found)))["lookups"] == 60
 
 
 @pytest.mark.redis

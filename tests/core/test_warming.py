@@ -277,10 +277,10 @@ def command(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     typer = pytest.importorskip("typer")
     from typer.testing import CliRunner
 
-    from shared_core.cli.warm import warm
+    from shared_core.cli.warm import warm_command
 
     app = typer.Typer()
-    app.command()(warm)
+    app.command()(warm_command)
 
     def run(*arguments: object) -> tuple[int, str]:
         ran = CliRunner().invoke(app, [*map(str, arguments), "--exact", "--no-progress"])

@@ -20,8 +20,8 @@ import pytest
 from shared_core.embedding import Embedder, EmbedderError, LoadError, unit_rows
 from shared_core.embedding.local import SentenceTransformerEmbedder, folder_of, source_of
 from shared_core.embedding.memo import (
+    _MOST_CHARACTERS,
     CHARACTERS_PER_TOKEN,
-    MOST_CHARACTERS,
     RETRY_S,
     UNKNOWN_LIMIT,
     VECTORS_KEPT,
@@ -398,7 +398,7 @@ def test_tokens_of_very_long_texts_are_not_counted() -> None:
             raise AssertionError(len(text))
 
     assert Memo(Counted(max_tokens=32)).truncates(" " * (32 * CHARACTERS_PER_TOKEN + 1))
-    assert Memo(Counted(max_tokens=10**6)).truncates(" " * (MOST_CHARACTERS + 1))
+    assert Memo(Counted(max_tokens=10**6)).truncates(" " * (_MOST_CHARACTERS + 1))
 
 
 def test_an_embedder_that_does_not_say_is_taken_to_read_512_estimated_tokens() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from shared_core.embedding import LoadError, bert, local
-from shared_core.embedding.bert import MOST_TOGETHER, _groups, open_bert, shape_of
+from shared_core.embedding.bert import GROUP_SIZE, _groups, open_bert, shape_of
 from shared_core.embedding.local import Route, SentenceTransformerEmbedder, folder_of, source_of
 from shared_core.embedding.memo import Memo
 
@@ -286,7 +286,7 @@ def test_texts_are_put_together_with_little_padding() -> None:
     lengths = [rng.randrange(2, 256) for _ in range(200)] + [8] * 40
     groups = list(_groups(lengths))
     assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
-    assert max(map(len, groups)) == MOST_TOGETHER
+    assert max(map(len, groups)) == GROUP_SIZE
     padded = sum(max(lengths[i] for i in group) * len(group) for group in groups)
     assert padded < 1.15 * sum(lengths)
     assert list(_groups([])) == []

@@ -552,7 +552,7 @@ def test_a_graph_that_another_process_makes_is_waited_for_and_then_read(
     hidden = graph.rename(path.parent / "hidden")
     claim = Path(f"{graph}.claim")
     claim.touch()
-    monkeypatch.setattr(module, "REST_S", 0.0)
+    monkeypatch.setattr(module, "_REST_S", 0.0)
     store, rows = open_store(f"sqlite:///{path}"), units(FROM)
     near(store, rows[0])
     wait_for(lambda: index_of(store)._worker is None)

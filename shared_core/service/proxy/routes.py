@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import httpx
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from shared_core.service.access import check_browser, check_endpoint, upstream_path
 from shared_core.service.auth import Caller
-from shared_core.service.dependencies import NAMESPACE_HEADER, Service, caller, service
+from shared_core.service.dependencies import NAMESPACE_HEADER, By, On, Service
 from shared_core.service.errors import APIError, responses
 from shared_core.service.proxy.completions import (
     MOST_TAGS,
@@ -120,7 +120,7 @@ CHAT = _document(
     },
     streams=True,
 )
-COMPLETIONS = _document(
+_COMPLETIONS = _document(
     {"prompt": {"type": "string"}},
     _STREAM,
     {"model": "gpt-3.5-turbo-instruct", "temperature": 0, "prompt": "A fuse is"},
@@ -136,10 +136,8 @@ EMBEDDINGS = _document(
 
 router = APIRouter(prefix="/v1", tags=["proxy"])
 
-On = Annotated[Service, Depends(service)]
-By = Annotated[Caller, Depends(caller)]
 
-OWN = "cache"
+_OWN = "cache"
 """What lies below it is the service's, and never the upstream's."""
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -151,7 +149,7 @@ async def chat_completions(request: Request, on: On, by: By) -> Response:
     return await _completed(request, on, by, Completion())
 
 
-@router.post("/completions", **COMPLETIONS)
+@router.post("/completions", **_COMPLETIONS)
 async def completions(request: Request, on: On, by: By) -> Response:
     """Complete a prompt from the cache, or pass on what the upstream answers."""
     return await _completed(request, on, by, Completions())
@@ -170,7 +168,7 @@ async def embeddings(request: Request, on: On, by: By) -> Response:
 @router.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
 async def other(path: str, request: Request, on: On, by: By) -> Response:
     """Pass on what else of the upstream may be reached; nothing of it is kept."""
-    if path.partition("/")[0] == OWN:
+    if path.partition("/")[0] == _OWN:
         methods = request.app.openapi()["paths"].get(f"/v1/{path}", {})
         allow = {"allow": ", ".join(sorted(methods)).upper()} if methods else {}
         raise APIError(405 if methods else 404, "the cache has no such operation", headers=allow)

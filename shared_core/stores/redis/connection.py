@@ -127,7 +127,7 @@ LOGIN_REST_S = 2.0
 """How long a server that refuses the password is left alone: each attempt is a line of its log."""
 
 BUSY = ("BUSY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ")
-REFUSED = ("MISCONF ", "NOREPLICAS ")
+_REFUSED = ("MISCONF ", "NOREPLICAS ")
 """Of writes alone: the disk or the replicas are gone."""
 
 _PIPELINED = re.compile(r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
@@ -221,7 +221,7 @@ def _by_words(words: str, said: str) -> StoreError:
     lower = said.lower()
     if said.startswith(BUSY):
         return RedisFailure(words, down=True)
-    if said.startswith(REFUSED):
+    if said.startswith(_REFUSED):
         return RedisFailure(words, down=False)
     unknown = "unknown command" in lower and "ft." in lower
     if unknown or "bad arguments for vector similarity" in lower:  # none, or an older one

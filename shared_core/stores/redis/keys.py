@@ -111,16 +111,16 @@ def namespace_home(namespace: str) -> str:
 
 def key_of(name: bytes) -> str:
     """Return the key of the record or value of this name."""
-    _, _, kind, rest = text(name).split(":", 3)
+    _, _, kind, rest = decoded(name).split(":", 3)
     return rest.split(":", 1)[1] if kind.startswith("r") else rest
 
 
-def encoded(text: str) -> bytes:
+def encoded(decoded: str) -> bytes:
     """Return text as Redis holds it: UTF-8 that allows lone surrogates."""
-    return text.encode("utf-8", "surrogatepass")
+    return decoded.encode("utf-8", "surrogatepass")
 
 
-def text(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     """Return the text of ``data``."""
     return data.decode("utf-8", "surrogatepass")
 

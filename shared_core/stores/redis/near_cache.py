@@ -45,7 +45,7 @@ PING_S = 0.25
 SURE_S = 1.0
 """How old the last proof may be: the longest that a change stays unknown, whatever goes wrong."""
 
-REST_S = 1.0
+_REST_S = 1.0
 REFUSED_REST_S = 60.0
 
 Changed = Callable[[Sequence[bytes] | None], object]
@@ -188,7 +188,7 @@ class Feed:
         with self._lock:
             if self._closed.is_set():
                 connection.disconnect()
-                return REST_S
+                return _REST_S
             # What was read before the server told us everything may have changed unnoticed.
             self._tell(None)
             self._connection, self._socket = connection, connection._sock.fileno()
@@ -198,7 +198,7 @@ class Feed:
     def _failed(self, error: BaseException) -> float:
         failure = as_store_error(error, self._address.secrets)
         if isinstance(failure, RedisFailure) and failure.down:
-            return failure.rest or REST_S
+            return failure.rest or _REST_S
         if not self._warned:
             self._warned = True
             logger.warning(
@@ -253,7 +253,7 @@ HELD_S = 60.0
 LONGEST = 65_536
 """Characters of a record that is held; with the number of records it bounds the memory."""
 
-Read = Callable[[str, bool], tuple[Record | None, float]]
+PendingRead = Callable[[str, bool], tuple[Record | None, float]]
 """Reads a live record by its key, and on demand the seconds that it lives on at least."""
 
 
@@ -291,7 +291,7 @@ class NearCache:
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, key: str, read: Read) -> Record | None:
+    def get(self, key: str, read: PendingRead) -> Record | None:
         """Return the record that is held, else what ``read`` returns; raises what that raises."""
         sure = self._feed.catch_up()
         with self._lock:

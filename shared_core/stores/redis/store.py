@@ -18,7 +18,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from shared_core.record import Neighbour, Record
-from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.api import KEPT_LABELS, Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.codec import Codec
 from shared_core.stores.redis.address import RedisAddress
 from shared_core.stores.redis.connection import (
@@ -29,7 +29,7 @@ from shared_core.stores.redis.connection import (
     WrongType,
     fields_read,
 )
-from shared_core.stores.redis.keys import encoded, key_of, text
+from shared_core.stores.redis.keys import decoded, encoded, key_of
 from shared_core.stores.redis.near_cache import Feed, NearCache, seconds_of
 from shared_core.stores.redis.schema import (
     ABOUT,
@@ -265,7 +265,7 @@ def page(
 # Deletion that holds up nobody: a page is read, a batch deleted, and others are served between.
 
 
-BATCH: Mapping[IndexKind, int] = {"flat": 100, "hnsw": 5}
+_BATCH: Mapping[IndexKind, int] = {"flat": 100, "hnsw": 5}
 """Records that one command deletes: a graph takes 1 to 3 ms for each, all else 0.1 ms."""
 
 Death = tuple[bytes, bytes, bytes]
@@ -317,7 +317,7 @@ class RedisRemoval:
             alone = self._index.drop_if_alone(tag, len({name for name, _ in matching}))
         except (SearchMissing, IndexMissing):
             alone = True
-        return self._unlink(tag, matching, BATCH["flat"] if alone else None)
+        return self._unlink(tag, matching, _BATCH["flat"] if alone else None)
 
     def _matching(
         self, tag: str, selector: Selector, page: Sequence[bytes]
@@ -338,7 +338,7 @@ class RedisRemoval:
     def _unlink(
         self, tag: str, matching: Sequence[tuple[bytes, bool]], batch: int | None = None
     ) -> int:
-        size = batch or BATCH[self._kind]
+        size = batch or _BATCH[self._kind]
         live = 0
         for start in range(0, len(matching), size):
             some = matching[start : start + size]
@@ -349,7 +349,6 @@ class RedisRemoval:
 
 logger = logging.getLogger("tiered_cache")
 
-KEPT_LABELS = 10_000
 LOOK_AGAIN_S = 60.0
 """How long a server without the search module is not asked for neighbours."""
 
@@ -550,7 +549,7 @@ class RedisStore:
             tag, names = self._names.value_tag(id), self._names.label_keys(id)
             last, labels = self._connection.run_script(tag, PULL, names, after)
             first = int(last) - len(labels) + 1
-            found[id] = [(number, text(label)) for number, label in enumerate(labels, first)]
+            found[id] = [(number, decoded(label)) for number, label in enumerate(labels, first)]
         return found
 
     def add_labels(self, id: str, labels: Sequence[str]) -> None:

@@ -91,7 +91,7 @@ def make_file(path: str) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        kind = UnusableFile if error.errno in REFUSED else ValueError
+        kind = UnusableFile if error.errno in _REFUSED else ValueError
         raise kind(f"{path!r} can not be created: {error.strerror}") from None
 
 
@@ -103,7 +103,7 @@ class DamagedFile(sqlite3.DatabaseError):
     """What is in the file cannot be what we wrote."""
 
 
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 UNUSABLE = (
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH),

@@ -33,9 +33,9 @@ logger = logging.getLogger("tiered_cache")
 MAGIC = b"tiered-cache graph 1"
 CLAIM_S = 60.0
 """Seconds without a sign after which another process may make a graph that one began."""
-SAMPLE = 32
+_SAMPLE = 32
 """Newest rows, and rows of any age, by which a graph is known to be of this very file."""
-ROUNDING = 0.01
+_ROUNDING = 0.01
 """How far a row's square distance may be from that of the file, which is at full precision."""
 PIECE = 1 << 20
 
@@ -87,8 +87,8 @@ class KeptGraph:
         place = (blob(self.scope), blob(self.space), last)
         with self.file.reading() as reader:
             (rows,) = reader.execute(COUNT, place).fetchone()
-            newest = reader.execute(NEWEST, (*place, 4 * self.dimension, SAMPLE)).fetchall()
-            some = graph.numbers[:: max(1, graph.size // SAMPLE)].tolist()
+            newest = reader.execute(NEWEST, (*place, 4 * self.dimension, _SAMPLE)).fetchall()
+            some = graph.numbers[:: max(1, graph.size // _SAMPLE)].tolist()
             marks = ",".join("?" * len(some))
             older = reader.execute(
                 f"SELECT id, vector FROM records WHERE id IN ({marks})",  # noqa: S608
@@ -104,7 +104,7 @@ class KeptGraph:
         if not len(ids) or not graph.holds(ids).all():
             return False
         apart = there - graph.vectors(ids).astype(np.float32)
-        return bool((np.square(apart).sum(axis=1) < ROUNDING).all())
+        return bool((np.square(apart).sum(axis=1) < _ROUNDING).all())
 
     def claim(self) -> bool:
         try:

@@ -26,14 +26,14 @@ NEWER = """SELECT id, CASE WHEN length(vector) = ? AND typeof(vector) = 'blob' T
 ALL = "SELECT id FROM records WHERE scope = ? AND space = ?"
 SPARE = 64
 
-Place = tuple[str, str, int]
+_Place = tuple[str, str, int]
 """Scope, space and dimension: vectors are compared only within one."""
 
 
 class _ScopeIndex:
     """The vectors of one place up to the change ``last``, and the lock that guards both."""
 
-    def __init__(self, file: DatabaseFile, place: Place) -> None:
+    def __init__(self, file: DatabaseFile, place: _Place) -> None:
         self.lock = threading.Lock()
         self.kept = KeptGraph(file, *place)
         self.vectors = ScopeVectors(place[2], lambda ids: _read(file, place[2], ids), self.kept)
@@ -53,7 +53,7 @@ class ScopeIndexes:
     def __init__(self, file: DatabaseFile, capacity: int = CAPACITY) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self._shelf = Shelf[Place, _ScopeIndex](capacity, lambda index: index.vectors.nbytes)
+        self._shelf = Shelf[_Place, _ScopeIndex](capacity, lambda index: index.vectors.nbytes)
 
     def search(
         self, scope: str, space: str, vector: Vector, k: int, least: float
@@ -80,7 +80,7 @@ class ScopeIndexes:
             index = self._shelf.take(place, lambda: _ScopeIndex(self._file, place))
         index.vectors.discard(ids)
 
-    def _catch_up(self, index: _ScopeIndex, place: Place) -> None:
+    def _catch_up(self, index: _ScopeIndex, place: _Place) -> None:
         """Add what is new; when as much came again as there was, drop what is gone by now."""
         scope, space, dimension = place
         first = index.last == 0

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shared_core.record import Neighbour, Record, is_fresh
-from shared_core.stores.api import Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.api import KEPT_LABELS, Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.codec import Codec, UndecodableError
 from shared_core.stores.sqlite.database import DatabaseFile, DiskFull, blob, text
 from shared_core.stores.sqlite.file import DamagedFile
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SWEEP_EVERY = 1.0
 """Seconds between two looks for what expired."""
-SWEEP = 64
+_SWEEP = 64
 """Dead rows that one write removes at most."""
 MOST_COPIED = 64 * 2**20
 """Bytes that are held in memory to get rid of others on a full disk."""
@@ -90,16 +90,16 @@ class Eviction:
         """Remove some of what expired or was found dead, and write the last uses."""
         self._write_notes(writer)
         if self._is_sweep_due(now):
-            removed = writer.execute(EXPIRED, (now, SWEEP)).rowcount + sweep_values(writer, now)
+            removed = writer.execute(EXPIRED, (now, _SWEEP)).rowcount + sweep_values(writer, now)
             # While there is more, every write helps; else one look per second is enough.
-            self._swept = -math.inf if removed >= SWEEP else now
+            self._swept = -math.inf if removed >= _SWEEP else now
 
     def _is_sweep_due(self, now: float) -> bool:
         return abs(now - self._swept) >= SWEEP_EVERY  # in either direction: clocks are set back
 
     def _write_notes(self, writer: sqlite3.Connection) -> None:
         if self._dead:
-            dead = [(self._dead.pop(),) for _ in range(min(SWEEP, len(self._dead)))]
+            dead = [(self._dead.pop(),) for _ in range(min(_SWEEP, len(self._dead)))]
             writer.executemany("DELETE FROM records WHERE id = ?", dead)
         if self._touched:
             touched, self._touched = self._touched, {}
@@ -148,17 +148,15 @@ def entries_of(connection: sqlite3.Connection) -> int:
     return row[0]
 
 
-KEPT_LABELS = 10_000
-
 LIVE = """(expires IS NULL OR expires > ?) AND NOT EXISTS (
     SELECT 1 FROM tags LEFT JOIN kv ON kv.key = tags.counter
     WHERE tags.record = records.id AND coalesce(kv.value, x'30') <> tags.epoch)"""
-GET = f"SELECT id, body, vector FROM records WHERE key = ? AND {LIVE}"  # noqa: S608 - constants
+_GET = f"SELECT id, body, vector FROM records WHERE key = ? AND {LIVE}"  # noqa: S608 - constants
 GET_BY_ID = f"SELECT id, body, vector FROM records WHERE id = ? AND {LIVE}"  # noqa: S608 - constants
 BROWSE = f"""SELECT id, body, vector FROM records WHERE namespace = ? AND id < ? AND {LIVE}
     ORDER BY id DESC LIMIT ?"""  # noqa: S608 - constants
 PAGE, BEYOND = 200, 2**63 - 1
-PUT = """INSERT OR REPLACE INTO records
+_PUT = """INSERT OR REPLACE INTO records
     (key, scope, space, namespace, model, created, expires, used, body, vector)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 INSERT_TAG = """INSERT OR IGNORE INTO tags
@@ -207,7 +205,7 @@ class SqliteStore:
         now = self._clock()
         reader = self._file.take()
         try:
-            row = reader.execute(GET, (blob(key), now)).fetchone()
+            row = reader.execute(_GET, (blob(key), now)).fetchone()
         except sqlite3.Error as error:
             raise self._file.failure(error) from error
         finally:
@@ -274,11 +272,11 @@ class SqliteStore:
         )
         counters = [blob(epoch_key(record.namespace, tag)) for tag in record.tags]
         if not counters and not self._eviction.is_due(now):
-            self._file.write(PUT, row)
+            self._file.write(_PUT, row)
             return
         with self._file.writing() as writer:
             self._eviction.sweep(writer, now)
-            id = writer.execute(PUT, row).lastrowid
+            id = writer.execute(_PUT, row).lastrowid
             for counter in counters:
                 writer.execute(INSERT_TAG, (id, counter))
             self._eviction.evict(writer, id)

@@ -14,12 +14,12 @@ from shared_core.stores.sqlite.database import DatabaseFile, blob, text
 
 SWEEP = 64
 """Expired values that one write removes at most."""
-PAGE = 1000
+_PAGE = 1000
 AFTER_ALL = b"\xff"
 """Larger than every continuation of a prefix: UTF-8 has no such byte."""
 
 GET = "SELECT value, expires FROM kv WHERE key = ? AND (expires IS NULL OR expires > ?)"
-PUT = "INSERT OR REPLACE INTO kv VALUES (?, ?, ?)"
+_PUT = "INSERT OR REPLACE INTO kv VALUES (?, ?, ?)"
 ADD = """INSERT INTO kv VALUES (?1, ?2, ?3) ON CONFLICT (key)
     DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE kv.expires <= ?4"""
 
@@ -46,7 +46,7 @@ class SqliteValues:
         expires = None if ttl is None else now + ttl
         with self._file.writing() as writer:
             sweep_values(writer, now)
-            writer.executemany(PUT, [(blob(key), value, expires) for key, value in items.items()])
+            writer.executemany(_PUT, [(blob(key), value, expires) for key, value in items.items()])
 
     def delete_many(self, keys: Sequence[str]) -> int:
         now = self._clock()
@@ -69,11 +69,11 @@ class SqliteValues:
                     blob(cursor),
                     blob(cursor),
                     self._clock(),
-                    PAGE,
+                    _PAGE,
                 ),
             ).fetchall()
         keys = [text(key) for (key,) in rows]
-        return keys, keys[-1] if len(keys) == PAGE else ""
+        return keys, keys[-1] if len(keys) == _PAGE else ""
 
     def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
         now = self._clock()
@@ -90,7 +90,7 @@ class SqliteValues:
                     sums[key] = int(row[0]) + amount
                 except ValueError:
                     raise StoreError(f"the value of {key!r} is not an integer") from None
-                writer.execute(PUT, (blob(key), b"%d" % sums[key], row[1]))
+                writer.execute(_PUT, (blob(key), b"%d" % sums[key], row[1]))
         return sums
 
 
