@@ -365,6 +365,11 @@ class SemanticTier:
             state = self._policy.initial_state()
         return dict(self._policy.describe(state))
 
+    @property
+    def judging(self) -> int:
+        """Return how many answers wait for a judge."""
+        return self._labeler.waiting
+
     def preload(self) -> None:
         """Load the embedding model now. Raises EmbedderError."""
         self.reader.preload()

@@ -313,6 +313,15 @@ def money_saved(counts: Mapping[str, int]) -> float | None:
     return sum(known) if known else None
 
 
+def dollars_by_model(counts: Mapping[str, int]) -> dict[str, float]:
+    """Return the US dollars of counted calls by model; models without a price are left out."""
+    by_model: dict[str, dict[str, int]] = {}
+    for name, amount in counts.items():
+        by_model.setdefault(_parts(name)[2], {})[name] = amount
+    dollars = {model: money_saved(own) for model, own in by_model.items()}
+    return {model: amount for model, amount in dollars.items() if amount is not None}
+
+
 def _parts(name: str) -> tuple[str, str, str]:
     """Return kind, tier and model of a count; a model's name may hold any sign."""
     kind, _, model = name.partition(":")

@@ -31,6 +31,27 @@ app.command(context_settings=UNTOUCHED)(serve)
 app.command()(key)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(version("tiered-llm-cache"))
+        except PackageNotFoundError:
+            typer.echo("from source")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    """A cache for LLM answers."""
+
+
 def _console() -> Console:
     console = Console(highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(width=WIDTH_OF_A_PIPE, highlight=False)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shared_core.service import Settings
 
 
+ABOUT = "Run the service: an OpenAI-compatible proxy with the cache in it."
 EXTRA = "tiered-cache serve needs: pip install 'tiered-llm-cache[service]'"
 
 UNTOUCHED = {
@@ -28,6 +29,9 @@ def serve(context: typer.Context) -> None:
     try:
         from shared_core.service import load_settings, run
     except ImportError as error:
+        if {"-h", "--help"} & {*context.args}:
+            typer.echo(f"{ABOUT}\n{EXTRA}")
+            return
         _fail(f"{EXTRA} ({error})")
     given = vars(_flags().parse_args(context.args))
     printing = given.pop("print_config")
@@ -47,11 +51,20 @@ def key(
         str, typer.Option(help="use: ask, and read and write answers; admin: everything.")
     ] = "use",
     namespace: Annotated[str, typer.Option(help="The tenant that it belongs to.")] = "default",
+    rotate: Annotated[
+        str | None,
+        typer.Option(metavar="LINE", help="The line of the key that the new one takes over from."),
+    ] = None,
 ) -> None:
     """Make a client key: the key, once, and the line by which a server knows it."""
-    from shared_core.service import new_key
+    from shared_core.service import KeyEntry, new_key
 
     try:
+        if rotate is not None:
+            old = KeyEntry.parse(rotate)
+            if old.name != name:
+                _fail(f"the line is that of the key {old.name!r}, not {name!r}")
+            role, namespace = old.role, old.namespace
         made, entry = new_key(name, role, namespace)
     except ValueError as error:
         _fail(str(error))
@@ -61,6 +74,11 @@ def key(
         'the server: keys = ["…"] in its file, or TIERED_CACHE_KEYS.',
         err=True,
     )
+    if rotate is not None:
+        typer.echo(
+            "Keep the old line beside the new one until no client has the old key, then remove it.",
+            err=True,
+        )
 
 
 def _flags() -> argparse.ArgumentParser:

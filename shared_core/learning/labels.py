@@ -90,6 +90,11 @@ class JudgeQueue:
                 self._works = True
         return True
 
+    @property
+    def waiting(self) -> int:
+        """Return how many cases wait."""
+        return len(self._cases)
+
     def drain(self, timeout: float = DRAIN_S) -> bool:
         """Wait until all cases are decided, ``timeout`` seconds at most; drop what is left then.
 
@@ -335,6 +340,11 @@ class Labeler:
         label = Label(right, similarity, exploration.evidence, exploration.score)
         with suppress(Unavailable):  # counted
             self._breaker.call(self._labels.learn, namespace, label)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many answers wait for the judge."""
+        return self._queue.waiting
 
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background."""

@@ -9,12 +9,13 @@ from shared_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from shared_core.service.app import create_app, run
-    from shared_core.service.auth import new_key
+    from shared_core.service.auth import KeyEntry, new_key
     from shared_core.service.settings import Settings, load_settings
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "KeyEntry": "auth",
             "Settings": "settings",
             "create_app": "app",
             "load_settings": "settings",
@@ -24,6 +25,7 @@ else:
     )
 
 __all__ = [
+    "KeyEntry",
     "Settings",
     "create_app",
     "load_settings",

@@ -24,6 +24,7 @@ from shared_core.concurrency import renew_after_fork
 from shared_core.controls import LookupEvent
 from shared_core.record import Answer, EntryId, Hit, Record, Tier
 from shared_core.resilience import CircuitBreaker, Unavailable
+from shared_core.service.metrics import Meter
 from shared_core.stats import BackgroundFlush
 from shared_core.stores import Clock, Codec, UndecodableError
 
@@ -310,6 +311,7 @@ class Activity:
     def __init__(self, *, record_questions: bool = True, clock: Clock = time.time) -> None:
         self._record_questions, self._clock = record_questions, clock
         self._shared: _Rows | None = None
+        self._meter: Meter | None = None
         self._flusher = BackgroundFlush(self._write_if_due)
         self._start()
         renew_after_fork(self)
@@ -324,9 +326,9 @@ class Activity:
         """Let a child count for itself: what was counted so far is the parent's."""
         self._start()
 
-    def open(self, cache: ResponseCache) -> None:
-        """Share what is seen through the store of the cache, until ``close``."""
-        self._shared = _Rows(cache)
+    def open(self, cache: ResponseCache, meter: Meter | None = None) -> None:
+        """Share what is seen through the cache's store, until ``close``; ``meter`` counts it."""
+        self._shared, self._meter = _Rows(cache), meter
 
     def close(self) -> None:
         """Write what was seen a last time."""
@@ -337,6 +339,8 @@ class Activity:
     def __call__(self, event: LookupEvent) -> None:
         """Count a lookup."""
         now = self._clock()
+        if self._meter is not None:
+            self._meter.looked_up(event)
         outcome = event.outcome if event.tier is None else str(event.tier)
         with self._lock:
             self._tally.count(outcome, now)

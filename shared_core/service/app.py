@@ -33,6 +33,7 @@ from shared_core.service.activity import Activity
 from shared_core.service.auth import Keyring
 from shared_core.service.dependencies import CALLS_OF_ONE, Pools, Service
 from shared_core.service.errors import APIError, refused, responses
+from shared_core.service.metrics import Meter
 from shared_core.service.proxy import router as proxy
 from shared_core.service.settings import HANDED_OVER, Settings, handed_over
 
@@ -145,7 +146,7 @@ class Gate:
     @staticmethod
     def _of_bug(error: _Bug, overrun: bool) -> APIError:
         cause = error.__cause__
-        if cause is not None and not overrun:
+        if cause is not None and not overrun and not isinstance(cause, httpx.HTTPError):
             place = traceback.extract_tb(cause.__traceback__)[-1]
             where = f"{place.filename}:{place.lineno}"
             logger.error("a request failed: %s at %s", type(cause).__name__, where)
@@ -179,7 +180,8 @@ def create_app(
             if opened is None:
                 opened = ResponseCache.open(settings.cache, hooks=hooks, **settings.cache_options())
                 stack.push_async_callback(opened.aclose)
-            activity.open(opened)
+            meter = Meter(opened, settings.upstream_down_after)
+            activity.open(opened, meter)
             stack.callback(activity.close)
             asked = upstream
             if asked is None:
@@ -192,6 +194,7 @@ def create_app(
                 activity=activity,
                 embeddings=EmbeddingCache(opened),
                 access=access,
+                meter=meter,
                 rules=settings.rules,
             )
             yield
@@ -344,7 +347,12 @@ class NoQuery(logging.Filter):
     """Takes the query out of the lines of the access log: it may hold what somebody searches."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let a line through, without the query of its path."""
+        """Let a line through, without the query of its path.
+
+        That an answer is not whole is not said again: the break of its stream was.
+        """
+        if str(record.msg).startswith("ASGI callable returned without completing response"):
+            return False
         if isinstance(record.args, tuple):
             record.args = tuple(
                 one.partition("?")[0] if isinstance(one, str) and one.startswith("/") else one
@@ -358,6 +366,7 @@ def _logging(level: str) -> dict[str, Any]:
     found = copy.deepcopy(LOGGING_CONFIG)
     own = "INFO" if level == "debug" else level.upper()
     found["filters"] = {"no_query": {"()": NoQuery}}
-    found["handlers"]["access"]["filters"] = ["no_query"]
+    for handler in ("access", "default"):
+        found["handlers"][handler]["filters"] = ["no_query"]
     found["loggers"]["tiered_cache"] = {"handlers": ["default"], "level": own, "propagate": False}
     return found

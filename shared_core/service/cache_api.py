@@ -31,6 +31,7 @@ from shared_core.service.dependencies import (
     namespace_of,
 )
 from shared_core.service.errors import APIError, errors_as_json, responses
+from shared_core.service.metrics import State, counts_of, money_of, upstream_of
 
 # What the service must know of a cache that the cache's own users need not.
 
@@ -287,6 +288,14 @@ class Progress(BaseModel):
     failed: int
 
 
+class UpstreamStats(BaseModel):
+    """How the upstream does: ``state`` as this worker sees it, the rest of all workers."""
+
+    state: State
+    calls: Mapping[str, int] = Field(description="Calls by how they ended.")
+    latency: Mapping[str, float] = Field(description="p50, p90 and p99 in seconds, about.")
+
+
 class CacheStats(BaseModel):
     """What all processes that share the store ever did; see ``shared_core.Stats`` for the fields.
 
@@ -324,6 +333,9 @@ class CacheStats(BaseModel):
     prefix_tokens: int
     provider_cached_tokens: int
     provider_cache_write_tokens: int
+    upstream: UpstreamStats
+    spent: Mapping[str, float] = Field(description="US dollars of fresh answers, by model.")
+    saved: Mapping[str, float] = Field(description="US dollars that hits saved, by model.")
 
 
 router = APIRouter(
@@ -563,7 +575,10 @@ def stats(
     if not _administers(by, namespace or whose):
         raise _not_yours()
     with on.cache.control(namespace=namespace or whose):
-        return finite(stats_as_json(on.cache.stats(all=True)))
+        found = stats_as_json(on.cache.stats(all=True))
+    counts = counts_of(on.cache)
+    found["upstream"] = upstream_of(counts, on.meter.upstream)
+    return finite({**found, **money_of(counts)})
 
 
 def finite(value: Any) -> Any:

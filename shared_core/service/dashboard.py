@@ -193,6 +193,7 @@ _ERRORS = (400, 401, 403, 413, 431)
 router = APIRouter()
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def index(request: Request) -> Response:
     """Return the page, with the token that its actions need."""

@@ -18,6 +18,7 @@ from shared_core.service.access import Access, Rule, names_this_machine
 from shared_core.service.activity import Activity
 from shared_core.service.auth import NAME, Caller, Keyring, Role
 from shared_core.service.errors import APIError
+from shared_core.service.metrics import Meter
 from shared_core.service.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Service:
     activity: Activity
     embeddings: EmbeddingCache
     access: Access
+    meter: Meter
     rules: tuple[Rule, ...] = ()
 
     @property

@@ -15,7 +15,7 @@ from shared_core.cache import ResponseCache
 from shared_core.openai_format import Endpoint, request_of
 from shared_core.record import Answer
 from shared_core.service.cache_api import CacheStats, finite
-from shared_core.service.health import exposition
+from shared_core.service.metrics import Picture, exposition
 from shared_core.stats import Stats
 from tests.fakes import FakeEmbedder
 from tests.service.conftest import Serve
@@ -166,7 +166,8 @@ def test_statistics_are_those_of_the_cache(client: httpx.Client) -> None:
 
 
 def test_the_statistics_that_are_described_are_those_that_there_are() -> None:
-    assert list(CacheStats.model_fields) == [one.name for one in fields(Stats)]
+    of_service = ["upstream", "spent", "saved"]
+    assert list(CacheStats.model_fields) == [*(one.name for one in fields(Stats)), *of_service]
 
 
 def test_numbers_that_json_does_not_have_are_null() -> None:
@@ -195,20 +196,20 @@ def test_metrics_are_read_by_prometheus(client: httpx.Client) -> None:
     assert read["tiered_cache_lookups_total", tuple(sorted(told.items()))] == 1
     assert read["tiered_cache_stores_total", ()] == 1
     assert read["tiered_cache_saved_tokens_total", (("kind", "input_tokens"),)] == 1000
-    assert read["tiered_cache_saved_dollars", ()] > 0
+    assert read["tiered_cache_saved_dollars_total", (("model", "gpt-4o-mini"),)] > 0
 
 
 def test_label_values_are_escaped() -> None:
     with ResponseCache.open(semantic=False) as cache:
         cache.count_error('a"b\\c\nd')
-        text = exposition(cache.stats()).decode()
+        text = exposition(Picture(cache.stats(), {}, "ok", 0, 0)).decode()
     kinds = [
         sample.labels["kind"]
         for family in text_string_to_metric_families(text)
         for sample in family.samples
         if family.name == "tiered_cache_errors"
     ]
-    assert kinds == ['a"b\\c\nd']
+    assert kinds == ["service", 'a"b\\c\nd']
 
 
 class BrokenEmbedder(FakeEmbedder):
@@ -229,5 +230,10 @@ def test_readiness_tells_of_the_embedder(
         url = serve(opened=cache)
         ready = httpx.get(f"{url}/ready")
         assert ready.status_code == status
-        assert ready.json() == {"ready": status == 200, "store": "ok", "embedder": state}
+        assert ready.json() == {
+            "ready": status == 200,
+            "store": "ok",
+            "embedder": state,
+            "upstream": "ok",
+        }
         assert httpx.get(f"{url}/health").is_success

@@ -119,6 +119,32 @@ def test_no_prompt_is_logged_at_any_level() -> None:
     assert "answer 1" not in log
 
 
+def test_a_search_is_not_logged() -> None:
+    with started("--access-log", "--no-semantic") as running:
+        asked = {"query": "hunter2", "by": "words"}
+        assert httpx.get(f"{running.url}/v1/cache/entries", params=asked).is_success
+        running.process.send_signal(signal.SIGTERM)
+        log = running.process.communicate(timeout=30)[0]
+    assert "GET /v1/cache/entries HTTP" in log
+    assert "hunter2" not in log
+
+
+def test_a_stream_that_breaks_off_is_logged_once_and_plainly(upstream: Upstream) -> None:
+    upstream.cut = 2
+    with started("--no-semantic", "--upstream", upstream.url) as running:
+        url = f"{running.url}/v1/chat/completions"
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(url, json={**question(1), "stream": True}, timeout=10)
+        stats = httpx.get(f"{running.url}/v1/cache/stats").json()
+        assert stats["upstream"]["calls"]["cut"] == 1
+        running.process.send_signal(signal.SIGTERM)
+        log = running.process.communicate(timeout=30)[0]
+    assert log.count("a stream of the upstream broke off") == 1
+    assert "Traceback" not in log
+    assert "ASGI" not in log
+    assert "failed" not in log
+
+
 def test_tls_by_a_key_and_a_certificate(tmp_path: Path) -> None:
     certificate, key = _certificate(tmp_path)
     flags = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), "--no-semantic")

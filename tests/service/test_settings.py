@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -135,3 +136,54 @@ def test_every_setting_is_in_the_table_of_the_documentation() -> None:
         default = {None: "", (): ""}.get(field.default, field.default)
         spelled = str(default).lower() if isinstance(default, bool) else str(default)
         assert documented[name] == (spelled, field.description)
+
+
+def test_a_variable_that_is_no_setting_is_refused_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TIERED_CACHE_UPSTREAM_KYE", "sk-hunter2")
+    with pytest.raises(ValueError, match=r"UPSTREAM_KYE; did you mean \w+UPSTREAM_KEY\?"):
+        load_settings({})
+    monkeypatch.delenv("TIERED_CACHE_UPSTREAM_KYE")
+    for harmless in ("TIERED_CACHE_SERVICE_HOST", "TIERED_CACHE_PORT_8000_TCP"):  # Kubernetes' own
+        monkeypatch.setenv(harmless, "10.0.0.1")
+    assert load_settings({}).port == 8000
+
+
+def test_neither_repr_nor_traceback_of_settings_holds_a_secret() -> None:
+    secrets = {"upstream_key": "sk-hunter2", "cache": "redis://:hunter2@h:1/0"}
+    found = load_settings(
+        {**secrets, "encryption_key": "mY3o0bPzuCkFhzgXy0Sv2Kq5t9iYw7v0l4hN8dQ2x0E="}
+    )
+    for told in (repr(found), str(found), f"{found!r}", json.dumps(found.masked())):
+        assert "hunter2" not in told
+        assert "mY3o0bPz" not in told
+    with pytest.raises(ValueError, match="port") as wrong:
+        Settings(**{**secrets, "port": "hunter2"})  # type: ignore[arg-type]
+    assert "hunter2" not in str(wrong.value)
+
+
+def test_version_and_help_are_told_whatever_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert re.fullmatch(r"\d+\.\d+\S*|from source", out.strip())
+    monkeypatch.setitem(sys.modules, "shared_core.service", None)
+    code, out, _ = run("serve", "--help")
+    assert code == 0
+    assert "pip install 'tiered-llm-cache[service]'" in out
+    code, _, told = run("serve")
+    assert code == 1
+    assert "pip install 'tiered-llm-cache[service]'" in told
+
+
+def test_a_key_is_rotated_within_its_role_and_namespace() -> None:
+    old = str(new_key("shop-app", "admin", "shop")[1])
+    code, out, told = run("key", "shop-app", "--rotate", old)
+    key, line = out.splitlines()
+    assert code == 0
+    assert line.split(":")[:3] == ["shop-app", "admin", "shop"]
+    assert line != old
+    assert "then remove it" in told
+    assert len(Settings(keys=(old, line)).keys) == 2, "both are taken meanwhile"
+    assert key not in line
+    assert run("key", "other", "--rotate", old)[0] == 1

@@ -8,6 +8,7 @@ body --request--> lookup --hit--> reply
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -331,6 +332,8 @@ def _senseless(name: str, rule: str) -> APIError:
 
 T = TypeVar("T")
 
+logger = logging.getLogger("tiered_cache")
+
 OK = 200
 
 
@@ -481,6 +484,7 @@ class Forwarding:
         cache, request = self._on.cache, self._asked.request
         if request is None:
             return None
+        self._on.meter.answered(request.model, answer.usage)
         with controlling(cache, self._controls):
             kept = keep(cache, cache.on_loop, request, answer, flight)
             return await or_else(None, self._failed, "store", kept)
@@ -493,6 +497,11 @@ class Forwarding:
             except UNREADABLE:
                 chunk = {"error": "unreadable"}
             recording.note(chunk)
+
+    def broke_off(self, error: httpx.HTTPError) -> None:
+        """Count and log that a stream of the upstream broke off."""
+        self._on.meter.ended("cut")
+        logger.warning("a stream of the upstream broke off (%s)", type(error).__name__)
 
     def finish(self, flight: Flight | None, error: BaseException | None = None) -> None:
         """Let those who wait go on, with what arrived or without."""
@@ -532,10 +541,14 @@ class Relay(StreamingResponse):
             yield piece
 
     async def _until_done(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        async for piece in pieces:
-            yield piece
-            if self._held:
-                return
+        try:
+            async for piece in pieces:
+                yield piece
+                if self._held:
+                    return
+        except httpx.HTTPError as error:
+            self._exchange.broke_off(error)
+            raise
 
     async def _keep(self, answer: Answer) -> str | None:
         try:

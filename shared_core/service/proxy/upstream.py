@@ -49,11 +49,13 @@ async def ask(
     if query := request.scope["query_string"].decode("latin-1"):
         url = f"{url}?{query}"
     began = time.perf_counter()
-    with reached():
+    with on.meter.calling(), reached():
         # Not by the client's build_request: that would add cookies which other callers were sent.
         asked = httpx.Request(request.method, url, headers=headers, content=content)
         response = await on.upstream.send(asked, stream=True)
-    on.activity.took(UPSTREAM, time.perf_counter() - began)
+    took = time.perf_counter() - began
+    on.activity.took(UPSTREAM, took)
+    on.meter.responded(response.status_code, took)
     return response
 
 
