@@ -368,7 +368,7 @@ class SemanticTier:
     @property
     def judging(self) -> int:
         """Return how many answers wait for a judge."""
-        return self._labeler.waiting
+        return self._labeler.pending
 
     def preload(self) -> None:
         """Load the embedding model now. Raises EmbedderError."""

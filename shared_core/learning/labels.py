@@ -91,7 +91,7 @@ class JudgeQueue:
         return True
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Return how many cases wait."""
         return len(self._cases)
 
@@ -342,9 +342,9 @@ class Labeler:
             self._breaker.call(self._labels.learn, namespace, label)
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Return how many answers wait for the judge."""
-        return self._queue.waiting
+        return self._queue.pending
 
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background."""
