@@ -13,8 +13,7 @@ from shared_core.service.auth import Caller
 from shared_core.service.cache_api import embedder_state, store_state
 from shared_core.service.dependencies import On, administrator
 from shared_core.service.errors import errors_as_json
-from shared_core.service.metrics import Picture as MetricsPicture
-from shared_core.service.metrics import State, counts_of, exposition, judging
+from shared_core.service.metrics import Snapshot, State, counts_of, exposition, judging
 
 router = APIRouter(tags=["health"])
 
@@ -81,7 +80,7 @@ def ready(on: On) -> JSONResponse:
 )
 def metrics(on: On, _: Annotated[Caller, Depends(administrator)]) -> PlainTextResponse:
     """Return the counters of all workers for Prometheus; scrape any one of them."""
-    picture = MetricsPicture(
+    picture = Snapshot(
         on.cache.stats(all=True),
         counts_of(on.cache),
         on.meter.upstream,

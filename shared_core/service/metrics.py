@@ -203,7 +203,7 @@ def _percentiles(counts: Mapping[str, int], name: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Snapshot:
     """What ``/metrics`` tells: statistics and counts of all workers, the rest of this one."""
 
     stats: Stats
@@ -213,7 +213,7 @@ class Picture:
     judging: int
 
 
-def exposition(picture: Picture) -> bytes:
+def exposition(picture: Snapshot) -> bytes:
     """Spell statistics as Prometheus reads them."""
     registry = CollectorRegistry()
     registry.register(_Told(picture))
@@ -229,7 +229,7 @@ def judging(cache: ResponseCache) -> int:
 class _Told(Collector):
     """Statistics as metrics: those of all processes, which no counter of this one knows."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: Snapshot) -> None:
         self._of = picture
 
     def collect(self) -> Iterator[Metric]:

@@ -15,7 +15,7 @@ from shared_core.cache import ResponseCache
 from shared_core.openai_format import Endpoint, request_of
 from shared_core.record import Answer
 from shared_core.service.cache_api import CacheStats, finite
-from shared_core.service.metrics import Picture, exposition
+from shared_core.service.metrics import Snapshot, exposition
 from shared_core.stats import Stats
 from tests.fakes import FakeEmbedder
 from tests.service.conftest import Serve
@@ -202,7 +202,7 @@ def test_metrics_are_read_by_prometheus(client: httpx.Client) -> None:
 def test_label_values_are_escaped() -> None:
     with ResponseCache.open(semantic=False) as cache:
         cache.count_error('a"b\\c\nd')
-        text = exposition(Picture(cache.stats(), {}, "ok", 0, 0)).decode()
+        text = exposition(Snapshot(cache.stats(), {}, "ok", 0, 0)).decode()
     kinds = [
         sample.labels["kind"]
         for family in text_string_to_metric_families(text)
