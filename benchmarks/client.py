@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shared_core import CachedClient, ResponseCache, Retries
 from tests.client.test_limits import Provider, limit_on, most_in_a_window, storm
+from tests.client.virtual_time import VirtualLoop
 from tests.openai_server import Server
-from tests.virtual_time import VirtualLoop
 
 REQUESTS, KEYS = 1_000, 50
 STORM, ALLOWED, DOWN_S, AT_ONCE = 500, 60, 20.0, 32

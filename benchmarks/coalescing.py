@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from langchain_tiered_cache import TieredCache
-from tests.chat_models import Chat
+from tests.langchain.chat_models import Chat
 
 TASKS, THREADS, PROCESSES = 200, 64, 8
 

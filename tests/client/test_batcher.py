@@ -13,7 +13,7 @@ import pytest
 from shared_core.client.batcher import Batcher, BatcherClosed
 from shared_core.client.throttle import Dispatch, RateLimit, Retries
 from tests.client.test_limits import Provider, most_in_a_window
-from tests.virtual_time import VirtualLoop, run
+from tests.client.virtual_time import VirtualLoop, run
 
 
 class Model:

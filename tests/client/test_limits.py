@@ -22,7 +22,7 @@ from shared_core.client.throttle import (
     Waiting,
     refusal_of,
 )
-from tests.virtual_time import VirtualLoop, run
+from tests.client.virtual_time import VirtualLoop, run
 
 
 class Response:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shared_core.testing import AdapterConformance, CompletionConformance, Way
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
-from tests.ways_in import ClientDriver, LangChainDriver, LlamaIndexDriver, ProxyDriver
+from tests.end_to_end.ways_in import ClientDriver, LangChainDriver, LlamaIndexDriver, ProxyDriver
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 

@@ -11,7 +11,7 @@ import pytest
 
 from shared_core import ResponseCache
 from shared_core.embedding import Embedder
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = [*MARKS, pytest.mark.model]
 

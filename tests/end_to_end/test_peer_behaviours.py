@@ -39,8 +39,8 @@ from langchain_core.tools import BaseTool, tool
 
 from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
-from tests.chat_models import Chat
 from tests.fakes import Clock, fake_embed
+from tests.langchain.chat_models import Chat
 
 LLM = "[('_type', 'peer'), ('model', 'm'), ('temperature', 0.0), ('stop', None)]"
 

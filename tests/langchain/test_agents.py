@@ -17,8 +17,8 @@ from langgraph.prebuilt import ToolRuntime
 from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
 from shared_core import Static
-from tests.chat_models import Chat
 from tests.fakes import fake_embed
+from tests.langchain.chat_models import Chat
 from tests.soak import FULL
 
 QUESTION = "How warm is it in Rome?"

@@ -18,8 +18,8 @@ from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tiered_cache import TieredCache, parse, rag_question
 from shared_core import Answer, Miss, Request, ResponseCache
-from tests.chat_models import Chat, openai_string, prompt_of
 from tests.fakes import fake_embed
+from tests.langchain.chat_models import Chat, openai_string, prompt_of
 
 PROMPT, MODEL = prompt_of(HumanMessage("What is a fuse?")), openai_string()
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from langchain_tiered_cache import TieredCache, cached_model
 from shared_core import ResponseCache
-from tests.chat_models import Chat
+from tests.langchain.chat_models import Chat
 from tests.langchain.test_streams import SCRIPTS, Streamer, by_stream, cached, said
 
 

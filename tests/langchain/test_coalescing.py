@@ -22,7 +22,7 @@ from pydantic import PrivateAttr
 
 from langchain_tiered_cache import TieredCache
 from shared_core.compute import StoreLeases
-from tests.chat_models import Chat
+from tests.langchain.chat_models import Chat
 from tests.soak import CALL_S, FULL
 
 pytestmark = pytest.mark.slow
@@ -346,7 +346,7 @@ import sys, time
 from pathlib import Path
 from langchain_core.messages import AIMessage
 from langchain_tiered_cache import TieredCache
-from tests.chat_models import Chat
+from tests.langchain.chat_models import Chat
 url, log, takes, lease = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 
 def reply(messages):

@@ -19,8 +19,8 @@ from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.cache import ServedRuns
 from langchain_tiered_cache.call_context import Run
 from langchain_tiered_cache.feedback import LangSmithFeedback, answer_judge
-from tests.chat_models import Chat
 from tests.fakes import fake_embed
+from tests.langchain.chat_models import Chat
 
 
 @pytest.fixture

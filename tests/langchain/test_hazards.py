@@ -18,8 +18,8 @@ from langchain_core.outputs import Generation
 from pydantic import BaseModel, Field
 
 from langchain_tiered_cache import TieredCache
-from tests.chat_models import Chat, openai_string, prompt_of
 from tests.fakes import fake_embed
+from tests.langchain.chat_models import Chat, openai_string, prompt_of
 
 Ask = Callable[..., AIMessage]
 

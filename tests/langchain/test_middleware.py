@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
-from tests.chat_models import Chat
+from tests.langchain.chat_models import Chat
 
 
 class Bound(Chat):

@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from langchain_tiered_cache.call_context import Run
 from langchain_tiered_cache.llm_string import read_model
 from langchain_tiered_cache.request import parse
-from tests.chat_models import openai_string
+from tests.langchain.chat_models import openai_string
 
-ENTRIES = json.loads((Path(__file__).parents[1] / "data" / "llm_strings.json").read_text())
+ENTRIES = json.loads((Path(__file__).parent / "data" / "llm_strings.json").read_text())
 
 
 def runs_of(entry: dict[str, Any]) -> tuple[Run, ...]:

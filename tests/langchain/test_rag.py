@@ -12,8 +12,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration
 
 from langchain_tiered_cache import TieredCache, parse, rag_question
-from tests.chat_models import openai_string, prompt_of
 from tests.fakes import fake_embed
+from tests.langchain.chat_models import openai_string, prompt_of
 
 STUFF = (
     "Use the following pieces of context to answer the question at the end. If you don't know the "

@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from langchain_tiered_cache import TieredCache, call_context
 from langchain_tiered_cache.call_context import current_runs
-from tests.chat_models import Chat, prompt_of
+from tests.langchain.chat_models import Chat, prompt_of
 
 FORMS = ["invoke", "ainvoke", "batch", "abatch", "stream", "astream", "chain", "achain"]
 
@@ -206,7 +206,7 @@ async def test_nested_calls_of_other_tenants_change_nothing(form: str, tiered: T
 
 
 async def test_a_direct_lookup_after_a_call_is_nobodys(tiered: TieredCache) -> None:
-    from tests.chat_models import prompt_of
+    from tests.langchain.chat_models import prompt_of
 
     model = Chat(cache=tiered)
     seen: list[tuple[str, str]] = []

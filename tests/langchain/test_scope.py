@@ -25,8 +25,8 @@ from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tiered_cache import TieredCache, parse
 from shared_core import Request
-from tests.chat_models import openai_string, prompt_of
 from tests.fakes import fake_embed
+from tests.langchain.chat_models import openai_string, prompt_of
 from tests.soak import SCOPE_MUTATIONS
 
 Asked = tuple[str, str]

@@ -22,8 +22,8 @@ from pydantic import BaseModel, Field, PrivateAttr
 from langchain_tiered_cache import TieredCache, cached_model
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
 from shared_core.compute import MOST_REFRESHES
-from tests.chat_models import Chat
 from tests.fakes import Clock
+from tests.langchain.chat_models import Chat
 
 FORMS = ["invoke", "ainvoke", "stream", "astream"]
 each_form = pytest.mark.parametrize("form", FORMS)
@@ -329,7 +329,7 @@ async def test_each_prompt_of_a_completion_call_is_refreshed(
 EXITING = """
 import sys, time
 from langchain_tiered_cache import TieredCache, cached_model
-from tests.chat_models import Chat
+from tests.langchain.chat_models import Chat
 from tests.fakes import Clock
 from langchain_core.messages import AIMessage
 

@@ -16,7 +16,7 @@ from langchain_core.outputs import ChatGenerationChunk, GenerationChunk, LLMResu
 from pydantic import PrivateAttr
 
 from langchain_tiered_cache import TieredCache, cached_model
-from tests.chat_models import Chat
+from tests.langchain.chat_models import Chat
 
 pytestmark = pytest.mark.slow
 

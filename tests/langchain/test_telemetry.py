@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry
 from langchain_tiered_cache import TieredCache
 from shared_core.telemetry.opentelemetry import OpenTelemetryHook
 from shared_core.telemetry.prometheus import PrometheusHook
-from tests.chat_models import Chat
 from tests.fakes import fake_embed
+from tests.langchain.chat_models import Chat
 
 QUESTION, REPHRASED = "what is a fuse good for", "what is a fuse good for then"
 USAGE = {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17}

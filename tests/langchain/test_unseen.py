@@ -13,7 +13,7 @@ from langchain_core.prompts import PromptTemplate
 from pydantic import PrivateAttr
 
 from langchain_tiered_cache import TieredCache, cached_model
-from tests.chat_models import Chat
+from tests.langchain.chat_models import Chat
 
 FORMS = pytest.mark.parametrize("form", ["invoke", "ainvoke", "batch", "abatch"])
 

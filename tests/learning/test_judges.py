@@ -141,7 +141,7 @@ def langchain_model() -> Any:
 
 def llamaindex_model() -> Any:
     pytest.importorskip("llama_index.core")
-    from tests.llamaindex_fakes import FakeLLM, said
+    from tests.llamaindex.fakes import FakeLLM, said
 
     model = FakeLLM(reply=lambda messages, kwargs: said("DIFFERENT"))
     return model, lambda model: [messages[0].content for messages in model.asked]

@@ -21,7 +21,7 @@ from llama_index.core.storage.kvstore.types import BaseKVStore
 from llamaindex_tiered_cache import TieredKVStore
 from shared_core import Answer, Request, ResponseCache, StoreError
 from tests.fakes import Clock
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 

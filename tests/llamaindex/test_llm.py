@@ -25,9 +25,9 @@ from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llamaindex_tiered_cache import CachedEmbedding, cache_of, cached_llm, install, uncached
 from shared_core import LookupEvent, ResponseCache, StoreError
 from tests.fakes import fake_embed
-from tests.llamaindex_cases import City, oracle
-from tests.llamaindex_fakes import FakeLLM, calling, said
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.cases import City, oracle
+from tests.llamaindex.fakes import FakeLLM, calling, said
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 

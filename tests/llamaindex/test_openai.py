@@ -26,8 +26,8 @@ from llamaindex_tiered_cache import cached_llm
 from llamaindex_tiered_cache.request import chat_request
 from shared_core import Hit, ResponseCache
 from tests.fakes import fake_embed
-from tests.llamaindex_cases import PROMPT, City, memory, weather
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.cases import PROMPT, City, memory, weather
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 

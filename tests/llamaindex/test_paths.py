@@ -6,9 +6,9 @@ import pytest
 
 from llamaindex_tiered_cache import cached_llm
 from shared_core import ResponseCache
-from tests.llamaindex_cases import CASES, oracle
-from tests.llamaindex_fakes import FakeLLM
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.cases import CASES, oracle
+from tests.llamaindex.fakes import FakeLLM
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 

@@ -20,7 +20,7 @@ from llama_index.core.base.llms.types import (
 
 from llamaindex_tiered_cache import cached_llm
 from llamaindex_tiered_cache.prefix import mark_messages, marked_llm
-from tests.llamaindex_fakes import FakeLLM, echo
+from tests.llamaindex.fakes import FakeLLM, echo
 
 HANDBOOK = "Every loan ends after four weeks and can be renewed twice. " * 120
 SYSTEM = ChatMessage(role=MessageRole.SYSTEM, content=HANDBOOK)

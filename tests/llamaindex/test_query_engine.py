@@ -20,9 +20,9 @@ from llama_index.core.schema import QueryBundle, TextNode
 from llamaindex_tiered_cache import CachedQueryEngine, cached_llm, feedback_from
 from shared_core import ResponseCache
 from tests.fakes import fake_embed
-from tests.llamaindex_cases import QUESTION, TEXTS, City, oracle
-from tests.llamaindex_fakes import FakeEmbedding, FakeLLM, said
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.cases import QUESTION, TEXTS, City, oracle
+from tests.llamaindex.fakes import FakeEmbedding, FakeLLM, said
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 

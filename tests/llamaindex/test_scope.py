@@ -32,9 +32,9 @@ from llamaindex_tiered_cache import cached_llm
 from llamaindex_tiered_cache.request import chat_request, completion_request
 from shared_core import LookupEvent, Request, ResponseCache
 from tests.fakes import fake_embed
-from tests.llamaindex_cases import QUESTION, TEXTS
-from tests.llamaindex_fakes import FakeEmbedding, FakeLLM, calling, said
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.cases import QUESTION, TEXTS
+from tests.llamaindex.fakes import FakeEmbedding, FakeLLM, calling, said
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 

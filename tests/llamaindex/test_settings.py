@@ -13,8 +13,8 @@ from llama_index.core.llms.mock import MockLLM
 from llamaindex_tiered_cache import cache_report, cached_llm, install
 from llamaindex_tiered_cache import settings as watched
 from shared_core import ResponseCache
-from tests.llamaindex_fakes import FakeLLM
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.fakes import FakeLLM
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 ASKED = [ChatMessage("What is a fuse?")]

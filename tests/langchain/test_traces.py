@@ -19,8 +19,8 @@ from langsmith import Client
 from langchain_tiered_cache import TieredCache, cached_model, get_cache_trace
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
 from shared_core import LookupEvent, SharedEvent, StoreEvent
-from tests.chat_models import Chat
 from tests.fakes import fake_embed
+from tests.langchain.chat_models import Chat
 
 USAGE: Any = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
 SPENT = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}

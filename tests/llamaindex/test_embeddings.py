@@ -14,8 +14,8 @@ from llama_index.core.embeddings.mock_embed_model import MockEmbedding
 from llamaindex_tiered_cache import CachedEmbedding
 from shared_core import ResponseCache, StoreError
 from tests.fakes import Clock
-from tests.llamaindex_fakes import FakeEmbedding
-from tests.llamaindex_leftovers import MARKS, collected  # noqa: F401 - for every test here
+from tests.llamaindex.fakes import FakeEmbedding
+from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
 
 pytestmark = MARKS
 

@@ -4,7 +4,7 @@ Not run by the tests, which read the file. To make it anew, in an environment of
 
     pip install numpy langchain-openai langchain-anthropic langchain-google-genai \
         langchain-mistralai langchain-ollama langchain-groq langchain-aws
-    python tests/data/make_llm_strings.py
+    python tests/langchain/data/make_llm_strings.py
 
 No network is used and no key is real. Each entry holds what was called, the string, and the
 canonical parameters read from it: review these in the diff, they are part of every stored key.
@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
 warnings.simplefilter("ignore")
 os.environ.update(

@@ -23,7 +23,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import TextNode
 from llama_index.core.tools import FunctionTool
 
-from tests.llamaindex_fakes import FakeEmbedding, calling, said
+from tests.llamaindex.fakes import FakeEmbedding, calling, said
 
 QUESTION = "How often should I descale the kettle?"
 TEXTS = [
