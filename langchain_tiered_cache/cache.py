@@ -35,7 +35,7 @@ from shared_core.controls import Trace, tracing
 from shared_core.digests import Digest
 from shared_core.harmless import header_names
 from shared_core.options import CacheOptions, shows_options
-from shared_core.record import Answer, Explore, Hit, Miss, Outcome
+from shared_core.record import Answer, Explore, Hit, Miss, Outcome, fresh_mark
 from shared_core.request import Request
 from shared_core.state_places import Unreadable
 
@@ -86,13 +86,23 @@ def describe(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def mark_as_fresh(generations: Sequence[Generation], entry_id: str | None) -> None:
-    """Note in the caller's own chat messages the id under which the model's answer is kept."""
+def mark_as_fresh(
+    generations: Sequence[Generation], entry_id: str | None, outcome: Outcome | None = None
+) -> None:
+    """Note in the caller's own chat messages the id under which the model's answer is kept.
+
+    ``outcome`` is that of the lookup before the call: the mark says why it did not hit. Without it
+    stays what the mark said of that before.
+    """
+    mark = fresh_mark(entry_id, outcome)
     for generation in generations:
         if isinstance(generation, ChatGeneration):
             message = generation.message
-            mark = {"hit": False, "entry_id": entry_id}
-            message.response_metadata = {**message.response_metadata, MARK: mark}
+            before = message.response_metadata.get(MARK) if outcome is None else None
+            message.response_metadata = {
+                **message.response_metadata,
+                MARK: {**(before or {}), **mark},
+            }
 
 
 # Which run got which answer: what feedback by run id needs, in the process that served.
@@ -240,6 +250,7 @@ class TieredCache(BaseCache):
             )
             if flight is not None:
                 asking.lead(flight, self.cache.answers.finish, runtime is self.cache.on_loop)
+            asking.outcome = outcome
             found = self._generations(outcome)
             if asking.run is not None:
                 asking.run.note(describe(outcome))
@@ -308,7 +319,7 @@ class TieredCache(BaseCache):
                 entry_id = None
                 if answer is not None:
                     entry_id = await keep(self.cache, runtime, request, answer, flight)
-            mark_as_fresh(return_val, entry_id)
+            mark_as_fresh(return_val, entry_id, None if asking is None else asking.outcome)
             if asking is not None:
                 self.servings.note(asking.run, entry_id)
         finally:

@@ -31,6 +31,7 @@ from shared_core.concurrency import Flight, current_task
 from shared_core.controls import Controls, controlling, controls_of, tag_tuple
 from shared_core.digests import Digest
 from shared_core.options import seconds
+from shared_core.record import Outcome
 
 # What LangChain says about the model call under way, for what an ``llm_string`` leaves out.
 #
@@ -188,6 +189,7 @@ class CallContext:
     says; ``is_sure``: a model call follows if it misses. ``unseen``: arguments of the call that no
     key holds. ``hidden``: the digest of what the model's string does not say, None if unknown;
     ``state`` takes it, and is told when the call ends, if it was told that one began.
+    ``outcome`` is that of the lookup.
     """
 
     id: tuple[int, int]
@@ -199,6 +201,7 @@ class CallContext:
     is_blind: bool = False
     is_sure: bool = True
     unseen: tuple[str, ...] = ()
+    outcome: Outcome | None = None
     hidden: str | None = None
     state: Digest | None = None
     is_calling: bool = False

@@ -317,10 +317,10 @@ class ToolForm:
             return None
         return Answer(str(value.text), payload=payload, format=TOOL_FORMAT, exact_only=True)
 
-    def fresh(self, value: ToolResult, entry_id: str | None) -> ToolResult:
+    def fresh(self, value: ToolResult, mark: dict[str, Any]) -> ToolResult:
         """Mark the message of the tool itself."""
         if isinstance(value, ToolMessage) and value.status == "success":
-            _mark(value, {"hit": False, "entry_id": entry_id})
+            _mark(value, mark)
         return value
 
 

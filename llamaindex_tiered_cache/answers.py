@@ -466,8 +466,7 @@ class ResponseForm(Generic[Response]):
         response.additional_kwargs = {**more, MARK: dict(mark)}
         return response
 
-    def fresh(self, response: Response, entry_id: str | None) -> Response:
-        """Note under which id the model's own response is kept; its other fields are the same."""
-        mark = {"hit": False, "entry_id": entry_id}
+    def fresh(self, response: Response, mark: dict[str, Any]) -> Response:
+        """Note in the model's own response what the cache says of it; else it is the same."""
         more = {**response.additional_kwargs, MARK: mark}
         return response.model_copy(update={"additional_kwargs": more})

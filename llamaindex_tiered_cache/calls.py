@@ -51,8 +51,8 @@ class Form(Protocol[T]):
     def chunks(self, answer: Answer, serving: Serving) -> Iterator[T]:
         """Build the chunks of a stream. Raises ValueError, at once, if it cannot be read."""
 
-    def fresh(self, response: T, entry_id: str | None) -> T:
-        """Note under which id the model's own response is kept."""
+    def fresh(self, response: T, mark: dict[str, Any]) -> T:
+        """Note in the model's own response what the cache says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class Call(Generic[T]):
             self.cache.count_error("unstorable")
         return answer
 
-    def fresh(self, response: T, entry_id: str | None) -> T:
-        """Note under which id the model's own response is kept."""
-        return self.form.fresh(response, entry_id)
+    def fresh(self, response: T, mark: dict[str, Any]) -> T:
+        """Note in the model's own response what the cache says of it."""
+        return self.form.fresh(response, mark)
 
     def recorder(self) -> Recording[T]:
         """Return what notes the chunks of the model's own stream."""

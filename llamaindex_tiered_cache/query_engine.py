@@ -184,9 +184,9 @@ class QueryForm:
         """Build the response, as the only chunk. Raises ValueError if it cannot be read."""
         return iter([self.read(answer, serving)])
 
-    def fresh(self, response: RESPONSE_TYPE, entry_id: str | None) -> RESPONSE_TYPE:
-        """Note under which id the engine's own response is kept."""
-        return _marked(response, {"hit": False, "entry_id": entry_id})
+    def fresh(self, response: RESPONSE_TYPE, mark: dict[str, Any]) -> RESPONSE_TYPE:
+        """Note in the engine's own response what the cache says of it."""
+        return _marked(response, mark)
 
 
 def tokens_of(answer: Answer) -> list[str]:

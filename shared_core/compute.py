@@ -46,7 +46,7 @@ from shared_core.concurrency import (
 from shared_core.controls import tag_tuple
 from shared_core.options import Options, Seconds, seconds
 from shared_core.pipeline import Pipeline
-from shared_core.record import Answer, EntryId, Hit, Outcome, Tier
+from shared_core.record import Answer, EntryId, Hit, Outcome, Tier, fresh_mark
 from shared_core.request import HOME_DIGITS, Address, Request, canonical_json, namespace_digest
 from shared_core.resilience import Unavailable, aswallow, deadline, or_else
 
@@ -336,8 +336,8 @@ class Form(Protocol[T]):
     def write(self, value: T) -> Answer | None:
         """Return the answer that the model's own value gives, None if it cannot be kept."""
 
-    def fresh(self, value: T, entry_id: str | None) -> T:
-        """Note under which id the model's own value is kept, None if it is not."""
+    def fresh(self, value: T, mark: dict[str, Any]) -> T:
+        """Note in the model's own value what the cache says of it; see ``record.fresh_mark``."""
 
 
 async def find(
@@ -463,9 +463,10 @@ async def flow(
         value = await _asked(cache, ask, flight)
         answer = await or_else(None, fail, "write", _call(form.write, value))
         if answer is None:
-            return form.fresh(value, None)
+            return form.fresh(value, fresh_mark(None, outcome))
         kept = keep(cache, runtime, request, answer, flight, ttl)
-        return form.fresh(value, await or_else(None, fail, "store", kept))
+        entry_id = await or_else(None, fail, "store", kept)
+        return form.fresh(value, fresh_mark(entry_id, outcome))
     finally:
         if flight is not None:
             cache.answers.finish(flight)
@@ -505,7 +506,7 @@ class _Plain:
     def write(self, value: Answer) -> Answer:
         return value
 
-    def fresh(self, value: Answer, entry_id: str | None) -> Answer:
+    def fresh(self, value: Answer, mark: dict[str, Any]) -> Answer:
         return value
 
 

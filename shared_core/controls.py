@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from shared_core.record import Explore, Hit, Miss, Outcome, Tier
+from shared_core.record import Explore, Hit, Outcome, Tier
 from shared_core.usage import price
 
 # What a cache tells of itself: one event per lookup or store, and the trace that collects them.
@@ -26,9 +26,10 @@ class LookupEvent:
     """One lookup: how it ended, and why.
 
     ``outcome`` is "hit", "explore" or "miss"; ``reason`` why it did not hit; ``similarity`` that of
-    the nearest candidate, if there was one; ``latency`` is in seconds. ``usage`` is what the stored
-    answer once cost in tokens, and ``age`` how many seconds ago it was stored, on a hit. ``key`` is
-    a digest: no event holds a prompt or an answer.
+    the nearest candidate, if there was one; ``progress`` how far the policy is while it learns;
+    ``latency`` is in seconds. ``usage`` is what the stored answer once cost in tokens, and ``age``
+    how many seconds ago it was stored, on a hit. ``key`` is a digest: no event holds a prompt or an
+    answer.
     """
 
     outcome: str
@@ -42,6 +43,7 @@ class LookupEvent:
     entry_id: str | None = None
     usage: Mapping[str, int] | None = None
     age: float | None = None
+    progress: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,29 +141,30 @@ def lookup_event(
     model: str, namespace: str, key: str, outcome: Outcome, latency: float
 ) -> LookupEvent:
     """Describe how a lookup ended."""
-    match outcome:
-        case Hit(answer=answer, tier=tier, similarity=similarity, entry_id=entry_id, age=age):
-            return LookupEvent(
-                "hit",
-                key,
-                namespace,
-                model,
-                latency,
-                tier,
-                None,
-                similarity,
-                entry_id,
-                answer.usage,
-                age,
-            )
-        case Explore(reason=reason, similarity=similarity):
-            return LookupEvent(
-                "explore", key, namespace, model, latency, reason=reason, similarity=similarity
-            )
-        case Miss(reason=reason, similarity=similarity):
-            return LookupEvent(
-                "miss", key, namespace, model, latency, reason=reason, similarity=similarity
-            )
+    if isinstance(outcome, Hit):
+        return LookupEvent(
+            "hit",
+            key,
+            namespace,
+            model,
+            latency,
+            outcome.tier,
+            None,
+            outcome.similarity,
+            outcome.entry_id,
+            outcome.answer.usage,
+            outcome.age,
+        )
+    return LookupEvent(
+        "explore" if isinstance(outcome, Explore) else "miss",
+        key,
+        namespace,
+        model,
+        latency,
+        reason=outcome.reason,
+        similarity=outcome.similarity,
+        progress=outcome.progress,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shared_core.request import Request
 
@@ -156,29 +156,59 @@ class Explore:
 
     ``reason``: "learning" while nothing may be served by meaning yet, "risk" for a candidate that
     is not sure enough, "audit" for one that is checked although it is, "shadow" in shadow mode.
-    ``prefix`` is None unless the cache was opened with a prefix cache.
+    ``prefix`` is None unless the cache was opened with a prefix cache; ``progress`` says how far
+    the policy is while it serves nothing yet ("34 of about 80 labels").
     """
 
     candidate: Record
     similarity: float
     reason: str = "learning"
     prefix: PrefixMatch | None = None
+    progress: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """No answer, and why: ``absent temperature truncated not_user_text guard threshold store …``.
+    """No answer, and why: ``absent new_scope temperature time language guard threshold store …``.
 
-    ``similarity`` is that of the nearest candidate, when there was one; ``prefix`` is None unless
-    the cache was opened with a prefix cache.
+    "new_scope": nothing was ever asked with this system message, history and settings.
+    ``similarity`` is that of the nearest candidate, when there was one; ``prefix`` and ``progress``
+    are those of ``Explore``.
     """
 
     reason: str
     similarity: float | None = None
     prefix: PrefixMatch | None = None
+    progress: str | None = field(default=None, compare=False)
 
 
 Outcome = Hit | Explore | Miss
+
+
+class Explained(Protocol):
+    """What says why a lookup did not hit: an outcome or its event."""
+
+    @property
+    def reason(self) -> str | None: ...
+
+    @property
+    def similarity(self) -> float | None: ...
+
+    @property
+    def progress(self) -> str | None: ...
+
+
+def fresh_mark(entry_id: str | None, outcome: Hit | Explained | None = None) -> dict[str, Any]:
+    """Return what the model's own answer says of the cache: that it did not hit, and why.
+
+    ``entry_id`` is None if the answer was not kept. ``outcome`` is that of the lookup before the
+    call, or its event; what is not known is left out.
+    """
+    mark = {"hit": False, "entry_id": entry_id}
+    if outcome is None or isinstance(outcome, Hit):
+        return mark
+    told = {name: getattr(outcome, name) for name in ("reason", "similarity", "progress")}
+    return mark | {name: value for name, value in told.items() if value is not None}
 
 
 # Opaque names of what was served; feedback needs nothing else, from any process.

@@ -18,16 +18,17 @@ _PATIENCE_S = 5.0
 """How long a person waits for a store."""
 
 
-def read_stats(url: str, namespace: str = "default") -> Stats:
+def read_stats(url: str, namespace: str = "default", untouched: bool = False) -> Stats:
     """Return what all processes ever did on a store, up to the last seconds.
 
-    Changes nothing in the store and loads no model. Latencies are known to the processes alone.
-    Raises ValueError for a URL without anything to read, naming the remedy, StoreError for a store
-    that fails, ImportError for an extra that is missing.
+    Changes nothing in the store and loads no model; ``untouched``: makes no files beside an SQLite
+    file either, and then reads none whose last process died. Latencies are known to the processes
+    alone. Raises ValueError for a URL without anything to read, naming the remedy, StoreError for a
+    store that fails, ImportError for an extra that is missing.
     """
     if url.startswith("memory:"):
         raise ValueError(f"{url} lives inside the app: call cache.stats() there")
-    values, close = _open(url)
+    values, close = _open(url, untouched)
     try:
         counts, policy = counts_of_all(values, namespace), policy_of_all(values, namespace)
     finally:
@@ -40,11 +41,11 @@ def read_stats(url: str, namespace: str = "default") -> Stats:
     return stats_of(counts, policy=policy or {}, breakers={}, latencies={})
 
 
-def _open(url: str) -> tuple[KeyValue, Callable[[], object]]:
+def _open(url: str, untouched: bool) -> tuple[KeyValue, Callable[[], object]]:
     if url.startswith("sqlite:///"):
         from shared_core.stores import ReadOnlyFile
 
-        file = ReadOnlyFile(unquote(url.removeprefix("sqlite:///")), _PATIENCE_S)
+        file = ReadOnlyFile(unquote(url.removeprefix("sqlite:///")), _PATIENCE_S, untouched)
         return file.values(time.time), file.close
     store = open_store(url, timeout=_PATIENCE_S)
     return store, store.close
@@ -80,6 +81,8 @@ def stats_lines(stats: Stats) -> Iterator[tuple[str, str]]:
         yield "saved", f"{tokens}{money}"
     if stats.provider_cached_tokens:
         yield "provider's cache", f"{stats.provider_cached_tokens:,} input tokens of misses"
+    if stats.advice:
+        yield "advice", stats.advice
     for kind, count in sorted(stats.errors.items()):
         yield f"error, {kind}", f"{count:,}, not seen by the app"
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from shared_core.advice import Milestones, ScopeWatch
 from shared_core.concurrency import renew_after_fork
 from shared_core.embedding import Memo, known_model
 from shared_core.learning import (
@@ -120,8 +122,13 @@ class QuestionReader:
 
 logger = logging.getLogger("tiered_cache")
 
+ANY_SIMILARITY = -1.0
+
 WIDEST = 64
 """How many neighbours are looked at when the guard objects to the nearest ones."""
+
+PROGRESS_S = 1.0
+"""Seconds for which a miss may tell the same progress."""
 
 SERVINGS = 2
 """How often a question is served by meaning before it is asked for real."""
@@ -146,7 +153,8 @@ class SemanticTier:
         self._explorations = PendingLabels()
         self._deciding = threading.Lock()  # a policy's state may note what it decided
         self._suited_to = ""
-        self._told = False
+        self._scopes, self._milestones = ScopeWatch(), Milestones()
+        self._progress: tuple[float, str | None] = (0.0, None)
         renew_after_fork(self)
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self.reader = QuestionReader(options, count_error)
@@ -176,19 +184,34 @@ class SemanticTier:
         if reason is not None or request.question is None:
             self._pass(request.question, namespace, reason)
             return Miss(reason or "not_user_text")
-        if not self.reader.ready:
-            return Miss("loading")
-        try:
-            embedded = self.reader.embed(request.question)
-        except Unavailable:
-            return Miss("embedder")
-        if embedded is None:
-            return Miss("truncated")
+        embedded = self._embedded(request.question)
+        if isinstance(embedded, Miss):
+            return embedded
         self.use_embedder(embedded[0])
         state = self._breaker.call(self.labels.state, namespace)
         until = now + self._stale_ttl
-        near, candidates = self._neighbours(request, namespace, address, embedded, denylist, until)
-        return self._choose(request.question, near, candidates, state, address, now)
+        is_new, near, candidates = self._neighbours(
+            request, namespace, address, embedded, denylist, until
+        )
+        self._scopes.note(address.scope, is_new, request.scope)
+        outcome = self._choose(request.question, near, candidates, state, address, now)
+        return outcome if isinstance(outcome, Hit) else self._explained(outcome, is_new, state)
+
+    def _embedded(self, question: str) -> tuple[str, Vector] | Miss:
+        """Return the question's space and vector, or why there is none."""
+        if not self.reader.ready:
+            return Miss("loading")
+        try:
+            return self.reader.embed(question) or Miss("truncated")
+        except Unavailable:
+            return Miss("embedder")
+
+    def _explained(self, outcome: Explore | Miss, is_new: bool, state: Any) -> Explore | Miss:
+        """Say of what did not hit that its scope is new, or how far learning is."""
+        if is_new and isinstance(outcome, Miss):
+            return replace(outcome, reason="new_scope")
+        progress = self._how_far(state)
+        return outcome if progress is None else replace(outcome, progress=progress)
 
     def _pass(self, question: str | None, namespace: str, reason: str | None) -> None:
         """Let the policy count a question that no neighbour may answer: it is a request, too."""
@@ -207,14 +230,17 @@ class SemanticTier:
         embedded: tuple[str, Vector],
         denylist: Record | None,
         until: float,
-    ) -> tuple[list[Neighbour], list[Candidate]]:
-        """Return the neighbours that the asker may be given, and what the policy is told of them.
+    ) -> tuple[bool, list[Neighbour], list[Candidate]]:
+        """Return whether the scope is new, the neighbours that the asker may be given, and what the
+        policy is told of them.
 
         If the guard objects to all of the k nearest, the one that is right may stand behind them.
         """
         k, floor, question = self._policy.k, self._policy.floor, request.question or ""
+        known = self._scopes.knows(address.scope)
+        lowest = floor if known else ANY_SIMILARITY  # is there anything at all?
         while True:
-            found = self._breaker.call(self._store.nearest, address.scope, *embedded, k, floor)
+            found = self._breaker.call(self._store.nearest, address.scope, *embedded, k, lowest)
             near = [
                 one
                 for one in found
@@ -228,7 +254,7 @@ class SemanticTier:
             near = [one for one in near if one.record.answer.text not in refused]
             candidates = [self.reader.candidate(question, one, floor) for one in near]
             if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):
-                return near, candidates
+                return not (known or found), near, candidates
             k = WIDEST
 
     def _choose(
@@ -249,8 +275,6 @@ class SemanticTier:
                 self._remember(address, PendingLabel(tuple(near)))
                 return Miss(reason, near[0].similarity if near else None)
             case Try(index, evidence, reason):
-                if reason == "learning":
-                    self._tell_of_learning(state)
                 return self._explore(address, PendingLabel(tuple(near), index, evidence), reason)
             case Serve(index, evidence, score):
                 seen = PendingLabel(tuple(near), index, evidence, score, self._shadow)
@@ -286,15 +310,27 @@ class SemanticTier:
         one = exploration.near[exploration.candidate]
         return Explore(one.record, one.similarity, reason)
 
-    def _tell_of_learning(self, state: Any) -> None:
-        """Say once why questions that look alike are not served."""
-        if self._told:
-            return
-        self._told = True
-        with suppress(Unavailable):  # counted
-            described = self._policy_breaker.call(self._policy.describe, state)
-            progress = described.get("learning")
-            logger.info("learning which answers may be served by meaning: %s", progress)
+    def _how_far(self, state: Any) -> str | None:
+        """Return how far learning is, while it is not far enough to serve; a second old at most."""
+        if not self._policy.explores:
+            return None
+        at, progress = self._progress
+        now = time.monotonic()
+        if not at or now - at > PROGRESS_S:
+            with suppress(Unavailable):  # counted
+                described = self._policy_breaker.call(self._policy.describe, state)
+                progress = described.get("learning")
+            self._progress = now, progress
+        return progress
+
+    def _note_milestones(self, namespace: str) -> None:
+        """Log what the latest label has changed."""
+        if self._policy.explores:
+            with suppress(Unavailable):  # counted
+                state = self._breaker.call(self.labels.state, namespace)
+                described = self._policy_breaker.call(self._policy.describe, state)
+                self._milestones.note(described)
+                self._progress = time.monotonic(), described.get("learning")
 
     def _remember(self, address: Address, exploration: PendingLabel) -> None:
         """Keep the neighbours, so that the fresh answer joins the group of those that equal it."""
@@ -315,6 +351,7 @@ class SemanticTier:
 
         If the lookup of its request explored, its answer labels the candidate.
         """
+        self._scopes.remember(record.scope)
         exploration = self._explorations.take(record.key)
         try:
             if record.answer.exact_only or self.reader.why_exact_only(request) is not None:
@@ -322,6 +359,8 @@ class SemanticTier:
         except Unavailable:
             return record
         record = self._labeler.settle(record, exploration)
+        if exploration is not None and exploration.candidate is not None:
+            self._note_milestones(record.namespace)
         if not self.reader.ready:
             self.reader.when_ready(lambda: self._add_vector_later(record))
             return record
@@ -363,7 +402,9 @@ class SemanticTier:
             state = self._breaker.call(self.labels.state, namespace)
         except Unavailable:
             state = self._policy.initial_state()
-        return dict(self._policy.describe(state))
+        described = dict(self._policy.describe(state))
+        cause = self._scopes.cause
+        return described if cause is None else {**described, "new_scopes": cause}
 
     @property
     def judging(self) -> int:

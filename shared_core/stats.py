@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from shared_core.advice import advice_of
 from shared_core.concurrency import renew_after_fork
 from shared_core.record import Explore, Hit, Miss, Outcome, Tier
 from shared_core.resilience import Unavailable, swallow
@@ -133,7 +134,8 @@ class Stats:
     price of the models is known. ``prefix_hits`` are explores and misses of whose prompt some front
     was sent before, ``prefix_tokens`` an estimate of what those fronts hold. By the providers'
     count, their prompt caches had ``provider_cached_tokens`` of the calls whose answers were
-    stored, and took in ``provider_cache_write_tokens``.
+    stored, and took in ``provider_cache_write_tokens``. ``advice`` says in a sentence or two what
+    holds the cache back; "" if nothing does.
     """
 
     lookups: int
@@ -163,6 +165,7 @@ class Stats:
     prefix_tokens: int = 0
     provider_cached_tokens: int = 0
     provider_cache_write_tokens: int = 0
+    advice: str = ""
 
 
 def stats_of(
@@ -205,6 +208,7 @@ def stats_of(
         prefix_tokens=counts.get("prefix:tokens", 0),
         provider_cached_tokens=counts.get("provider:cached_tokens", 0),
         provider_cache_write_tokens=counts.get("provider:cache_write_tokens", 0),
+        advice=advice_of(counts, policy),
     )
 
 

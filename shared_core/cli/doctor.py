@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -66,7 +66,18 @@ _FILE = re.compile(r"sqlite:///(?!$|/$|:memory:$)([^?]+)")
 
 def examine(url: str = "memory://", environment: Mapping[str, str] = os.environ) -> list[Finding]:
     """Look at this installation, as a cache on ``url`` would find it. Changes nothing."""
-    return [*_packages(), _model(), *_store(url), *_workers(url, environment)]
+    found = [*_packages(), _model(), *_store(url), *_workers(url, environment)]
+    stands = all(finding.level != "missing" for finding in found)
+    return [*found, *_advice(url)] if stands else found
+
+
+def _advice(url: str) -> Iterator[Finding]:
+    """Tell what the caches on a store say of themselves, if any has written its counters there."""
+    from shared_core.report import read_stats
+
+    with suppress(ValueError, StoreError, ImportError):
+        if advice := read_stats(url, untouched=True).advice:
+            yield Finding("ok", f"advice: {advice}")
 
 
 def missing_for_demo() -> Finding | None:

@@ -138,9 +138,9 @@ class WholeForm:
         """Keep the answer as it is."""
         return value
 
-    def fresh(self, value: Answer, entry_id: str | None) -> Answer:
+    def fresh(self, value: Answer, mark: dict[str, Any]) -> Answer:
         """Note under which id the answer is kept."""
-        self._call.entry_id = entry_id
+        self._call.entry_id = mark["entry_id"]
         return value
 
 

@@ -333,6 +333,7 @@ class CacheStats(BaseModel):
     prefix_tokens: int
     provider_cached_tokens: int
     provider_cache_write_tokens: int
+    advice: str
     upstream: UpstreamStats
     spent: Mapping[str, float] = Field(description="US dollars of fresh answers, by model.")
     saved: Mapping[str, float] = Field(description="US dollars that hits saved, by model.")

@@ -151,6 +151,18 @@ def test_a_file_in_use_is_counted_with_what_was_just_stored(tmp_path: Path) -> N
     cache.close()
 
 
+def test_the_doctor_hands_on_the_advice_of_the_caches_on_a_store(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "answers.db")
+    with ResponseCache.open(url, embedder=fake_embed, threshold=0.9) as cache:
+        for number in range(30):
+            system = f"It is {number % 12}:15."
+            request = Request.of(f"Where is room {number}?", "m", f"{system} Number {number}")
+            cache.lookup(request)
+            cache.store(request, Answer("Left."))
+    (advice,) = [one.text for one in examine(url) if one.text.startswith("advice")]
+    assert "the system message (a date or time in it)" in advice
+
+
 def test_a_file_of_another_version_is_missing(tmp_path: Path) -> None:
     closed_store(tmp_path / "answers.db")
     connection = sqlite3.connect(tmp_path / "answers.db")

@@ -99,6 +99,7 @@ def reason(driver: Driver, asked: Request) -> str:
 
 
 def test_an_unknown_request_is_absent(driver: Driver) -> None:
+    assert reason(driver, request()) == "new_scope"
     assert reason(driver, request()) == "absent"
 
 
@@ -131,7 +132,7 @@ def test_another_question_is_below_the_threshold(driver: Driver) -> None:
 )
 def test_another_scope_shares_nothing(driver: Driver, changes: dict[str, Any]) -> None:
     driver.store(request(), ANSWER)
-    assert reason(driver, request(**changes)) == "absent"
+    assert reason(driver, request(**changes)) == "new_scope"
     assert reason(driver, request(REPHRASED, **changes)) == "absent"
 
 
@@ -392,7 +393,7 @@ def test_control_says_what_one_call_may_do(driver: Driver) -> None:
     with cache.control(read=False):
         assert reason(driver, request()) == "bypassed"
     with cache.control(namespace="tenant"):
-        assert reason(driver, request()) == "absent"
+        assert reason(driver, request()) == "new_scope"
         driver.store(request(), Answer("theirs"), tags=["x"])
         with cache.control(tags=["y"]):
             assert hit(driver, request()).answer == ANSWER
@@ -426,7 +427,7 @@ def test_trace_and_hooks_see_how_a_lookup_ended(make: Callable[..., Driver]) -> 
     assert isinstance(missed, LookupEvent)
     assert isinstance(stored, StoreEvent)
     assert isinstance(found, LookupEvent)
-    assert (missed.outcome, missed.reason, found.outcome) == ("miss", "absent", "hit")
+    assert (missed.outcome, missed.reason, found.outcome) == ("miss", "new_scope", "hit")
     assert stored.entry_id == found.entry_id == entry_id
     assert found.usage == ANSWER.usage
     assert ASKED not in repr(trace.events)
@@ -444,7 +445,7 @@ def test_stats_add_up(driver: Driver) -> None:
     assert stats.hits_by_tier == {"exact": 2, "semantic": 1}
     assert stats.rates_by_tier == {"exact": 0.4, "semantic": 0.2}
     assert stats.hit_rate == 0.6
-    assert stats.misses == {"absent": 1, "threshold": 1}
+    assert stats.misses == {"new_scope": 1, "threshold": 1}
     assert stats.tokens_saved == {"input_tokens": 36, "output_tokens": 15}
     assert stats.latency["exact"]["p50"] > 0
     assert stats.breakers == {"store": "closed", "embedder": "closed"}
@@ -491,7 +492,7 @@ def test_controls_of_an_answer_change_only_what_they_name(driver: Driver) -> Non
     with driver.cache.control(namespace="tenant"):
         driver.answer(request(), lambda: "theirs")
         driver.answer(request(OTHER), lambda: "kept for all", write=False)
-    assert reason(driver, request()) == "absent"
+    assert reason(driver, request()) == "new_scope"
     with driver.cache.control(namespace="tenant"):
         assert hit(driver, request()).answer.text == "theirs"
         assert isinstance(driver.lookup(request(OTHER)), Miss)

@@ -36,14 +36,14 @@ def test_the_app_saves_calls_and_never_answers_from_a_changed_document(
     with ResponseCache.open(embedder=model_embedder, threshold=0.85, timeout=5.0) as cache:
         steps = module.session(cache, latency=0)
     assert [(step.name, step.model_calls, step.tiers) for step in steps] == [
-        ("a question", 1, ("absent",)),
+        ("a question", 1, ("new_scope",)),
         ("the same", 0, ("exact",)),
         ("in other words", 0, ("semantic",)),
         ("another question", 1, ("absent",)),
         ("streamed", 0, ("exact",)),
-        ("document changed", 1, ("absent",)),
+        ("document changed", 1, ("new_scope",)),
         ("in other words", 0, ("semantic",)),
-        ("an agent", 2, ("absent", "not_user_text")),
+        ("an agent", 2, ("new_scope", "not_user_text")),
         ("the agent again", 0, ("exact", "exact")),
     ]
     answers = [step.answer for step in steps]

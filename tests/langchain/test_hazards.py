@@ -268,7 +268,11 @@ def test_ollama_models_never_share_an_answer(ask: Ask, cache: TieredCache) -> No
 def test_an_object_in_the_parameters_is_never_cached(ask: Ask, cache: TieredCache) -> None:
     model = Chat(cache=cache)
     for _ in range(2):
-        assert mark(ask(model.bind(foo=object()), "hi")) == {"hit": False, "entry_id": None}
+        assert mark(ask(model.bind(foo=object()), "hi")) == {
+            "hit": False,
+            "entry_id": None,
+            "reason": "unstable",
+        }
     assert model.calls == 2
 
 
@@ -358,7 +362,7 @@ def test_a_hit_says_so_and_has_the_usage_at_no_cost(ask: Ask, cache: TieredCache
     fresh = ask(model, "hi")
     hit = ask(model, "hi")
     assert fresh.usage_metadata is not None
-    assert mark(fresh) == {"hit": False, "entry_id": mark(hit)["entry_id"]}
+    assert mark(fresh) == {"hit": False, "entry_id": mark(hit)["entry_id"], "reason": "new_scope"}
     assert hit.usage_metadata == {**fresh.usage_metadata, "total_cost": 0}
     found = mark(hit)
     assert found.pop("age") >= 0

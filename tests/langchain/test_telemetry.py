@@ -62,7 +62,7 @@ def test_each_lookup_is_a_span_in_the_apps_trace() -> None:
     told = [dict(span.attributes or {}) for span in spans]
     assert [one["tiered_cache.outcome"] for one in told] == ["miss", "hit", "hit"]
     assert [one.get("tiered_cache.tier") for one in told] == [None, "exact", "semantic"]
-    assert told[0]["tiered_cache.reason"] == "absent"
+    assert told[0]["tiered_cache.reason"] == "new_scope"
     assert told[0]["tiered_cache.namespace"] == "mine"
     assert told[1]["gen_ai.request.model"] == "tester"
     assert told[1]["tiered_cache.saved.input_tokens"] == 12
@@ -113,7 +113,7 @@ def test_lookups_are_counted_for_prometheus() -> None:
         labels = {"outcome": outcome, "tier": tier, "reason": reason, "model": "tester"}
         return value("lookups_total", **labels)
 
-    assert lookups("miss", "", "absent") == 2
+    assert lookups("miss", "", "new_scope") == 2
     assert lookups("hit", "exact", "") == 2
     assert lookups("hit", "semantic", "") == 2
     assert value("saved_tokens_total", type="input", model="tester") == 48

@@ -534,7 +534,7 @@ def test_answers_that_call_tools_are_kept_on_demand_and_never_served_by_meaning(
 def test_a_hit_says_what_it_is_and_what_it_saved() -> None:
     llm = cached_llm(FakeLLM(), exact())
     fresh = llm.chat(ASKED)
-    assert mark(fresh) == {"hit": False, "entry_id": mark(fresh)["entry_id"]}
+    assert mark(fresh) == {"hit": False, "entry_id": mark(fresh)["entry_id"], "reason": "absent"}
     assert fresh.raw["id"] == "resp_1"
     hit = llm.chat(ASKED)
     found = mark(hit)

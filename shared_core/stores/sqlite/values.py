@@ -108,17 +108,22 @@ def sweep_values(writer: sqlite3.Connection, now: float) -> int:
 class ReadOnlyFile:
     """One connection to a file of ``SqliteStore``, which SQLite itself keeps from writing.
 
-    ``timeout`` is in seconds. Raises ValueError if there is no such file, StoreError if it is none
-    of ours or cannot be opened.
+    ``timeout`` is in seconds; ``untouched``: SQLite makes no files beside it either, so that a file
+    whose last process died cannot be read. Raises ValueError if there is no such file, StoreError
+    if it is none of ours or cannot be opened.
     """
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float, untouched: bool = False) -> None:
         self.path = os.path.abspath(path)
         if not os.path.isfile(self.path):
             raise ValueError(f"there is no file {self.path!r}: an app makes it at its first use")
+        how = "mode=ro"
+        if untouched:
+            in_use = os.path.exists(f"{self.path}-wal")
+            how = "mode=ro&readonly_shm=1" if in_use else "immutable=1"
         try:
             self._connection = sqlite3.connect(
-                f"file:{pathname2url(self.path)}?mode=ro", uri=True, timeout=timeout
+                f"file:{pathname2url(self.path)}?{how}", uri=True, timeout=timeout
             )
             with self.reading() as reader:
                 reader.execute("SELECT 1 FROM kv LIMIT 1").fetchone()
