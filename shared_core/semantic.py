@@ -9,12 +9,13 @@ import logging
 import random
 import threading
 import time
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
-from shared_core.advice import Milestones, ScopeWatch
+from shared_core.advice import Milestones, changes
 from shared_core.concurrency import renew_after_fork
 from shared_core.embedding import Memo, known_model
 from shared_core.learning import (
@@ -132,6 +133,78 @@ PROGRESS_S = 1.0
 
 SERVINGS = 2
 """How often a question is served by meaning before it is asked for real."""
+
+
+# Which scopes are new, and why.
+
+
+RECENT = 20
+"""Requests by which it is judged whether most scopes are new."""
+
+NEW_OF_RECENT = 16
+"""Of which as many came in a new scope."""
+
+SCOPES_KEPT = 10_000
+COMPARED = 4
+"""New scopes that the next one is held against: several apps may share a cache."""
+
+LONGEST_SCOPE = 200_000
+"""Characters beyond which a scope is not held against others."""
+
+
+class ScopeWatch:
+    """Knows the scopes of the latest requests, and what changes if most of them are new.
+
+    Threads may use it at once: a count that is off by one does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._recent: deque[bool] = deque(maxlen=RECENT)
+        self._texts: deque[str] = deque(maxlen=COMPARED)
+        self._changes: deque[str] = deque(maxlen=RECENT)
+        self._warned = False
+
+    def knows(self, scope: str) -> bool:
+        """Say whether a request came in this scope before, here, as far as it is remembered."""
+        return scope in self._known
+
+    def remember(self, scope: str) -> None:
+        """Note that something was asked in a scope."""
+        self._known[scope] = None
+        if len(self._known) > SCOPES_KEPT:
+            with suppress(KeyError):  # another thread did it
+                self._known.popitem(last=False)
+
+    def note(self, scope: str, is_new: bool, text: str) -> None:
+        """Note a request's scope, by its digest, and as the JSON ``text`` if it is new.
+
+        Warns once when most of the recent ones are new.
+        """
+        self.remember(scope)
+        self._recent.append(is_new)
+        if not is_new or len(text) > LONGEST_SCOPE:
+            return
+        if self._texts:
+            self._changes.append(min((changes(one, text) for one in self._texts), key=len))
+        self._texts.append(text)
+        if not self._warned and (cause := self.cause) is not None:
+            self._warned = True
+            logger.warning(
+                "%d of the last %d requests came in a scope in which nothing was asked before, so "
+                "nothing can be matched by meaning: %s changes from request to request. Put what "
+                "changes into the question, or leave it out",
+                sum(self._recent),
+                len(self._recent),
+                cause,
+            )
+
+    @property
+    def cause(self) -> str | None:
+        """Return what changes from request to request, if most recent scopes are new."""
+        if len(self._recent) < RECENT or sum(self._recent) < NEW_OF_RECENT or not self._changes:
+            return None
+        return Counter(self._changes).most_common(1)[0][0]
 
 
 class SemanticTier:

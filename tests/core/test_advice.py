@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Explore, Hit, Miss, Request, ResponseCache, Static
-from shared_core.advice import RECENT, Milestones, advice_of, changes
+from shared_core.advice import Milestones, advice_of, changes
 from shared_core.record import fresh_mark
+from shared_core.semantic import RECENT
 from shared_core.thresholds import Candidate, Decision, Label, Verified
 from shared_core.thresholds import Explore as Try
 from tests.fakes import fake_embed
@@ -238,8 +239,6 @@ class Counting:
 
     def initial_state(self) -> int:
         return 0
-
-    start = initial_state
 
     def decide(
         self, question: str, candidates: Sequence[Candidate], state: int, rng: random.Random
