@@ -14,6 +14,7 @@ import numpy as np
 from numpy import bool_, float64, int64
 from numpy.typing import NDArray
 
+from shared_core.thresholds.anytime import TESTED, Wealth, shares_for
 from shared_core.thresholds.bounds import (
     EDGES,
     LEAST,
@@ -237,6 +238,16 @@ class Belief:
     labels: tuple[float, ...]
     shares: tuple[float, ...]
 
+    def expected_above(self, thresholds: Sequence[float]) -> list[float]:
+        """Return the share of wrong answers expected above each threshold."""
+        found = []
+        for threshold in thresholds:
+            lowest = bisect_right(EDGES, threshold)
+            shares, rates = self.shares[lowest:], self.rates[lowest:]
+            wrong = sum(share * rate for share, rate in zip(shares, rates, strict=True))
+            found.append(wrong / max(sum(shares), 1e-9))
+        return found
+
     def at_most(self, most: float) -> Belief:
         """Return the belief, counting for at most so many labels in each stratum."""
         return replace(self, labels=tuple(min(most, n) for n in self.labels))
@@ -287,6 +298,7 @@ class Learned:
     changes: int = 0
     record: TrackRecord = field(default_factory=TrackRecord)
     doubted: bool = False  # public data does not count, or not any more
+    wealth: Wealth | None = None  # only certified pools are served
     stopped: str = ""  # why nothing is served that was served before
     since_fit: int = 0
     labels: RingBuffer = field(
@@ -298,9 +310,18 @@ class Learned:
     )  # candidate?, objections, values
 
     @classmethod
-    def start(cls, prior: Gaussian, belief: Belief, promise: Promise, public: bool) -> Learned:
-        """Return the state before any label; ``public``: what is believed may be served."""
+    def start(
+        cls, prior: Gaussian, belief: Belief, promise: Promise, public: bool, certify: bool
+    ) -> Learned:
+        """Return the state before any label.
+
+        ``public``: what is believed may be served; ``certify``: only what labels certified may.
+        """
         state = cls(prior, belief, LinearModel(tuple(prior.mean.tolist())), doubted=not public)
+        if certify:
+            expected = belief.expected_above(TESTED)
+            shares = shares_for(expected, promise.max_error)
+            state.wealth = Wealth(promise.max_error, promise.confidence, shares)
         state.model = refit(state, promise, 0.0)
         return state
 
@@ -315,15 +336,21 @@ class Learned:
         chance: float,
         group: float,
         objections: float,
+        least: float,
         values: Sequence[float],
     ) -> None:
-        """Add a label of a candidate that had this log-odds and chance of being explored."""
+        """Add a label of a candidate that had this log-odds and chance of being explored.
+
+        ``least`` is the lowest chance that any candidate had at that time.
+        """
         self.labels.add((max(chance, 1e-3), float(right), objections, *values))
         if group:
             self.groups.label(group, right, score)
         if not objections and not self.doubted:
             self.record.add(self.belief, score, right)
             self.doubted = self.record.failed
+        if not objections and self.wealth is not None:
+            self.wealth.add(score, not right, min(1.0, least / chance))
         self._count(right, score)
 
     def add_scored(self, right: bool, score: float) -> None:
@@ -346,6 +373,8 @@ class Learned:
             self.changes += 1
             self.doubted = True
             self.stopped = "what was right is wrong now"
+            if self.wealth is not None:
+                self.wealth = replace(self.wealth, certified=0)
             self.labels.keep(self.watch.since)
             self.feedback.keep(0)
             self.watch = Watch()
@@ -385,7 +414,9 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     right, objections, values = rows[:, 1], rows[:, 2].astype(int), rows[:, 3:]
     fitted = fit(values, right, state.prior, state.prior.mean, STEPS)
     scores = scores_left_out(fitted, values, right) if len(rows) else np.zeros(0)
-    proven = _proven(scores, right, objections, promise, noise)
+    proven: dict[int, float] = {}
+    if state.wealth is None:  # what is certified are candidates that nothing speaks against
+        proven = _proven(scores, right, objections, promise, noise)
     able = _eligible(scores, objections, proven)
     told, arrived = state.feedback.rows(), state.arrivals.rows()
     if len(arrived) >= ARRIVALS_NEEDED:
@@ -397,15 +428,16 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     belief = state.belief.at_most(1.0) if state.doubted else state.belief
     strata = _strata(*known, (seen[kept], shares[kept], float(shares.sum())), belief, noise)
     pools = pools_of(strata)
-    serving = next(
-        (
+    if state.wealth is None:
+        able_to = (
             one
             for one in reversed(pools)
             if promise.is_expected_of(one)
             and (not state.doubted or (one.labels >= LEAST and promise.is_kept_by(one)))
-        ),
-        None,
-    )
+        )
+    else:
+        able_to = (one for one in pools if one.threshold == state.wealth.threshold)
+    serving = next(able_to, None)
     idle = (
         serving is not None and len(rows) >= LEAST and not (seen[kept] >= serving.threshold).any()
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared_core.thresholds.estimator import Learned, LinearModel
 
 Start = Literal["public", "own"]
+Guarantee = Literal["average", "anytime"]
 
 
 FLOOR = 0.4
@@ -42,12 +43,17 @@ CHECKED = 10.0
 """Share of the first hits that is asked for real, and the labels of served candidates that halve
 it."""
 
+CONFIDENCE: Mapping[Guarantee, float] = {"average": 0.7, "anytime": 0.95}
+"""Of the estimate that lets candidates be served, half a standard deviation above its mean; of the
+bound that holds at every moment."""
+
 _TINY = 1e-9
 _FORMAT = 2.0
 """First number of the evidence; labels of another format only count."""
 
-FRONT = 5
-"""Numbers before the values: format, score, chance of being explored, group, objections."""
+FRONT = 6
+"""Numbers before the values: format, score, chance of being explored, group, objections, and the
+least chance that any candidate had then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +64,11 @@ class Verified:
     ``start`` "public": what public data proves is served from the first request, the first hits are
     checked often, and the app's own labels take over as they come; "own": nothing is served before
     own labels prove it, as it is in any case with an embedder that public data says nothing of.
-    ``prior`` is what is believed before the first label; by default what was fitted for
-    all-MiniLM-L6-v2. ``label_noise`` is the share of labels known to say the opposite of the truth,
-    0 to below 0.5. ``confidence`` is that of the estimate which lets candidates be served;
+    ``guarantee`` "average": over the life of an app; "anytime": at every moment, with a confidence
+    of 0.95, for later and fewer hits. ``prior`` is what is believed before the first label; by
+    default what was fitted for all-MiniLM-L6-v2. ``label_noise`` is the share of labels known to
+    say the opposite of the truth, 0 to below 0.5. ``confidence`` is that of the estimate which lets
+    candidates be served, by default 0.7, or of the bound at every moment, by default 0.95;
     ``audit`` the least share of hits that is asked for real all the same.
 
     What speaks against a candidate in plain words, an opposite or another name, is not served
@@ -76,9 +84,10 @@ class Verified:
     max_error: float = 0.02
     per: Per = "hit"
     start: Start = "public"
+    guarantee: Guarantee = "average"
     prior: Prior | None = None
     label_noise: float = 0.0
-    confidence: float = 0.7
+    confidence: float | None = None
     audit: float = 0.02
     k = 10
     learns = True
@@ -88,12 +97,17 @@ class Verified:
     def __post_init__(self) -> None:
         _check("max_error", self.max_error, 0, 1, "above 0 and below 1")
         _check("label_noise", self.label_noise, -_TINY, 0.5, "from 0 to below 0.5")
-        _check("confidence", self.confidence, 0.5 - _TINY, 1, "from 0.5 to below 1")
+        if self.confidence is not None:
+            _check("confidence", self.confidence, 0.5 - _TINY, 1, "from 0.5 to below 1")
         _check("audit", self.audit, 0, 1, "above 0 and below 1")
         if self.per not in ("hit", "request"):
             raise ValueError(f'Verified(per) must be "hit" or "request", not {self.per!r}')
         if self.start not in ("public", "own"):
             raise ValueError(f'Verified(start) must be "public" or "own", not {self.start!r}')
+        if self.guarantee not in CONFIDENCE:
+            raise ValueError(
+                f'Verified(guarantee) must be "average" or "anytime", not {self.guarantee!r}'
+            )
 
     def for_embedder(self, embedder: str) -> Verified:
         """Return the policy for an embedder of this name.
@@ -110,7 +124,9 @@ class Verified:
 
         prior = self.prior or shipped()
         public = self.start == "public"
-        return Learned.start(prior.gaussian(), prior.belief(BELIEVED), self._promise, public)
+        certify = self.guarantee == "anytime"
+        belief = prior.belief(BELIEVED)
+        return Learned.start(prior.gaussian(), belief, self._promise, public, certify)
 
     def decide(
         self,
@@ -140,21 +156,15 @@ class Verified:
         group = group_number(best.group)
         score = round(model.score(best.values), 4)
         chance = 1.0
+        least = min(1.0, self._audited(model) + ALERT * state.watch.suspicion**2)
         served_from = model.threshold_of(best.objections)
         if served_from > score >= model.threshold:
             reason = "guard"
         if score >= served_from and group not in state.groups.debts:
             reason = "audit"
-            alert = ALERT * state.watch.suspicion**2
-            chance = min(1.0, self._audited(model) + alert + state.groups.urgency(group))
-        evidence = (
-            _FORMAT,
-            score,
-            round(chance, 4),
-            group,
-            float(best.objections),
-            *best.values,
-        )
+            chance = min(1.0, least + state.groups.urgency(group))
+        front = (_FORMAT, score, round(chance, 4), group, float(best.objections), round(least, 4))
+        evidence = (*front, *best.values)
         if rng.random() < chance:
             return Explore(best.index, evidence, reason)
         if group:
@@ -169,8 +179,8 @@ class Verified:
             and evidence[0] == _FORMAT
             and all(map(math.isfinite, evidence))
         ):
-            _, score, chance, group, objections, *values = evidence
-            state.add(label.right, score, chance, group, objections, values)
+            _, score, chance, group, objections, least, *values = evidence
+            state.add(label.right, score, chance, group, objections, least, values)
         elif label.score is not None and math.isfinite(label.score):
             state.add_scored(label.right, label.score)
         else:
@@ -203,11 +213,12 @@ class Verified:
             "max_error": self.max_error,
             "per": self.per,
             "start": self.start,
+            "guarantee": self.guarantee,
             "labels": state.right + state.wrong,
             "right": state.right,
             "wrong": state.wrong,
             "changes_noticed": state.changes,
-            "rests_on": _rests_on(serving, self._promise),
+            "rests_on": _rests_on(serving, self._promise, state.wealth is not None),
             "outweighed": [kind for bit, kind in enumerate(OBJECTIONS) if 1 << bit in model.proven],
             "learning": None if serving and not model.idle else self._progress(state, model),
             "serves_from": None,
@@ -240,11 +251,15 @@ class Verified:
 
     @property
     def _promise(self) -> Promise:
-        return Promise(self.max_error, self.per, self.confidence)
+        confidence = CONFIDENCE[self.guarantee] if self.confidence is None else self.confidence
+        return Promise(self.max_error, self.per, confidence)
 
     def _progress(self, state: Learned, model: LinearModel) -> str:
         """Say how many labels there are and, if it can be told, how many will do."""
         known = len(state.labels)
+        if state.wealth is not None:
+            more = math.ceil(state.wealth.labels_needed())
+            return f"{known} labels; {more} right ones more would certify a first pool"
         told = [f"stopped, as {state.stopped}"] if state.stopped else []
         needed = [
             known * self._promise.labels_needed(pool) / pool.labels
@@ -265,11 +280,11 @@ class Verified:
         return "; ".join(told)
 
 
-def _rests_on(serving: Pool | None, promise: Promise) -> str | None:
+def _rests_on(serving: Pool | None, promise: Promise, certified: bool) -> str | None:
     """Say on what serving rests: own labels, if they alone would prove it, else public data."""
     if serving is None:
         return None
-    proven = serving.labels >= LEAST and promise.is_kept_by(serving)
+    proven = serving.labels >= LEAST and (certified or promise.is_kept_by(serving))
     return f"{round(serving.labels)} labels of your own" if proven else "public data"
 
 

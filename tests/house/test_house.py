@@ -34,6 +34,7 @@ BOUNDARIES: Mapping[str, str] = {
     "shared_core.guard.synonyms": "a word list, longer than the rules that read it",
     "shared_core.learning.prior_fit": "loads numpy at import",
     "shared_core.stores.redis.near_cache": "an option, and a thread of its own",
+    "shared_core.thresholds.anytime": "another bound, with a proof of its own",
     "shared_core.stores.redis.schema": "hash fields, scripts and index: what lies in the server",
     "shared_core.stores.sqlite.index": "loads numpy at import",
     "shared_core.service.chat": "routes of one kind",
