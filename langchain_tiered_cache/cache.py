@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from secrets import token_hex
@@ -19,9 +19,11 @@ from langchain_core.utils.utils import LC_ID_PREFIX
 from langchain_tiered_cache.answers import MARK, ServedGeneration, answer_of, generations_of
 from langchain_tiered_cache.call_context import (
     Run,
+    TenantPath,
     answered,
     asked,
     caller_of,
+    config_above,
     controlled,
     forget,
     watch_runs,
@@ -31,7 +33,7 @@ from langchain_tiered_cache.request import Question, parse
 from shared_core.cache import ResponseCache
 from shared_core.compute import find, keep, refresh
 from shared_core.concurrency import Blocking, LeaderFailed, Runtime, finish
-from shared_core.controls import Trace, tracing
+from shared_core.controls import Trace, controls_of, tracing
 from shared_core.digests import Digest
 from shared_core.harmless import header_names
 from shared_core.options import CacheOptions, shows_options
@@ -165,7 +167,9 @@ class TieredCache(BaseCache):
 
     ``url`` and ``options`` are those of ``ResponseCache.open``; ``cache`` is a ``ResponseCache`` to
     use instead. ``question`` says what a user's text asks, for prompts that hold material besides
-    the question: see ``Question`` and ``rag_question``.
+    the question: see ``Question`` and ``rag_question``. ``namespace_from`` is a path into the
+    config of each call, ``"metadata.user_id"`` or ``"configurable.tenant_id"``, whose value names
+    the tenant; a call that has none is a miss, unless ``cache.control(namespace=…)`` names one.
 
     An answer says where it is from: ``message.response_metadata["tiered_cache"]``. Nothing that
     fails in here reaches the caller; it is a miss, logged once per kind and counted in ``errors``.
@@ -190,6 +194,7 @@ class TieredCache(BaseCache):
         question: Question | None = None,
         *,
         cache: ResponseCache | None = None,
+        namespace_from: str | None = None,
         **options: Unpack[CacheOptions],
     ) -> None:
         if question is not None and not callable(question):
@@ -206,6 +211,7 @@ class TieredCache(BaseCache):
         self.servings = ServedRuns()
         self._question = question
         self._ignore = header_names(self.cache.options.ignore_headers)
+        self._tenant = None if namespace_from is None else TenantPath.of(namespace_from)
         self._vague: set[str] = set()
         watch_runs()
 
@@ -213,6 +219,16 @@ class TieredCache(BaseCache):
     def question(self) -> Question | None:
         """Return what says which part of a user's text asks, None for the whole text."""
         return self._question
+
+    def tenant_in(self, config: Any) -> str | None:
+        """Return the tenant that ``namespace_from`` finds in a config, by default that of now.
+
+        None: there is no such path; "": it finds none there, and no block around names one.
+        """
+        if self._tenant is None:
+            return None
+        found = self._tenant.name(config if isinstance(config, dict) else config_above())
+        return found or controls_of(self.cache).namespace or ""
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return the cached generations, new objects each time, or None."""
@@ -232,11 +248,14 @@ class TieredCache(BaseCache):
         caller = caller_of(self)
         asking = asked(prompt, llm_string)
         asker = self._asker(llm_string)
+        asking.is_readable = asker is not None
         if asker is None:
             return None
         asking.hidden, asking.state = asker
         asking.is_sure = asking.is_chat or (caller is not None and caller.is_sure)
-        with controlled(asking, self.cache, self.count):
+        if self._tenant is not None:
+            asking.tenant = self._tenant.of_call(asking)
+        with controlled(asking, self.cache, self.count, self._tenant):
             request = await self._parse(runtime, prompt, llm_string, asking.hidden)
             if not request.model and (kind := names_nothing(llm_string)) is not None:
                 self._warn_of(kind)
@@ -304,16 +323,16 @@ class TieredCache(BaseCache):
     ) -> None:
         asking = answered(prompt, llm_string)
         flight = None if asking is None else asking.flight
-        if asking is not None and asking.state is not None:
-            asking.settle()
-            asker: _Asker | None = (asking.hidden, asking.state)
-        else:
+        if asking is None:
             asker = self._asker(llm_string)
+        else:
+            asking.settle()
+            asker = (asking.hidden, asking.state) if asking.is_readable else None
         if asker is None:
             mark_as_fresh(return_val, None)
             return
         try:
-            with controlled(asking, self.cache, self.count):
+            with controlled(asking, self.cache, self.count, self._tenant):
                 request = await self._parse(runtime, prompt, llm_string, asker[0])
                 answer = self._answer(return_val)
                 entry_id = None
@@ -337,13 +356,17 @@ class TieredCache(BaseCache):
     def clear(self, learned: bool = False, **kwargs: Any) -> None:
         """Delete every entry of the cache's namespace, and on demand what was learnt.
 
-        Other arguments are those of other caches, and change nothing here.
+        What other caches are told besides, ``clear(llm_string=…)``, raises ValueError: nothing is
+        deleted then, rather than more than was meant. ``asynchronous`` is taken: it says how a
+        Redis frees memory, not what is deleted.
         """
+        _refuse(kwargs)
         with FailingOpen(self, "clear"):
             self.cache.clear(learned)
 
     async def aclear(self, learned: bool = False, **kwargs: Any) -> None:
         """Do as ``clear`` does; the event loop is not blocked."""
+        _refuse(kwargs)
         with FailingOpen(self, "clear"):
             await self.cache.aclear(learned)
 
@@ -459,6 +482,17 @@ class FailingOpen:
         named = f"{self._doing}:{type(error).__name__}"
         self._cache.count(named, f"{self._doing} failed, the cache is passed over", error)
         return True
+
+
+def _refuse(arguments: Mapping[str, Any]) -> None:
+    """Raise ValueError for arguments of ``clear`` that would have to be passed over."""
+    unknown = sorted(arguments.keys() - {"asynchronous"})
+    if unknown:
+        raise ValueError(
+            f"clear({', '.join(f'{name}=…' for name in unknown)}) cannot be done here, and nothing "
+            "was deleted: cache.invalidate(model=…) of the ResponseCache deletes the answers of a "
+            "model, clear() all of the namespace"
+        )
 
 
 # What caches do, seen from outside: ``with get_cache_trace() as trace``.

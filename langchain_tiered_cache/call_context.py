@@ -23,6 +23,7 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseLanguageModel
 from langchain_core.outputs import ChatResult, Generation
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -65,6 +66,7 @@ class Run:
     endings: list[Callable[[], None]] = field(default_factory=list)
     tracers: tuple[Any, ...] = ()
     error: BaseException | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def called(self, names: tuple[str, ...], spelt: str) -> bool:
         """Return whether these parameters of the call, spelt as LangChain does, read like that."""
@@ -133,6 +135,71 @@ def watch_runs() -> None:
 # Not found, because another version calls them in another way, it stays unknown: nothing fails.
 
 
+_CONFIGURED = frozenset(
+    {"invoke", "ainvoke", "stream", "astream", "stream_events", "astream_events", "_stream_chunks"}
+)
+"""Methods of models whose ``config`` is that of the call."""
+
+MOST_FRAMES_OF_CONFIG = 24
+
+
+def config_above() -> Mapping[str, Any]:
+    """Return the config of the model call under way, else that of the chain around it."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(MOST_FRAMES_OF_CONFIG):
+        if frame is None:
+            break
+        if frame.f_code.co_name in _CONFIGURED:
+            config = frame.f_locals.get("config")
+            if isinstance(config, dict) and isinstance(
+                frame.f_locals.get("self"), BaseLanguageModel
+            ):
+                return config
+        frame = frame.f_back
+    return var_child_runnable_config.get() or {}
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPath:
+    """Where in a call's config its tenant is named: ``metadata.user_id``."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: object) -> TenantPath:
+        """Read a path. Raises ValueError for one that names nothing in a config."""
+        names = tuple(path.split(".")) if isinstance(path, str) else ()
+        if len(names) < 2 or names[0] not in ("metadata", "configurable") or not all(names):  # noqa: PLR2004
+            raise ValueError(
+                'namespace_from must be a path such as "metadata.user_id" or '
+                f'"configurable.tenant_id", not {path!r}'
+            )
+        _watched_paths.append(names)
+        return cls(names)
+
+    def name(self, config: Mapping[str, Any]) -> str | None:
+        """Return the tenant that a config names, None if it names none."""
+        found: Any = config
+        for name in self.names:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, bool) or not isinstance(found, (str, int, UUID)):
+            return None
+        return str(found) or None
+
+    def of_call(self, asking: CallContext) -> str | None:
+        """Return the tenant of a lookup, None if there is none."""
+        run = asking.run
+        if run is None:
+            return self.name(config_above())
+        return self.name({**run.config, "metadata": run.metadata})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TenantPath.of, (".".join(self.names),)
+
+
+_watched_paths: list[tuple[str, ...]] = []
+"""Paths that some cache asks for; while there is none, configs are not looked for."""
+
 SLOT = "__tiered_cache__"
 """Where the class of a cached model keeps its ``ModelOrigin``."""
 
@@ -190,6 +257,7 @@ class CallContext:
     key holds. ``hidden``: the digest of what the model's string does not say, None if unknown;
     ``state`` takes it, and is told when the call ends, if it was told that one began.
     ``outcome`` is that of the lookup.
+    ``is_readable``: what the model hides can be read. ``tenant``: whom the call's config names.
     """
 
     id: tuple[int, int]
@@ -204,7 +272,9 @@ class CallContext:
     outcome: Outcome | None = None
     hidden: str | None = None
     state: Digest | None = None
+    is_readable: bool = True
     is_calling: bool = False
+    tenant: str | None = None
 
     def begin(self) -> None:
         """Note that the model is about to be called."""
@@ -312,12 +382,24 @@ def failed(run_id: object, error: BaseException) -> None:
 
 
 def controlled(
-    asking: CallContext | None, cache: object, complain: Complain
+    asking: CallContext | None,
+    cache: object,
+    complain: Complain,
+    path: TenantPath | None = None,
 ) -> AbstractContextManager[None]:
-    """Put what the call says to the cache in force for a block, over what is in force already."""
-    if asking is None or (asking.told is None and not asking.is_blind and not asking.unseen):
-        return nullcontext()
+    """Put what the call says to the cache in force for a block, over what is in force already.
+
+    With a ``path`` the call's config must name a tenant, or a block around it.
+    """
     controls = controls_of(cache)
+    if path is not None:
+        tenant = None if asking is None else asking.tenant
+        if tenant is not None:
+            controls = replace(controls, namespace=tenant)
+        elif controls.namespace is None:
+            controls = replace(controls, namespace="")
+    if asking is None or (asking.told is None and not asking.is_blind and not asking.unseen):
+        return nullcontext() if path is None else controlling(cache, controls)
     if asking.told is not None:
         controls = controls_told(asking.told, controls, complain)
     if asking.is_blind:
@@ -422,6 +504,8 @@ class RunHandler(BaseCallbackHandler):
         params = kwargs.get("invocation_params") or {}
         lookups, parent = kwargs.get("batch_size", 1), kwargs.get("parent_run_id")
         run = Run(run_id, params, serialized or {}, metadata or {}, lookups, parent)
+        if _watched_paths:
+            run.config = config_above()
         if lookups == 1:  # of several, nobody knows whose lookup is whose
             run.tracers = tracers_beside()
         started(run)

@@ -147,11 +147,14 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
     def _on_behalf_of(self, runtime: Any) -> AbstractContextManager[None]:
         """Put the namespace of a call in force; none to be had means that the cache is left out."""
         context = getattr(runtime, "context", None)
-        if context is None and self._namespace is None:
+        tenant = self._cache.tenant_in(getattr(runtime, "config", None))
+        if context is None and self._namespace is None and tenant is None:
             return nullcontext()
         controls = controls_of(self._cache.cache)
+        if self._namespace is None and (context is None or tenant == ""):
+            return controlling(self._cache.cache, replace(controls, namespace=tenant))
         try:
-            own = controls.namespace or self._cache.cache.options.namespace
+            own = tenant or controls.namespace or self._cache.cache.options.namespace
             controls = replace(controls, namespace=self._name(context, own))
         except ValueError as error:
             self._cache.count("context", f"the cache is passed over: {error}")

@@ -268,7 +268,8 @@ class TieredNodeCache(BaseCache[Any]):
         controls = controls_of(self.cache)
         if controls.namespace is not None:
             return controls.namespace
-        return self._namespace or self.cache.options.namespace
+        options = self.cache.options
+        return self._namespace or ("" if options.namespace_required else options.namespace)
 
     def _name(self, tenant: str, key: FullKey) -> str:
         namespace, name = key

@@ -12,7 +12,6 @@ comes in chunks. Whatever fails in the cache is passed over; what the model rais
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import time
 from collections.abc import (
@@ -39,6 +38,7 @@ from shared_core.concurrency import (
     SingleFlight,
     ThreadRunner,
     Value,
+    called_with,
     finish,
     once,
     renew_after_fork,
@@ -269,28 +269,6 @@ def value_key(namespace: str, key: str) -> str:
     return f"value:{namespace_digest(namespace)[:16]}:{key}"
 
 
-def _asking(model: Callable[..., Any], request: Request) -> Callable[[], Any]:
-    """Return the model as a function of no argument, a coroutine function if the model is."""
-    try:
-        wants = [
-            one
-            for one in inspect.signature(model).parameters.values()
-            if one.default is one.empty
-            and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
-        ]
-    except (TypeError, ValueError):
-        wants = []
-    if not wants:
-        return model
-    if inspect.iscoroutinefunction(model):
-
-        async def ask() -> Any:
-            return await model(request)
-
-        return ask
-    return lambda: model(request)
-
-
 def _as_answer(value: Any) -> Answer:
     if isinstance(value, str):
         return Answer(value)
@@ -514,7 +492,7 @@ async def answer(
     cache: Cache, runtime: Runtime, request: Request, model: Callable[..., Any]
 ) -> Answer:
     """Return the cached answer, or the model's, which may be a text; see ``ResponseCache``."""
-    asking = _asking(model, request)
+    asking = called_with(model, request)
 
     async def ask() -> Answer:
         return _as_answer(await runtime.ask(asking))

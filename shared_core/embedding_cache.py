@@ -40,7 +40,8 @@ class EmbeddingCache:
 
     def __init__(self, cache: ResponseCache, namespace: str | None = None) -> None:
         self.cache = cache
-        self.namespace = namespace or cache.options.namespace
+        own = "" if cache.options.namespace_required else cache.options.namespace
+        self.namespace = namespace or own
         self._breaker = CircuitBreaker("embeddings", cache.count_error)
         self._on_loop = OnLoop(ThreadRunner())
         self._flights = SingleFlight(cache.options.lease)
@@ -109,7 +110,8 @@ class EmbeddingCache:
         """Return each text's key, None where the model has no identity beyond this process."""
         try:
             namespace = controls_of(self.cache).namespace or self.namespace
-            head = None if model is None else canonical_json([namespace, model, role])
+            is_known = model is not None and namespace
+            head = canonical_json([namespace, model, role]) if is_known else None
         except (TypeError, ValueError):
             head = None
         return {text: None if head is None else _key(head, text) for text in texts}

@@ -81,6 +81,18 @@ HARMLESS_SETTINGS: Mapping[str, str] = {
 }  # fmt: skip
 """Settings of models, as the frameworks name them, on which no answer depends."""
 
+HARMLESS_ARGUMENTS: Mapping[str, str] = {
+    "timeout": "how long it is tried",
+    "stream": "how the same answer comes",
+    "stream_options": "how the same answer comes",
+    "metadata": "labels of what the provider stores",
+    "store": "whether the provider keeps the answer, which it has given by then",
+    "prompt_cache_key": "where the provider keeps the front of the prompt at hand",
+    "prompt_cache_retention": "how long the provider keeps the front of the prompt at hand",
+    "safety_identifier": "a user's pseudonym, for the provider to find misuse",
+}
+"""Arguments of OpenAI's chat completions on which no answer depends."""
+
 OWN_KEYS = frozenset(
     {
         "openai", "anthropic", "azure", "azure_openai", "groq", "mistral", "mistralai", "google",

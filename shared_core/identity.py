@@ -364,6 +364,11 @@ class StateReader:
 
     def _http_client(self, value: Any) -> Any:
         """Spell what a client of httpx adds to each request; its transport only carries them."""
+
+        def read() -> tuple[Keys, Iterable[Any]]:
+            return [str(value.base_url), str(value.headers.raw), str(value.params)], [value.auth]
+
+        self._watch(value, read, False).said[WHOLE] = None
         hooks = {name: list(each) for name, each in value.event_hooks.items() if each}
         spelt = [
             str(value.base_url),

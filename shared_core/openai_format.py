@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from shared_core.harmless import (
+    HARMLESS_ARGUMENTS,
+    HEADER_DIGESTS,
+    SERVER_STATE,
+    header_identity,
+)
 from shared_core.record import Answer, is_cut_off
 from shared_core.request import PARAMETER_NAMES, Request, split_question
 from shared_core.usage import tokens_of
@@ -20,25 +26,24 @@ FORMAT = "openai/1"
 
 Message = Mapping[str, Any]
 
-_TRANSPORT = frozenset(
-    {
-        "extra_headers", "timeout", "stream", "stream_options", "metadata", "store",
-        "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
-    }
-)  # fmt: skip
-"""Arguments that no answer depends on."""
-
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})
 """Classes of the SDK's marks for arguments that are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Whom a client asks: ``query`` is what it adds to every URL, such as Azure's version."""
+    """Whom a client asks: ``query`` is what it adds to every URL, such as Azure's version.
+
+    ``headers`` is what it adds to every request, as it is sent; ``ignore`` names headers on which
+    no answer depends; ``more`` is the digest of what else the client adds, "" for nothing.
+    """
 
     provider: str
     base_url: str
     query: Mapping[str, Any]
+    headers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    ignore: frozenset[str] = frozenset()
+    more: str = ""
 
 
 def request_of(
@@ -82,10 +87,17 @@ def _parameters(endpoint: Endpoint, arguments: Mapping[str, Any]) -> dict[str, A
     given = {
         name: value
         for name, value in arguments.items()
-        if name not in _TRANSPORT and type(value).__name__ not in _NOT_GIVEN
+        if name not in HARMLESS_ARGUMENTS and type(value).__name__ not in _NOT_GIVEN
     }
+    own = given.pop("extra_headers", None)
     given |= given.pop("extra_body", None) or {}
+    if any(given.get(name) for name in SERVER_STATE):
+        raise ValueError("an answer that depends on what the provider keeps")
     extra: dict[str, Any] = {}
+    if headers := header_identity(endpoint.headers, own, ignore=endpoint.ignore):
+        extra[HEADER_DIGESTS] = headers
+    if endpoint.more:
+        extra["hidden settings"] = endpoint.more
     if endpoint.query:
         extra["query"] = dict(endpoint.query)
     if more := given.pop("extra_query", None):

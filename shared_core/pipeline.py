@@ -91,16 +91,21 @@ class Pipeline:
     def namespace(self, controls: Controls | None = None) -> str:
         """Return the namespace in force here, by which the store is asked.
 
-        With an encryption key it holds the key's seal: records of other keys are never found, and
-        so never taken for corrupt. Of several keys it is the first's, which seals.
+        It is empty, and the request neither looked up nor kept, where one must be named and none
+        is. With an encryption key it holds the key's seal: records of other keys are never found,
+        and so never taken for corrupt. Of several keys it is the first's, which seals.
         """
-        named = (controls or controls_of(self._owner)).namespace
-        name = self._options.namespace if named is None else named
+        name = (controls or controls_of(self._owner)).namespace
+        if name is None:
+            name = "" if self._options.namespace_required else self._options.namespace
         return name + self._seal if name else ""
 
     def namespaces(self, controls: Controls | None = None) -> tuple[str, ...]:
-        """Return the namespace in force under every key: what is new comes under the first."""
-        namespace = self.namespace(controls)
+        """Return the namespace in force under every key: what is new comes under the first.
+
+        Where none is named it is the cache's own: this is for who deletes.
+        """
+        namespace = self.namespace(controls) or self._options.namespace + self._seal
         return namespace, *self._older(namespace)
 
     def _older(self, namespace: str) -> list[str]:

@@ -85,8 +85,9 @@ class StatePlace:
         ]
         if self.by_key:
             return {key: self.said.get(key, ABSENT) for key in grown}
-        isNOTED = len(old) != len(new) or len(grown) == len(self.changed(other))
-        return {WHOLE: self.said[WHOLE]} if isNOTED or self.keys != other.keys else {}
+        moved = hasattr(type(self.place), "__next__")  # an iterator does, when it is used
+        is_noted = moved or len(old) != len(new) or 0 < len(grown) == len(self.changed(other))
+        return {WHOLE: self.said[WHOLE]} if is_noted else {}
 
 
 def _grew(before: Any, now: Any) -> bool:

@@ -299,6 +299,7 @@ class CachedClient:
             async_client,
             self.costs,
             lambda lost: Dispatch(rate, retries, concurrency, lost=lost, waiting=waiting),
+            frozenset(cache.options.ignore_headers),
         )
 
     def chat(self, messages: Messages, *, model: str, **arguments: Any) -> CachedResponse:
@@ -308,7 +309,7 @@ class CachedClient:
 
     async def achat(self, messages: Messages, *, model: str, **arguments: Any) -> CachedResponse:
         """Do as ``chat`` does."""
-        call = self._call(messages, model, arguments)
+        call = self._call(messages, model, arguments, awaited=True)
         return self._response(call, await self._aanswered(call))
 
     def stream(self, messages: Messages, *, model: str, **arguments: Any) -> CachedStream:
@@ -322,7 +323,7 @@ class CachedClient:
 
     def astream(self, messages: Messages, *, model: str, **arguments: Any) -> AsyncCachedStream:
         """Do as ``stream`` does, but look up at the first text, too."""
-        call, ended = self._call(messages, model, arguments), Ended()
+        call, ended = self._call(messages, model, arguments, awaited=True), Ended()
         return AsyncCachedStream(self._atexts(call, ended), ended)
 
     def batcher(
@@ -344,7 +345,7 @@ class CachedClient:
             return await self.achat(messages, model=model, **arguments)
 
         def key(messages: Messages) -> object:
-            request = self._call(messages, model, arguments).request
+            request = self._call(messages, model, arguments, awaited=True).request
             return object() if request is None else request.address("-").key
 
         return Batcher(
@@ -362,7 +363,9 @@ class CachedClient:
 
     # ------------------------------------------------------------------------------------ calls
 
-    def _call(self, messages: Messages, model: str, arguments: dict[str, Any]) -> Call:
+    def _call(
+        self, messages: Messages, model: str, arguments: dict[str, Any], *, awaited: bool = False
+    ) -> Call:
         arguments = dict(arguments)
         if arguments.pop("stream", None):
             raise ValueError("stream=True: call stream() or astream() instead")
@@ -373,7 +376,8 @@ class CachedClient:
         self._cache.control(**controls)  # what makes no sense is the caller's, and raised here
         try:
             sent = {**arguments, "model": model}
-            request = request_of(self._provider.endpoint, messages, sent)
+            endpoint = self._provider.endpoint(awaited=awaited)
+            request = request_of(endpoint, messages, sent)
         except (TypeError, ValueError, AttributeError, RecursionError):
             request = None
         namespace = controls["namespace"] or self._cache.options.namespace

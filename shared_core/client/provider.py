@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_core.client.throttle import Dispatch
 from shared_core.costs import Costs
+from shared_core.digests import Digest, digest_of
 from shared_core.openai_format import Endpoint, answer_of, text_of
 from shared_core.record import Answer, Hit
 from shared_core.request import DEFAULT_BASE_URLS, Request
@@ -67,6 +68,7 @@ class Provider:
         async_client: AsyncOpenAI | None,
         costs: Costs,
         dispatch: Callable[[tuple[type[BaseException], ...]], Dispatch],
+        ignore: frozenset[str] = frozenset(),
     ) -> None:
         try:
             import openai
@@ -80,13 +82,29 @@ class Provider:
         self._client: Any = client and client.with_options(max_retries=0)
         self._async_client: Any = async_client and async_client.with_options(max_retries=0)
         azure = (openai.AzureOpenAI, openai.AsyncAzureOpenAI)
-        self.endpoint = Endpoint(
-            "azure" if isinstance(either, azure) else "openai",
-            str(either.base_url).rstrip("/"),
-            dict(either.default_query),
-        )
+        self._provider = "azure" if isinstance(either, azure) else "openai"
+        self._ignore = ignore
         self.costs = costs
         self._dispatch = dispatch((openai.APIConnectionError, ConnectionError, TimeoutError))
+
+    def endpoint(self, *, awaited: bool = False) -> Endpoint:
+        """Return whom a call asks, with all that the SDK's client adds to it."""
+        chosen = (self._async_client if awaited else self._client) or (
+            self._client or self._async_client
+        )
+        headers = {
+            "openai-organization": getattr(chosen, "organization", None),
+            "openai-project": getattr(chosen, "project", None),
+            **getattr(chosen, "_custom_headers", {}),
+        }
+        return Endpoint(
+            self._provider,
+            str(chosen.base_url).rstrip("/"),
+            dict(chosen.default_query),
+            headers,
+            self._ignore,
+            _hidden_in(getattr(chosen, "_client", None)),
+        )
 
     # --------------------------------------------------------------------------- whole answers
 
@@ -151,7 +169,8 @@ class Provider:
 
     def _streamed(self, call: Call) -> dict[str, Any]:
         sent = {**self._sent(call), "stream": True}
-        if self.endpoint.base_url == DEFAULT_BASE_URLS.get(self.endpoint.provider):
+        endpoint = self.endpoint()
+        if endpoint.base_url == DEFAULT_BASE_URLS.get(endpoint.provider):
             # others may refuse what they do not know; without it, tokens are estimated
             sent.setdefault("stream_options", {"include_usage": True})
         return sent
@@ -160,6 +179,20 @@ class Provider:
         usage, estimated = usage_or_estimate(call, answer)
         settle(usage.get("input_tokens", 0) + usage.get("output_tokens", 0))
         self.costs.spend(call.model, usage, namespace=call.namespace, estimated=estimated)
+
+
+def _hidden_in(http_client: Any) -> str:
+    """Return the digest of what an app's own HTTP client adds to requests; "" for the SDK's.
+
+    Raises Unreadable.
+    """
+    if http_client is None or type(http_client).__module__.startswith("openai."):
+        return ""
+
+    def make() -> Digest:
+        return Digest(lambda reader: reader.spell(http_client), owner=http_client)
+
+    return digest_of(http_client, "client", make).now()
 
 
 def usage_or_estimate(call: Call, answer: Answer) -> tuple[Mapping[str, int], bool]:

@@ -8,6 +8,7 @@ from shared_core.concurrency.runtime import (
     ThreadRunner,
     Value,
     async_twin,
+    called_with,
     finish,
 )
 from shared_core.concurrency.single_flight import (
@@ -28,6 +29,7 @@ __all__ = [
     "ThreadRunner",
     "Value",
     "async_twin",
+    "called_with",
     "current_task",
     "ending",
     "finish",

@@ -198,3 +198,33 @@ def finish(flow: Coroutine[Any, Any, T]) -> T:
         return result
     flow.close()
     raise RuntimeError("a blocking flow suspended")
+
+
+def called_with(
+    function: Callable[..., Any], argument: Any, *, variadic: bool = False
+) -> Callable[[], Any]:
+    """Return a function of no argument that calls one with an argument, if it needs one.
+
+    It is a coroutine function if the other is. ``variadic``: also one that takes any number.
+    """
+    try:
+        wants = [
+            one
+            for one in inspect.signature(function).parameters.values()
+            if (
+                one.default is one.empty
+                and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+            )
+            or (variadic and one.kind is one.VAR_POSITIONAL)
+        ]
+    except (TypeError, ValueError):
+        wants = []
+    if not wants:
+        return function
+    if inspect.iscoroutinefunction(function):
+
+        async def ask() -> Any:
+            return await function(argument)
+
+        return ask
+    return lambda: function(argument)

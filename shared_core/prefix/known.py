@@ -24,6 +24,7 @@ from shared_core.concurrency import (
     Runtime,
     SingleFlight,
     ThreadRunner,
+    called_with,
     finish,
     once,
     renew_after_fork,
@@ -285,13 +286,13 @@ class SystemPromptCache:
 
     ``ttl`` is in seconds from when a value was made, None for ever: for a provider's handle, less
     than what the provider was asked for. ``lease`` is how many seconds one caller waits for
-    another's ``create``. Raises ValueError for limits that make no sense.
+    another's ``create_fn``. Raises ValueError for limits that make no sense.
 
         contents = SystemPromptCache(ttl=3500)
         name = contents.get_or_create(
             handbook,
-            lambda: client.caches.create(
-                model=model, config={"system_instruction": handbook, "ttl": "3600s"}
+            lambda prompt: client.caches.create(
+                model=model, config={"system_instruction": prompt, "ttl": "3600s"}
             ).name,
         )
     """
@@ -317,23 +318,24 @@ class SystemPromptCache:
         """Replace the lock, which another thread of the parent may have held."""
         self._lock = threading.Lock()
 
-    def get_or_create(self, system_prompt: str, create: Callable[[], T]) -> T:
-        """Return the value of this system prompt; ``create`` is called once for all who ask.
+    def get_or_create(self, system_prompt: str, create_fn: Callable[..., T]) -> T:
+        """Return the value of this system prompt, made once for all who ask.
 
-        Raises what ``create`` raises; nothing is kept then.
+        ``create_fn(system_prompt)`` makes it; a function that needs no argument is given none.
+        Raises what ``create_fn`` raises; nothing is kept then.
         """
-        return finish(self._get(Blocking(), system_prompt, create))
+        return finish(self._get(Blocking(), system_prompt, create_fn))
 
-    async def aget_or_create(self, system_prompt: str, create: Callable[[], Any]) -> Any:
-        """Do as ``get_or_create`` does; ``create`` may be a coroutine function."""
-        return await self._get(OnLoop(self._threads), system_prompt, create)
+    async def aget_or_create(self, system_prompt: str, create_fn: Callable[..., Any]) -> Any:
+        """Do as ``get_or_create`` does; ``create_fn`` may be a coroutine function."""
+        return await self._get(OnLoop(self._threads), system_prompt, create_fn)
 
     def forget(self, system_prompt: str) -> None:
         """Drop a value, as when the provider no longer knows its handle."""
         with self._lock:
             self._kept.pop(_key(system_prompt), None)
 
-    async def _get(self, runtime: Runtime, system_prompt: str, create: Callable[[], T]) -> T:
+    async def _get(self, runtime: Runtime, system_prompt: str, create_fn: Callable[..., T]) -> T:
         key = _key(system_prompt)
         value: T
         value, _ = await once(
@@ -342,7 +344,7 @@ class SystemPromptCache:
             key,
             look=lambda: self._look(key),
             look_again=lambda: self._look(key),
-            ask=create,
+            ask=called_with(create_fn, system_prompt, variadic=True),
             shape=lambda value: value,
             keep=lambda value: self._keep(key, value),
         )

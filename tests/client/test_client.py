@@ -215,7 +215,7 @@ def test_what_an_answer_depends_on_is_in_the_key(one: Any, other: Any) -> None:
     "arguments",
     [
         {"timeout": 3},
-        {"extra_headers": {"a": "b"}},
+        {"extra_headers": {"User-Agent": "me", "X-Request-Id": "1"}},
         {"stop": None},
         {"temperature": openai.NOT_GIVEN},
         {"metadata": {"a": "b"}},

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from uuid import uuid4
@@ -36,7 +36,13 @@ from shared_core.service.body import parsed
 from shared_core.service.dependencies import Service, namespace_of
 from shared_core.service.errors import APIError
 from shared_core.service.proxy import upstream as sse
-from shared_core.service.proxy.upstream import RawHeaders, ask, reached, returned
+from shared_core.service.proxy.upstream import (
+    RawHeaders,
+    ask,
+    reached,
+    returned,
+    scoped_headers,
+)
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -139,7 +145,7 @@ class Completions:
         if not isinstance(prompt, (str, list)):
             raise TypeError("prompt must be a text or a list")
         # no provider of chat completions has this name: the two never share a scope
-        own = Endpoint(f"{endpoint.provider} completions", endpoint.base_url, endpoint.query)
+        own = replace(endpoint, provider=f"{endpoint.provider} completions")
         asked = [{"role": "user", "content": prompt}]
         return request_of(own, asked, arguments, is_completion=True)
 
@@ -340,17 +346,15 @@ OK = 200
 UNREADABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What goes wrong in bodies that are not what they should be."""
 
-SCOPED = ("openai-beta", "openai-organization", "openai-project")
-"""Headers of a request that its answer, or the right to it, may depend on."""
-
 
 def endpoint_of(on: Service, http: Request) -> Endpoint:
     """Return whom a request is to, with all of it that is not in its body."""
     query = http.query_params
     found = {name: query.getlist(name) for name in query}
     found_once = {name: one[0] if len(one) == 1 else one for name, one in found.items()}
-    headers = {f"header {name}": http.headers[name] for name in SCOPED if name in http.headers}
-    return Endpoint(on.endpoint.provider, on.endpoint.base_url, {**found_once, **headers})
+    headers = {name: ", ".join(http.headers.getlist(name)) for name in scoped_headers(http)}
+    ignore = frozenset(on.cache.options.ignore_headers)
+    return replace(on.endpoint, query=found_once, headers=headers, ignore=ignore)
 
 
 @dataclass(slots=True)

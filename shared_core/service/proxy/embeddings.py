@@ -16,6 +16,7 @@ from fastapi import Request, Response
 
 from shared_core.controls import controlling
 from shared_core.embedding_cache import Vector
+from shared_core.harmless import header_identity
 from shared_core.service.auth import Caller
 from shared_core.service.body import parsed
 from shared_core.service.dependencies import Service, namespace_of
@@ -141,7 +142,8 @@ async def embedded(on: Service, http: Request, caller: Caller, content: bytes) -
     """Return the vectors that a request asks for. Raises APIError."""
     controls = controls_for(http.headers, namespace_of(caller, http))
     endpoint = endpoint_of(on, http)
-    where = {"base_url": endpoint.base_url, "query": dict(endpoint.query)}
+    headers = header_identity(endpoint.headers, ignore=endpoint.ignore)
+    where = {"base_url": endpoint.base_url, "query": dict(endpoint.query), "headers": headers}
     asking = _Asking(on, http, caller, content, None)
     try:
         wanted = asking.wanted = Wanted.of(await parsed(content), where)

@@ -25,6 +25,16 @@ HOP_BY_HOP = frozenset(
 OWN = b"x-tiered-cache"
 
 _NOT_SENT = HOP_BY_HOP | {b"host", b"cache-control", b"expect"}
+_OF_THE_WAY = frozenset(
+    {b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip",
+     b"traceparent", b"tracestate", b"baggage", b"b3", b"sentry-trace", b"uber-trace-id",
+     b"x-request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context"}
+)  # fmt: skip
+"""Headers that machines on the way add: whom they forward for, and what they trace."""
+
+_OF_THE_WAY_TOO = (b"x-forwarded-", b"x-b3-", b"x-datadog-", b"x-envoy-", b"cf-", b"fly-")
+"""How further ones begin."""
+
 _CREDENTIALS = frozenset(name.encode() for name in CREDENTIALS)
 _OF_BODY = frozenset({b"content-length", b"content-encoding"})
 
@@ -84,12 +94,29 @@ def _sent(on: Service, request: Request, caller: Caller, *, whole: bool) -> RawH
     kept = [
         (name, value)
         for name, value in request.headers.raw
-        if name not in dropped and not name.startswith(OWN)
+        if name not in dropped and not _is_of_the_way(name)
     ]
     key = on.settings.upstream_key
     if caller.upstream_key and key is not None:
         kept.append((b"authorization", b"Bearer " + key.get_secret_value().encode()))
     return kept
+
+
+def scoped_headers(request: Request) -> list[str]:
+    """Return the names of the headers that are sent on, but credentials, which name a tenant.
+
+    Those that ``Connection`` names are among them, although they are not sent: who sends another
+    one asks for something else.
+    """
+    dropped = _NOT_SENT | _CREDENTIALS
+    names = dict.fromkeys(name for name, _ in request.headers.raw)
+    return [
+        name.decode("latin-1") for name in names if name not in dropped and not _is_of_the_way(name)
+    ]
+
+
+def _is_of_the_way(name: bytes) -> bool:
+    return name in _OF_THE_WAY or name.startswith((OWN, *_OF_THE_WAY_TOO))
 
 
 def returned(response: httpx.Response, *, decoded: bool = True) -> RawHeaders:
