@@ -361,3 +361,22 @@ def test_what_fails_is_not_kept_and_the_oldest_value_goes_first() -> None:
         kept.get_or_create(prompt, lambda n=n: n)
     assert kept.get_or_create("a", lambda: "new") == 0
     assert kept.get_or_create("b", lambda: "new") == "new"
+
+
+def test_the_function_that_makes_a_value_is_given_the_prompt() -> None:
+    kept = SystemPromptCache()
+    asked: list[str] = []
+
+    def create(prompt: str) -> int:
+        asked.append(prompt)
+        return len(prompt)
+
+    async def acreate(prompt: str) -> int:
+        return create(prompt)
+
+    assert [kept.get_or_create("four", create) for _ in range(2)] == [4, 4]
+    assert [asyncio.run(kept.aget_or_create("fiver", acreate)) for _ in range(2)] == [5, 5]
+    assert kept.get_or_create("any", lambda *args: args) == ("any",)
+    assert kept.get_or_create("none", lambda: "no argument") == "no argument"
+    assert kept.get_or_create("by name", create_fn=create) == 7
+    assert asked == ["four", "fiver", "by name"]

@@ -475,3 +475,56 @@ def test_client_keys_stay_here_and_the_servers_own_goes_on(
     assert key not in json.dumps(upstream.headers)
     assert status(post(url, authorization="Bearer sk-x", x_tiered_cache_key=key)) == "hit"
     assert upstream.calls == 1
+
+
+# ------------------------------------------------------------------------ what headers say
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"x-portkey-config": "a"}, {"x-portkey-config": "b"}),
+        ({"helicone-target-url": "a"}, {}),
+        ({"openai-organization": "a"}, {"openai-organization": "b"}),
+        ({"openai-beta": "a"}, {}),
+        ({"cookie": "tenant=a"}, {"cookie": "tenant=b"}),
+        ({"connection": "x-tenant", "x-tenant": "a"}, {"connection": "x-tenant", "x-tenant": "b"}),
+    ],
+    ids=str,
+)
+def test_requests_with_other_headers_never_share(
+    serve: Serve, upstream: Upstream, path: str, body: Any, one: Any, other: Any
+) -> None:
+    url = serve()
+    found = [post(url, body, path, **headers) for headers in (one, other, one, other)]
+    assert [status(response) for response in found] == ["miss", "miss", "hit", "hit"]
+    assert upstream.calls == 2
+
+
+WAY = {
+    "x-forwarded-for": "1.2.3.4",
+    "X-Forwarded-Host": "a",
+    "forwarded": "for=1.2.3.4",
+    "via": "1.1 a",
+    "x-real-ip": "1.2.3.4",
+    "cf-ray": "7",
+    "traceparent": "00-1",
+    "baggage": "a=b",
+    "x-request-id": "1",
+    "x-b3-traceid": "1",
+}
+
+
+@KINDS
+def test_headers_of_the_way_and_harmless_ones_still_share_and_the_first_are_not_sent(
+    serve: Serve, upstream: Upstream, path: str, body: Any
+) -> None:
+    url = serve()
+    more: list[dict[str, str]] = [{}, WAY, {"user-agent": "me"}, {"accept-language": "de"}]
+    found = [post(url, body, path, **headers) for headers in [*more, {"x-stainless-lang": "x"}]]
+    assert [status(response) for response in found] == ["miss", "hit", "hit", "hit", "hit"]
+    post(url, {**body, "seed": 1}, path, **WAY, **{"x-portkey-config": "a"})
+    sent = {name.lower() for name in upstream.headers[-1]}
+    assert "x-portkey-config" in sent
+    assert not sent & {name.lower() for name in WAY}
