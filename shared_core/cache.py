@@ -23,7 +23,7 @@ from shared_core.concurrency import (
     ThreadRunner,
     async_twin,
     finish,
-    renew_after_fork,
+    free_after_fork,
 )
 from shared_core.controls import (
     DEFAULT,
@@ -178,12 +178,7 @@ class _Living:
     def __init__(self) -> None:
         self.origins: WeakKeyDictionary[Any, OpenedFrom] = WeakKeyDictionary()
         self.caches: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self.opening = threading.Lock()
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Caches follow a fork by themselves; the lock may be held by a thread that is gone."""
-        self.opening = threading.Lock()
+        self.opening = free_after_fork(threading.Lock())
 
     def note(self, cache: Any, origin: OpenedFrom) -> None:
         self.origins[cache] = origin

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from uuid import UUID
 
 from shared_core.cache import ResponseCache
-from shared_core.concurrency import renew_after_fork
+from shared_core.concurrency import free_after_fork
 from shared_core.controls import tag_tuple
 from shared_core.options import Seconds, seconds
 from shared_core.request import canonical_json
@@ -207,12 +207,7 @@ class _Results:
         if unknown:
             raise ValueError(f"ignore names {sorted(unknown)}, which {name} does not take")
         self._hits = self._misses = 0
-        self._lock = threading.Lock()
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Give the child a lock of its own."""
-        self._lock = threading.Lock()
+        self._lock = free_after_fork(threading.Lock())
 
     def key(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call. Raises UnkeyableError."""

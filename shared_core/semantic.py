@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from shared_core.advice import Milestones, changes
-from shared_core.concurrency import renew_after_fork
+from shared_core.concurrency import free_after_fork
 from shared_core.embedding import Memo, known_model
 from shared_core.learning import (
     Denylist,
@@ -224,20 +224,16 @@ class SemanticTier:
         self._policy_breaker = CircuitBreaker("policy", count_error)
         self._shadow, self._stale_ttl = options.shadow, options.stale
         self._explorations = PendingLabels()
-        self._deciding = threading.Lock()  # a policy's state may note what it decided
+        # a policy's state may note what it decided
+        self._deciding = free_after_fork(threading.Lock())
         self._suited_to = ""
         self._scopes, self._milestones = ScopeWatch(), Milestones()
         self._progress: tuple[float, str | None] = (0.0, None)
-        renew_after_fork(self)
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self.reader = QuestionReader(options, count_error)
         self.labels = LabelStore(self._policy, store)
         self.denylist = Denylist(store, breaker)
         self._labeler = Labeler(options.judge or same_answer, self.labels, breaker, count)
-
-    def renew_after_fork(self) -> None:
-        """Give the child a lock of its own."""
-        self._deciding = threading.Lock()
 
     @property
     def knows_embedder(self) -> bool:

@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from shared_core.concurrency import renew_after_fork
+from shared_core.concurrency import free_after_fork, renew_after_fork
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -77,12 +77,7 @@ class RateLimit:
         self._newest = 0.0
         self._lost = 0.0  # seconds that pauses took
         self._paused: tuple[float, float] | None = None  # own time that stands, real time of end
-        self._lock = threading.Lock()
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Give the child a lock of its own; it does not see what the parent sends."""
-        self._lock = threading.Lock()
+        self._lock = free_after_fork(threading.Lock())
 
     def wait(self, tokens: int = 0) -> Slot:
         """Block until a request of so many tokens may be sent, and return its slot."""

@@ -1,6 +1,12 @@
 """Run code across forks, threads and event loops, and compute a thing once for all who ask."""
 
-from shared_core.concurrency.fork import ending, gate, keep_gate, renew_after_fork
+from shared_core.concurrency.fork import (
+    ending,
+    free_after_fork,
+    gate,
+    keep_gate,
+    renew_after_fork,
+)
 from shared_core.concurrency.runtime import (
     Blocking,
     OnLoop,
@@ -33,6 +39,7 @@ __all__ = [
     "current_task",
     "ending",
     "finish",
+    "free_after_fork",
     "gate",
     "keep_gate",
     "once",

@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 from functools import cache
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 from weakref import WeakSet
 
 
@@ -29,6 +29,19 @@ class Quiescent(Renewable, Protocol):
 
 
 _alive: WeakSet[Renewable] = WeakSet()
+_locks: WeakSet[Any] = WeakSet()
+
+L = TypeVar("L")
+
+
+def free_after_fork(lock: L) -> L:
+    """Return a lock that will be free in every child, whoever held it as the process forked.
+
+    self._lock = free_after_fork(threading.Lock())
+    """
+    _register()
+    _locks.add(lock)
+    return lock
 
 
 def renew_after_fork(owner: Renewable) -> None:
@@ -46,9 +59,10 @@ def _register() -> None:
     if not hasattr(os, "register_at_fork"):
         return  # no fork on this system
     held: list[Renewable] = []  # the same objects before and after, whatever is made meanwhile
+    locks: list[Any] = []
 
     def before() -> None:
-        held[:] = list(_alive)
+        held[:], locks[:] = list(_alive), list(_locks)
         for owner in held:
             if isinstance(owner, Quiescent):
                 owner.before_fork()
@@ -58,11 +72,15 @@ def _register() -> None:
             if isinstance(owner, Quiescent):
                 owner.after_fork_in_parent()
         held.clear()
+        locks.clear()
 
     def in_child() -> None:
+        for lock in locks:
+            lock._at_fork_reinit()  # as the locks of Python's own modules are renewed
         for owner in held:
             owner.renew_after_fork()
         held.clear()
+        locks.clear()
 
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 

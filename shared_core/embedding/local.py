@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from unicodedata import category, normalize
 
-from shared_core.concurrency import gate, keep_gate, renew_after_fork
+from shared_core.concurrency import free_after_fork, gate, keep_gate, renew_after_fork
 from shared_core.embedding.api import EmbedderError, LoadError, unit_rows
 from shared_core.embedding.bert import Bert, open_bert
 from shared_core.resilience import reraise_as
@@ -298,13 +298,8 @@ class SentenceTransformerEmbedder:
         self._route: Route | None = route if device is None else LIBRARY
         self._name: str | None = None
         self._model: LocalModel | None = None
-        self._lock = threading.Lock()
+        self._lock = free_after_fork(threading.Lock())  # the child keeps the weights
         keep_gate()  # here: a hook that is registered while another thread forks is half run
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Give the child a free lock; it keeps the weights."""
-        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:

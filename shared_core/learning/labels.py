@@ -13,7 +13,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from shared_core.concurrency import renew_after_fork
+from shared_core.concurrency import free_after_fork, renew_after_fork
 from shared_core.learning.judges import Judge, same_answer
 from shared_core.record import REFUSED, Answer, Neighbour, Record, are_refusals
 from shared_core.resilience import CircuitBreaker, Unavailable
@@ -145,12 +145,7 @@ class LabelStore:
         self._topic = ""
         self._known: dict[str, tuple[int, int, float, Any]] = {}  # era, label number, when, state
         self._asked: set[str] = set()
-        self._lock = threading.Lock()
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Give the child a lock of its own."""
-        self._lock = threading.Lock()
+        self._lock = free_after_fork(threading.Lock())
 
     def use_embedder(self, policy: Policy, space: str) -> None:
         """Go on with a policy for this space; evidence of other spaces is not its."""
@@ -252,12 +247,7 @@ class PendingLabels:
     def __init__(self) -> None:
         self._pending: OrderedDict[str, PendingLabel] = OrderedDict()
         self._servings: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Give the child a lock of its own."""
-        self._lock = threading.Lock()
+        self._lock = free_after_fork(threading.Lock())
 
     def remember(self, key: str, exploration: PendingLabel) -> None:
         """Keep an exploration until its answer is stored."""

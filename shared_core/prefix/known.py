@@ -26,6 +26,7 @@ from shared_core.concurrency import (
     ThreadRunner,
     called_with,
     finish,
+    free_after_fork,
     once,
     renew_after_fork,
 )
@@ -310,13 +311,8 @@ class SystemPromptCache:
         self._ttl = float("inf") if ttl is None else seconds("ttl", ttl)
         self._most, self._clock = max_entries, clock
         self._kept: OrderedDict[str, tuple[Any, float]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = free_after_fork(threading.Lock())
         self._flights, self._threads = SingleFlight(seconds("lease", lease)), ThreadRunner()
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Replace the lock, which another thread of the parent may have held."""
-        self._lock = threading.Lock()
 
     def get_or_create(self, system_prompt: str, create_fn: Callable[..., T]) -> T:
         """Return the value of this system prompt, made once for all who ask.

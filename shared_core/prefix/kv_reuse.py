@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_core.concurrency import renew_after_fork
+from shared_core.concurrency import free_after_fork
 
 Ids = NDArray[np.int64]
 Layers = tuple[tuple[Any, Any], ...]
@@ -87,16 +87,11 @@ class KVPrefixCache:
         self._bytes = 0
         self._folder = None if folder is None else Path(folder)
         self._fingerprint = ""
-        self._lock = threading.RLock()
-        renew_after_fork(self)
+        self._lock = free_after_fork(threading.RLock())
         if self._folder is not None:
             self._fingerprint = _fingerprint(model)
             self._folder.mkdir(parents=True, exist_ok=True)
             self._list_folder(self._folder)
-
-    def renew_after_fork(self) -> None:
-        """Replace the lock, which another thread of the parent may have held."""
-        self._lock = threading.RLock()
 
     @property
     def bytes_held(self) -> int:

@@ -10,11 +10,12 @@ import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared_core import Answer, Hit, Miss, Request, ResponseCache
-from shared_core.concurrency import ThreadRunner
+from shared_core.concurrency import ThreadRunner, free_after_fork
 from shared_core.concurrency.runtime import _THREADS
 from tests.fakes import fake_embed
 
@@ -78,6 +79,25 @@ def test_a_forked_child_looks_up_and_stores_while_threads_of_the_parent_are_busy
             thread.join()
     assert isinstance(cache.lookup(request(2)), Hit)
     assert cache.stats().errors == {}
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("kind", [threading.Lock, threading.RLock])
+def test_a_lock_that_another_thread_holds_is_free_in_a_child(kind: Callable[[], Any]) -> None:
+    lock, held, done = free_after_fork(kind()), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    assert in_child(lambda: bool(lock.acquire(timeout=1)))
+    assert not lock.acquire(timeout=0.01)  # the parent's own stays as it is
+    done.set()
+    holder.join()
 
 
 def test_one_cache_serves_many_event_loops(cache: ResponseCache) -> None:
