@@ -40,8 +40,8 @@ class Upper:
         self._may_fail("write")
         return None if value == "UNKEPT" else Answer(value.lower())
 
-    def fresh(self, value: str, entry_id: str | None) -> str:
-        self.ids.append(entry_id)
+    def fresh(self, value: str, mark: dict[str, Any]) -> str:
+        self.ids.append(mark["entry_id"])
         return value
 
     def chunks(self, hit: Hit) -> Iterator[str]:
