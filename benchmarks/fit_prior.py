@@ -17,6 +17,7 @@ some minutes and is kept in --cache. Needs sentence-transformers and all-minilm-
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,40 @@ LONGEST = 3000
 
 EMBEDDER = "all-MiniLM-L6-v2"
 SHIPPED = Path(__file__).parent.parent / "shared_core" / "thresholds" / "prior.json"
+
+
+PROBES = (
+    ("How do I reset my password?", "How can I reset my password?", 0.97),
+    ("how do i cancel my order", "What is the way to cancel my order?", 0.92),
+    ("Where can I renew my passport?", "When can I renew my passport?", 0.91),
+    ("Is the pool open for adults?", "Is the pool open for children?", 0.9),
+    ("Who was the mayor of the town?", "Who is the mayor of the town?", 0.94),
+    ("May I bring my dog?", "Must I bring my dog?", 0.93),
+    ("Do all rooms have a bath?", "Do some rooms have a bath?", 0.95),
+    ("What if it rains?", "What unless it rains?", 0.85),
+    ("Can I pay before the trip?", "Can I pay after the trip?", 0.96),
+    ("How do I join the club?", "How do I leave the club?", 0.9),
+    ("Flights from Oslo to Rome", "Flights from Rome to Oslo", 0.98),
+    ("Weigh 5 kg of flour", "Weigh 5 lb of flour", 0.96),
+    ("symptoms of measles", "What are the symptoms of measles in children?", 0.86),
+    ("How long does the repair of a phone take?", "How much is the repair of a phone?", 0.83),
+    ("my card was declined", "Why was my card payment declined today?", 0.8),
+    ("opening hours", "what are your opening hours please", 0.88),
+)
+"""Pairs of questions and cosines whose scores are kept with the prior: a test computes them anew,
+so that a prior which was fitted to other features, or read by another guard, is found out."""
+
+
+def probed(prior: Prior) -> list[tuple[str, str, float, float]]:
+    """Return the probes with the log-odds that the prior gives each; 0 if it may not be used."""
+    found = []
+    for asked, cached, cosine in PROBES:
+        near = Candidate(cosine, Guard().differences(asked, cached), cached, "g")
+        best = weigh(asked, [near], Vocabulary())
+        values = best.values if best is not None else (0.0,) * len(FEATURES)
+        score = sum(w * v for w, v in zip(prior.mean, values, strict=True))
+        found.append((asked, cached, cosine, round(score, 3)))
+    return found
 
 
 @cache
@@ -121,7 +156,8 @@ def main() -> None:
     if left_out and options.out == SHIPPED:
         raise SystemExit("--leave-out: give --out; what ships is fitted on all sets")
     prior = fit_prior(options.data, left_out, options.cache)
-    options.out.write_text(prior.to_json(), encoding="utf-8")
+    body = json.loads(prior.to_json()) | {"probes": probed(prior)}
+    options.out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     for name, weight in zip(FEATURES, prior.mean, strict=True):
         print(f"{name:20s} {weight:7.3f}")
     for edge, (rate, labels, share) in zip((-np.inf, *EDGES), prior.strata, strict=True):

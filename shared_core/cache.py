@@ -334,6 +334,29 @@ class ResponseCache:
 
     awarm = async_twin(warm)
 
+    def learn(self, most: int = 500) -> int:
+        """Learn from the answers that are stored; return how many labels that gave.
+
+        Answers to questions that look alike are held against each other, those of the newest
+        ``most`` records that this was not done for. Call it when the app is idle, after ``warm`` or
+        before another policy is used. It tells the policy what speaks for a candidate; how often
+        what is served is wrong it still learns from requests alone, as a stored answer is no fair
+        sample of them. A cache without a semantic tier, or of another policy than ``Verified``,
+        learns nothing. Never raises for a store that fails.
+
+        >>> ResponseCache.open("memory://", semantic=False).learn()
+        0
+        """
+        semantic = self._path.semantic
+        if semantic is None:
+            return 0
+        try:
+            return semantic.learn_stored(self._path.namespace(), most)
+        except Unavailable:
+            return 0
+
+    alearn = async_twin(learn)
+
     def answer(self, request: Request, model: Callable[..., Any], **controls: Any) -> Answer:
         """Return the cached answer, or the model's, which is called once for all who ask at a time.
 

@@ -19,13 +19,13 @@ from shared_core.advice import Milestones, changes
 from shared_core.concurrency import free_after_fork
 from shared_core.embedding import Memo, known_model
 from shared_core.learning import (
-    AnswerJudge,
     Denylist,
     Labeler,
     LabelStore,
     PendingLabel,
     PendingLabels,
     refused_answers,
+    same_answer,
 )
 from shared_core.options import Options
 from shared_core.record import (
@@ -43,7 +43,7 @@ from shared_core.record import (
 from shared_core.request import Address, Request
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Candidate, Serve, Skip
+from shared_core.thresholds import Candidate, Label, Serve, Skip, Teachable
 from shared_core.thresholds import Explore as Try
 
 if TYPE_CHECKING:
@@ -67,15 +67,15 @@ class QuestionReader:
     def __init__(self, options: Options, count_error: Callable[[str], None]) -> None:
         self._guard = options.chosen_guard()
         self._guard_breaker = CircuitBreaker("guard", count_error)
-        self.memo = Memo(options.embedder, load=options.load)
+        self._memo = Memo(options.embedder, load=options.load)
         self.embedder_breaker = CircuitBreaker("embedder", count_error, rest=EMBEDDER_REST_S)
-        self.preload = self.memo.preload
-        self.when_ready = self.memo.when_ready
+        self.preload = self._memo.preload
+        self.when_ready = self._memo.when_ready
 
     @property
     def ready(self) -> bool:
         """Say whether a vector can be had without waiting for the model to load."""
-        return self.memo.ready
+        return self._memo.ready
 
     def why_exact_only(self, request: Request) -> str | None:
         """Return why the request is never matched by meaning, else None."""
@@ -97,17 +97,17 @@ class QuestionReader:
         """Return the question's space and vector, None if it is longer than the model reads."""
 
         def embed() -> tuple[str, Vector] | None:
-            if self.memo.truncates(question):
+            if self._memo.truncates(question):
                 return None
-            vector = self.memo.vector(question)  # first: it may tell what the space is
-            return self.memo.space, vector
+            vector = self._memo.vector(question)  # first: it may tell what the space is
+            return self._memo.space, vector
 
         return self.embedder_breaker.call(embed)
 
     def model_of(self, space: str) -> str:
         """Return the name of the model that this space's vectors are of, else the space's."""
         try:
-            return self.embedder_breaker.call(known_model, space, self.memo.vector)
+            return self.embedder_breaker.call(known_model, space, self._memo.vector)
         except Unavailable:  # counted; then it is a model that nobody knows
             return space
 
@@ -233,10 +233,7 @@ class SemanticTier:
         self.reader = QuestionReader(options, count_error)
         self.labels = LabelStore(self._policy, store)
         self.denylist = Denylist(store, breaker)
-        judge = options.judge or AnswerJudge(self.reader.memo)
-        self._labeler = Labeler(
-            judge, self.labels, breaker, count, self._regroup, self._note_milestones
-        )
+        self._labeler = Labeler(options.judge or same_answer, self.labels, breaker, count)
 
     @property
     def knows_embedder(self) -> bool:
@@ -421,8 +418,7 @@ class SemanticTier:
     def completed(self, record: Record, request: Request) -> Record:
         """Return the record with vector and answer group, where it may ever be served by meaning.
 
-        If the lookup of its request explored, its answer labels the candidate: now, or when it is
-        ``stored``.
+        If the lookup of its request explored, its answer labels the candidate.
         """
         self._scopes.remember(record.scope)
         exploration = self._explorations.take(record.key)
@@ -432,8 +428,8 @@ class SemanticTier:
         except Unavailable:
             return record
         record = self._labeler.settle(record, exploration)
-        if exploration is not None and exploration.near and self._labeler.judges_later:
-            self._explorations.remember(record.key, exploration)
+        if exploration is not None and exploration.candidate is not None:
+            self._note_milestones(record.namespace)
         if not self.reader.ready:
             self.reader.when_ready(lambda: self._add_vector_later(record))
             return record
@@ -446,23 +442,6 @@ class SemanticTier:
         space, vector = embedded
         return replace(record, vector=vector, space=space)
 
-    def stored(self, record: Record) -> None:
-        """Have the background judge what the lookup of this record explored, if it did."""
-        exploration = self._explorations.take(record.key)
-        if exploration is not None:
-            self._labeler.stored(record, exploration)
-
-    def _regroup(self, record: Record, group: str) -> None:
-        """Put a stored record into another's group, if it is still there."""
-        if record.vector is None:
-            return  # it is not found by meaning, or is completed later
-        try:
-            current = self._breaker.call(self._store.get, record.key)
-            if current is not None and current.created == record.created:
-                self._breaker.call(self._store.put, replace(record, group=group))
-        except Unavailable:
-            return  # counted
-
     def _add_vector_later(self, record: Record) -> None:
         """Complete a record that was stored while the model was loading, if it is still there."""
         try:
@@ -473,6 +452,60 @@ class SemanticTier:
                 self._breaker.call(self._store.put, replace(record, vector=vector, space=space))
         except Unavailable:
             return
+
+    def learn_stored(self, namespace: str, most: int) -> int:
+        """Hold stored answers against older ones to questions like theirs; return the labels.
+
+        Each record does so once, the newest ``most`` of those that never did. Such labels are no
+        fair sample of what is asked: the policy learns from them what speaks for a candidate.
+        """
+        policy, call = self._policy, self._breaker.call
+        if not isinstance(policy, Teachable):
+            return 0
+        records, cursor = list[Record](), ""
+        while True:
+            page, cursor = call(self._store.browse, namespace, cursor)
+            records += [one for one in page if one.vector is not None and one.question]
+            if not cursor:
+                break
+        if records:
+            self.use_embedder(records[0].space)
+        until = call(self.labels.taught_until, namespace)
+        state, labels = call(self.labels.state, namespace), list[Label]()
+        fresh = sorted((one for one in records if one.created > until), key=lambda r: r.created)
+        for record in fresh[-most:]:
+            label = self._taught_by(record, policy, state)
+            if label is not None:
+                labels.append(label)
+        call(self.labels.learn, namespace, *labels)
+        if fresh:
+            call(self.labels.note_taught, namespace, fresh[-1].created)
+        return len(labels)
+
+    def _taught_by(self, record: Record, policy: Teachable, state: Any) -> Label | None:
+        if record.vector is None or record.answer.exact_only:
+            return None
+        question, floor = record.question or "", self._policy.floor
+        found = self._breaker.call(
+            self._store.nearest, record.scope, record.space, record.vector, self._policy.k, floor
+        )
+        near = [
+            one
+            for one in found
+            if one.record.created < record.created
+            and one.record.key != record.key
+            and one.record.scope == record.scope
+            and not one.record.answer.exact_only
+        ]
+        candidates = [self.reader.candidate(question, one, floor) for one in near]
+        decision = self._policy_breaker.call(policy.examine, question, candidates, state)
+        if decision is None:
+            return None
+        one = near[decision.index]
+        right = self._labeler.compare(record.answer, one.record.answer)
+        if right is None:
+            return None
+        return Label(right, one.similarity, decision.evidence, fair=False)
 
     def similar(self, question: str, scope: str, similarity: float) -> list[str]:
         """Return the keys of a scope's records whose questions are at or above a cosine."""

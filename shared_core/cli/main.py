@@ -1,4 +1,4 @@
-"""Define the command line: ``tiered-cache demo doctor key serve stats tune warm``."""
+"""Define the command line: ``tiered-cache demo doctor key learn serve stats tune warm``."""
 
 from __future__ import annotations
 
@@ -114,6 +114,29 @@ def stats(
     console = _console()
     for name, text in report.stats_lines(found):
         console.print(f"{name:18} {text}", markup=False)
+
+
+@app.command()
+def learn(
+    url: Annotated[str, typer.Argument(help="The store: sqlite:///PATH or redis://HOST.")],
+    namespace: Annotated[str, typer.Option(help="The tenant.")] = "default",
+    embedder: Annotated[
+        str | None, typer.Option(help="Name or path of the embedding model that the app has.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Most of the newest answers to go by.")] = 500,
+) -> None:
+    """Hold stored answers against each other, so that the policy learns what they tell."""
+    from shared_core import ResponseCache, StoreError
+    from shared_core.embedding import EmbedderError
+
+    try:
+        with ResponseCache.open(url, namespace=namespace, embedder=embedder, strict=True) as cache:
+            cache.preload()
+            found = cache.learn(most)
+            told = cache.stats().policy
+    except (ValueError, OSError, ImportError, EmbedderError, StoreError) as error:
+        _fail(error)
+    typer.echo(f"{found:,} labels, {told.get('labels', 0):,} in all")
 
 
 @app.command()

@@ -10,17 +10,6 @@ from __future__ import annotations
 
 from shared_core.guard.compare import KINDS, Difference, Guard
 from shared_core.guard.reading import Reading, read
-from shared_core.guard.vocabulary import ALTERNATIVES, IDLE, STOP, canonical, opposites
+from shared_core.guard.vocabulary import IDLE
 
-__all__ = [
-    "ALTERNATIVES",
-    "IDLE",
-    "KINDS",
-    "STOP",
-    "Difference",
-    "Guard",
-    "Reading",
-    "canonical",
-    "opposites",
-    "read",
-]
+__all__ = ["IDLE", "KINDS", "Difference", "Guard", "Reading", "read"]

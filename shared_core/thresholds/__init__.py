@@ -34,6 +34,7 @@ from shared_core.thresholds.policy import (
     Serve,
     Skip,
     Static,
+    Teachable,
 )
 from shared_core.thresholds.prior import Prior, cold, shipped
 from shared_core.thresholds.verified import FLOOR, Verified
@@ -68,6 +69,7 @@ __all__ = [
     "Serve",
     "Skip",
     "Static",
+    "Teachable",
     "Verified",
     "Vocabulary",
     "chance_of_so_few",

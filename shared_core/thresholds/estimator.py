@@ -304,6 +304,9 @@ class Learned:
     labels: RingBuffer = field(
         default_factory=lambda: RingBuffer(WINDOW, 3 + D)
     )  # chance, right, objections, values
+    taught: RingBuffer = field(
+        default_factory=lambda: RingBuffer(WINDOW // 2, 1 + D)
+    )  # right, values: labels that were not chosen by chance
     feedback: RingBuffer = field(default_factory=lambda: RingBuffer(WINDOW // 4, 2))  # score, right
     arrivals: RingBuffer = field(
         default_factory=lambda: RingBuffer(ARRIVALS, 2 + D)
@@ -353,6 +356,12 @@ class Learned:
             self.wealth.add(score, not right, min(1.0, least / chance))
         self._count(right, score)
 
+    def add_taught(self, right: bool, values: Sequence[float]) -> None:
+        """Add a label that was not chosen by chance: the weights are fitted to it, no more."""
+        self.taught.add((float(right), *values))
+        self.count(right)
+        self.since_fit += 1
+
     def add_scored(self, right: bool, score: float) -> None:
         """Add a label of which no more than the log-odds is known."""
         self.feedback.add((score, float(right)))
@@ -376,6 +385,7 @@ class Learned:
             if self.wealth is not None:
                 self.wealth = replace(self.wealth, certified=0)
             self.labels.keep(self.watch.since)
+            self.taught.keep(0)
             self.feedback.keep(0)
             self.watch = Watch()
             self.model = LinearModel(self.model.weights)
@@ -412,7 +422,14 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     """
     rows = state.labels.rows()
     right, objections, values = rows[:, 1], rows[:, 2].astype(int), rows[:, 3:]
-    fitted = fit(values, right, state.prior, state.prior.mean, STEPS)
+    taught = state.taught.rows()
+    fitted = fit(
+        np.concatenate([values, taught[:, 1:]]),
+        np.concatenate([right, taught[:, 0]]),
+        state.prior,
+        state.prior.mean,
+        STEPS,
+    )
     scores = scores_left_out(fitted, values, right) if len(rows) else np.zeros(0)
     proven: dict[int, float] = {}
     if state.wealth is None:  # what is certified are candidates that nothing speaks against

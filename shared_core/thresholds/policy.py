@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from shared_core.guard import Difference
 
@@ -60,17 +60,23 @@ Decision = Serve | Explore | Skip
 class Label:
     """A candidate of this similarity was right or wrong for the question it was held against.
 
-    ``evidence`` and ``score`` are what the policy gave with its decision.
+    ``evidence`` and ``score`` are what the policy gave with its decision. ``fair``: chosen for a
+    label by the policy's own chance. Others, such as of stored answers held against each other,
+    teach what speaks for a candidate, and say nothing of how often what is served is wrong.
     """
 
     right: bool
     similarity: float
     evidence: tuple[float, ...] = ()
     score: float | None = None
+    fair: bool = True
 
     def to_json(self) -> str:
         """Spell the label for a store."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        body = asdict(self)
+        if self.fair:
+            del body["fair"]
+        return json.dumps(body, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Label | None:
@@ -83,6 +89,7 @@ class Label:
                 float(body["similarity"]),
                 tuple(map(float, body.get("evidence", ()))),
                 None if score is None else float(score),
+                body.get("fair", True) is not False,
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -130,6 +137,14 @@ class Policy(Protocol):
 
     def describe(self, state: Any) -> Mapping[str, Any]:
         """Return what a person wants to know of it, as JSON values."""
+
+
+@runtime_checkable
+class Teachable(Protocol):
+    """A policy that learns from answers that are held against each other while nothing is asked."""
+
+    def examine(self, question: str, candidates: Sequence[Candidate], state: Any) -> Explore | None:
+        """Return which candidate an answer to the question would label; count and learn nothing."""
 
 
 def serve_at(threshold: float, candidates: Sequence[Candidate]) -> Serve | Skip:

@@ -171,6 +171,18 @@ class Verified:
             state.groups.serve(group)
         return Serve(best.index, evidence, score)
 
+    def examine(
+        self, question: str, candidates: Sequence[Candidate], state: Learned
+    ) -> Explore | None:
+        """Return which candidate an answer to the question would label; count and learn nothing."""
+        near = [one for one in candidates if one.similarity >= FLOOR]
+        best = weigh(question, near, state.vocabulary)
+        if best is None:
+            return None
+        score = round(state.model.score(best.values), 4)
+        front = (_FORMAT, score, 1.0, group_number(best.group), float(best.objections), 1.0)
+        return Explore(best.index, (*front, *best.values), "taught")
+
     def learn(self, state: Learned, label: Label) -> Learned:
         """Add a label to the state, in place, and return it; the fit waits for ``settle``."""
         evidence = label.evidence
@@ -180,6 +192,9 @@ class Verified:
             and all(map(math.isfinite, evidence))
         ):
             _, score, chance, group, objections, least, *values = evidence
+            if not label.fair:
+                state.add_taught(label.right, values)
+                return state
             state.add(label.right, score, chance, group, objections, least, values)
         elif label.score is not None and math.isfinite(label.score):
             state.add_scored(label.right, label.score)

@@ -1,4 +1,4 @@
-"""The commands ``stats`` and ``tune``: what they print, write, and how they fail."""
+"""The commands ``learn``, ``stats`` and ``tune``: what they print, write, and how they fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytest.importorskip("typer")
 
 from typer.testing import CliRunner
 
-from shared_core import Static, Verified, policy_from_json
+from shared_core import Answer, Request, ResponseCache, Static, Verified, policy_from_json
 from shared_core.cli import app
 from tests.core.test_stats import fill
 from tests.house.test_imports import HEAVY
@@ -132,3 +132,21 @@ def test_tune_embeds_pairs_and_exports_a_prior(tmp_path: Path, model_embedder: o
     assert isinstance(policy, Verified)
     assert policy.prior is not None
     assert policy.prior.embedder == "all-MiniLM-L6-v2"
+
+
+@pytest.mark.model
+def test_learn_holds_the_answers_of_a_file_against_each_other(
+    tmp_path: Path, model_embedder: object
+) -> None:
+    url = f"sqlite:///{tmp_path / 'answers.db'}"
+    link, fee = Answer("Use the link in the mail that we sent."), Answer("Nothing at all.")
+    with ResponseCache.open(url) as cache:
+        for question, answer in (
+            ("How do I reset my password?", link),
+            ("How can I reset my password?", link),
+            ("How can I reset my passport?", fee),
+        ):
+            cache.store(Request.of(question, model="m"), answer)
+    assert run("learn", url) == (0, "2 labels, 2 in all\n")
+    assert run("learn", url) == (0, "0 labels, 2 in all\n")
+    assert run("learn", "nonsense")[0] == 1

@@ -70,20 +70,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Respon
     return lambda **options: ResponseCache.open(url, embedder=fake_embed, **options)
 
 
-def ask(cache: ResponseCache, question: str, fresh: Answer, wait: bool = True) -> Any:
-    """Ask as an app does; and wait for what is judged when the answer is stored."""
+def ask(cache: ResponseCache, question: str, fresh: Answer) -> Any:
     outcome = cache.lookup(request(question))
     if not isinstance(outcome, Hit):
         cache.store(request(question), fresh)
-        if wait:
-            wait_for_judge(cache)
     return outcome
-
-
-def wait_for_judge(cache: ResponseCache) -> None:
-    semantic = cache._path.semantic
-    assert semantic is not None
-    assert semantic._labeler.drain()
 
 
 @pytest.mark.parametrize(("fresh", "right"), [(RETURNS, True), (REWORDED, True), (OTHER, False)])
@@ -263,3 +254,55 @@ def test_a_question_about_now_is_a_miss_for_that_reason_while_the_state_cannot_b
     assert isinstance(outcome, Miss)
     assert outcome.reason == "time"
     assert cache.stats().errors == {"store": 1}
+
+
+class Taught(Probing):
+    """One that learns from stored answers, too."""
+
+    def examine(self, question: str, candidates: Sequence[Candidate], state: int) -> Try | None:
+        near = bool(candidates) and candidates[0].similarity >= 0.5
+        return Try(0, (candidates[0].similarity,), "taught") if near else None
+
+
+def test_stored_answers_are_held_against_older_ones_once(
+    make: Callable[..., ResponseCache],
+) -> None:
+    policy = Taught()
+    cache = make(threshold=policy)
+    answers = {ASKED: RETURNS, ASKED + " Please!": REWORDED, ASKED + " Or not?": OTHER}
+    for question, answer in answers.items():
+        cache.store(request(question), answer)
+    cache.store(request("Where is the choir?"), OTHER)
+    assert policy.seen == []
+    assert cache.learn() == 2
+    assert [(label.right, label.fair) for label in policy.seen] == [(True, False), (False, False)]
+    assert cache.learn() == 0
+    cache.store(request(ASKED + " Today?"), RETURNS)
+    cache.store(request(ASKED + " Again?"), RETURNS)
+    assert cache.learn() >= 1
+    assert cache.stats().explores == 0
+
+
+def test_only_the_newest_answers_are_gone_through(make: Callable[..., ResponseCache]) -> None:
+    policy = Taught()
+    cache = make(threshold=policy)
+    for number in range(6):
+        cache.store(request(ASKED + " Please!" * number), RETURNS)
+    assert cache.learn(most=2) == 2
+    assert cache.learn() == 0
+
+
+def test_a_policy_that_is_not_taught_and_a_store_that_fails_learn_nothing(
+    make: Callable[..., ResponseCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make(threshold=0.9)
+    plain.store(request(ASKED), RETURNS)
+    assert plain.learn() == 0
+    cache = make(threshold=Taught())
+    cache.store(request(ASKED), RETURNS)
+
+    def fails(*_: Any) -> Any:
+        raise StoreError("gone")
+
+    monkeypatch.setattr(cache._store, "browse", fails)
+    assert cache.learn() == 0

@@ -302,6 +302,24 @@ def test_a_young_process_plans_with_what_the_labels_say_of_the_traffic() -> None
     assert rare.share > 0.85
 
 
+def test_what_is_taught_moves_the_weights_and_is_no_evidence_of_the_error() -> None:
+    policy = Verified(0.05, start="own")
+    taught = [replace(label, fair=False) for label in labels_of(policy, 400)]
+    assert Label.from_json(taught[0].to_json()) == taught[0]
+    state = learnt(policy, taught)
+    assert state.model.serving is None
+    assert len(state.labels) == 0
+    assert state.model.weights != policy.initial_state().model.weights
+    near = Candidate(0.95, (), "what is thing1", "g")
+    found = policy.examine("what may thing1 be", [near], state)
+    assert found is not None
+    assert (
+        found.evidence[-len(FEATURES) :]
+        == weigh("what may thing1 be", [near], state.vocabulary).values
+    )  # type: ignore[union-attr]  # there is one
+    assert len(state.arrivals) == 0
+
+
 def test_evidence_that_is_broken_or_of_another_format_only_counts() -> None:
     policy = Verified()
     good = labels_of(policy, 1)[0]
