@@ -137,7 +137,8 @@ class Milestones:
         if "share_served" not in described:
             return  # it does not learn from fresh answers
         labels, learning = int(described.get("labels") or 0), described.get("learning")
-        serves, basis = learning is None, _basis_of(described)
+        serves = learning is None or described.get("serves_from") is not None
+        basis = _basis_of(described)
         served, self._serves = self._serves, serves
         if served and not serves:
             logger.warning("nothing is served by meaning any more: %s", learning)

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from shared_core.guard.grammar import (
     conditions_apart,
+    contradiction,
     focus_apart,
     modal_differs,
     prepositions_apart,
@@ -301,6 +302,9 @@ def _same_unit(one: str, other: str) -> bool:
 def _negation(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = _contradicted(asked, cached), _contradicted(cached, asked)
     if (asked.odd + len(mine) + cached.odd + len(theirs)) % 2 == 0:
+        sides = contradiction(asked.grammar, cached.grammar)
+        if sides:
+            yield Difference("negation", *sides)
         return
     if asked.odd != cached.odd:
         plain, negated = (cached, asked) if asked.odd else (asked, cached)
@@ -407,6 +411,11 @@ def _qualifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
             one, other = (f"{prefix}-{word}",), (word,)
             here = (prefix, word) in asked.prefixed
             yield Difference("qualifier", *((one, other) if here else (other, one)))
+            return
+    ours, yours = asked.grammar.capacity, cached.grammar.capacity
+    for alone, there in ((ours - cached.terms, yours), (yours - asked.terms, ours)):
+        if alone and not any(exchangeable(a, b) for a in alone for b in there):
+            yield Difference("qualifier", tuple(ours), tuple(yours))
             return
     if len(mine & QUALIFIERS.keys()) == 1 == len(theirs & QUALIFIERS.keys()):
         (term,), (other_term,) = mine & QUALIFIERS.keys(), theirs & QUALIFIERS.keys()

@@ -213,8 +213,10 @@ class Grammar:
     not count; ``copula`` says that it is that of "is" or "was". ``verbs`` are verbs that carry it
     themselves, each with whether it is past. ``modal`` is "can", "must", "need", "should", "will"
     or "". ``persons`` tells who acts, in order; ``owners`` and ``relations`` are nouns with whose
-    they are, and with their prepositions. ``mine`` says that it is about the asker, ``passive``
-    that something is done to somebody, ``single`` that the text is one clause.
+    they are, and with their prepositions. ``done`` and ``undone`` are a pronoun with its verb, as
+    in "I ordered" and "I did not order"; ``capacity`` is what somebody asks as: "as a student".
+    ``mine`` says that it is about the asker, ``passive`` that something is done to somebody,
+    ``single`` that the text is one clause.
     """
 
     wh: str = ""
@@ -228,6 +230,9 @@ class Grammar:
     persons: tuple[str, ...] = ()
     owners: frozenset[tuple[str, str]] = frozenset()
     relations: frozenset[tuple[str, str]] = frozenset()
+    done: frozenset[tuple[str, str]] = frozenset()
+    undone: frozenset[tuple[str, str]] = frozenset()
+    capacity: frozenset[str] = frozenset()
     mine: bool = False
     passive: bool = False
     single: bool = True
@@ -257,6 +262,8 @@ def read_grammar(words: Sequence[str]) -> Grammar:
         persons,
         _owners(said),
         _relations(said),
+        *_deeds(said),
+        _capacity(said),
         mine,
         passive,
         _JOINTS.isdisjoint(said[:-1]),
@@ -533,6 +540,53 @@ _DETERMINED = [
     """)
 ]
 
+
+def _capacity(said: Sequence[str]) -> frozenset[str]:
+    """Return the persons and bodies that follow "as a" and "as an"."""
+    return frozenset(
+        noun
+        for place, pair in enumerate(pairwise(said[:-1]))
+        if pair in (("as", "a"), ("as", "an"))
+        and ((noun := canonical(said[place + 2])) in _PEOPLE or noun in _BODIES)
+    )
+
+
+_BODIES = frozenset(
+    map(
+        canonical,
+        listed("""
+        company charity organisation organization school freelancer beginner novice expert foreigner
+        citizen resident visitor tourist member pensioner minor adult couple group family driver
+        """),
+    )
+)
+"""Whom something may be asked as, besides the people around the asker."""
+
+
+def _deeds(said: Sequence[str]) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+    """Return what a pronoun does, and what it does not do."""
+    found: tuple[set[tuple[str, str]], set[tuple[str, str]]] = set(), set()
+    for place, word in enumerate(said):
+        if word not in _ACTORS:
+            continue
+        denied = place > 0 and said[place - 1] == "not"  # "why can't I"
+        for then in said[place + 1 : place + 5]:
+            if then in ("not", "never"):
+                denied = True
+            elif then not in _AUXILIARIES:
+                if then not in STOP and then not in _PREPOSITIONS and then not in _SEEMING:
+                    found[denied].add((word, canonical(then)))
+                break
+    return frozenset(found[0]), frozenset(found[1])
+
+
+_SEEMING = frozenset(
+    listed("think thought believe seem seems seemed appear appears receive received")
+)
+"""Verbs that are denied for what comes after them: "I did not receive the full amount"."""
+
+_ACTORS = frozenset(listed("i we you he she they it"))
+
 _OBJECTS = frozenset(listed("me you him her them us"))
 
 
@@ -651,6 +705,17 @@ def _owned_apart(asked: Grammar, cached: Grammar) -> bool:
 
 def _whose(grammar: Grammar) -> set[str]:
     return {p[0] for p in grammar.persons if p[0].isdigit()} | {o for _, o in grammar.owners}
+
+
+def contradiction(asked: Grammar, cached: Grammar) -> Sides | None:
+    """Find "I did not order" on one side where the other says "I ordered", and only that."""
+    for one, other in ((asked, cached), (cached, asked)):
+        against = (one.undone & other.done) - one.done - other.undone
+        if against:
+            who, verb = min(against)
+            said, denied = (f"{who} {verb}",), (f"{who} not {verb}",)
+            return (denied, said) if one is asked else (said, denied)
+    return None
 
 
 def prepositions_apart(asked: Grammar, cached: Grammar) -> Sides | None:

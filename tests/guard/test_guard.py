@@ -91,6 +91,7 @@ DIFFER = [
     ("negation", "Should I refrain from exercise?", "Should I exercise?"),
     ("negation", "How do I freeze my card?", "How do I unfreeze my card?"),
     ("negation", "Archive a chat", "Unarchive a chat"),
+    ("negation", "What if I ate it and do not feel ill?", "What if I did not eat it and feel ill?"),
     # quotes and code
     ("quote", 'How do I say "good morning" in Thai?', 'How do I say "good night" in Thai?'),
     ("quote", "What does 'awful' mean?", "What does 'awesome' mean?"),
@@ -216,6 +217,7 @@ DIFFER = [
     # qualifiers, and one word in the place of another
     ("qualifier", "Leave for full-time nurses", "How much leave have part-time nurses?"),
     ("qualifier", "Do employed artists pay it?", "Do self-employed artists pay it?"),
+    ("qualifier", "How do I enrol?", "How do I enrol as a foreigner?"),
     ("qualifier", "Is it open on weekdays?", "On weekends, is it open?"),
     ("exchange", "How do I prune a cedar?", "How do I prune a birch?"),
     ("exchange", "Is the choir compulsory?", "Is the choir voluntary?"),
@@ -326,6 +328,7 @@ PASS = [
     ("What is the capital of India?", "What is the Indian capital?"),
     ("What is the best plan i can get?", "What is the best plan a person can get?"),
     ("How do I find out the price?", "How do I find the price in here?"),
+    ("Why can't I open the gate?", "I cannot open the gate, why?"),
     # small words that change nothing
     ("Why was my claim refused?", "Why is my claim refused?"),
     ("How can I prune a cedar?", "How should I prune a cedar?"),
