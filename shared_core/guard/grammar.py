@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from shared_core.guard.vocabulary import STOP, canonical, listed
+from shared_core.guard.vocabulary import (
+    BODIES,
+    NO_PAST,
+    PARTICIPLES,
+    PASTS,
+    PEOPLE,
+    STOP,
+    canonical,
+    listed,
+)
 
 Sides = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -81,18 +90,6 @@ _OWNERS = {
     "my": "1", "our": "1", "mine": "1", "your": "2", "yours": "2", "his": "3", "her": "3",
     "their": "3", "hers": "3", "theirs": "3",
 }  # fmt: skip
-_PEOPLE = frozenset(
-    map(
-        canonical,
-        listed("""
-        child baby toddler son daughter teenager kid wife husband spouse partner girlfriend
-        boyfriend mother father parent grandmother grandfather grandparent brother sister sibling
-        cousin uncle aunt nephew niece friend neighbour neighbor roommate boss manager employer
-        employee colleague coworker assistant landlord tenant doctor patient teacher student
-        lawyer client customer buyer seller agent accountant guest dog cat pet
-        """),
-    )
-)
 
 _QUANTIFIERS = {
     "all": "all", "every": "all", "each": "all", "everyone": "all", "everybody": "all",
@@ -341,36 +338,11 @@ def _clause(said: Sequence[str], at: int | None) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _is_participle(word: str) -> bool:
-    return word in _PARTICIPLES or (word.endswith("ed") and word not in _NO_PAST)
+    return word in PARTICIPLES or (word.endswith("ed") and word not in NO_PAST)
 
 
 def _is_past(word: str) -> bool:
-    return word in _PASTS or (word.endswith("ed") and word not in _NO_PAST)
-
-
-_NO_PAST = frozenset(
-    listed("""
-    need feed seed speed indeed weed breed bleed exceed proceed succeed embed hundred sacred naked
-    wicked red bed shed unneed united limited fed led wed
-    """)
-)
-
-
-_PASTS = frozenset(
-    listed("""
-    bought sold sent lost paid went made found kept took gave told wrote ran broke chose stole
-    spent built caught taught thought brought got won drew grew began stuck held met led lent slept
-    ate drank drove flew rose fell knew saw came became sang left said sat stood swam wore spoke
-    beat hid rode shook threw woke
-    """)
-)
-_PARTICIPLES = frozenset(
-    listed("""
-    bought sold sent lost paid made found kept taken given told written run broken chosen stolen
-    spent built caught taught brought drawn grown held led lent eaten drunk driven flown known seen
-    shown frozen done gone spoken worn hidden ridden thrown cut put set read
-    """)
-)
+    return word in PASTS or (word.endswith("ed") and word not in NO_PAST)
 
 
 _NO_VERBS: frozenset[tuple[str, bool]] = frozenset()
@@ -492,7 +464,7 @@ def _persons(said: Sequence[str]) -> tuple[str, ...]:
         if word in _PERSONS:
             bare = word in ("me", "us") and place and said[place - 1] not in _PREPOSITIONS
             found.append(_PERSONS[word] + ("o" if bare else ""))
-        elif len(word) > 2 and (term := canonical(word)) in _PEOPLE:  # noqa: PLR2004
+        elif len(word) > 2 and (term := canonical(word)) in PEOPLE:  # noqa: PLR2004
             found.append(term)
     return tuple(found)
 
@@ -547,20 +519,8 @@ def _capacity(said: Sequence[str]) -> frozenset[str]:
         noun
         for place, pair in enumerate(pairwise(said[:-1]))
         if pair in (("as", "a"), ("as", "an"))
-        and ((noun := canonical(said[place + 2])) in _PEOPLE or noun in _BODIES)
+        and ((noun := canonical(said[place + 2])) in PEOPLE or noun in BODIES)
     )
-
-
-_BODIES = frozenset(
-    map(
-        canonical,
-        listed("""
-        company charity organisation organization school freelancer beginner novice expert foreigner
-        citizen resident visitor tourist member pensioner minor adult couple group family driver
-        """),
-    )
-)
-"""Whom something may be asked as, besides the people around the asker."""
 
 
 def _deeds(said: Sequence[str]) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
@@ -661,7 +621,7 @@ def roles_apart(
     if asked.persons == cached.persons and asked.owners == cached.owners:
         return None
     sides = _spelt(asked), _spelt(cached)
-    others = mine - _PEOPLE, theirs - _PEOPLE
+    others = mine - PEOPLE, theirs - PEOPLE
     if not any(others) and _acts_apart(asked, cached, bool(mine or theirs)):
         return sides
     if not any(others) and _owned_apart(asked, cached):

@@ -525,3 +525,59 @@ LOANED = frozenset(
     """)
 )
 """Words with an accent that English took over."""
+
+
+# Words that ``grammar`` knows.
+
+
+PEOPLE = frozenset(
+    map(
+        canonical,
+        listed("""
+        child baby toddler son daughter teenager kid wife husband spouse partner girlfriend
+        boyfriend mother father parent grandmother grandfather grandparent brother sister sibling
+        cousin uncle aunt nephew niece friend neighbour neighbor roommate boss manager employer
+        employee colleague coworker assistant landlord tenant doctor patient teacher student
+        lawyer client customer buyer seller agent accountant guest dog cat pet
+        """),
+    )
+)
+"""People and animals around who asks."""
+
+BODIES = frozenset(
+    map(
+        canonical,
+        listed("""
+        company charity organisation organization school freelancer beginner novice expert foreigner
+        citizen resident visitor tourist member pensioner minor adult couple group family driver
+        """),
+    )
+)
+"""Whom something may be asked as, besides the people around the asker."""
+
+NO_PAST = frozenset(
+    listed("""
+    need feed seed speed indeed weed breed bleed exceed proceed succeed embed hundred sacred naked
+    wicked red bed shed unneed united limited fed led wed
+    """)
+)
+"""Words that end as participles do, and are none."""
+
+PASTS = frozenset(
+    listed("""
+    bought sold sent lost paid went made found kept took gave told wrote ran broke chose stole
+    spent built caught taught thought brought got won drew grew began stuck held met led lent slept
+    ate drank drove flew rose fell knew saw came became sang left said sat stood swam wore spoke
+    beat hid rode shook threw woke
+    """)
+)
+"""Irregular forms of the past."""
+
+PARTICIPLES = frozenset(
+    listed("""
+    bought sold sent lost paid made found kept taken given told written run broken chosen stolen
+    spent built caught taught brought drawn grown held led lent eaten drunk driven flown known seen
+    shown frozen done gone spoken worn hidden ridden thrown cut put set read
+    """)
+)
+"""Irregular participles."""
