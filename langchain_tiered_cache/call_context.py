@@ -17,15 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import cache
 from threading import Lock
 from types import FrameType
 from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.language_models import BaseLanguageModel
 from langchain_core.outputs import ChatResult, Generation
-from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_tiered_cache.answers import MARK
 from shared_core.concurrency import Flight, current_task
@@ -41,6 +40,22 @@ from shared_core.record import Outcome
 # A cache sees a structured-output class as ``<class 'm.Out'>`` and of some models not even the
 # name. The callback hook sees the objects themselves, in the same thread or task and just before
 # the lookup.
+
+
+@cache
+def model_class() -> type[Any]:
+    """Return the class of LangChain's models; imported late, as it brings LangSmith with it."""
+    from langchain_core.language_models import BaseLanguageModel
+
+    return BaseLanguageModel
+
+
+@cache
+def _config_variable() -> ContextVar[Any]:
+    """Return the variable that holds the config of the runnable under way; imported late, too."""
+    from langchain_core.runnables.config import var_child_runnable_config
+
+    return var_child_runnable_config
 
 
 RUNS_KEPT = 32
@@ -151,12 +166,10 @@ def config_above() -> Mapping[str, Any]:
             break
         if frame.f_code.co_name in _CONFIGURED:
             config = frame.f_locals.get("config")
-            if isinstance(config, dict) and isinstance(
-                frame.f_locals.get("self"), BaseLanguageModel
-            ):
+            if isinstance(config, dict) and isinstance(frame.f_locals.get("self"), model_class()):
                 return config
         frame = frame.f_back
-    return var_child_runnable_config.get() or {}
+    return _config_variable().get() or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +346,7 @@ def asked(prompt: str, llm_string: str) -> CallContext:
     if is_chat:
         metadata = {} if run is None else run.metadata
     else:
-        metadata = (var_child_runnable_config.get() or {}).get("metadata") or {}
+        metadata = (_config_variable().get() or {}).get("metadata") or {}
     asking = CallContext((hash(prompt), hash(llm_string)), is_chat, run, metadata.get(MARK))
     if not is_chat:
         asking.unseen = arguments_unseen()

@@ -17,10 +17,7 @@ from functools import lru_cache
 from types import FrameType
 from typing import Any
 
-from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import BaseLanguageModel
-
-from langchain_tiered_cache.call_context import Run, as_class
+from langchain_tiered_cache.call_context import Run, as_class, model_class
 from shared_core.digests import Digest, digest_of
 from shared_core.harmless import (
     HEADER_SETTINGS,
@@ -473,7 +470,9 @@ _BETWEEN = frozenset(
 
 def is_model(value: Any) -> bool:
     """Tell whether an object is a model of LangChain, whose harmless settings are known."""
-    return isinstance(value, (BaseLanguageModel, Embeddings))
+    from langchain_core.embeddings import Embeddings
+
+    return isinstance(value, (model_class(), Embeddings))
 
 
 def asking_model() -> Any:
@@ -487,7 +486,7 @@ def asking_model() -> Any:
     if frame is None or frame.f_code.co_name not in _CALLS:
         return None
     owner = frame.f_locals.get("self")
-    return owner if isinstance(owner, BaseLanguageModel) else None
+    return owner if isinstance(owner, model_class()) else None
 
 
 def hidden_settings(model: Any, llm_string: str, ignore: frozenset[str]) -> Digest:

@@ -278,9 +278,9 @@ def test_the_thread_ends_with_the_vectors(monkeypatch: pytest.MonkeyPatch) -> No
 PROCESS = """
 import sys, time
 import numpy as np
-from shared_core.stores import open_store, scope_vectors
+from shared_core.stores import open_store, vectors
 from shared_core.testing.stores import record
-scope_vectors.GRAPH_FROM = 20000 if "exact" in sys.argv else 300
+vectors.GRAPH_FROM = 20000 if "exact" in sys.argv else 300
 rows = np.random.default_rng(0).standard_normal((20000, 64)).astype(np.float32)
 rows /= np.linalg.norm(rows, axis=1, keepdims=True)
 store = open_store("memory://")
