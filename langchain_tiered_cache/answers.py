@@ -17,7 +17,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 from pydantic import BaseModel
 
-from shared_core.record import Answer, is_cut_off
+from shared_core.endings import CUT, EMPTY, ERROR, is_cut_off
+from shared_core.record import Answer
 from shared_core.usage import tokens_of
 
 # Copies of generations that share nothing with their pattern: callers change what they get.
@@ -279,6 +280,7 @@ def _answer(generations: list[Generation], payload: str) -> Answer:
         usage=tokens_of(getattr(message, "usage_metadata", None)),
         finish_reason=_finish_reason(told),
         exact_only=any(map(_is_exact_only, generations)),
+        flaw=next(filter(None, map(_flaw, generations)), None),
     )
 
 
@@ -295,6 +297,45 @@ def _finish_reason(told: Mapping[str, Any]) -> str | None:
     return next((reason for reason in reasons if isinstance(reason, str)), None)
 
 
+def _status(told: Mapping[str, Any]) -> str | None:
+    """Return what the Responses API says in place of a reason to finish."""
+    status = told.get("status")
+    return status if isinstance(status, str) else None
+
+
+def ending_of(generations: Sequence[Generation]) -> str | None:
+    """Return how a model's answer ended, None where one of several does not say so."""
+    endings = [_finish_reason(told) or _status(told) for told in map(_told, generations)]
+    return None if None in endings else endings[0]
+
+
+def _flaw(generation: Generation) -> str | None:
+    """Return why a generation is not to be served again: an error, cut off, or without content."""
+    told = _told(generation)
+    if told.get("error"):
+        return ERROR
+    if is_cut_off(_finish_reason(told)) or is_cut_off(_status(told)):
+        return CUT
+    if generation.text.strip():
+        return None
+    if not isinstance(generation, ChatGeneration):
+        return EMPTY
+    message: Any = generation.message
+    blocks = message.content if isinstance(message.content, list) else []
+    more = [value for name, value in message.additional_kwargs.items() if name not in _THOUGHTS]
+    says = (message.tool_calls, message.invalid_tool_calls, any(more), _special(blocks))
+    return None if any(says) else EMPTY
+
+
+_THOUGHTS = frozenset({"reasoning", "reasoning_content"})
+
+
+def _special(blocks: Sequence[Any]) -> set[object]:
+    """Return the types of blocks that are neither text nor thoughts."""
+    kinds = {block.get("type") for block in blocks if isinstance(block, dict)}
+    return kinds - {"text", "output_text", "reasoning", "thinking", "redacted_thinking"}
+
+
 def _is_plain(message: Any) -> bool:
     """Tell whether a message is its text and nothing else."""
     rich = (message.tool_calls, message.invalid_tool_calls, message.name)
@@ -305,7 +346,7 @@ def _is_plain(message: Any) -> bool:
 def _is_exact_only(generation: Generation) -> bool:
     """Tell whether an answer fits no other wording: calls tools, is cut off, refused or empty."""
     told = _told(generation)
-    if is_cut_off(_finish_reason(told)) or told.get("status") == "incomplete":
+    if is_cut_off(_finish_reason(told)) or is_cut_off(_status(told)):
         return True
     if not isinstance(generation, ChatGeneration):
         return not generation.text
@@ -313,6 +354,4 @@ def _is_exact_only(generation: Generation) -> bool:
     more = message.additional_kwargs
     calls = message.tool_calls or message.invalid_tool_calls or more.get("function_call")
     blocks = message.content if isinstance(message.content, list) else []
-    kinds = {block.get("type") for block in blocks if isinstance(block, dict)}
-    special = kinds - {"text", "output_text", "reasoning", "thinking", "redacted_thinking"}
-    return bool(calls or more.get("refusal") or special or not generation.text)
+    return bool(calls or more.get("refusal") or _special(blocks) or not generation.text)

@@ -6,6 +6,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from functools import partial
 from secrets import token_hex
 from types import TracebackType
@@ -16,7 +17,13 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.utils import LC_ID_PREFIX
 
-from langchain_tiered_cache.answers import MARK, ServedGeneration, answer_of, generations_of
+from langchain_tiered_cache.answers import (
+    MARK,
+    ServedGeneration,
+    answer_of,
+    ending_of,
+    generations_of,
+)
 from langchain_tiered_cache.call_context import (
     Run,
     TenantPath,
@@ -35,6 +42,7 @@ from shared_core.compute import find, keep, refresh
 from shared_core.concurrency import Blocking, LeaderFailed, Runtime, finish
 from shared_core.controls import Trace, controls_of, tracing
 from shared_core.digests import Digest
+from shared_core.endings import UNFINISHED
 from shared_core.harmless import header_names
 from shared_core.options import CacheOptions, shows_options
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome, fresh_mark
@@ -304,7 +312,7 @@ class TieredCache(BaseCache):
         """Ask for a stale answer anew, beside the call that got it."""
 
         async def fresh() -> Answer | None:
-            return self._answer(await runtime.ask(ask))
+            return self._answer(request, await runtime.ask(ask))
 
         refresh(self.cache, runtime, request, fresh)
 
@@ -313,13 +321,28 @@ class TieredCache(BaseCache):
         with FailingOpen(self, "update"):
             finish(self._update(Blocking(), prompt, llm_string, return_val))
 
+    def keep_stream(self, prompt: str, llm_string: str, whole: Generation) -> None:
+        """Keep what a stream came to."""
+        with FailingOpen(self, "update"):
+            finish(self._update(Blocking(), prompt, llm_string, [whole], "stream"))
+
+    async def akeep_stream(self, prompt: str, llm_string: str, whole: Generation) -> None:
+        """Do as ``keep_stream`` does; the event loop is not blocked."""
+        with FailingOpen(self, "update"):
+            await self._update(self.cache.on_loop, prompt, llm_string, [whole], "stream")
+
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Do as ``update`` does; the event loop is not blocked."""
         with FailingOpen(self, "update"):
             await self._update(self.cache.on_loop, prompt, llm_string, return_val)
 
     async def _update(
-        self, runtime: Runtime, prompt: str, llm_string: str, return_val: Sequence[Generation]
+        self,
+        runtime: Runtime,
+        prompt: str,
+        llm_string: str,
+        return_val: Sequence[Generation],
+        way: str = "call",
     ) -> None:
         asking = answered(prompt, llm_string)
         flight = None if asking is None else asking.flight
@@ -334,7 +357,8 @@ class TieredCache(BaseCache):
         try:
             with controlled(asking, self.cache, self.count, self._tenant):
                 request = await self._parse(runtime, prompt, llm_string, asker[0])
-                answer = self._answer(return_val)
+                is_call = way == "stream" or (asking is not None and asking.run is not None)
+                answer = self._answer(request, return_val, way if is_call else None)
                 entry_id = None
                 if answer is not None:
                     entry_id = await keep(self.cache, runtime, request, answer, flight)
@@ -433,10 +457,17 @@ class TieredCache(BaseCache):
             case _:
                 assert_never(outcome)
 
-    def _answer(self, generations: Sequence[Generation]) -> Answer | None:
+    def _answer(
+        self, request: Request, generations: Sequence[Generation], way: str | None = "call"
+    ) -> Answer | None:
+        """Return the answer of a model's call; ``way`` None: of what somebody tells by hand."""
         answer = answer_of(generations)
         if answer is None:
             self.count("unstorable", "an answer does not survive being stored, so it is not")
+        elif way is not None and self.cache.endings.is_unfinished(
+            request, "langchain", way, ending_of(generations)
+        ):
+            return replace(answer, flaw=answer.flaw or UNFINISHED)
         return answer
 
     def _warn_of(self, kind: str) -> None:

@@ -349,7 +349,7 @@ class Stream(Generic[Chunk]):
         """Pass the model's chunks on and store their sum when they end."""
 
         def keep(whole: Generation) -> None:
-            self.cache.update(self.prompt, self.llm_string, [whole])
+            self.cache.keep_stream(self.prompt, self.llm_string, whole)
 
         return recorded(chunks, Recording(self.form, self._whole), keep, self._abandon)
 
@@ -357,7 +357,7 @@ class Stream(Generic[Chunk]):
         """Do as ``recorded`` does; the event loop is not blocked."""
 
         async def keep(whole: Generation) -> None:
-            await self.cache.aupdate(self.prompt, self.llm_string, [whole])
+            await self.cache.akeep_stream(self.prompt, self.llm_string, whole)
 
         return arecorded(chunks, Recording(self.form, self._whole), keep, self._abandon)
 

@@ -30,7 +30,8 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.base import BaseEvent
 
 from llamaindex_tiered_cache.request import FORMAT
-from shared_core.record import Answer, Hit, is_cut_off
+from shared_core.endings import CUT, EMPTY, is_cut_off
+from shared_core.record import Answer, Hit
 from shared_core.usage import COUNTS, HOLDERS, tokens_of
 
 # Token counts and finish reason, wherever an integration puts them.
@@ -357,6 +358,7 @@ def _answer(
         usage=usage_of(response),
         finish_reason=reason,
         exact_only=calls or special or not text or is_cut_off(reason),
+        flaw=CUT if is_cut_off(reason) else None if text.strip() or calls or special else EMPTY,
     )
 
 

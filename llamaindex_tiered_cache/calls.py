@@ -22,11 +22,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from llamaindex_tiered_cache.answers import Delta, Serving
+from llamaindex_tiered_cache.answers import Delta, Serving, finish_reason_of
 from shared_core.cache import ResponseCache
 from shared_core.compute import aread_through, astream_through, read_through, stream_through
 from shared_core.controls import controlling, controls_of
 from shared_core.digests import Digest
+from shared_core.endings import UNFINISHED
 from shared_core.record import Answer, Hit
 from shared_core.request import Request
 
@@ -95,12 +96,22 @@ class Call(Generic[T]):
         Serving.of_hit(hit).tell(self.request.model)
         return found
 
-    def write(self, response: T, deltas: Sequence[Delta] | None = None) -> Answer | None:
-        """Return the answer that a response gives, None, which is counted, if it cannot be kept."""
+    def write(
+        self, response: T, deltas: Sequence[Delta] | None = None, reason: str | None = None
+    ) -> Answer | None:
+        """Return the answer that a response gives, None, which is counted, if it cannot be kept.
+
+        ``reason`` is why its stream ended, if a chunk before the last said so.
+        """
         answer = self.form.write(response, deltas)
         if answer is None:
             self.cache.count_error("unstorable")
-        return answer
+            return None
+        reason = reason or answer.finish_reason
+        way = f"{type(response).__name__} {'call' if deltas is None else 'stream'}"
+        if self.cache.endings.is_unfinished(self.request, "llamaindex", way, reason):
+            return replace(answer, flaw=answer.flaw or UNFINISHED)
+        return answer if answer.finish_reason else replace(answer, finish_reason=reason)
 
     def fresh(self, response: T, mark: dict[str, Any]) -> T:
         """Note in the model's own response what the cache says of it."""
@@ -185,16 +196,20 @@ class Recording(Generic[T]):
         self._call = call
         self._deltas: list[Delta] = []
         self._last: Any = None
+        self._reason: str | None = None
 
     def take(self, chunk: Any) -> tuple[Any]:
         """Note a chunk before the consumer may change it, and pass it on."""
         self._deltas.append((chunk.delta, dict(chunk.additional_kwargs) or None))
         self._last = chunk
+        self._reason = finish_reason_of(chunk) or self._reason  # the last may hold the usage alone
         return (chunk,)
 
     def whole(self) -> Answer | None:
         """Return the answer of the stream that ended, None if it cannot be kept."""
-        return None if self._last is None else self._call.write(self._last, self._deltas)
+        if self._last is None:
+            return None
+        return self._call.write(self._last, self._deltas, self._reason)
 
     def rest(self, entry_id: str | None) -> tuple[()]:
         """Pass nothing on at the end."""

@@ -34,6 +34,7 @@ from shared_core.controls import (
     tag_tuple,
     tracing,
 )
+from shared_core.endings import Endings
 from shared_core.options import CacheOptions, Options, Seconds, seconds, shows_options
 from shared_core.pipeline import Pipeline
 from shared_core.record import Answer, EntryId, Outcome
@@ -248,6 +249,7 @@ class ResponseCache:
         self.on_loop = OnLoop(self._threads)
         leases = StoreLeases(self._path, self._threads, options) if shared else None
         self.answers = Answers(self._path, options, leases)
+        self.endings = Endings()
 
     @classmethod
     @shows_options

@@ -44,6 +44,7 @@ from shared_core.concurrency import (
     renew_after_fork,
 )
 from shared_core.controls import tag_tuple
+from shared_core.endings import UNFINISHED, flaw_of
 from shared_core.options import Options, Seconds, seconds
 from shared_core.pipeline import Pipeline
 from shared_core.record import Answer, EntryId, Hit, Outcome, Tier, fresh_mark
@@ -128,7 +129,7 @@ class Answers:
         """
         controls = self._path.controls()
         namespace = self._path.namespace(controls)
-        if self._flights is None or not controls.write:
+        if self._flights is None or not controls.write or request.is_sample:
             return None, None
         if self._path.why_not(request, namespace, controls) is not None:
             return None, None
@@ -341,11 +342,6 @@ async def find(
     return hit or outcome, flight
 
 
-def may_be_kept(answer: Answer) -> bool:
-    """Say whether an answer is whole and good; else it is its caller's alone."""
-    return answer.finish_reason != "error"
-
-
 async def keep(
     cache: Cache,
     runtime: Runtime,
@@ -356,12 +352,11 @@ async def keep(
 ) -> str | None:
     """Give a fresh answer to all who wait for it, store it and return its entry id.
 
-    None, and neither of the two, for an answer that ``may_be_kept`` refuses. Here, and nowhere
+    One that is not whole and good is given to those who wait, and not stored: see ``endings``. Of
+    a stream that broke off there is nothing to give: they ask for themselves. Here, and nowhere
     else, an answer of a model goes from its caller to others.
     """
-    if not may_be_kept(answer):
-        return None
-    if flight is not None:
+    if flight is not None and flaw_of(answer) != UNFINISHED:
         flight.arrive(answer)  # before it is stored: a slow store delays nobody
     return await runtime.run(lambda: cache.store(request, answer, ttl=ttl))
 
@@ -376,7 +371,7 @@ def refresh(
 
     async def anew(flight: Flight) -> None:
         fresh = await ask()
-        if fresh is None:
+        if fresh is None or flaw_of(fresh) is not None:
             raise ValueError("an answer that cannot be kept takes no other's place")
         await keep(cache, runtime, request, fresh, flight)
 

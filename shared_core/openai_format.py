@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared_core.endings import CUT, EMPTY, ERROR, UNFINISHED, is_cut_off
 from shared_core.harmless import (
     HARMLESS_ARGUMENTS,
     HEADER_DIGESTS,
     SERVER_STATE,
     header_identity,
 )
-from shared_core.record import Answer, is_cut_off
+from shared_core.record import Answer
 from shared_core.request import PARAMETER_NAMES, Request, split_question
 from shared_core.usage import tokens_of
 
@@ -177,7 +178,28 @@ def answer_of(completion: Any) -> Answer:
         usage=tokens_of(body.get("usage")),
         finish_reason=first.get("finish_reason"),
         exact_only=bool(special or not text or any(map(is_cut_off, reasons))),
+        flaw=_flaw(body, choices),
     )
+
+
+_NO_CONTENT = frozenset({"role", "reasoning", "reasoning_content", "reasoning_details"})
+"""Fields of a message that are no answer by themselves."""
+
+
+def _flaw(body: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return why a completion is not to be served again: this API always says why it ended."""
+    if body.get("error") or any(choice.get("error") for choice in choices):
+        return ERROR
+    for choice in choices:
+        reason, message = choice.get("finish_reason"), choice.get("message") or {}
+        if reason is None:
+            return UNFINISHED
+        if is_cut_off(reason):
+            return CUT
+        said = [value for name, value in message.items() if name not in _NO_CONTENT and value]
+        if not any(not isinstance(one, str) or one.strip() for one in said):
+            return EMPTY
+    return None
 
 
 def as_json(found: Any) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from shared_core.controls import LookupEvent
 from shared_core.guard import Guard
 from shared_core.harmless import header_names
 from shared_core.learning import Judge
+from shared_core.record import Answer
 from shared_core.thresholds import Policy, Static, Verified
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class Options:
       that adds up tokens counts none
     - ``encryption_key``: Fernet key for question and answer at rest, or a list of keys: the first
       seals, all of them open, so that a key can be changed
+    - ``keep_cut``: True: also keep answers that were cut off, filtered or are empty, and serve them
+      to the very same request
+    - ``validate``: a callable (Answer) -> bool: may it be kept? What it raises means no
     - ``strict``: True: raise ValueError at start where the file of ``sqlite:///`` cannot be used
       (unreadable, read-only, on a full disk); else answers are kept in memory, with a warning
     - ``ignore_headers``: names of further headers on which no answer depends, such as a gateway's
@@ -101,6 +105,8 @@ class Options:
     lease: float = 30.0
     hit_usage: Literal["mark", "keep"] = "keep"
     encryption_key: str | bytes | Sequence[str | bytes] | None = None
+    keep_cut: bool = False
+    validate: Callable[[Answer], object] | None = None
     strict: bool = False
     ignore_headers: Iterable[str] = ()
     namespace_required: bool = False
@@ -138,7 +144,7 @@ class Options:
                 "ssl must be a mapping such as {'ca_certs': '/etc/ssl/redis.pem'}, or None"
             )
         object.__setattr__(self, "ignore_headers", header_names(self.ignore_headers))
-        for name in ("semantic", "coalesce", "shadow", "strict", "namespace_required"):
+        for name in ("semantic", "coalesce", "shadow", "strict", "keep_cut", "namespace_required"):
             _choose(name, getattr(self, name), (True, False))
         for name in ("timeout", "lease"):
             limit = seconds(name, getattr(self, name))
@@ -158,6 +164,10 @@ class Options:
         object.__setattr__(self, "threshold", _policy(self.threshold))
         if self.judge is not None and not callable(self.judge):
             raise ValueError(f"judge must be a callable of two answers or None, not {self.judge!r}")
+        if self.validate is not None and not callable(self.validate):
+            raise ValueError(
+                f"validate must be a callable of an answer or None, not {self.validate!r}"
+            )
         if not isinstance(self.hooks, Iterable):
             raise ValueError(f"hooks must be a list of callables, not {self.hooks!r}")
         hooks = tuple(self.hooks)
@@ -216,6 +226,8 @@ class CacheOptions(TypedDict, total=False):
     lease: float
     hit_usage: Literal["mark", "keep"]
     encryption_key: str | bytes | Sequence[str | bytes] | None
+    keep_cut: bool
+    validate: Callable[[Answer], object] | None
     strict: bool
     ignore_headers: Iterable[str]
     namespace_required: bool

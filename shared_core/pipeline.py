@@ -23,6 +23,7 @@ from shared_core.controls import (
     tag_tuple,
     traces_of,
 )
+from shared_core.endings import ERROR, flaw_of
 from shared_core.options import Options, PrefixObserver, Seconds, seconds
 from shared_core.record import (
     Answer,
@@ -35,7 +36,6 @@ from shared_core.record import (
     Record,
     Tier,
     are_refusals,
-    is_cut_off,
     is_fresh,
     is_readable,
 )
@@ -293,8 +293,8 @@ class Pipeline:
         all_tags = tag_tuple((*controls.tags, *tag_tuple(tags)))
         address = request.address(namespace)
         entry_id: str | None = None
-        if namespace and controls.write and not request.uncacheable:
-            if is_cut_off(answer.finish_reason):
+        if namespace and controls.write and not request.uncacheable and self.keeps(request, answer):
+            if flaw_of(answer) is not None:
                 answer = replace(answer, exact_only=True)
             record = self.record(
                 address, namespace, request.question, answer, request.model, all_tags, lifetime
@@ -313,6 +313,25 @@ class Pipeline:
             if (stored := getattr(hook, "stored", None)) is not None:
                 swallow(self.count_error, "hook", stored, event)
         return entry_id
+
+    def keeps(self, request: Request, answer: Answer) -> bool:
+        """Say whether an answer is whole and good, or wanted all the same.
+
+        The result of a tool is no model's answer: ``validate`` is not asked about it.
+        """
+        flaw = flaw_of(answer)
+        if flaw is not None and (flaw == ERROR or not self._options.keep_cut):
+            self.counters.add(f"unkept:{flaw}")
+            return False
+        validate = self._options.validate
+        if validate is None or request.exact_only == "tool":
+            return True
+        verdicts: list[object] = []
+        swallow(self.count_error, "validate", lambda: verdicts.append(validate(answer)))
+        is_valid = bool(verdicts and verdicts[0])
+        if not is_valid:
+            self.counters.add("unkept:invalid")
+        return is_valid
 
     def record(
         self,

@@ -33,6 +33,7 @@ class Answer:
     JSON in ``payload`` (a "text" answer may carry one too, for what text cannot say).
     ``exact_only`` answers are never served by meaning: tool calls, refusals, cut-off texts.
     ``usage`` counts tokens: ``input_tokens``, ``output_tokens`` and what the provider adds.
+    ``flaw`` is why its adapter says that it must not be served again, None if it is whole and good.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Answer:
     usage: Mapping[str, int] | None = None
     finish_reason: str | None = None
     exact_only: bool = False
+    flaw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +74,6 @@ def is_fresh(record: Record, until: float) -> bool:
     return record.expires is None or record.expires > until
 
 
-CUT_OFF = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "content_filter", "safety", "refusal", "error",
-     "recitation", "blocklist", "prohibited_content", "guardrail_intervened", "content_filtered",
-     "model_context_window_exceeded", "model_length", "incomplete"}
-)  # fmt: skip
-"""Finish reasons of all providers, in lower case, of answers that are not whole."""
-
-
-def is_cut_off(finish_reason: str | None) -> bool:
-    """Say whether an answer ended before its time: it is served to the very same request alone."""
-    return (finish_reason or "").lower() in CUT_OFF
-
-
 def copy_for_reader(record: Record) -> Record:
     """Copy what a reader could change for all others: the token counts."""
     found = record.answer
@@ -94,7 +83,7 @@ def copy_for_reader(record: Record) -> Record:
     # Every hit in memory comes here, and ``replace`` takes three times as long as the constructors.
     answer = Answer(
         *(found.text, found.payload, found.format, found.model),
-        *({**usage}, found.finish_reason, found.exact_only),
+        *({**usage}, found.finish_reason, found.exact_only, found.flaw),
     )
     return Record(
         *(record.key, record.scope, record.namespace, record.question, answer, record.model),

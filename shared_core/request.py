@@ -194,7 +194,8 @@ class Request:
     ``exact_only`` says why it must not be (a ``Miss.reason``), or is None. ``format`` names the
     framework whose messages the asker can read; answers of plain text are read by all.
     ``uncacheable`` says why the request has no stable identity at all (also a ``Miss.reason``): it
-    is neither looked up nor stored.
+    is neither looked up nor stored. ``is_sample``: each answer is drawn by chance, with no seed:
+    nobody who asks meanwhile is given another's.
     """
 
     question: str | None
@@ -203,6 +204,7 @@ class Request:
     exact_only: str | None = None
     format: str = "text"
     uncacheable: str | None = None
+    is_sample: bool = False
 
     @classmethod
     def of(
@@ -241,8 +243,11 @@ class Request:
             exact_only = exact_only or "not_user_text"
         elif parameters.are_sampled:
             exact_only = exact_only or "temperature"
+        model = str(parameters.get("model", ""))
+        is_sample = parameters.are_sampled and parameters.get("seed") is None
         return cls(
-            question, canonical_json(scope), str(parameters.get("model", "")), exact_only, format
+            *(question, canonical_json(scope), model, exact_only, format),
+            is_sample=is_sample,
         )
 
     def address(self, namespace: str) -> Address:

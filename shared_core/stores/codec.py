@@ -236,7 +236,7 @@ def _is_whole(record: Record) -> bool:
         *(record.key, record.scope, record.namespace, record.model, record.space),
         *(record.group, answer.text, answer.format, *record.tags),
     )
-    or_none = (record.question, answer.payload, answer.model, answer.finish_reason)
+    or_none = (*(record.question, answer.payload, answer.model, answer.finish_reason, answer.flaw),)
     return (
         {*map(type, texts)} == {str}
         and {*map(type, or_none)} <= _TEXT_OR_NONE

@@ -174,9 +174,10 @@ def test_a_guard_of_any_language_lets_other_languages_be_matched(
 
 
 @pytest.mark.parametrize("finish_reason", ["length", "MAX_TOKENS", "content_filter"])
-def test_an_answer_that_was_cut_off_is_only_served_to_the_same_request(
-    driver: Driver, finish_reason: str
+def test_an_answer_that_was_cut_off_is_kept_on_demand_for_the_same_request_alone(
+    make: Callable[..., Driver], finish_reason: str
 ) -> None:
+    driver = make(keep_cut=True)
     driver.store(request(), Answer("Press the", finish_reason=finish_reason))
     assert reason(driver, request(REPHRASED)) == "absent"
     assert hit(driver, request()).answer.text == "Press the"

@@ -46,7 +46,7 @@ SCRIPTS: dict[str, list[AIMessageChunk]] = {
     "text": [say("The cap"), say("ital\n\n of  it "), say(""), say("is Paris. "), say(**END)],
     "one chunk": [say("Paris", chunk_position="last", **END)],
     "usage": [say("Paris"), say(usage_metadata=USAGE, **END)],
-    "no words": [say("", **END)],
+    "no words": [say("", **END), say(additional_kwargs={"audio": {"data": "UklGRg=="}})],
     "no spaces": [say("東京は日本の首都です。" * 9, **END)],
     "tool calls": [
         say("Let me look."),

@@ -66,9 +66,11 @@ class Server:
             choice = {"index": 0, "message": message, "finish_reason": reason}
             whole = {**head, "object": "chat.completion", "choices": [choice], "usage": USAGE}
             return httpx.Response(200, json=whole)
+        reason = "tool_calls" if message.get("tool_calls") else "stop"
+        end = {"index": 0, "delta": {}, "finish_reason": reason}
+        choices = [*({"index": 0, "delta": delta} for delta in self._deltas(message)), end]
         lines = [
-            {**head, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]}
-            for delta in self._deltas(message)
+            {**head, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices
         ]
         text = "".join(f"data: {json.dumps(line)}\n\n" for line in lines) + "data: [DONE]\n\n"
         return httpx.Response(200, text=text, headers={"content-type": "text/event-stream"})
