@@ -439,7 +439,7 @@ def controls_told(told: Any, controls: Controls, complain: Complain) -> Controls
     What cannot be understood is complained of, and what hangs on it left out: without a sure
     namespace the cache is neither asked nor told anything.
     """
-    names = ("namespace", "ttl", "read", "write", "tags")
+    names = ("namespace", "ttl", "read", "write", "tags", "sample")
     if not isinstance(told, Mapping) or not told.keys() <= set(names):
         known = ", ".join(names)
         complain("metadata", f"metadata[{MARK!r}] must be a mapping of {known}: cache passed over")
@@ -451,7 +451,8 @@ def controls_told(told: Any, controls: Controls, complain: Complain) -> Controls
         try:
             controls = replace(controls, **{name: _READERS[name](value)})
         except (ValueError, TypeError) as error:
-            left_out = {"namespace": ("read", "write"), "read": ("read",)}.get(name, ("write",))
+            both = ("read", "write")
+            left_out = {"namespace": both, "sample": both, "read": ("read",)}.get(name, ("write",))
             complain(f"metadata:{name}", f"{error}: no {' and no '.join(left_out)}")
             without: Any = dict.fromkeys(left_out, False)
             controls = replace(controls, **without)
@@ -477,6 +478,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "read": _choice,
     "write": _choice,
     "tags": tag_tuple,
+    "sample": lambda value: Controls(sample=value).sample,
 }
 
 

@@ -26,6 +26,7 @@ from shared_core.concurrency import (
     free_after_fork,
 )
 from shared_core.controls import (
+    CONTROLS,
     DEFAULT,
     Controls,
     Trace,
@@ -460,18 +461,22 @@ class ResponseCache:
         ttl: Seconds | None = None,
         tags: Iterable[str] = (),
         namespace: str | None = None,
+        sample: int | None = None,
     ) -> AbstractContextManager[None]:
         """Say for a block whether to look up and to keep, how long, under what tags, for whom.
 
-        Follows the task or thread that entered it. Raises ValueError for a senseless ttl or tag.
+        ``sample`` numbers the answers of a request that are drawn by chance, so that each number
+        has an answer of its own. Follows the task or thread that entered it. Raises ValueError for
+        a senseless ttl, tag or sample.
         """
         lifetime = None if ttl is None else seconds("ttl", ttl)
-        return controlling(self, Controls(read, write, lifetime, tag_tuple(tags), namespace))
+        controls = Controls(read, write, lifetime, tag_tuple(tags), namespace, sample=sample)
+        return controlling(self, controls)
 
     def _controlled(self, controls: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Put controls in force over those that are, which stay where none is given."""
         outer = controls_of(self)
-        now = {name: getattr(outer, name) for name in ("read", "write", "ttl", "tags", "namespace")}
+        now = {name: getattr(outer, name) for name in CONTROLS}
         return self.control(**{**now, **controls})
 
     def trace(self) -> AbstractContextManager[Trace]:

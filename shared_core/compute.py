@@ -129,12 +129,13 @@ class Answers:
         """
         controls = self._path.controls()
         namespace = self._path.namespace(controls)
-        if self._flights is None or not controls.write or request.is_sample:
+        sampled = self._path.sampled(request, controls)
+        if self._flights is None or not controls.write or sampled.is_sample:
             return None, None
         if self._path.why_not(request, namespace, controls) is not None:
             return None, None
 
-        key = request.address(namespace).key
+        key = sampled.address(namespace).key
         found, flight = await self._flights.join_or_lead(
             runtime, key, lambda: self._peek(request), is_sure
         )
@@ -157,7 +158,8 @@ class Answers:
         Returns at once; what fails is counted, logged the first time, and tried again after a rest.
         At most ``MOST_REFRESHES`` run at a time.
         """
-        key, now = request.address(self._path.namespace()).key, time.monotonic()
+        sampled = self._path.sampled(request, self._path.controls())
+        key, now = sampled.address(self._path.namespace()).key, time.monotonic()
         for other, end in [*self._refreshing.items()]:
             if end <= now:
                 self._refreshing.pop(other, None)

@@ -171,7 +171,8 @@ def lookup_event(
 class Controls:
     """What one call wants: see ``ResponseCache.control``.
 
-    ``max_age``: an answer that was kept more seconds ago is not for this call.
+    ``max_age``: an answer that was kept more seconds ago is not for this call. ``sample``: the
+    number of the sample that is wanted, of a request whose answers are drawn by chance.
     """
 
     read: bool = True
@@ -180,12 +181,20 @@ class Controls:
     tags: tuple[str, ...] = ()
     namespace: str | None = None
     max_age: float | None = None
+    sample: int | None = None
+
+    def __post_init__(self) -> None:
+        number = self.sample
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise ValueError(f"sample must be a whole number or None, not {number!r}")
 
     def is_too_old(self, age: float) -> bool:
         """Say whether an answer of this age, in seconds, is not for this call."""
         return self.max_age is not None and age > self.max_age
 
 
+CONTROLS = ("read", "write", "ttl", "tags", "namespace", "sample")
+"""What a user may say for a call, by the same names everywhere."""
 DEFAULT = Controls()
 BYPASS = Controls(read=False, write=False)
 EVERY = 0

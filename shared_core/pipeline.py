@@ -117,6 +117,14 @@ class Pipeline:
         """Return the name of a namespace as its user gave it."""
         return namespace.partition(SEALED)[0]
 
+    @staticmethod
+    def sampled(request: Request, controls: Controls) -> Request:
+        """Return the request for the sample whose number is in force, if one is."""
+        if controls.sample is None:
+            return request
+        scope = f"{request.scope}\nsample {controls.sample}"  # no JSON holds a line feed
+        return replace(request, scope=scope, is_sample=False)
+
     def count_error(self, kind: str) -> None:
         """Count a failure that the app did not see."""
         self.counters.add(f"errors:{kind}")
@@ -149,6 +157,7 @@ class Pipeline:
         controls = controls_of(self._owner)
         if controls is BYPASS:
             return Miss("bypassed")
+        request = self.sampled(request, controls)
         namespace = self.namespace(controls)
         address = request.address(namespace)
         with deadline(self._options.timeout):
@@ -181,6 +190,7 @@ class Pipeline:
     def peek(self, request: Request) -> Answer | None:
         """Return the exact answer if it is there, uncounted."""
         controls = controls_of(self._owner)
+        request = self.sampled(request, controls)
         namespace = self.namespace(controls)
         if self.why_not(request, namespace, controls) is not None:
             return None
@@ -288,6 +298,7 @@ class Pipeline:
         """
         started = time.perf_counter()
         controls = controls_of(self._owner)
+        request = self.sampled(request, controls)
         namespace = self.namespace(controls)
         lifetime = controls.ttl if ttl is None else seconds("ttl", ttl)
         all_tags = tag_tuple((*controls.tags, *tag_tuple(tags)))

@@ -32,7 +32,7 @@ from shared_core.compute import (
     recorded,
     stream_through,
 )
-from shared_core.controls import controls_of, tag_tuple
+from shared_core.controls import CONTROLS, controls_of, tag_tuple
 from shared_core.costs import Costs
 from shared_core.openai_format import (
     SHARED,
@@ -269,9 +269,9 @@ class CachedClient:
       calls under way
     - ``costs``: the account to fill, with prices of your own
 
-    Per call, ``read write ttl tags namespace`` are those of ``cache.control``; all other arguments
-    are those of ``chat.completions.create``. Keys are those of the LangChain and LlamaIndex
-    adapters. Raises ImportError without the extra "client".
+    Per call, ``read write ttl tags namespace sample`` are those of ``cache.control``; all other
+    arguments are those of ``chat.completions.create``. Keys are those of the LangChain and
+    LlamaIndex adapters. Raises ImportError without the extra "client".
 
         client = CachedClient(ResponseCache.open("sqlite:///answers.db"), openai.OpenAI())
         asked = [{"role": "user", "content": "What is a fuse?"}]
@@ -370,8 +370,7 @@ class CachedClient:
         if arguments.pop("stream", None):
             raise ValueError("stream=True: call stream() or astream() instead")
         outer = controls_of(self._cache)
-        names = ("read", "write", "ttl", "tags", "namespace")
-        controls = {name: arguments.pop(name, getattr(outer, name)) for name in names}
+        controls = {name: arguments.pop(name, getattr(outer, name)) for name in CONTROLS}
         controls["tags"] = tag_tuple(controls["tags"])
         self._cache.control(**controls)  # what makes no sense is the caller's, and raised here
         try:
