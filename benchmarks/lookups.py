@@ -1,6 +1,7 @@
 """Exact lookups as LangChain makes them, each bar beside what is measured.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/lookups.py [--rounds 600] [--url redis://…]
+    … benchmarks/lookups.py --against CHECKOUT     this checkout beside another, such as a worktree
 
 Memory, sqlite and Redis, ours with ``semantic=False`` beside LangChain's own caches, all in one
 process; those on one kind of store are interleaved, in another order each round. "many" asks for
@@ -17,6 +18,7 @@ server whose data may be deleted; on other systems than Linux x86_64 its part is
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import sqlite3
@@ -364,12 +366,86 @@ def redis_url(given: str | None, closing: ExitStack) -> str | None:
     return given
 
 
+# Two checkouts beside one another, each in a process of its own, their calls interleaved.
+
+
+BLOCK = 20
+"""Calls of one path in one checkout, before the other's turn."""
+
+
+class Worker:
+    """A process that times the lookups of one checkout."""
+
+    def __init__(self, checkout: Path, redis: str | None, closing: ExitStack) -> None:
+        script = Path(__file__).with_name("lookups_worker.py")
+        command = [sys.executable, str(script), *(("--redis", redis) if redis else ())]
+        environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+        pipe = subprocess.PIPE
+        self._process = closing.enter_context(
+            subprocess.Popen(
+                command, cwd=checkout, env=environment, stdin=pipe, stdout=pipe, text=True
+            )
+        )
+        self.paths: list[str] = self._said()
+
+    def _said(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def took(self, path: str, calls: int) -> float:
+        """Return the median microseconds of some calls."""
+        assert self._process.stdin is not None
+        print(json.dumps([path, calls]), file=self._process.stdin, flush=True)
+        return float(np.median(self._said()))
+
+
+def against(checkout: Path, rounds: int, given_url: str | None) -> bool:
+    """Compare this checkout with another, and say whether no path became slower.
+
+    A path is slower if the whole interval of its ratio, new over old, lies above 1.
+    """
+    with ExitStack() as closing:
+        urls = [None, None] if given_url is None else [given_url] * 2
+        here = Path(__file__).resolve().parents[1]
+        new, old = (
+            Worker(one, url, closing)
+            for one, url in zip((here, checkout.resolve()), urls, strict=True)
+        )
+        names = [path for path in new.paths if path in old.paths]
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        rng = random.Random(5)
+        for number in range(rounds + 2):
+            rng.shuffle(names)
+            for name in names:
+                turns = [new, old] if rng.random() < 0.5 else [old, new]
+                took = {id(worker): worker.took(name, BLOCK) for worker in turns}
+                if number > 1:  # the first rounds warm up
+                    times[name].append((took[id(new)], took[id(old)]))
+    slower = False
+    print(f"microseconds, medians of {BLOCK} calls; ratio new / old of {rounds} blocks [95 %]")
+    for name in new.paths:
+        if name in times:
+            pairs = np.array(times[name])
+            ratios = np.log(pairs[:, 0] / pairs[:, 1])
+            drawn = np.random.default_rng(6).choice(ratios, (RESAMPLED, len(ratios)))
+            low, high = np.exp(np.percentile(np.median(drawn, axis=1), [2.5, 97.5]))
+            ratio, (fresh, past) = np.exp(np.median(ratios)), np.median(pairs, axis=0)
+            verdict = "slower" if low > 1 else "faster" if high < 1 else "alike"
+            slower = slower or bool(low > 1)
+            numbers = f"new {fresh:8.1f}  old {past:8.1f}  {ratio:5.2f} x [{low:.2f}, {high:.2f}]"
+            print(f"  {name:32s} {numbers}  {verdict}")
+    return not slower
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=600)
     parser.add_argument("--url", help="a Redis whose data may be deleted")
+    parser.add_argument("--against", type=Path, help="another checkout, to compare this one with")
     given = parser.parse_args()
     print(versions(PACKAGES))
+    if given.against is not None:
+        sys.exit(0 if against(given.against, given.rounds, given.url) else 1)
     print(
         f"load average {os.getloadavg()[0]:.1f}, {given.rounds} rounds, prompt of {len(PROMPT)} "
         f"characters, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}"
