@@ -45,17 +45,16 @@ def _own(model: M) -> M:
     for fields in (twin.__dict__, twin.model_extra or {}):
         for name, value in fields.items():
             if type(value) in _CHANGEABLE:
-                fields[name] = _own_json(value)
+                fields[name] = _own_json(value) if value else value.copy()
     return twin
 
 
 def _own_json(value: Any) -> Any:
-    if type(value) is dict:
-        return {
-            name: _own_json(item) if type(item) in _CHANGEABLE else item
-            for name, item in value.items()
-        }
-    return [_own_json(item) if type(item) in _CHANGEABLE else item for item in value]
+    twin = value.copy()
+    for place, item in value.items() if type(value) is dict else enumerate(value):
+        if type(item) in _CHANGEABLE:
+            twin[place] = _own_json(item)
+    return twin
 
 
 FORMAT = "langchain/1"

@@ -219,6 +219,7 @@ class TieredCache(BaseCache):
         self.servings = ServedRuns()
         self._question = question
         self._ignore = header_names(self.cache.options.ignore_headers)
+        self._hit_usage = self.cache.options.hit_usage
         self._tenant = None if namespace_from is None else TenantPath.of(namespace_from)
         self._vague: set[str] = set()
         watch_runs()
@@ -448,7 +449,7 @@ class TieredCache(BaseCache):
         match outcome:
             case Hit():
                 try:
-                    return served(outcome, self.cache.options.hit_usage)
+                    return served(outcome, self._hit_usage)
                 except ValueError as error:
                     self.count("unreadable", "a stored answer cannot be read and is deleted", error)
                     return None

@@ -252,7 +252,7 @@ def read_model(
     classes that do not name it. ``ignore`` names harmless headers. A string that cannot be read is
     its own identity.
     """
-    known = _read(llm_string, ignore)
+    known = read_string(llm_string, ignore)
     if isinstance(known, ModelReading):
         return known
     run = next((run for run in runs if run.called(known.names, known.call)), None)
@@ -276,7 +276,7 @@ _TOLD = ("model_name", "temperature", "max_tokens")
 @lru_cache(maxsize=256, typed=True)
 def _read_named(llm_string: str, ignore: frozenset[str], *told: Any) -> ModelReading:
     """Read a string, once for what a run tells of the model beside it."""
-    known = _read(llm_string, ignore)
+    known = read_string(llm_string, ignore)
     if isinstance(known, ModelReading):
         return known
     if known.kind in UNNAMED_MODELS:
@@ -294,19 +294,19 @@ def _named(spelt: _Spelt, told: Iterable[Any]) -> _Spelt:
 
 def shown_settings(llm_string: str) -> tuple[frozenset[str], bool]:
     """Return the model's own settings that a string spells, and whether it says none at all."""
-    return _read(llm_string).shown, names_nothing(llm_string) is not None
+    return read_string(llm_string).shown, names_nothing(llm_string) is not None
 
 
 def names_nothing(llm_string: str) -> str | None:
     """Return the type of a model of which the string holds neither name nor settings, else None."""
-    known = _read(llm_string)
+    known = read_string(llm_string)
     if isinstance(known, ModelReading) or known.own or known.called.keys() - {"stop"}:
         return None
     return known.kind
 
 
 @lru_cache(maxsize=256)
-def _read(llm_string: str, ignore: frozenset[str] = frozenset()) -> ModelReading | _Spelt:
+def read_string(llm_string: str, ignore: frozenset[str] = frozenset()) -> ModelReading | _Spelt:
     """Read a string, once: to a model if it says all, else to what it says."""
     try:
         if llm_string.startswith("{"):

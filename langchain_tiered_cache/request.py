@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from langchain_tiered_cache.call_context import current_runs
-from langchain_tiered_cache.llm_string import ModelReading, read_model
+from langchain_tiered_cache.llm_string import ModelReading, read_model, read_string
 from shared_core.request import (
     VOLATILE_MESSAGE_FIELDS,
     FindQuestion,
@@ -170,12 +170,14 @@ def parse(
     returns is neither text, pair nor None.
     """
     try:
-        model = read_model(llm_string, current_runs(), ignore)
+        found = read_string(llm_string, ignore)
+        if not isinstance(found, ModelReading):
+            found = read_model(llm_string, current_runs(), ignore)
     except _UNREADABLE:
         return _opaque(prompt, llm_string, hidden)
-    if question is None and model.is_remembered and len(prompt) <= LONGEST_PARSED:
-        return _parse_once(prompt, llm_string, model, hidden)
-    return _parse(prompt, llm_string, model, hidden, question)
+    if question is None and found.is_remembered and len(prompt) <= LONGEST_PARSED:
+        return _parse_once(prompt, llm_string, found, hidden)
+    return _parse(prompt, llm_string, found, hidden, question)
 
 
 @lru_cache(MAX_PARSED)

@@ -171,7 +171,11 @@ class Pipeline:
                 outcome = self._by_meaning(request, namespace, address, denylist)
                 if self._older_seals and isinstance(outcome, Miss):
                     outcome = self._under_older_keys(request, namespace, stale) or outcome
-        if isinstance(outcome, Hit) and controls.is_too_old(outcome.age):
+        if (
+            controls.max_age is not None
+            and isinstance(outcome, Hit)
+            and controls.is_too_old(outcome.age)
+        ):
             outcome = Miss("age")
         if self._options.prefix is not None and not isinstance(outcome, Hit):
             outcome = self._with_prefix(request, namespace, outcome)

@@ -53,8 +53,8 @@ class Counters:
                 kind = str(tier)
                 amounts[f"hits:{kind}"] = 1
                 if answer.usage:
-                    counts = saved_by(answer.usage, model)
-                    amounts |= {f"saved:{name}": n for name, n in counts.items()}
+                    for name, saved in saved_by(answer.usage, model).items():
+                        amounts[f"saved:{name}"] = saved
             case Miss(reason=reason):
                 kind = "miss"
                 amounts[f"misses:{reason}"] = 1

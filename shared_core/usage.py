@@ -282,12 +282,19 @@ CALLS = "calls"
 def saved_by(usage: object, model: str) -> dict[str, int]:
     """Return what to count of a hit, by the usage of the call that made its answer."""
     told = usage if isinstance(usage, Mapping) else {}  # an app's own may be anything
-    counts = {name: n for name in PRICED if isinstance(n := told.get(name), int) and n > 0}
+    counts: dict[str, int] = {}
+    for name in PRICED:  # every hit comes here: no comprehension, which is a call of its own
+        n = told.get(name)
+        if isinstance(n, int) and n > 0:
+            counts[name] = n
     if not counts:
         return {}
     start = tier_start(counts.get("input_tokens", 0))
-    tier = f"@{start}" if start else ""
-    return {f"{name}{tier}:{model}": n for name, n in {**counts, CALLS: 1}.items()}
+    end = f"@{start}:{model}" if start else f":{model}"
+    found = {f"{CALLS}{end}": 1}
+    for name, n in counts.items():
+        found[f"{name}{end}"] = n
+    return found
 
 
 def tokens_saved(counts: Mapping[str, int]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from shared_core.guard.grammar import (
@@ -513,6 +514,16 @@ _KINDS = (
 )  # fmt: skip
 
 
+_SHORT = 1000
+"""Characters of the longest texts whose comparison is remembered."""
+
+
+@lru_cache(maxsize=4096)
+def _compared(asked: str, cached: str) -> tuple[Difference, ...]:
+    """Compare two texts, once: what is asked often in one other wording comes again and again."""
+    return compare(read(asked), read(cached))
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Tells in what two questions differ where it matters.
@@ -546,7 +557,8 @@ class Guard:
         """
         if asked == cached:
             return ()
-        found = compare(read(asked), read(cached))
+        is_short = len(asked) <= _SHORT and len(cached) <= _SHORT
+        found = _compared(asked, cached) if is_short else compare(read(asked), read(cached))
         if self.kinds is KINDS:
             return found
         return tuple(each for each in found if each.kind in self.kinds)

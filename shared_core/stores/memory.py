@@ -61,7 +61,8 @@ class MemoryStore:
 
     def get(self, key: str) -> Record | None:
         with self._lock:
-            self._check_open()
+            if self._closed:
+                self._check_open()
             entry = self._entries.get(key)
             if entry is None or not self._is_live(entry, self._clock()):
                 return None
@@ -230,7 +231,7 @@ class MemoryStore:
         expires = entry.record.expires
         if expires is not None and expires <= now:
             return False
-        return all(self._counter(name, now) == epoch for name, epoch in entry.epochs)
+        return not entry.epochs or all(self._counter(name, now) == at for name, at in entry.epochs)
 
     def _value(self, key: str, now: float) -> _Value | None:
         value = self._values.get(key)
