@@ -163,6 +163,8 @@ class ServedRuns:
 
 _log = logging.getLogger("tiered_cache")
 
+_BLOCKING = Blocking()
+
 _LONG = 200_000
 """Characters of a prompt (an image is in it) beyond which it is not parsed on the event loop."""
 
@@ -242,7 +244,7 @@ class TieredCache(BaseCache):
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return the cached generations, new objects each time, or None."""
         with FailingOpen(self, "lookup"):
-            return finish(self._lookup(Blocking(), prompt, llm_string))
+            return finish(self._lookup(_BLOCKING, prompt, llm_string))
         return None
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
@@ -285,7 +287,8 @@ class TieredCache(BaseCache):
             if isinstance(outcome, Hit):
                 forget(asking)
                 entry_id = outcome.entry_id
-                self.servings.note(asking.run, entry_id)
+                if asking.run is not None:
+                    self.servings.note(asking.run, entry_id)
                 if found is None:
                     await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
                 elif outcome.is_stale and caller is not None:
@@ -320,7 +323,7 @@ class TieredCache(BaseCache):
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep the model's answer, and note its entry id in the caller's chat messages."""
         with FailingOpen(self, "update"):
-            finish(self._update(Blocking(), prompt, llm_string, return_val))
+            finish(self._update(_BLOCKING, prompt, llm_string, return_val))
 
     def keep_stream(self, prompt: str, llm_string: str, whole: Generation) -> None:
         """Keep what a stream came to."""

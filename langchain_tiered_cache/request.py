@@ -200,7 +200,7 @@ def _parse(
     except _UNREADABLE:
         return _opaque(prompt, llm_string, hidden)
     if is_completion and prompt.startswith('[{"lc"'):  # messages that cannot be read
-        asked = replace(asked, exact_only="opaque")
+        asked = asked._replace(exact_only="opaque")
     elif question is not None:
         asked = split_question(messages, question, is_completion=is_completion)
     form = {"form": "completion"} if is_completion else {}
