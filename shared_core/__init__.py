@@ -11,6 +11,7 @@ from shared_core.embedding import Embedder, EmbedderError
 from shared_core.guard import Difference, Guard
 from shared_core.lazy import lazy_names
 from shared_core.learning import (
+    AnswerJudge,
     EmbeddingJudge,
     LLMJudge,
     Tuning,
@@ -75,6 +76,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Address",
     "Answer",
+    "AnswerJudge",
     "Batcher",
     "BatcherClosed",
     "Budget",

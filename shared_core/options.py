@@ -47,7 +47,7 @@ class Options:
       ever delayed by its loading, the semantic tier is silent until it is there
     - ``guard``: True, False, or a ``Guard``
     - ``judge``: (fresh Answer, cached Answer) -> True, False or None: do they say the same? None:
-      by their figures, negations and words
+      ``AnswerJudge`` with the cache's embedder, in the background
     - ``shadow``: True: learn and report, serve nothing by meaning
     - ``ttl``: seconds or timedelta that an entry lives, None for ever; a hit does not extend it
     - ``stale_ttl``: seconds or timedelta that an entry is still given after its ttl, while the

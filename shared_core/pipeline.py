@@ -318,6 +318,8 @@ class Pipeline:
                 if self.semantic is not None:
                     record = self.semantic.completed(record, request)
                 entry_id = self.put(record)
+            if self.semantic is not None:
+                self.semantic.stored(record)
         self.counters.count_call(answer.usage)
         latency = time.perf_counter() - started
         name = namespace.removesuffix(self._seal)

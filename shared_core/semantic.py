@@ -19,13 +19,13 @@ from shared_core.advice import Milestones, changes
 from shared_core.concurrency import free_after_fork
 from shared_core.embedding import Memo, known_model
 from shared_core.learning import (
+    AnswerJudge,
     Denylist,
     Labeler,
     LabelStore,
     PendingLabel,
     PendingLabels,
     refused_answers,
-    same_answer,
 )
 from shared_core.options import Options
 from shared_core.record import (
@@ -67,15 +67,15 @@ class QuestionReader:
     def __init__(self, options: Options, count_error: Callable[[str], None]) -> None:
         self._guard = options.chosen_guard()
         self._guard_breaker = CircuitBreaker("guard", count_error)
-        self._memo = Memo(options.embedder, load=options.load)
+        self.memo = Memo(options.embedder, load=options.load)
         self.embedder_breaker = CircuitBreaker("embedder", count_error, rest=EMBEDDER_REST_S)
-        self.preload = self._memo.preload
-        self.when_ready = self._memo.when_ready
+        self.preload = self.memo.preload
+        self.when_ready = self.memo.when_ready
 
     @property
     def ready(self) -> bool:
         """Say whether a vector can be had without waiting for the model to load."""
-        return self._memo.ready
+        return self.memo.ready
 
     def why_exact_only(self, request: Request) -> str | None:
         """Return why the request is never matched by meaning, else None."""
@@ -97,17 +97,17 @@ class QuestionReader:
         """Return the question's space and vector, None if it is longer than the model reads."""
 
         def embed() -> tuple[str, Vector] | None:
-            if self._memo.truncates(question):
+            if self.memo.truncates(question):
                 return None
-            vector = self._memo.vector(question)  # first: it may tell what the space is
-            return self._memo.space, vector
+            vector = self.memo.vector(question)  # first: it may tell what the space is
+            return self.memo.space, vector
 
         return self.embedder_breaker.call(embed)
 
     def model_of(self, space: str) -> str:
         """Return the name of the model that this space's vectors are of, else the space's."""
         try:
-            return self.embedder_breaker.call(known_model, space, self._memo.vector)
+            return self.embedder_breaker.call(known_model, space, self.memo.vector)
         except Unavailable:  # counted; then it is a model that nobody knows
             return space
 
@@ -233,7 +233,10 @@ class SemanticTier:
         self.reader = QuestionReader(options, count_error)
         self.labels = LabelStore(self._policy, store)
         self.denylist = Denylist(store, breaker)
-        self._labeler = Labeler(options.judge or same_answer, self.labels, breaker, count)
+        judge = options.judge or AnswerJudge(self.reader.memo)
+        self._labeler = Labeler(
+            judge, self.labels, breaker, count, self._regroup, self._note_milestones
+        )
 
     @property
     def knows_embedder(self) -> bool:
@@ -418,7 +421,8 @@ class SemanticTier:
     def completed(self, record: Record, request: Request) -> Record:
         """Return the record with vector and answer group, where it may ever be served by meaning.
 
-        If the lookup of its request explored, its answer labels the candidate.
+        If the lookup of its request explored, its answer labels the candidate: now, or when it is
+        ``stored``.
         """
         self._scopes.remember(record.scope)
         exploration = self._explorations.take(record.key)
@@ -428,8 +432,8 @@ class SemanticTier:
         except Unavailable:
             return record
         record = self._labeler.settle(record, exploration)
-        if exploration is not None and exploration.candidate is not None:
-            self._note_milestones(record.namespace)
+        if exploration is not None and exploration.near and self._labeler.judges_later:
+            self._explorations.remember(record.key, exploration)
         if not self.reader.ready:
             self.reader.when_ready(lambda: self._add_vector_later(record))
             return record
@@ -441,6 +445,23 @@ class SemanticTier:
             return record
         space, vector = embedded
         return replace(record, vector=vector, space=space)
+
+    def stored(self, record: Record) -> None:
+        """Have the background judge what the lookup of this record explored, if it did."""
+        exploration = self._explorations.take(record.key)
+        if exploration is not None:
+            self._labeler.stored(record, exploration)
+
+    def _regroup(self, record: Record, group: str) -> None:
+        """Put a stored record into another's group, if it is still there."""
+        if record.vector is None:
+            return  # it is not found by meaning, or is completed later
+        try:
+            current = self._breaker.call(self._store.get, record.key)
+            if current is not None and current.created == record.created:
+                self._breaker.call(self._store.put, replace(record, group=group))
+        except Unavailable:
+            return  # counted
 
     def _add_vector_later(self, record: Record) -> None:
         """Complete a record that was stored while the model was loading, if it is still there."""

@@ -130,8 +130,10 @@ class Memo:
             raise
         self._finish()
 
-    def vector(self, text: str) -> Vector:
+    def vector(self, text: str, keep: bool = True) -> Vector:
         """Return the text's vector: float32 (d,), length 1, read-only. Raises EmbedderError.
+
+        ``keep``: False for a text that is not asked for again, and must not drive others out.
 
         A load that failed is not tried again for ``RETRY_S``. With a load in the background, no
         call waits for it: it is an EmbedderError until ``ready``.
@@ -143,7 +145,8 @@ class Memo:
                 return known
         vector = self._ask(lambda: self._calls.vector(text)).copy()  # it may be of a larger array
         vector.flags.writeable = False
-        self._keep(self._vectors, text, vector)
+        if keep:
+            self._keep(self._vectors, text, vector)
         return vector
 
     def truncates(self, text: str) -> bool:

@@ -10,6 +10,17 @@ from __future__ import annotations
 
 from shared_core.guard.compare import KINDS, Difference, Guard
 from shared_core.guard.reading import Reading, read
-from shared_core.guard.vocabulary import IDLE
+from shared_core.guard.vocabulary import ALTERNATIVES, IDLE, STOP, canonical, opposites
 
-__all__ = ["IDLE", "KINDS", "Difference", "Guard", "Reading", "read"]
+__all__ = [
+    "ALTERNATIVES",
+    "IDLE",
+    "KINDS",
+    "STOP",
+    "Difference",
+    "Guard",
+    "Reading",
+    "canonical",
+    "opposites",
+    "read",
+]

@@ -1,6 +1,6 @@
 """Learn from traffic which answers were right: judges, their labels, and tuned thresholds."""
 
-from shared_core.learning.judges import EmbeddingJudge, Judge, LLMJudge, same_answer
+from shared_core.learning.judges import AnswerJudge, EmbeddingJudge, Judge, LLMJudge, same_answer
 from shared_core.learning.labels import (
     Denylist,
     Labeler,
@@ -19,6 +19,7 @@ from shared_core.learning.tuning import (
 )
 
 __all__ = [
+    "AnswerJudge",
     "Denylist",
     "EmbeddingJudge",
     "Judge",

@@ -1,7 +1,9 @@
-"""Judge whether two answers say the same: by words, by vectors, or by a model.
+"""Judge whether two answers say the same: by their words, vectors and facts, or by a model.
 
-A judge is given two ``Answer``s, the fresh one first, and returns True, False, or None if it does
-not know: then nothing is learnt.
+The label of every explored candidate hangs on it. A judge is given two ``Answer``s, the fresh one
+first, and returns True, False, or None if it does not know: then nothing is learnt.
+
+two texts --answers.read_answer--> readings --rules, overlap, cosine--> Opinion(same, error)
 """
 
 from __future__ import annotations
@@ -10,149 +12,433 @@ import inspect
 import json
 import random
 import re
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shared_core.concurrency import renew_after_fork
 from shared_core.controls import bypassing
-from shared_core.embedding import Memo
-from shared_core.guard import Guard
+from shared_core.embedding import EmbedderError, Memo, known_model
+from shared_core.learning.answers import (
+    OVERLAP,
+    AnswerReading,
+    Fields,
+    figures_apart,
+    overlap,
+    read_answer,
+    reordered,
+    verdicts_differ,
+)
 from shared_core.record import Answer
+
+if TYPE_CHECKING:
+    from shared_core.record import Vector
 
 Judge = Callable[[Answer, Answer], bool | None]
 
-SAME_CONTENT, OTHER_CONTENT = 0.6, 0.35
-"""Jaccard index of content words from which answers are equal, and below which they differ."""
 
-READ_CHARACTERS = 20_000
+class Opinion(NamedTuple):
+    """What a judge says of two answers, how likely that is to be false, and why it says so.
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-_NUMBER = re.compile(r"\d{4}-\d\d?-\d\d?|\d+(?:[.,:/]\d+)*")
-_LIST_NUMBER = re.compile(r"(?m)^[^\S\n]*\(?\d{1,2}[.)]\s")
-_NEGATION = re.compile(
-    r"\b(?:no|not|never|none|neither|nor|cannot|without|\w+n['’]t)\b", re.IGNORECASE
-)
-_FILLERS = frozenset(
-    """a an the and or but if so of to in on at by for from with as is are was were be been it its
-    this that these those you your we our i my me he she they their there here do does did can could
-    will would should may might must have has had then than also just sure please hello hi thanks
-    thank happy glad help helps hope great question course certainly let know need anything else yes
-    no not what which who how when where why""".split()  # noqa: SIM905 - a list of 90 strings
-)
-_VERDICTS = {
-    "yes": True,
-    "no": False,
-    "true": True,
-    "false": False,
-    "correct": True,
-    "incorrect": False,
+    ``same`` is True, False or None for not known. ``error`` is the share of verdicts of this kind
+    that were false on answers left out of the fit, half of them of one meaning.
+    """
+
+    same: bool | None
+    error: float
+    why: str
+
+
+# ------------------------------------------------------------------------------ what was fitted
+
+BY_VECTORS: Mapping[str, float] = {
+    "constant": -2.87,
+    "cosine": 4.15,
+    "contained": 0.37,
+    "nothing": -0.69,
+    "few": -0.12,
+    "copied": -7.08,
+    "numbers": -3.33,
+    "numbers_shared": 0.85,
+    "numbers_more": -0.63,
+    "unit": -3.58,
+    "roles": -5.40,
+    "verdicts": -1.43,
+    "names": 0.35,
+    "other_names": -0.58,
+    "negation": -0.84,
+    "denied": -0.35,
+    "opposite": -0.80,
+    "alternative": -2.71,
+    "declines": 0.00,
+    "longer": -0.21,
+    "flipped": -5.10,
 }
+BY_WORDS: Mapping[str, float] = {
+    "constant": -0.71,
+    "contained": 2.04,
+    "nothing": -1.03,
+    "few": -0.26,
+    "copied": -6.44,
+    "numbers": -3.34,
+    "numbers_shared": 0.96,
+    "numbers_more": -0.66,
+    "unit": -3.41,
+    "roles": -5.15,
+    "verdicts": -1.26,
+    "names": 0.44,
+    "other_names": -0.57,
+    "negation": -0.77,
+    "denied": -0.34,
+    "opposite": -0.63,
+    "alternative": -2.59,
+    "declines": 0.00,
+    "longer": -0.41,
+    "flipped": -5.10,
+}
+"""Weights of the cosine and of what ``overlap`` returns, and the constant: log-odds of "same".
+
+Logistic regression on the fitting half of ``benchmarks/data/judged_answers.jsonl`` and on
+``answers.jsonl``, with the sign of each weight as it must be: ``benchmarks/judges.py --fit``.
+"""
+
+SAME, OTHER, OTHER_BY_WORDS = 0.9, -3.0, -2.5
+"""Log-odds from which on answers are the same, and below which they differ."""
+
+FAR = 0.65
+"""Cosine from which on answers are never said to differ for their words alone."""
+
+SURE = 1.5
+"""Log-odds from which on "same" is sure, as far as words and vectors can be."""
+
+ERRORS = {
+    "surely the same": 0.11,
+    "the same": 0.16,
+    "far apart": 0.03,
+    "brief, and said": 0.04,
+    "brief, and not said": 0.01,
+    "other figures": 0.01,
+    "other values": 0.01,
+    "refusal": 0.02,
+}
+"""Share of false verdicts of each kind; one that is left out is never wrong. See ``Opinion``."""
 
 
-def same_answer(fresh: Answer, cached: Answer) -> bool | None:
-    """Judge by the texts: equal but for spelling, or the same figures and most of the same words.
-
-    Different numbers, an opposite "yes" or "no", or a negation on one side only make answers differ
-    whatever else they share. Between 0.35 and 0.6 of shared content words it does not know.
-    """
-    one, two = _read(fresh.text), _read(cached.text)
-    if one.words == two.words and one.words:
-        return True
-    if one.verdict is not None and two.verdict is not None and one.verdict != two.verdict:
-        return False
-    if one.numbers != two.numbers or one.negated != two.negated:
-        return False
-    if not one.content or not two.content:
-        return True if one.verdict is not None and one.verdict == two.verdict else None
-    shared = len(one.content & two.content) / len(one.content | two.content)
-    if shared >= SAME_CONTENT:
-        return True
-    return False if shared < OTHER_CONTENT else None
+def opinion(same: bool | None, why: str = "") -> Opinion:
+    """Return a verdict with the error of its kind."""
+    return Opinion(same, ERRORS.get(why, 0.0), why)
 
 
-class _Reading:
-    """What counts in an answer's text."""
-
-    __slots__ = ("content", "negated", "numbers", "verdict", "words")
-
-    def __init__(self, text: str) -> None:
-        text = text[:READ_CHARACTERS]
-        plain = _LIST_NUMBER.sub(" ", text)
-        self.words = tuple(_WORD.findall(plain.casefold()))
-        self.numbers = frozenset(_NUMBER.findall(plain))
-        self.content = frozenset(self.words) - _FILLERS
-        self.negated = _NEGATION.search(plain) is not None
-        self.verdict = _VERDICTS.get(self.words[0]) if self.words else None
+UNKNOWN = opinion(None)
 
 
-@lru_cache(maxsize=1024)
-def _read(text: str) -> _Reading:
-    return _Reading(text)
+class AnswerJudge:
+    """Judge two answers by vectors, shared words, figures, names and verdicts; the default.
 
+    ``embedder`` is anything that a cache takes, a ``Memo`` to share, or False: by words alone,
+    which knows less. The judge was fitted on cosines of all-MiniLM-L6-v2; those of another embedder
+    are brought to their scale by a dozen short answers, embedded once.
 
-# Judges that understand more than words: by the vectors of two answers, or by a language model.
-#
-# Both are given as ``judge=`` to a cache. What they say labels the candidates that were explored.
+    Answers are the same if their words are, or if they are near enough and nothing speaks against
+    it; they differ if they are far apart, say yes and no, or are other values of the same names.
+    What is not known is None: long texts that are not read whole, two refusals, figures on both
+    sides that the other lacks, code that differs, steps in another order, languages other than
+    English unless nearly all words are shared. A refusal differs from an answer.
 
-
-SAME_MEANING, OTHER_MEANING = 0.80, 0.40
-"""Cosines from which on answers are equal, and below which they differ; see docs/tuning.md."""
-
-DECISIVE = frozenset({"number", "date", "version"})
-"""Kinds of difference that make answers differ. Any other kind leaves it open: a text of several
-sentences negates, quotes and names things in passing."""
-
-FEW_WORDS = 4
-"""Answers of fewer words are judged by their words: a name's vector is near every other name's."""
-
-_JUDGED_WORD = re.compile(r"\w+")
-_YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
-
-
-class EmbeddingJudge:
-    """Judge two answers by the cosine of their vectors, unless their facts differ.
-
-    Other figures make answers differ whatever their vectors say, and so does "no" for "yes". Else
-    they differ below a cosine of ``other``, and are equal at ``same`` or above if the guard finds
-    no difference at all: neither a negation on one side only, nor another name or opposite. What
-    is left is not known. The defaults are for all-MiniLM-L6-v2; another ``embedder``, anything that
-    a cache takes, may need others. Texts of less than four words, or longer than the embedder
-    reads, are judged by ``same_answer``.
-
-    It embeds where the answer is stored: some milliseconds for each answer not seen before. Raises
-    ValueError for thresholds that are crossed or no cosines, EmbedderError when called if the
-    embedder fails.
+    A cache asks it in the background, after the answer was given. An answer is embedded once, in
+    parts if it is longer than the embedder reads. Where the embedder fails it goes by words.
     """
 
-    def __init__(
-        self, embedder: Any = None, *, same: float = SAME_MEANING, other: float = OTHER_MEANING
-    ) -> None:
-        if not -1 <= other <= same <= 1:
-            raise ValueError(
-                f"EmbeddingJudge needs -1 <= other <= same <= 1, not {other!r} and {same!r}"
-            )
-        self._memo, self._guard = Memo(embedder), Guard()
-        self._same, self._other = same, other
+    background = True
+    """A cache calls it later, in a thread; see ``shared_core.learning.labels``."""
+
+    def __init__(self, embedder: Any = None) -> None:
+        self._vectors = None if embedder is False else _AnswerVectors(embedder)
+
+    def wants(self) -> bool:
+        """Say that it judges every candidate."""
+        return True
 
     def __call__(self, fresh: Answer, cached: Answer) -> bool | None:
         """Say whether two answers say the same: True, False, or None for not known."""
+        return self.opinion(fresh, cached).same
+
+    def opinion(self, fresh: Answer, cached: Answer) -> Opinion:
+        """Return the verdict with its error; it does not matter which answer is which."""
         texts = fresh.text, cached.text
         if texts[0] == texts[1] and texts[0].strip():
-            return True
-        if any(len(_JUDGED_WORD.findall(text)) < FEW_WORDS for text in texts):
-            return same_answer(fresh, cached)
-        if any(map(self._memo.truncates, texts)):
-            return same_answer(fresh, cached)
-        kinds = {each.kind for each in self._guard.differences(*texts)}
-        begun = [match and match[1].casefold() for match in map(_YES_OR_NO.match, texts)]
-        if kinds & DECISIVE or (all(begun) and begun[0] != begun[1]):
-            return False
-        one, two = map(self._memo.vector, texts)
-        cosine = float(one @ two)
-        if cosine < self._other:
-            return False
-        return True if cosine >= self._same and not kinds else None
+            return opinion(True, "equal")
+        one, two = map(read_answer, texts)
+        return _by_rule(one, two) or self._by_weight(one, two, texts)
 
+    def _by_weight(self, one: AnswerReading, two: AnswerReading, texts: Sequence[str]) -> Opinion:
+        cosine = None if self._vectors is None else self._vectors.cosine(*texts)
+        if one.is_brief or two.is_brief:
+            return _of_brief(one, two, cosine)
+        return opinion_at(one, two, cosine, BY_WORDS if cosine is None else BY_VECTORS)
+
+
+def opinion_at(
+    one: AnswerReading, two: AnswerReading, cosine: float | None, weights: Mapping[str, float]
+) -> Opinion:
+    """Weigh what two answers share; ``cosine`` None where there are no vectors."""
+    found = dict(zip(OVERLAP, overlap(one, two), strict=True))
+    score = weights["constant"] + weights.get("cosine", 0.0) * (cosine or 0.0)
+    score += sum(weights[name] * value for name, value in found.items())
+    if score >= SAME:
+        against = any(found[name] for name in CONTRADICTING)
+        other_code = one.code and two.code and one.code != two.code
+        if against or other_code or reordered(one, two):
+            return UNKNOWN
+        return opinion(True, "surely the same" if score >= SURE else "the same")
+    both = len(one.terms & two.terms)
+    if found["numbers"] and both >= OF_ONE_SENTENCE * len(one.terms | two.terms):
+        return opinion(False, "other figures")
+    if cosine is None:
+        apart = score < OTHER_BY_WORDS or found["nothing"] > 0
+    else:
+        apart = score < OTHER and cosine < FAR
+    return opinion(False, "far apart") if apart else UNKNOWN
+
+
+OF_ONE_SENTENCE = 0.6
+"""Jaccard index of content words of answers that say one thing with other figures in it."""
+
+CONTRADICTING = ("numbers", "unit", "roles", "verdicts", "flipped")
+"""What two answers that are the same never have, whatever else they share."""
+
+
+def same_answer(fresh: Answer, cached: Answer) -> bool | None:
+    """Judge by the texts alone: ``AnswerJudge(embedder=False)``."""
+    return _WORDS(fresh, cached)
+
+
+_WORDS = AnswerJudge(embedder=False)
+
+
+class EmbeddingJudge(AnswerJudge):
+    """Judge as ``AnswerJudge`` does, by the vectors of ``embedder``, within bounds of your own.
+
+    Answers below a cosine of ``same`` are never the same, and at ``other`` or above they never
+    differ, unless they are brief or contradict each other in plain figures; by default there are no
+    such bounds. Raises ValueError for cosines that are crossed or none.
+    """
+
+    def __init__(
+        self, embedder: Any = None, *, same: float | None = None, other: float | None = None
+    ) -> None:
+        super().__init__(embedder)
+        given = [value for value in (same, other) if value is not None]
+        if not all(-1 <= value <= 1 for value in given) or given != sorted(given, reverse=True):
+            raise ValueError(
+                f"EmbeddingJudge needs -1 <= other <= same <= 1, not {other!r} and {same!r}"
+            )
+        self._same, self._other = same, other
+
+    def _by_weight(self, one: AnswerReading, two: AnswerReading, texts: Sequence[str]) -> Opinion:
+        found = super()._by_weight(one, two, texts)
+        cosine = None if self._vectors is None else self._vectors.cosine(*texts)
+        if cosine is None or one.is_brief or two.is_brief:
+            return found
+        bound = self._same if found.same else self._other
+        crossed = bound is not None and (cosine < bound if found.same else cosine >= bound)
+        return UNKNOWN if crossed else found
+
+
+# ---------------------------------------------------------------- what is decided without weights
+
+SHARED_WORDS = 0.8
+"""Share of words, of either side, that answers in any language share if they are the same."""
+
+
+def _by_rule(one: AnswerReading, two: AnswerReading) -> Opinion | None:
+    """Return what is plain, None for what must be weighed."""
+    if not one.whole or not two.whole or not one.words or not two.words:
+        return UNKNOWN
+    if one.refuses or two.refuses:
+        return UNKNOWN if one.refuses and two.refuses else opinion(False, "refusal")
+    if one.fields and two.fields:
+        return _of_fields(one.fields, two.fields)
+    if one.words == two.words and one.verdict == two.verdict:
+        return opinion(True, "equal") if one.marks == two.marks else UNKNOWN
+    if not one.english or not two.english:
+        return _in_any_language(one, two)
+    return None
+
+
+def _of_fields(mine: Fields, theirs: Fields) -> Opinion:
+    """Judge names and values: equal ones are the same, another value of one name is not."""
+    if mine == theirs:
+        return opinion(True, "equal")
+    differ = any(mine[name] != theirs[name] for name in mine.keys() & theirs.keys())
+    return opinion(False, "other values") if differ else UNKNOWN
+
+
+def _in_any_language(one: AnswerReading, two: AnswerReading) -> Opinion:
+    """Judge by figures and words as they are written: no list of words speaks for the language."""
+    shared = len(one.said & two.said)
+    if shared < SHARED_WORDS * max(len(one.said), len(two.said)):
+        return UNKNOWN
+    if verdicts_differ(one, two) or any(figures_apart(one.numbers, two.numbers)):
+        return opinion(False, "other figures")
+    return UNKNOWN
+
+
+FIGURES = 2
+"""Figures in a text of which one may be what it is about; among more, any figure may be."""
+
+
+def _of_brief(one: AnswerReading, two: AnswerReading, cosine: float | None) -> Opinion:
+    """Judge a name, a figure, a verdict or a phrase against an answer of any length.
+
+    It is the same if the other says all of it and does not deny it. It differs if the other says
+    nothing of it, has another figure in its place, or the opposite verdict.
+    """
+    brief, other = sorted((one, two), key=lambda reading: len(reading.words))
+    lacking, more = figures_apart(brief.numbers, other.numbers)
+    apart = cosine is not None and cosine < FAR and not brief.terms & other.terms
+    found = dict(zip(OVERLAP, overlap(one, two), strict=True))
+    if verdicts_differ(one, two) or (lacking and more):
+        return opinion(False, "brief, and not said")
+    if brief.terms or brief.numbers.plain:
+        if not lacking and _says(other, brief):
+            return opinion(True, "brief, and said")
+        opposed = found["opposite"] or found["alternative"]
+        if opposed or (apart and brief.terms and not brief.numbers.plain):
+            return opinion(False, "brief, and not said")
+    elif brief.explicit and other.explicit:  # and they agree
+        return opinion(True, "brief, and said")
+    return UNKNOWN
+
+
+def _says(other: AnswerReading, brief: AnswerReading) -> bool:
+    """Tell whether an answer says all of a brief one, in its order, and does not deny it."""
+    if not brief.terms and len(other.numbers.plain) > FIGURES:
+        return False  # the figure may be there by chance
+    rest, figures = iter(other.order), iter([figure.value for figure in other.numbers.each])
+    in_order = all(term in rest for term in brief.order) and brief.names <= other.said
+    in_order = in_order and all(
+        figure.value in figures or figure.quantity in other.numbers.quantities
+        for figure in brief.numbers.each
+    )
+    return in_order and brief.negates == other.negates and not brief.terms & other.denied
+
+
+# ------------------------------------------------------------------------------------- vectors
+
+VECTORS_KEPT = 4096
+PART_CHARACTERS = 700
+MOST_PARTS = 12
+
+_BREAK = re.compile(r"(?<=[.!?;:])\s+|\n+")
+
+SAMPLES = (
+    ("You can return the book within thirty days.", "Books may be given back for up to 30 days."),
+    ("The museum opens at nine every morning.", "Each morning the museum's doors open at 9."),
+    ("Water boils at 100 degrees at sea level.", "At sea level, the boiling point is 100 degrees."),
+    ("Paris is the capital of France.", "The French capital is Paris."),
+    ("Restart the router and wait a minute.", "Wait one minute after you restart the router."),
+    ("Rice is cooked in twice as much water.", "Cook rice in double the amount of water."),
+)
+"""Answers in two wordings each, by which the cosines of another embedder are scaled."""
+
+SCALE = (0.063, 0.885)
+"""Mean cosines of all-MiniLM-L6-v2 between other answers and between wordings of ``SAMPLES``."""
+
+LEAST_SPREAD, LEAST_ALIKE = 0.1, 0.6
+"""An embedder that tells the samples apart no better says nothing of answers."""
+
+FITTED_ON = "all-MiniLM-L6-v2"
+
+
+class _AnswerVectors:
+    """Vectors of answers by one embedder, the newest kept, and their cosines on MiniLM's scale."""
+
+    def __init__(self, embedder: Any) -> None:
+        self._memo = embedder if isinstance(embedder, Memo) else Memo(embedder)
+        self._kept: OrderedDict[bytes, Vector] = OrderedDict()
+        self._scale: tuple[float, float] | None = None
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Give the child a lock of its own."""
+        self._lock = threading.Lock()
+
+    def cosine(self, one: str, two: str) -> float | None:
+        """Return the cosine of two answers as MiniLM would see it, None if there is none."""
+        if not self._memo.ready:
+            return None
+        try:
+            factor, shift = self._scale or self._find_scale()
+            found = float(self._vector(one) @ self._vector(two))
+        except EmbedderError:
+            return None
+        return min(1.0, factor * found + shift) if factor else None
+
+    def _vector(self, text: str) -> Vector:
+        name = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        with self._lock:
+            known = self._kept.get(name)
+            if known is not None:
+                self._kept.move_to_end(name)
+                return known
+        parts = [self._memo.vector(part, keep=False) for part in _parts(self._memo, text)]
+        vector = parts[0]
+        if len(parts) > 1:
+            total: Any = sum(parts)
+            vector = total / (float(total @ total) ** 0.5 or 1.0)
+        with self._lock:
+            self._kept[name] = vector
+            if len(self._kept) > VECTORS_KEPT:
+                self._kept.popitem(last=False)
+        return vector
+
+    def _find_scale(self) -> tuple[float, float]:
+        """Return factor and shift from this embedder's cosines to MiniLM's; factor 0: no use."""
+
+        def embed(text: str) -> Vector:
+            return self._memo.vector(text, keep=False)
+
+        embed(SAMPLES[0][0])  # first: it may tell what the space is
+        if known_model(self._memo.space, embed) == FITTED_ON:
+            self._scale = 1.0, 0.0
+        else:
+            apart, alike = spread(embed)
+            factor = 0.0
+            if alike - apart >= LEAST_SPREAD and alike >= LEAST_ALIKE:
+                factor = (SCALE[1] - SCALE[0]) / (alike - apart)
+            self._scale = factor, SCALE[0] - factor * apart
+        return self._scale
+
+
+def spread(embed: Callable[[str], Vector]) -> tuple[float, float]:
+    """Return the mean cosines of ``SAMPLES``: of other answers, and of two wordings of one."""
+    pairs = [(embed(one), embed(two)) for one, two in SAMPLES]
+    alike = [float(one @ two) for one, two in pairs]
+    apart = [float(one[0] @ two[1]) for one, two in combinations(pairs, 2)]
+    return sum(apart) / len(apart), sum(alike) / len(alike)
+
+
+def _parts(memo: Memo, text: str) -> list[str]:
+    """Take a long answer apart, at its sentences, into texts that the embedder reads whole."""
+    if not memo.truncates(text):
+        return [text]
+    parts = [""]
+    for sentence in _BREAK.split(text):
+        for start in range(0, max(1, len(sentence)), PART_CHARACTERS):
+            piece = sentence[start : start + PART_CHARACTERS]
+            if len(parts[-1]) + len(piece) >= PART_CHARACTERS and parts[-1]:
+                parts.append("")
+            parts[-1] = f"{parts[-1]} {piece}".strip()
+    every = max(1, -(-len(parts) // MOST_PARTS))
+    return [part for part in parts[::every] if part] or [text[:PART_CHARACTERS]]
+
+
+# --------------------------------------------------------------------------------- by a model
 
 INSTRUCTION = """\
 Two assistants answered the same question. The JSON object below holds their answers, "first" and \

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from shared_core.concurrency import free_after_fork, renew_after_fork
-from shared_core.learning.judges import Judge, same_answer
+from shared_core.learning.judges import AnswerJudge, Judge, same_answer
 from shared_core.record import REFUSED, Answer, Neighbour, Record, are_refusals
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
@@ -288,12 +288,20 @@ class PendingLabels:
                 self._servings.popitem(last=False)
 
 
+Regroup = Callable[[Record, str], object]
+"""Puts a record that was stored into the group of another: (record, group)."""
+
+
 class Labeler:
     """Holds a fresh answer against those of the neighbours that its lookup saw.
 
-    A judge whose attribute ``background`` is true labels what was explored later, in a thread, and
-    only what its ``wants()`` chooses; answers are then grouped by ``same_answer``. ``count`` adds
-    to the cache's counters; ``fuse`` guards the store.
+    A judge whose attribute ``background`` is true, as the default one's is, judges after the answer
+    was stored, in a thread: it labels what was explored, if ``wants()`` chooses it, and puts the
+    answer into the group of those that say the same. One that only labels a sample, or asks a
+    model, leaves the groups to the default. Any other judge is asked at once.
+
+    ``count`` adds to the cache's counters; ``breaker`` guards the store. ``regroup``, and
+    ``learnt``, which is called with the namespace of each new label, must not raise.
     """
 
     def __init__(
@@ -302,47 +310,104 @@ class Labeler:
         labels: LabelStore,
         breaker: CircuitBreaker,
         count: Callable[[str], None],
+        regroup: Regroup,
+        learnt: Callable[[str], object],
     ) -> None:
         self._labels, self._breaker, self._count = labels, breaker, count
-        asked = partial(
-            _judged, CircuitBreaker("judge", lambda kind: count(f"errors:{kind}")), judge
-        )
+        self._regroup, self._learnt = regroup, learnt
         self._late = judge if isinstance(judge, BackgroundJudge) and judge.background else None
-        self._judge = asked if self._late is None else same_answer
-        self._queue = JudgeQueue(asked)
+        self._groups_by_default = self._late is not None and not isinstance(judge, AnswerJudge)
+        self._judge = partial(_judged, self._judge_breaker(), judge)
+        self._queue = JudgeQueue(self._judge)
+        grouping = same_answer if self._groups_by_default else judge
+        self._same = partial(_judged, self._judge_breaker(), grouping)
+        self._grouping = JudgeQueue(self._same) if self._groups_by_default else self._queue
+
+    def _judge_breaker(self) -> CircuitBreaker:
+        return CircuitBreaker("judge", lambda kind: self._count(f"errors:{kind}"))
 
     def settle(self, record: Record, exploration: PendingLabel | None) -> Record:
-        """Group the fresh answer with the neighbour it equals, and label what was explored."""
-        if exploration is None:
-            return grouped(record)
-        verdicts: dict[str, bool | None] = {}
-        for one in exploration.near:
-            group = one.record.group or one.record.key
-            if verdicts.get(group) is None:
-                verdicts[group] = self._judge(record.answer, one.record.answer)
-        equal = [group for group, same in verdicts.items() if same]
+        """Group the fresh answer; ask a judge that is not in the background."""
+        record = grouped(record)
+        if exploration is None or self._late is not None:
+            return record
+        verdicts = {
+            one.record.group or one.record.key: self._same(record.answer, one.record.answer)
+            for one in reversed(exploration.near)
+        }
         if exploration.candidate is not None:
             one = exploration.near[exploration.candidate]
-            label = partial(self._label, record.namespace, one.similarity, exploration)
-            if self._late is None:
-                label(verdicts[one.record.group or one.record.key])
-            elif self._late.wants() and not self._queue.add(
-                record.answer, one.record.answer, label
-            ):
-                self._count("errors:judge_busy")
-        return replace(record, group=equal[0]) if equal else grouped(record)
+            self._label(record, exploration, verdicts[one.record.group or one.record.key])
+        equal = (one.record.group or one.record.key for one in exploration.near)
+        return replace(record, group=next(filter(verdicts.get, equal), record.group))
 
-    def _label(
-        self, namespace: str, similarity: float, exploration: PendingLabel, right: bool | None
+    @property
+    def judges_later(self) -> bool:
+        """Say whether what was explored is judged when it is ``stored``."""
+        return self._late is not None
+
+    def stored(self, record: Record, exploration: PendingLabel) -> None:
+        """Have a judge in the background label what was explored, and group the answer."""
+        if self._late is None:
+            return
+        candidate = exploration.candidate
+        one = exploration.near[candidate or 0]
+        label = partial(self._label, record, exploration)
+        group = partial(self._group, record, exploration)
+        if one.record.group == record.group:  # the very words: no judge is needed
+            if candidate is not None and self._late.wants():
+                label(True)
+            return
+        fresh, cached = record.answer, one.record.answer
+        if self._groups_by_default:
+            if candidate is not None and self._late.wants():
+                self._add(self._queue, fresh, cached, label)
+            self._add(self._grouping, fresh, cached, group)
+        elif candidate is None or not self._late.wants():
+            self._add(self._grouping, fresh, cached, group)
+        else:
+            self._add(self._queue, fresh, cached, lambda same: (label(same), group(same)))
+
+    def _add(
+        self,
+        queue: JudgeQueue,
+        fresh: Answer,
+        cached: Answer,
+        then: Callable[[bool | None], object],
     ) -> None:
+        if not queue.add(fresh, cached, then):
+            self._count("errors:judge_busy")
+
+    def _group(self, record: Record, exploration: PendingLabel, same: bool | None) -> None:
+        """Put the answer into the group of the nearest that says the same, if there is one."""
+        first = exploration.near[exploration.candidate or 0].record
+        verdicts = {first.group or first.key: same}
+        for one in exploration.near:
+            group = one.record.group or one.record.key
+            if group == record.group:
+                return
+            if group not in verdicts:
+                verdicts[group] = self._same(record.answer, one.record.answer)
+            if verdicts[group]:
+                self._regroup(record, group)
+                return
+
+    def _label(self, record: Record, exploration: PendingLabel, right: bool | None) -> None:
         kind = "shadow" if exploration.in_shadow else "explored"
         verdict = {True: "right", False: "wrong", None: "unknown"}[right]
         self._count(f"{kind}:{verdict}")
-        if right is None:
+        if right is None or exploration.candidate is None:
             return
+        similarity = exploration.near[exploration.candidate].similarity
         label = Label(right, similarity, exploration.evidence, exploration.score)
         with suppress(Unavailable):  # counted
-            self._breaker.call(self._labels.learn, namespace, label)
+            self._breaker.call(self._labels.learn, record.namespace, label)
+        self._learnt(record.namespace)
+
+    def drain(self, timeout: float = DRAIN_S) -> bool:
+        """Wait, for a bounded time, for what is judged in the background; say whether all is."""
+        queues = dict.fromkeys((self._queue, self._grouping))
+        return all([queue.drain(timeout) for queue in queues])
 
     @property
     def pending(self) -> int:
@@ -354,8 +419,8 @@ class Labeler:
         return self._judge(fresh, cached)
 
     def close(self) -> None:
-        """Wait, for a bounded time, for what is judged in the background."""
-        self._queue.drain()
+        """Wait, for a bounded time, for what is judged in the background, and drop the rest."""
+        self.drain()
 
 
 def grouped(record: Record) -> Record:

@@ -70,11 +70,20 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Respon
     return lambda **options: ResponseCache.open(url, embedder=fake_embed, **options)
 
 
-def ask(cache: ResponseCache, question: str, fresh: Answer) -> Any:
+def ask(cache: ResponseCache, question: str, fresh: Answer, wait: bool = True) -> Any:
+    """Ask as an app does; and wait for what is judged when the answer is stored."""
     outcome = cache.lookup(request(question))
     if not isinstance(outcome, Hit):
         cache.store(request(question), fresh)
+        if wait:
+            wait_for_judge(cache)
     return outcome
+
+
+def wait_for_judge(cache: ResponseCache) -> None:
+    semantic = cache._path.semantic
+    assert semantic is not None
+    assert semantic._labeler.drain()
 
 
 @pytest.mark.parametrize(("fresh", "right"), [(RETURNS, True), (REWORDED, True), (OTHER, False)])

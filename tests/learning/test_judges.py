@@ -1,4 +1,4 @@
-"""Judges by vectors and by language models, and the docket that keeps requests from waiting."""
+"""Judges by language models, and the queue that keeps requests from waiting."""
 
 from __future__ import annotations
 
@@ -11,84 +11,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.answers import FILE, pairs
-from shared_core import Answer, EmbeddingJudge, Hit, LLMJudge, Request, ResponseCache
+from shared_core import Answer, Hit, LLMJudge, Request, ResponseCache
 from shared_core.learning.judges import verdict
 from shared_core.learning.labels import JudgeQueue
 from shared_core.thresholds import Label
-from tests.fakes import FakeChatModel, FakeEmbedder, fake_embed
+from tests.fakes import FakeChatModel, fake_embed
 from tests.learning.test_exploring import ASKED, OTHER, RETURNS, REWORDED, Probing, ask, request
-
-FIVE = "The blue lamp on the printer blinks five times."
-SIX = "The blue lamp on the printer blinks six times."
-
-
-def says(one: str, two: str, **options: Any) -> bool | None:
-    judge = EmbeddingJudge(fake_embed, **options)
-    found = judge(Answer(one), Answer(two))
-    assert judge(Answer(two), Answer(one)) is found, "it does not matter which is fresh"
-    return found
-
-
-# ------------------------------------------------------------------------------------ vectors
-
-
-def test_near_answers_without_a_difference_are_equal_and_far_ones_differ() -> None:
-    assert says(RETURNS.text, f"Well, {RETURNS.text}") is True
-    assert says(RETURNS.text, OTHER.text) is False
-
-
-def test_between_the_two_cosines_it_is_not_known() -> None:
-    one, two = "The museum opens early", "The museum shop sells old postcards"
-    assert says(one, two, same=0.99, other=0.01) is None
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "expected"),
-    [
-        (FIVE, SIX, False),
-        ("Yes, you can take it on board.", "No, you can take it on board.", False),
-        ("You can return an opened box here.", "You can not return an opened box here.", None),
-        ("Ask for Anna at the front desk.", "Ask for Maria at the front desk.", None),
-    ],
-)
-def test_facts_outweigh_vectors(one: str, two: str, expected: bool | None) -> None:
-    assert says(one, two, same=0.5, other=0.0) is expected
-
-
-@pytest.mark.parametrize(("one", "two"), [("Yes.", "No."), ("Paris", "London")])
-def test_short_answers_are_judged_by_their_words(one: str, two: str) -> None:
-    assert says(one, two, same=-1.0, other=-1.0) is not True
-    assert says(one, one, same=1.0, other=1.0) is True
-
-
-def test_answers_longer_than_the_embedder_reads_are_judged_by_their_words() -> None:
-    embedder = FakeEmbedder(max_tokens=32)
-    judge = EmbeddingJudge(embedder, same=-1.0, other=-1.0)
-    long = " ".join(f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxyzabcdefghijklmnop")
-    assert judge(Answer(f"{long} first"), Answer(long.replace("word", "term"))) is False
-    assert embedder.calls == []
-
-
-@pytest.mark.parametrize("cosines", [{"same": 0.3, "other": 0.4}, {"same": 1.5}, {"other": -2.0}])
-def test_cosines_that_make_no_sense_are_refused(cosines: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="EmbeddingJudge needs"):
-        EmbeddingJudge(fake_embed, **cosines)
-
-
-@pytest.mark.model
-def test_on_real_embeddings_few_verdicts_are_wrong(model_embedder: Any) -> None:
-    judge = EmbeddingJudge(model_embedder)
-    said: dict[tuple[str, bool | None], int] = {}
-    for one, two, what in pairs(FILE):
-        key = what, judge(Answer(one), Answer(two))
-        said[key] = said.get(key, 0) + 1
-    assert said["reworded", True] >= 50
-    assert said["reworded", False] <= 5
-    assert said["elsewhere", False] >= 0.95 * sum(said[k] for k in said if k[0] == "elsewhere")
-    assert said.get(("elsewhere", True), 0) <= 1
-    assert said["near miss", True] <= 0.06 * sum(said[k] for k in said if k[0] == "near miss")
-
 
 # ------------------------------------------------------------------------------ language model
 
@@ -221,9 +149,9 @@ def test_a_cached_model_of_llamaindex_is_asked_past_its_cache() -> None:
 
 
 def explored(cache: ResponseCache, *endings: str, fresh: Answer = OTHER) -> None:
-    ask(cache, ASKED, RETURNS)
+    ask(cache, ASKED, RETURNS, wait=False)
     for ending in endings:
-        ask(cache, ASKED + ending, fresh)
+        ask(cache, ASKED + ending, fresh, wait=False)
 
 
 def test_no_call_of_the_app_waits_for_the_judge_and_its_verdict_is_learnt_later() -> None:
@@ -277,7 +205,7 @@ def test_a_share_of_the_candidates_is_judged_whatever_their_answers() -> None:
     ask(cache, ASKED, RETURNS)
     for number in range(200):
         ask(cache, f"{ASKED} {number}", RETURNS if number % 2 else OTHER)
-        cache._path.semantic._labeler._queue.drain()  # type: ignore[union-attr]
+        cache._path.semantic._labeler.drain()  # type: ignore[union-attr]
     right = [label.right for label in policy.seen]
     assert 40 <= len(right) <= 80
     assert 0.3 <= sum(right) / len(right) <= 0.7, "equal answers are sampled as others are"
@@ -316,7 +244,7 @@ def test_a_full_queue_refuses_and_the_app_goes_on() -> None:
 
 def test_a_full_queue_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JudgeQueue, "add", lambda *_: False)
-    cache = ResponseCache.open(embedder=fake_embed, threshold=Probing(), judge=LLMJudge(Oracle()))
+    cache = ResponseCache.open(embedder=fake_embed, threshold=Probing())
     explored(cache, " Please!")
     assert cache.stats().errors == {"judge_busy": 1}
 

@@ -1,0 +1,344 @@
+"""Measure the judges of answers, on this project's answers and on pairs in a folder of your own.
+
+    python benchmarks/judges.py [--half held|fit|all] [--folder PATH] [--judges NAME,...]
+    python benchmarks/judges.py --fit [--write]
+    python benchmarks/judges.py --bot 1500 [--seeds 5] [--identical 0.33] [--judges oracle,default]
+
+``data/judged_answers.jsonl`` holds groups of answers in eleven domains: {"half", "domain",
+"question", "same": wordings of one answer, "near": answers to questions that are nearly the same,
+"contradicted": the answer with one fact contradicted}. Every two of "same" are the same; each of
+them differs from each of the others, and from the answers of other groups ("elsewhere"). Halves
+were drawn before anything was fitted. ``data/answers.jsonl`` is older: {"same", "other"}.
+
+``--folder`` names a folder with an ``answer_pairs.jsonl``: rows {"set", "fresh", "cached",
+"label": "same" | "diff"}. ``--fit`` fits the weights of AnswerJudge on the fitting half and on
+``answers.jsonl``, prints what they do to answers left out, and with ``--write`` puts them into
+``shared_core/learning/judges.py``. ``--bot`` asks the questions of the held half in other words,
+answers each in one of its wordings, a share of them in the first, and counts what the default
+policy serves with each judge; "oracle" knows which answers are the same. Needs the local model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shared_core import Hit, Request, ResponseCache
+from shared_core.embedding import Memo, resolve_embedder
+from shared_core.learning import AnswerJudge, EmbeddingJudge, Judge, same_answer
+from shared_core.learning.answers import OVERLAP, overlap, read_answer
+from shared_core.learning.judges import opinion_at, spread
+from shared_core.record import Answer
+
+DATA = Path(__file__).parent / "data"
+FILE = DATA / "judged_answers.jsonl"
+OLDER = DATA / "answers.jsonl"
+JUDGES = Path(__file__).parent.parent / "shared_core" / "learning" / "judges.py"
+
+SAME = "same"
+WEIGHT = {"same": 1.0, "near": 0.5, "contradicted": 1.0, "elsewhere": 0.02}
+"""What the pairs of one kind and group weigh together when the judge is fitted."""
+
+HELPFUL = ("cosine", "contained", "numbers_shared", "names")
+"""Numbers whose weight may not be negative; that of all others may not be positive."""
+
+FOLDS = 8
+RIDGE = 1.0
+ROUNDS = 4000
+
+
+class Pair(NamedTuple):
+    """Two answers, their kind ("same" or what else), and the group that they are of."""
+
+    one: str
+    two: str
+    kind: str
+    group: str
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """Read the groups of a file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def own_pairs(half: str = "held") -> list[Pair]:
+    """Return the pairs of the project's own answers: of one half, or "all"."""
+    groups = [row for row in rows(FILE) if half in ("all", row["half"])]
+    found = [pair for row in groups for pair in _of_group(row)]
+    for one, two in combinations(groups, 2):
+        found.append(Pair(one["same"][0], two["same"][1], "elsewhere", one["question"]))
+    return found
+
+
+def _of_group(row: dict[str, Any]) -> Iterator[Pair]:
+    for one, two in combinations(row["same"], 2):
+        yield Pair(one, two, SAME, row["question"])
+    for kind in ("near", "contradicted"):
+        for one, two in product(row["same"], row[kind]):
+            yield Pair(one, two, kind, row["question"])
+
+
+def older_pairs() -> list[Pair]:
+    """Return the pairs of ``answers.jsonl``, whose "other" mostly contradict in one fact."""
+    found = []
+    for row in rows(OLDER):
+        group = row["same"][0]
+        found += [Pair(one, two, SAME, group) for one, two in combinations(row["same"], 2)]
+        every = product(row["same"], row["other"])
+        found += [Pair(one, two, "contradicted", group) for one, two in every]
+    return found
+
+
+def pairs_of(folder: Path) -> list[Pair]:
+    """Return the pairs of a folder's ``answer_pairs.jsonl``, by set and label."""
+    return [
+        Pair(row["fresh"], row["cached"], f"{row['set'].partition('-')[0]} {row['label']}"
+             if row["set"] != "open-near-miss" else "open near miss", row["group"])
+        for row in rows(folder / "answer_pairs.jsonl")
+    ]  # fmt: skip
+
+
+def judged(judge: Judge, pairs: Iterable[Pair]) -> dict[str, Counter[bool | None]]:
+    """Return how often a judge said what of each kind."""
+    said: dict[str, Counter[bool | None]] = {}
+    for pair in pairs:
+        said.setdefault(pair.kind, Counter())[judge(Answer(pair.one), Answer(pair.two))] += 1
+    return said
+
+
+def print_table(name: str, said: dict[str, Counter[bool | None]], seconds: float) -> None:
+    """Print what a judge said of each kind."""
+    total = sum(map(Counter.total, said.values()))
+    print(f"\n{name}: {1000 * seconds / total:.2f} ms a pair")
+    for kind, counts in said.items():
+        n = counts.total()
+        shares = "  ".join(
+            f"{what} {100 * counts[verdict] / n:5.1f} %"
+            for what, verdict in (("same", True), ("unknown", None), ("different", False))
+        )
+        print(f"  {kind:15s} n={n:5d}   {shares}")
+
+
+# ------------------------------------------------------------------------------------- fitting
+
+
+def fitted(values: Any, right: Any, shares: Any, names: list[str]) -> Any:
+    """Return weights (d + 1,) of a logistic regression, the constant last, signs as in HELPFUL.
+
+    By accelerated projected gradient, on columns of unit variance.
+    """
+    mean, scale = values.mean(0), values.std(0) + 1e-9
+    columns = np.column_stack([(values - mean) / scale, np.ones(len(values))])
+    low = np.array([0.0 if name in HELPFUL else -np.inf for name in names] + [-np.inf])
+    high = np.array([np.inf if name in HELPFUL else 0.0 for name in names] + [np.inf])
+    ridge = np.array([RIDGE] * len(names) + [0.0])
+    step = 1 / (0.25 * np.linalg.norm(columns * np.sqrt(shares)[:, None], 2) ** 2 + RIDGE)
+    weights = ahead = np.zeros(len(names) + 1)
+    for number in range(ROUNDS):
+        chance = 1 / (1 + np.exp(-columns @ ahead))
+        slope = columns.T @ (shares * (chance - right)) + ridge * ahead
+        moved = np.clip(ahead - step * slope, low, high)
+        ahead = moved + number / (number + 3) * (moved - weights)
+        weights = moved
+    real = weights[:-1] / scale
+    return np.append(real, weights[-1] - real @ mean)
+
+
+class Fitting(NamedTuple):
+    """Pairs that are weighed, neither brief nor fields, with what is known of them."""
+
+    pairs: list[Pair]
+    values: Any
+    right: Any
+    shares: Any
+    folds: Any
+
+
+def to_fit(pairs: list[Pair], memo: Memo) -> Fitting:
+    """Return what the weights are fitted to."""
+    kept, values = [], []
+    for pair in pairs:
+        one, two = read_answer(pair.one), read_answer(pair.two)
+        if one.is_brief or two.is_brief or (one.fields and two.fields):
+            continue
+        kept.append(pair)
+        cosine = float(memo.vector(pair.one) @ memo.vector(pair.two))
+        values.append((cosine, *overlap(one, two)))
+    of = Counter((pair.kind, pair.group) for pair in kept)
+    shares = [WEIGHT[pair.kind] / of[pair.kind, pair.group] for pair in kept]
+    folds = [int(hashlib.md5(p.group.encode()).hexdigest(), 16) % FOLDS for p in kept]  # noqa: S324
+    right = np.array([float(pair.kind == SAME) for pair in kept])
+    return Fitting(kept, np.array(values), right, np.array(shares), np.array(folds))
+
+
+def fit(write: bool) -> None:
+    """Fit the weights with and without cosines; print what they say of answers left out."""
+    memo = Memo()
+    pairs = own_pairs("fit") + older_pairs()
+    data = to_fit(pairs, memo)
+    found: dict[str, dict[str, float]] = {}
+    every = ["cosine", *OVERLAP]
+    for title, columns in (("BY_VECTORS", every), ("BY_WORDS", every[1:])):
+        used = data.values[:, len(every) - len(columns) :]
+        weights = fitted(used, data.right, data.shares, columns)
+        found[title] = {"constant": weights[-1], **dict(zip(columns, weights[:-1], strict=True))}
+        opinions = []
+        for fold in range(FOLDS):
+            rest, here = data.folds != fold, data.folds == fold
+            w = fitted(used[rest], data.right[rest], data.shares[rest], columns)
+            these = {"constant": w[-1], **dict(zip(columns, w[:-1], strict=True))}
+            for at in np.flatnonzero(here):
+                pair, cosine = data.pairs[at], float(data.values[at, 0])
+                seen = cosine if title == "BY_VECTORS" else None
+                opinion = opinion_at(read_answer(pair.one), read_answer(pair.two), seen, these)
+                opinions.append((pair, opinion.same, opinion.why))
+        _print_left_out(title, opinions)
+    judge = AnswerJudge(memo)
+    brief = [p for p in pairs if p.kind != "elsewhere" and p not in set(data.pairs)]
+    opinions = [(p, *judge.opinion(Answer(p.one), Answer(p.two))[::2]) for p in brief]
+    _print_left_out("brief answers and fields", opinions)
+    scale = spread(memo.vector)
+    print(f"\nscale: {scale[0]:.3f} {scale[1]:.3f}")
+    for title, weights in found.items():
+        print(f"\n{title}: " + ", ".join(f"{name} {value:.2f}" for name, value in weights.items()))
+    if write:
+        _write(found, scale)
+
+
+def _print_left_out(title: str, opinions: list[tuple[Pair, bool | None, str]]) -> None:
+    """Print verdicts by kind, and the error of each reason for a verdict at even odds."""
+    print(f"\n{title}, answers left out of the fit")
+    for kind in dict.fromkeys(pair.kind for pair, *_ in opinions):
+        said = Counter(same for pair, same, _ in opinions if pair.kind == kind)
+        n = said.total()
+        print(f"  {kind:13s} n={n:4d} same {said[True] / n:.3f} different {said[False] / n:.3f}")
+    of = Counter(pair.kind == SAME for pair, *_ in opinions if pair.kind != "elsewhere")
+    for why in dict.fromkeys(why for *_, why in opinions if why):
+        these = [(p.kind == SAME, same) for p, same, reason in opinions
+                 if reason == why and p.kind != "elsewhere"]  # fmt: skip
+        shares = {right: sum(r == right for r, _ in these) / of[right] for right in (True, False)}
+        false = shares[False] if these[0][1] else shares[True]
+        print(f"  error of {why!r}: {false / (sum(shares.values()) or 1):.3f} ({len(these)} pairs)")
+
+
+def _write(found: dict[str, dict[str, float]], scale: tuple[float, float]) -> None:
+    text = JUDGES.read_text(encoding="utf-8")
+    for title, weights in found.items():
+        lines = "".join(f'    "{name}": {value + 0.0:.2f},\n' for name, value in weights.items())
+        start = f"{title}: Mapping[str, float] = "
+        text = re.sub(rf"(?ms)^{re.escape(start)}\{{.*?^\}}$", f"{start}{{\n{lines}}}", text)
+    text = re.sub(r"(?m)^SCALE = .*$", f"SCALE = ({scale[0]:.3f}, {scale[1]:.3f})", text)
+    JUDGES.write_text(text, encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------- a bot
+
+BEFORE = (
+    "", "Hi! ", "Hello, ", "Please tell me: ", "Quick question: ", "Could you help me? ",
+    "I was wondering: ", "One more thing: ", "Excuse me, ", "Good morning. ",
+)  # fmt: skip
+AFTER = ("", " Thanks!", " Thank you.", " Please be brief.", " I am new here.", " It is urgent.")
+
+
+def run_bot(name: str, requests: int, seed: int, identical: float, embed: Any) -> tuple[int, int]:
+    """Return the hits by meaning of one run, and how many of them were wrong."""
+    rng = random.Random(seed)
+    groups = [row for row in rows(FILE) if row["half"] == "held"]
+    group_of = {text: row["question"] for row in groups for text in row["same"]}
+
+    def oracle(fresh: Answer, cached: Answer) -> bool:
+        return group_of[fresh.text] == group_of[cached.text]
+
+    judge = oracle if name == "oracle" else judges(embed)[name]()
+    every = [(row, f"{b}{row['question']}{a}") for row in groups for b in BEFORE for a in AFTER]
+    hits = wrong = 0
+    with ResponseCache.open(embedder=embed, judge=judge, ttl=None) as cache:
+        for row, question in rng.sample(every, min(requests, len(every))):
+            request = Request.of(question=question, model="bot")
+            found = cache.lookup(request)
+            if isinstance(found, Hit):
+                hits += 1
+                wrong += group_of[found.answer.text] != row["question"]
+                continue
+            text = row["same"][0] if rng.random() < identical else rng.choice(row["same"])
+            cache.store(request, Answer(text))
+            _wait_for_judge(cache)  # a model takes seconds for each answer
+    return hits, wrong
+
+
+def _wait_for_judge(cache: ResponseCache) -> None:
+    cache._path.semantic._labeler.drain()  # type: ignore[union-attr]
+
+
+def bot(options: argparse.Namespace) -> None:
+    """Print hits and wrong hits by judge, over all seeds."""
+    inner = resolve_embedder(None)
+    known: dict[str, Any] = {}
+
+    def embed(texts: list[str]) -> Any:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, inner.embed(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    for name in options.judges.split(","):
+        runs = [
+            run_bot(name, options.bot, seed, options.identical, embed)
+            for seed in range(options.seeds)
+        ]
+        hits, wrong = map(sum, zip(*runs, strict=True))
+        each = " ".join(f"{hit}/{bad}" for hit, bad in runs)
+        print(f"{name:10s} hits {hits}, wrong {wrong} ({100 * wrong / max(1, hits):.2f} %): {each}")
+
+
+def judges(embedder: Any = None) -> dict[str, Callable[[], Judge]]:
+    """Return how to make each judge that needs no model of a provider."""
+    return {
+        "words": lambda: same_answer,
+        "default": lambda: AnswerJudge(embedder),
+        "strict": lambda: EmbeddingJudge(embedder, same=0.8, other=0.4),
+    }
+
+
+def main() -> None:
+    """Print what each judge says of each kind of pair."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--half", choices=("held", "fit", "all"), default="held")
+    parser.add_argument("--folder", type=Path, help="a folder with an answer_pairs.jsonl")
+    parser.add_argument("--judges", default=",".join(judges()))
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--bot", type=int, default=0, metavar="REQUESTS")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--identical", type=float, default=0.0)
+    options = parser.parse_args()
+    if options.bot:
+        bot(options)
+        return
+    if options.fit:
+        fit(options.write)
+        return
+    for name in options.judges.split(","):
+        judge = judges()[name]()
+        for pairs in (own_pairs(options.half), pairs_of(options.folder) if options.folder else []):
+            started = time.perf_counter()
+            said = judged(judge, pairs)
+            if said:
+                print_table(name, said, time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,665 @@
+"""What an answer says: its words, figures, names and verdict; and what two answers share.
+
+text --> AnswerReading, once; two of them --> a row of numbers that a judge weighs. Pure. The word
+lists know English; numbers, code, JSON and tables are read in any language.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations, pairwise
+from typing import NamedTuple
+
+from shared_core.guard import ALTERNATIVES, STOP, canonical, opposites
+
+READ_CHARACTERS = 20_000
+"""How much of an answer is read; longer ones are the same only if they are equal."""
+
+READINGS_KEPT = 2048
+
+BRIEF = 6
+"""Words of an answer that is no more than a name, a figure, a verdict or a short phrase."""
+
+BRIEFEST = 3
+CONTEXT = 3
+"""Words on either side of a number that say what it counts."""
+
+REFUSAL_WORDS = 20
+REFUSING = 0.5
+"""Share of the sentences that decline in an answer that does nothing else."""
+
+ENGLISH_WORDS = 6
+ENGLISH_SHARE = 0.1
+"""Share of an English text's words that are of its commonest, at the very least."""
+
+
+def _listed(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+def _pairs(table: str) -> Iterator[tuple[str, str]]:
+    for pair in table.split():
+        one, other = pair.split(":")
+        yield one, other
+
+
+# ------------------------------------------------------------------------------ what is looked for
+
+_FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+_INLINE_CODE = re.compile(r"`([^`\n]+)`")
+_MARKUP = re.compile(r"\*\*|__|~~|(?m:^[ \t]{0,3}(?:#{1,6}\s|>\s?|[-*+•]\s+))|\[\^?\d+\]")
+_STEP = re.compile(r"(?m)^[^\S\n]*\(?(\d{1,2})[.)]\s")
+_LINK = re.compile(r"\[([^\]\n]+)\]\([^)\s]+\)")
+_RULE = re.compile(r"(?m)^[ \t]*\|?(?:[ \t]*:?-{2,}:?[ \t]*\|)+[ \t]*:?-*:?[ \t]*\|?[ \t]*$")
+_SENTENCE = re.compile(r"[^.!?;\n。！？]+(?:[.!?;](?=\S)[^.!?;\n。！？]+)*[.!?;。！？]*")
+_TOKEN = re.compile(
+    r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|"
+    r"(?:(?<![\w)\]])-(?=[$€£¥₹]?\d))?[$€£¥₹]?\d+(?:[.,:/]\d+)*(?:st|nd|rd|th)?"
+    r"|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"  # written without spaces: one by one
+    r"|[^\W\d_]+(?:'[^\W\d_]+)?|[%°$€£¥₹½¼¾]"
+)
+_PAIR = re.compile(
+    r"^\s*(?:[-*•]\s+)?(?:\*\*)?([\w][\w /-]{0,40}?)(?:\*\*)?\s*[:=]\s*(?:\*\*)?\s*(\S.*?)\s*$"
+)
+_OPERATOR = re.compile(r"[<>=+^&%]+")
+_PLEASANTRY = re.compile(
+    r"""^\W*(?:
+      (?:oh|well|so|okay|ok|ah)?\W*
+      (?:sure|certainly|absolutely|of\s+course|great\s+question|good\s+question|hi|hello|hey
+        |thanks?(?:\s+you)?)\W*(?:thing|there)?
+    | (?:(?:i'm|i\s+am|we're|we\s+are)\s+)?(?:very\s+|so\s+|really\s+)?
+      (?:happy|glad|pleased)\s+to\s+help.*
+    | (?:(?:i'm|i\s+am|we're|we\s+are)\s+)?(?:very\s+|so\s+|really\s+)?
+      sorry\b(?!.*\b(?:but|can|could)).*
+    | .*\b(?:let\s+(?:me|us)\s+know|feel\s+free\s+to|don't\s+hesitate
+      |hope\s+(?:this|that|it)\s+helps|(?:happy|glad)\s+to\s+help|anything\s+else
+      |further\s+(?:questions|help|assistance))\b.*
+    | here(?:'s|\s+is|\s+are)?\s+(?:a|an|the|some|how|what|one|your)?\b[^.]{0,40}:
+    )\W*$""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_DECLINES = re.compile(
+    r"""\b(?:
+      i\s+(?:do\s+not|don't|cannot|can't|can\s+not|couldn't|could\s+not|am\s+not\s+able\s+to
+        |am\s+unable\s+to|won't|have\s+no)\s+(?:\w+\s+){0,2}?
+      (?:know|tell|say|help|answer|assist|find|access|provide|confirm|look|idea|share|discuss|comply
+        |do\s+that|have\s+(?:\w+\s+){0,2}?(?:access|information|data|details|record|answer))
+    | i(?:'m|\s+am)\s+(?:not\s+sure|unsure|unable|not\s+able|not\s+certain|not\s+allowed)
+    | no\s+(?:information|idea)\b | as\s+an\s+ai\b | unable\s+to\s+(?:help|answer|find|assist)
+    | (?:is|was)\s+not\s+(?:mentioned|specified|provided)\b
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_GOES_ON = re.compile(r"\b(?:however|but|instead|though|that\s+said)\b", re.IGNORECASE)
+_SORRY_BUT = re.compile(r"\b(?:sorry|afraid)\W+but\b", re.IGNORECASE)
+_SAID = re.compile(
+    r"^\W*(?:(?:well|so|oh|short\s+answer)\W+)?"
+    r"(yes|yep|yeah|true|correct|no|nope|false|incorrect)(?=\W|$)[ ,;:.!-]*",
+    re.IGNORECASE,
+)
+_AFFIRMS = re.compile(
+    r"""^\W*(?:absolutely|definitely|it\s+(?:does|is)(?!\s+not)|you\s+can(?!'t|not|\s+not)
+      |we\s+do(?!n't|\s+not)|of\s+course(?!\s+not)|there\s+is(?!\s+no)|that's\s+possible)\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_REJECTS = re.compile(
+    r"""^\W*(?:unfortunately|not|never|you\s+can(?:'t|not)|it\s+(?:isn't|is\s+not|doesn't|does\s+not)
+      |we\s+do(?:n't|\s+not)|they\s+can't|there\s+is\s+no)\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_YES = _listed("yes yep yeah true correct")
+
+_NEGATIONS = _listed("""
+    no not never none neither nor cannot without nothing nobody isn't aren't wasn't weren't don't
+    doesn't didn't won't wouldn't can't couldn't shouldn't mustn't needn't haven't hasn't hadn't
+    unable avoid instead
+""")
+_FILLERS = _listed("""
+    please sorry sure happy glad help hello hi thanks thank welcome question answer certainly course
+    great usually normally typically generally mostly often simply just also about around roughly
+    approximately some any okay note e g i etc example instance such however though yes no called
+    known available possible possibly may might can could should would everything anything something
+""")
+_ENGLISH = _listed("""
+    the a an of to in on at by for from with as is are was were be been it its this that these you
+    your we our i my they their and or but if not can will have has do does there which what who how
+    when where so than then no yes any all more
+""")
+_COPULAS = _listed("is was are were has had won wrote played invented painted")
+_TURNED = {
+    word: other
+    for pair in _pairs("""
+    before:after above:below over:under more:less most:least first:last earlier:later always:never
+    all:none required:optional must:needn't allowed:forbidden inside:outside with:without up:down
+    on:off more:fewer both:neither early:late left:right front:back higher:lower faster:slower
+    high:low fast:slow increase:decrease front:behind
+    """)
+    for word, other in (pair, pair[::-1])
+}
+"""Words of which one side says the one and the other side the other: they say the opposite."""
+
+# ------------------------------------------------------------------------------------ numbers
+
+_COUNTING = [
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_SMALL = {
+    **{word: float(number) for number, word in enumerate(_COUNTING)},
+    **{word: 10.0 * number for number, word in enumerate(_TENS, 2)},
+    "twice": 2.0,
+}
+_DIGITS = frozenset(_COUNTING[1:10])
+_VAGUE = frozenset({"one", "zero"})
+"""Words that are numbers only before a unit."""
+
+_LARGE = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_FRACTIONS = {"½": 0.5, "¼": 0.25, "¾": 0.75, "half": 0.5}
+_BETWEEN = _listed("a an and working business calendar full more")
+"""Words that stand between a number and its unit."""
+
+_ORDINAL = re.compile(r"(?:st|nd|rd|th)$")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_COMMA = re.compile(r"\d+,\d{1,2}")
+_SCALES: Mapping[str, tuple[str, float]] = {
+    unit: (kind, float(factor))
+    for kind, table in {
+        "time": """second:1 seconds:1 sec:1 s:1 minute:60 minutes:60 min:60 mins:60 hour:3600
+            hours:3600 h:3600 day:86400 days:86400 week:604800 weeks:604800 fortnight:1209600""",
+        "span": "month:1 months:1 quarter:3 year:12 years:12 decade:120 decades:120 century:1200",
+        "mass": """mg:1 milligrams:1 milligram:1 g:1e3 gram:1e3 grams:1e3 kg:1e6 kilogram:1e6
+            kilograms:1e6 kilo:1e6 kilos:1e6""",
+        "length": """mm:1 cm:10 m:1e3 metre:1e3 metres:1e3 meter:1e3 meters:1e3 km:1e6
+            kilometres:1e6 kilometers:1e6 centimetres:10 centimeters:10""",
+        "volume": """ml:1 millilitres:1 milliliters:1 cl:10 dl:100 l:1e3 litre:1e3 litres:1e3
+            liter:1e3 liters:1e3""",
+        "bytes": "kb:1 mb:1e3 gb:1e6 tb:1e9",
+    }.items()
+    for unit, factor in _pairs(table)
+}
+"""Units of one kind, in multiples of the smallest. A month has no fixed number of days."""
+
+
+class SaidFigure(NamedTuple):
+    """A number in its place: its value, what it counts, and the content words beside it."""
+
+    value: str
+    unit: tuple[str, float] | None
+    quantity: tuple[str, float] | None
+    near: frozenset[str]
+
+
+class SaidFigures(NamedTuple):
+    """The numbers of a text: values as written, quantities in a common unit, and each in place."""
+
+    plain: frozenset[str]
+    quantities: frozenset[tuple[str, float]]
+    each: tuple[SaidFigure, ...]
+
+    def beside(self, values: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Return what stands beside each of some values, wherever they stand."""
+        empty: frozenset[str] = frozenset()
+        return {
+            value: empty.union(*(figure.near for figure in self.each if figure.value == value))
+            for value in values
+        }
+
+
+def read_figures(words: Sequence[str]) -> SaidFigures:
+    """Find the numbers among the words of a text, in lower case."""
+    found: list[SaidFigure] = []
+    place = 0
+    while place < len(words):
+        start = place
+        value, place = _number_at(words, place)
+        if value is None:
+            continue
+        after = words[place : place + 2]
+        if after and after[0] in _BETWEEN:
+            after = after[1:]
+        unit = _SCALES.get(after[0]) if after else None
+        if words[start] in _VAGUE and place == start + 1 and not unit:
+            continue
+        near = (*words[max(0, start - CONTEXT) : start], *words[place : place + CONTEXT])
+        terms = frozenset(filter(None, map(content_word, near)))
+        if isinstance(value, str):
+            found.append(SaidFigure(value, unit, None, terms))
+        else:
+            quantity = (unit[0], value * unit[1]) if unit else None
+            found.append(SaidFigure(f"{value:.12g}", unit, quantity, terms))
+    quantities = frozenset(figure.quantity for figure in found if figure.quantity)
+    return SaidFigures(frozenset(figure.value for figure in found), quantities, tuple(found))
+
+
+def _number_at(words: Sequence[str], place: int) -> tuple[float | str | None, int]:
+    """Return the number that begins here, and where the text goes on behind it."""
+    value = _value(words[place])
+    place += 1
+    if not isinstance(value, float):
+        return value, place
+    after = words[place : place + 1]
+    if words[place - 1] in _TENS and after and after[0] in _DIGITS:
+        value, place = value + _SMALL[after[0]], place + 1
+        after = words[place : place + 1]
+    if after and after[0] in _FRACTIONS and after[0] != "half":
+        value, place = value + _FRACTIONS[after[0]], place + 1
+    elif tuple(words[place : place + 3]) == ("and", "a", "half"):
+        value, place = value + 0.5, place + 3
+    while place < len(words) and words[place] in _LARGE:
+        value, place = value * _LARGE[words[place]], place + 1
+    return value, place
+
+
+def _value(word: str) -> float | str | None:
+    """Return the number that a word spells: a float, or the text of a date, time or version."""
+    if word in _FRACTIONS:
+        return _FRACTIONS[word]
+    if word in _SMALL:
+        return _SMALL[word]
+    sign, word = word[:1] == "-", word.lstrip("-$€£¥₹")
+    if not word or not word[0].isdecimal():
+        return None
+    word = _ORDINAL.sub("", word)
+    if _THOUSANDS.fullmatch(word):
+        word = word.replace(",", "")
+    elif _COMMA.fullmatch(word):
+        word = word.replace(",", ".")
+    word = word.removesuffix(":00")
+    try:
+        return -float(word) if sign else float(word)
+    except ValueError:
+        return word
+
+
+def content_word(word: str) -> str:
+    """Return the form in which a word in lower case is compared, "" if it has no content."""
+    bare = word.partition("'")[0]
+    if not bare or not bare[0].isalpha() or bare in STOP or bare in _FILLERS or bare in _SMALL:
+        return ""
+    if len(bare) == 1 and bare.isascii():
+        return ""
+    return canonical(bare)
+
+
+# ---------------------------------------------------------------------------------- one answer
+
+
+class Sentence(NamedTuple):
+    """The content words of a sentence, and whether it says no to what it says."""
+
+    terms: frozenset[str]
+    negates: bool
+
+
+class AnswerReading:
+    """What counts in an answer's text.
+
+    ``words`` is all of it without spelling, marks and pleasantries, ``terms`` the content words in
+    one form for all inflections, ``parts`` those of each sentence; ``denied`` what is negated.
+    ``verdict`` is True for an answer that begins with "yes" or affirms, False for "no" or a denial;
+    ``explicit`` says that it is the very word. ``fields`` are the names and values of an answer
+    that is nothing but those: JSON, a table, lines of "name: value". ``declines`` says that it does
+    not answer, ``refuses`` that it does nothing else; ``whole`` that all of it was read,
+    ``english`` that the word lists of this module speak for it.
+    """
+
+    __slots__ = (
+        "code",
+        "declines",
+        "denied",
+        "english",
+        "explicit",
+        "fields",
+        "marks",
+        "names",
+        "negates",
+        "numbers",
+        "order",
+        "parts",
+        "refuses",
+        "said",
+        "sentences",
+        "steps",
+        "terms",
+        "verdict",
+        "whole",
+        "words",
+    )  # fmt: skip
+
+    def __init__(self, text: str) -> None:
+        self.whole = len(text) <= READ_CHARACTERS
+        text = text[:READ_CHARACTERS].replace("’", "'").replace("‘", "'")
+        self.fields = _fields(text)
+        self.code = tuple("".join(code.split()) for code in _FENCE.findall(text))
+        self.marks = sorted(_OPERATOR.findall(text))
+        self.steps = len(_STEP.findall(text)) > 1
+        sentences = _sentences(text)
+        self.explicit = bool(sentences) and _SAID.match(sentences[0]) is not None
+        self.verdict = _verdict(sentences)
+        split = [_TOKEN.findall(sentence) for sentence in sentences]
+        self.words = tuple(word.casefold() for words in split for word in words)
+        self.said = frozenset(self.words)
+        self.numbers = read_figures(self.words)
+        self.names = _names(split)
+        self.parts = tuple(
+            tuple(filter(None, (content_word(word.casefold()) for word in words)))
+            for words in split
+        )
+        self.sentences = tuple(
+            Sentence(frozenset(part), _negates(words))
+            for part, words in zip(self.parts, split, strict=True)
+        )
+        self.order = tuple(term for part in self.parts for term in part)
+        self.terms = frozenset(self.order)
+        self.denied = _denied(self.words)
+        self.negates = any(sentence.negates for sentence in self.sentences)
+        self.english = self._is_english()
+        plain = " ".join(sentences)
+        declining = sum(_DECLINES.search(sentence) is not None for sentence in sentences)
+        self.declines = declining > 0 and not self.steps
+        self.refuses = (
+            declining >= REFUSING * len(sentences) > 0
+            and len(self.words) <= REFUSAL_WORDS
+            and not self.numbers.plain
+            and _GOES_ON.search(_SORRY_BUT.sub("", plain)) is None
+        )
+
+    @property
+    def is_brief(self) -> bool:
+        """Tell whether it is no more than a name, a figure, a verdict or a short phrase."""
+        return len(self.words) <= BRIEF
+
+    def _is_english(self) -> bool:
+        letters = [word for word in self.words if word[0].isalpha()]
+        if self.fields or self.code or len(letters) < ENGLISH_WORDS:
+            return all(map(str.isascii, letters))
+        return sum(word in _ENGLISH for word in letters) >= ENGLISH_SHARE * len(letters)
+
+
+@lru_cache(maxsize=READINGS_KEPT)
+def read_answer(text: str) -> AnswerReading:
+    """Read an answer, or remember what was read in it."""
+    return AnswerReading(text)
+
+
+def _sentences(text: str) -> list[str]:
+    """Return the sentences without marks and, unless they are all there is, pleasantries."""
+    plain = _LINK.sub(r"\1", _RULE.sub(" ", _FENCE.sub(r"\n\1\n", text)))
+    plain = _STEP.sub("\n", _MARKUP.sub(" ", _INLINE_CODE.sub(r" \1 ", plain)))
+    found = [one.strip() for one in _SENTENCE.findall(plain) if one.strip()]
+    return [one for one in found if not _PLEASANTRY.match(one)] or found
+
+
+def _verdict(sentences: list[str]) -> bool | None:
+    """Return what an answer begins with, yes or no, and take the word itself away."""
+    if not sentences:
+        return None
+    said = _SAID.match(sentences[0])
+    if said is not None:
+        if said.end() < len(sentences[0]):
+            sentences[0] = sentences[0][said.end() :]
+        elif len(sentences) > 1:
+            del sentences[0]
+        return said[1].casefold() in _YES
+    if _AFFIRMS.match(sentences[0]):
+        return True
+    return False if _REJECTS.match(sentences[0]) else None
+
+
+def _negates(words: Sequence[str]) -> bool:
+    return sum(word.casefold() in _NEGATIONS for word in words) % 2 == 1
+
+
+def _denied(words: Sequence[str]) -> frozenset[str]:
+    """Return the content words that a negation right before them denies."""
+    found: set[str] = set()
+    for place, word in enumerate(words):
+        if word in _NEGATIONS:
+            terms = filter(None, map(content_word, words[place + 1 : place + 5]))
+            found.update([*terms][:1])
+    return frozenset(found)
+
+
+def _names(sentences: Iterable[Sequence[str]]) -> frozenset[str]:
+    """Return the words that a capital marks as names; at a sentence's start, those before "is"."""
+    found: set[str] = set()
+    for words in sentences:
+        for place, word in enumerate(words):
+            folded = word.casefold().partition("'")[0]
+            if len(word) == 1 and word.isupper() and place and word not in "AI":
+                found.add(folded)  # "platform B"
+            if len(word) == 1 or not word[0].isupper() or folded in STOP or folded in _FILLERS:
+                continue
+            after = words[place + 1] if place + 1 < len(words) else ""
+            if place or after in _COPULAS or after[:1].isupper() or len(words) <= BRIEFEST:
+                found.add(folded)
+    return frozenset(found)
+
+
+# ------------------------------------------------------------------- answers of names and values
+
+Fields = Mapping[tuple[str, ...], str]
+
+
+def _fields(text: str) -> Fields | None:
+    """Return what an answer of nothing but names and values says, else None."""
+    body = text.strip()
+    fenced = _FENCE.fullmatch(body)
+    body = fenced[1].strip() if fenced else body
+    if body[:1] in ("{", "["):
+        try:
+            return dict(_flat(json.loads(body), ()))
+        except (ValueError, RecursionError):
+            return None
+    lines = [line.strip() for line in body.splitlines() if line.strip()]
+    rows = [line for line in lines if line.startswith("|")]
+    if len(rows) > 1 and len(lines) - len(rows) <= 1:
+        return _table(rows)
+    if len(lines) == 1 and body.count("=") > 1 and "(" not in body:
+        lines = body.split(",")
+    pairs = [_PAIR.match(line) for line in lines]
+    if len(pairs) > 1 and all(pairs):
+        return {(_folded(pair[1]),): _folded(pair[2]) for pair in pairs if pair}
+    return None
+
+
+def _flat(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, (*path, _folded(str(key))))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _flat(inner, (*path, str(place)))
+    else:
+        yield path, _folded(json.dumps(value) if not isinstance(value, str) else value)
+
+
+def _table(rows: Sequence[str]) -> Fields | None:
+    cells = [
+        [_folded(cell) for cell in row.strip("|").split("|")]
+        for row in rows
+        if not _RULE.match(row)
+    ]
+    if len({len(row) for row in cells}) != 1:
+        return None
+    head, *body = cells
+    return {
+        tuple(sorted((row[0], column))): cell  # the same table lying on its side says the same
+        for row in body
+        for column, cell in zip(head[1:], row[1:], strict=True)
+    }
+
+
+def _folded(text: str) -> str:
+    return " ".join(re.sub(r"[*_`\"']", "", text).strip().rstrip(".,;").casefold().split())
+
+
+# ------------------------------------------------------------------------------- two answers
+
+OVERLAP = (
+    "contained", "nothing", "few", "copied", "numbers", "numbers_shared", "numbers_more", "unit",
+    "roles", "verdicts", "names", "other_names", "negation", "denied", "opposite", "alternative",
+    "declines", "longer", "flipped",
+)  # fmt: skip
+"""What two readings have in common and what not; see ``overlap``."""
+
+SENTENCES_READ = 12
+NEARLY_ALL = 0.75
+"""Jaccard index of the content words of two sentences that say one thing, or deny it."""
+
+MOST_NAMES = 3.0
+MOST_LONGER = 1.5
+ROLES_READ = 8
+SEVERAL = 4
+FEW = 2
+"""Content words that one side has more: an edit, rather than other words for all of it."""
+
+
+def overlap(one: AnswerReading, two: AnswerReading) -> tuple[float, ...]:
+    """Return the numbers that a judge weighs, in the order of ``OVERLAP``; symmetric.
+
+    contained: shared content words / those of the answer with fewer; nothing: several
+    words on either side and none of them shared; few: each side has words of
+    its own, one at most two; copied: Jaccard index above a half, where each side has words of its
+    own; numbers: each side has some that the other lacks; numbers_shared: share of the fewer;
+    numbers_more: only one side has some more; unit, roles: a number counts another thing; verdicts:
+    yes and no; names: Jaccard index of the names, other_names: those of the side with fewer that
+    the other lacks; negation: on one side only; denied: what one side denies the other says;
+    opposite, alternative: words that exclude each other; declines: one side gives no answer;
+    longer: logarithm of the ratio of their lengths; flipped: of two sentences of nearly the same
+    words one negates.
+    """
+    both = one.terms & two.terms
+    mine, theirs = one.terms - both, two.terms - both
+    less, every = min(len(one.terms), len(two.terms)), len(one.terms | two.terms)
+    own = min(len(mine), len(theirs))
+    figures = figures_apart(one.numbers, two.numbers)
+    fewest = min(len(one.numbers.plain), len(two.numbers.plain))
+    shared = len(one.numbers.plain) - len(figures[0]), len(two.numbers.plain) - len(figures[1])
+    names = one.names | two.names
+    others = min(len(one.names - two.said), len(two.names - one.said))
+    shortest, longest = sorted((len(one.words), len(two.words)))
+    return (
+        len(both) / less if less else 0.0,
+        float(not both and less >= SEVERAL),
+        float(0 < own <= FEW),
+        max(0.0, len(both) / every - 0.5) if own else 0.0,
+        float(bool(figures[0]) and bool(figures[1])),
+        min(1.0, max(shared) / fewest) if fewest else 0.0,
+        float(bool(figures[0]) != bool(figures[1])),
+        float(_other_units(one.numbers, two.numbers)),
+        float(_other_roles(one.numbers, two.numbers)),
+        float(verdicts_differ(one, two)),
+        len(one.names & two.names) / len(names) if names else 0.5,
+        min(MOST_NAMES, others),
+        float(one.negates != two.negates),
+        float(bool((one.denied & two.terms) - two.denied or (two.denied & one.terms) - one.denied)),
+        float(_opposed(one, two, mine, theirs)),
+        float(_alternatives(mine, theirs)),
+        float(one.declines != two.declines),
+        min(MOST_LONGER, math.log((1 + longest) / (1 + shortest))),
+        float(_flipped(one, two)),
+    )
+
+
+def verdicts_differ(one: AnswerReading, two: AnswerReading) -> bool:
+    """Tell whether one answer begins with yes and the other with no."""
+    return None not in (one.verdict, two.verdict) and one.verdict != two.verdict
+
+
+def figures_apart(one: SaidFigures, two: SaidFigures) -> tuple[set[str], set[str]]:
+    """Return the numbers of either side that the other has neither as such nor in other units."""
+    mine, theirs = set(one.plain - two.plain), set(two.plain - one.plain)
+    if mine and theirs and (alike := one.quantities & two.quantities):
+        for side, left in ((one, mine), (two, theirs)):
+            left -= {figure.value for figure in side.each if figure.quantity in alike}
+    return mine, theirs
+
+
+def _other_units(one: SaidFigures, two: SaidFigures) -> bool:
+    """Tell whether a number counts one thing here and another of the same kind there."""
+    for value in one.plain & two.plain:
+        mine, theirs = ({f.unit for f in side.each if f.value == value} for side in (one, two))
+        if None not in mine | theirs and not mine & theirs:
+            return True
+    return False
+
+
+def _other_roles(one: SaidFigures, two: SaidFigures) -> bool:
+    """Tell whether two numbers have changed places: 206 bones and 300, or 300 and 206."""
+    shared = sorted(one.plain & two.plain)[:ROLES_READ]
+    if len(shared) < 2:  # noqa: PLR2004 - it takes two to change places
+        return False
+    mine, theirs = one.beside(shared), two.beside(shared)
+    for a, b in combinations(shared, 2):
+        straight = len(mine[a] & theirs[a]) + len(mine[b] & theirs[b])
+        crossed = mine[a] & theirs[b], mine[b] & theirs[a]
+        if all(crossed) and len(crossed[0]) + len(crossed[1]) > straight:
+            return True
+    return False
+
+
+def _opposed(
+    one: AnswerReading, two: AnswerReading, mine: frozenset[str], theirs: frozenset[str]
+) -> bool:
+    """Tell whether a word of one side only is the opposite of one of the other side only."""
+    if any(not opposites(term).isdisjoint(theirs) for term in mine):
+        return True
+    here, there = one.said - two.said, two.said - one.said
+    return any(_TURNED[word] in there for word in here & _TURNED.keys())
+
+
+def _flipped(one: AnswerReading, two: AnswerReading) -> bool:
+    """Tell whether two sentences of nearly the same words differ in that one says no."""
+    for mine in one.sentences[:SENTENCES_READ]:
+        for theirs in two.sentences[:SENTENCES_READ]:
+            if mine.negates != theirs.negates and mine.terms and theirs.terms:
+                shared = len(mine.terms & theirs.terms)
+                if shared >= NEARLY_ALL * len(mine.terms | theirs.terms):
+                    return True
+    return False
+
+
+def _alternatives(mine: frozenset[str], theirs: frozenset[str]) -> bool:
+    """Tell whether the sides have two members of one class that exclude each other: red, green."""
+    found = theirs & ALTERNATIVES.keys()
+    return bool(found) and any(
+        not ALTERNATIVES[a].isdisjoint(ALTERNATIVES[b])
+        for a in mine & ALTERNATIVES.keys()
+        for b in found
+    )
+
+
+def reordered(one: AnswerReading, two: AnswerReading) -> bool:
+    """Tell whether answers of nearly the same words say them in an order that may matter.
+
+    It does not if the very same sentences stand in another order, unless they are steps, nor if one
+    clause has moved; it may if two words have changed places.
+    """
+    both = one.terms & two.terms
+    if len(both) < ALIKE * len(one.terms | two.terms):
+        return False
+    if not one.steps and sorted(one.parts) == sorted(two.parts):
+        return False
+    first, second = (
+        list(dict.fromkeys(term for term in side.order if term in both)) for side in (one, two)
+    )
+    places = {term: place for place, term in enumerate(first)}
+    there = [places[term] for term in second]
+    breaks = sum(a > b for a, b in pairwise(there))
+    displaced = sum(place != now for now, place in enumerate(there))
+    moved = breaks == 1 and displaced >= CLAUSE
+    return breaks > 0 and (one.steps or not moved)
+
+
+CLAUSE = 3
+"""Content words that stand elsewhere when a clause has moved; if two have, they changed places."""
+
+ALIKE = 0.85
+"""Jaccard index from which on two answers consist of the same words."""
