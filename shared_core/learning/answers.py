@@ -28,6 +28,8 @@ BRIEFEST = 3
 CONTEXT = 3
 """Words on either side of a number that say what it counts."""
 
+OPENING_CHARACTERS = 80
+PLEASANTRY_CHARACTERS = 160
 REFUSAL_WORDS = 20
 REFUSING = 0.5
 """Share of the sentences that decline in an answer that does nothing else."""
@@ -53,8 +55,8 @@ _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _INLINE_CODE = re.compile(r"`([^`\n]+)`")
 _MARKUP = re.compile(r"\*\*|__|~~|(?m:^[ \t]{0,3}(?:#{1,6}\s|>\s?|[-*+•]\s+))|\[\^?\d+\]")
 _STEP = re.compile(r"(?m)^[^\S\n]*\(?(\d{1,2})[.)]\s")
-_LINK = re.compile(r"\[([^\]\n]+)\]\([^)\s]+\)")
-_RULE = re.compile(r"(?m)^[ \t]*\|?(?:[ \t]*:?-{2,}:?[ \t]*\|)+[ \t]*:?-*:?[ \t]*\|?[ \t]*$")
+_LINK = re.compile(r"\[([^\[\]\n]{1,300})\]\([^()\s]{1,500}\)")
+_RULE = re.compile(r"(?m)^[ \t]*+\|?(?:[ \t]*+:?-{2,}:?[ \t]*+\|)+[ \t]*+:?-*:?[ \t]*+\|?[ \t]*+$")
 _SENTENCE = re.compile(r"[^.!?;\n。！？]+(?:[.!?;](?=\S)[^.!?;\n。！？]+)*[.!?;。！？]*")
 _TOKEN = re.compile(
     r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|"
@@ -340,7 +342,9 @@ class AnswerReading:
         self.marks = sorted(_OPERATOR.findall(text))
         self.steps = len(_STEP.findall(text)) > 1
         sentences = _sentences(text)
-        self.explicit = bool(sentences) and _SAID.match(sentences[0]) is not None
+        self.explicit = (
+            bool(sentences) and _SAID.match(sentences[0][:OPENING_CHARACTERS]) is not None
+        )
         self.verdict = _verdict(sentences)
         split = [_TOKEN.findall(sentence) for sentence in sentences]
         self.words = tuple(word.casefold() for words in split for word in words)
@@ -393,23 +397,27 @@ def _sentences(text: str) -> list[str]:
     plain = _LINK.sub(r"\1", _RULE.sub(" ", _FENCE.sub(r"\n\1\n", text)))
     plain = _STEP.sub("\n", _MARKUP.sub(" ", _INLINE_CODE.sub(r" \1 ", plain)))
     found = [one.strip() for one in _SENTENCE.findall(plain) if one.strip()]
-    return [one for one in found if not _PLEASANTRY.match(one)] or found
+    return [one for one in found if not _is_pleasantry(one)] or found
+
+
+def _is_pleasantry(sentence: str) -> bool:
+    return len(sentence) <= PLEASANTRY_CHARACTERS and _PLEASANTRY.match(sentence) is not None
 
 
 def _verdict(sentences: list[str]) -> bool | None:
     """Return what an answer begins with, yes or no, and take the word itself away."""
     if not sentences:
         return None
-    said = _SAID.match(sentences[0])
+    said = _SAID.match(sentences[0][:OPENING_CHARACTERS])
     if said is not None:
         if said.end() < len(sentences[0]):
             sentences[0] = sentences[0][said.end() :]
         elif len(sentences) > 1:
             del sentences[0]
         return said[1].casefold() in _YES
-    if _AFFIRMS.match(sentences[0]):
+    if _AFFIRMS.match(sentences[0][:OPENING_CHARACTERS]):
         return True
-    return False if _REJECTS.match(sentences[0]) else None
+    return False if _REJECTS.match(sentences[0][:OPENING_CHARACTERS]) else None
 
 
 def _negates(words: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import permutations
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.judges import judged, own_pairs
 from shared_core.embedding import EmbedderError
 from shared_core.learning import AnswerJudge, EmbeddingJudge, same_answer
-from shared_core.learning.answers import READ_CHARACTERS, read_answer
+from shared_core.learning.answers import READ_CHARACTERS, AnswerReading, read_answer
 from shared_core.record import Answer
 from tests.fakes import FakeEmbedder, fake_embed
 
@@ -285,3 +286,14 @@ def test_your_own_cosines_are_bounds(model_embedder: Any) -> None:
     free = judged(EmbeddingJudge(model_embedder), pairs)
     for verdict in (True, False):
         assert sum(c[verdict] for c in bounded.values()) < sum(c[verdict] for c in free.values())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["|-", "-", "|---", " ", "\n", "[", "{", "`", "*", "[a](", "! ", "a = b, ", "1,", "a: b\n"],
+)
+def test_no_text_takes_long_to_read(piece: str) -> None:
+    text = piece * (READ_CHARACTERS // len(piece))
+    started = time.process_time()
+    AnswerReading(text)
+    assert time.process_time() - started < 0.5
