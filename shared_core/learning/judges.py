@@ -19,7 +19,7 @@ from hashlib import blake2b
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shared_core.concurrency import renew_after_fork
+from shared_core.concurrency import free_after_fork
 from shared_core.controls import bypassing
 from shared_core.embedding import EmbedderError, Memo, known_model
 from shared_core.learning.answers import (
@@ -361,12 +361,7 @@ class _AnswerVectors:
         self._memo = embedder if isinstance(embedder, Memo) else Memo(embedder)
         self._kept: OrderedDict[bytes, Vector] = OrderedDict()
         self._scale: tuple[float, float] | None = None
-        self._lock = threading.Lock()
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Give the child a lock of its own."""
-        self._lock = threading.Lock()
+        self._lock = free_after_fork(threading.Lock())
 
     def cosine(self, one: str, two: str) -> float | None:
         """Return the cosine of two answers as MiniLM would see it, None if there is none."""
