@@ -79,7 +79,7 @@ IN_2025 = "What is the refund policy for orders placed in 2025?"
 ENABLE = "How do I enable dark mode in the app settings?"
 DISABLE = "How do I disable dark mode in the app settings?"
 
-FIRST_RUN = (
+AT_A_SIMILARITY = (
     Step("first ask", RESET, "model", RESET),
     Step("asked again", RESET, "exact", RESET),
     Step("paraphrase", "How can I reset my password?", "semantic", RESET),
@@ -103,9 +103,15 @@ OTHER_PROCESS = (
 )
 
 BY_DEFAULT = (
-    Step("default policy", RESET, "model", RESET),
-    Step("it learns first", "How can I reset my password?", "model", RESET),
+    Step("first ask", RESET, "model", RESET),
+    Step("asked again", RESET, "exact", RESET),
+    Step("paraphrase", "How can I reset my password?", "semantic", RESET),
+    Step("first ask", IN_2024, "model", IN_2024),
+    Step("near miss", IN_2025, "model", IN_2025),
+    Step("first ask", ENABLE, "model", ENABLE),
+    Step("near miss", DISABLE, "model", DISABLE),
 )
+"""The default policy serves at once what public data proves."""
 
 
 def run_demo(console: Console) -> int:
@@ -114,11 +120,12 @@ def run_demo(console: Console) -> int:
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'answers.db'}"
         console.print(f"model: a local stand-in for {_MODEL}, store: {url}")
-        played = list(zip(FIRST_RUN, _session(url, FIRST_RUN, console), strict=True))
+        by_default = _session("memory://", BY_DEFAULT, console, threshold=None)
+        played = list(zip(BY_DEFAULT, by_default, strict=True))
+        console.print(f"from here on threshold={DEFAULT_SIMILARITY}, in a file")
+        played += zip(AT_A_SIMILARITY, _session(url, AT_A_SIMILARITY), strict=True)
         played += zip(AFTER_RESTART, _session(url, AFTER_RESTART), strict=True)
         played += zip(OTHER_PROCESS, _in_another_process(url, OTHER_PROCESS), strict=True)
-        console.print("Without threshold= the policy is Verified(): it serves nothing unproven.")
-        played += zip(BY_DEFAULT, _session("memory://", BY_DEFAULT, threshold=None), strict=True)
     return _tell(played, console)
 
 
@@ -138,9 +145,9 @@ def _session(
     if console is not None:
         took = time.perf_counter() - started
         console.print(f"embedding model: loaded in {took:.1f} s")
-        policy = dict(cache.cache.stats().policy)
-        named = [str(policy.pop("policy", "")), *(f"{name} {policy[name]}" for name in policy)]
-        console.print("policy:", ", ".join(named))
+        policy = cache.cache.stats().policy
+        told = ("policy", "max_error", "per", "start")
+        console.print("policy:", ", ".join(f"{name} {policy[name]}" for name in told))
     model = local_model(cache)
     outcomes = [_ask(model, cache, step) for step in steps]
     cache.close()

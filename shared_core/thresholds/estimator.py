@@ -284,7 +284,8 @@ class Learned:
     """The state of one namespace. It grows in place; ``model`` is replaced as a whole.
 
     What labels changed is the same in every process that folded the same labels. ``vocabulary``,
-    ``arrivals`` and the unchecked hits of ``groups`` are what this process alone saw.
+    ``arrivals``, ``has_served`` and the unchecked hits of ``groups`` are what this process alone
+    saw.
     """
 
     prior: Gaussian
@@ -296,6 +297,7 @@ class Learned:
     right: int = 0
     wrong: int = 0
     changes: int = 0
+    has_served: bool = False
     record: TrackRecord = field(default_factory=TrackRecord)
     doubted: bool = False  # public data does not count, or not any more
     wealth: Wealth | None = None  # only certified pools are served

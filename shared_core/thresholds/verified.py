@@ -138,7 +138,8 @@ class Verified:
         """Serve the candidate with the best case if such cases are proven, else explore it.
 
         The reason is "learning" until something may be served, "risk" for a candidate below that,
-        and "audit" for one above that is asked for real all the same.
+        and "audit" for one above that is asked for real all the same; the very first hit of an app,
+        before any label, is not.
         """
         if state.is_overdue:
             self.settle(state)
@@ -163,10 +164,13 @@ class Verified:
         if score >= served_from and group not in state.groups.debts:
             reason = "audit"
             chance = min(1.0, least + state.groups.urgency(group))
+            if not (state.has_served or state.right or state.wrong):
+                chance = 0.0  # whoever tries the cache out sees a hit, and not its check
         front = (_FORMAT, score, round(chance, 4), group, float(best.objections), round(least, 4))
         evidence = (*front, *best.values)
         if rng.random() < chance:
             return Explore(best.index, evidence, reason)
+        state.has_served = True
         if group:
             state.groups.serve(group)
         return Serve(best.index, evidence, score)

@@ -51,8 +51,9 @@ def test_an_expectation_that_is_not_met_is_told_and_is_the_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     model_embedder: Embedder,
 ) -> None:
-    first, again = demo.FIRST_RUN[:2]
-    monkeypatch.setattr(demo, "FIRST_RUN", (first, replace(again, **wrong)))
+    first, again = demo.BY_DEFAULT[:2]
+    monkeypatch.setattr(demo, "BY_DEFAULT", (first, replace(again, **wrong)))
+    monkeypatch.setattr(demo, "AT_A_SIMILARITY", ())
     monkeypatch.setattr(demo, "AFTER_RESTART", ())
     monkeypatch.setattr(demo, "OTHER_PROCESS", ())
     monkeypatch.setattr(demo, "_in_another_process", lambda url, steps: [])

@@ -128,7 +128,7 @@ def test_where_similarity_means_nothing_nothing_is_served_for_long(target: float
         for seed in range(4):
             policy = Verified(target, "hit", start, prior=prior)
             assert Stream(policy, flat, seed, answers=2).run(200).hits == 0
-    hasty = [Stream(Verified(target), flat, seed, answers=2).run(200) for seed in range(8)]
+    hasty = [Stream(Verified(target), flat, seed, answers=2).run(200) for seed in range(16)]
     assert max(stream.wrong for stream in hasty) <= 20
     assert sum(stream.wrong for stream in hasty) <= (2 if target < 0.05 else 7) * len(hasty)
 
@@ -150,9 +150,11 @@ def first_decision(policy: Verified, *near: Candidate, seed: int = 0) -> Decisio
 
 def test_what_public_data_proves_is_served_from_the_first_request() -> None:
     near = Candidate(0.98, (), WORDINGS[1], "g")
-    decisions = [first_decision(Verified(), near, seed=seed) for seed in range(100)]
+    assert isinstance(first_decision(Verified(), near), Serve), "the very first is not checked"
+    state, rng = Verified().initial_state(), random.Random(3)
+    decisions = [Verified().decide(WORDINGS[0], [near], state, rng) for _ in range(101)][1:]
     served = sum(isinstance(decision, Serve) for decision in decisions)
-    assert 60 <= served <= 90, "a quarter of the first hits is checked"
+    assert 40 <= served <= 90, "a quarter of the first hits is checked"
     assert all(d.reason == "audit" for d in decisions if isinstance(d, Explore))
     own = first_decision(Verified(start="own"), near)
     assert isinstance(own, Explore)
