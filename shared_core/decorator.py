@@ -8,27 +8,22 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import date, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from functools import wraps
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial, wraps
 from hashlib import sha256
-from pathlib import PurePath
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
-from uuid import UUID
 
 from shared_core.cache import ResponseCache
 from shared_core.concurrency import free_after_fork
 from shared_core.controls import tag_tuple
+from shared_core.digests import Digest
+from shared_core.identity import ValueReader
 from shared_core.options import Seconds, seconds
 from shared_core.request import canonical_json
+from shared_core.state_places import Unreadable
 
-# Spells the arguments of a call as text: equal for equal calls, in every process, for ever.
-
-
-_SPELT_BY_STR = (date, time, timedelta, Decimal, PurePath, UUID)
-"""What is known by its text, and says by its type what the text means."""
+# The arguments of a call as a digest: equal for equal calls, in every process, for ever.
 
 
 class UnkeyableError(TypeError):
@@ -54,7 +49,7 @@ def argument_digest(
         if name in ignore:
             continue
         try:
-            spelt[name] = _spelt(value)
+            spelt[name] = ValueReader().spell(value)
             canonical_json(spelt[name])
         except (TypeError, ValueError, RecursionError) as error:
             raise UnkeyableError(
@@ -62,46 +57,6 @@ def argument_digest(
                 f"ignore=({name!r},) if the result does not depend on it, or give key="
             ) from None
     return sha256(canonical_json(spelt).encode()).hexdigest()
-
-
-def _spelt(value: Any) -> Any:
-    """Return a JSON value that is equal only for equal values of equal types."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    spelt: list[Any]
-    match value:
-        case Enum():
-            spelt = ["enum", _name(type(value)), value.name]
-        case bytes() | bytearray():
-            spelt = ["bytes", bytes(value).hex()]
-        case Mapping():
-            pairs = [[_spelt(key), _spelt(item)] for key, item in value.items()]
-            spelt = ["mapping", *sorted(pairs, key=lambda pair: canonical_json(pair[0]))]
-        case list() | tuple():
-            spelt = ["list" if isinstance(value, list) else "tuple", *map(_spelt, value)]
-        case set() | frozenset():
-            spelt = ["set", *sorted(map(_spelt, value), key=canonical_json)]
-        case _ if isinstance(value, _SPELT_BY_STR):
-            spelt = [_name(type(value)), str(value)]
-        case _:
-            spelt = [_name(type(value)), _spelt(_fields(value))]
-    return spelt
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass or a pydantic model. Raises TypeError for anything else."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: getattr(value, one.name) for one in fields(value) if one.compare}
-    dump: Callable[[], Any] | None = getattr(value, "model_dump", None)
-    if dump is not None and not isinstance(value, type):
-        found = dump()
-        if isinstance(found, dict):
-            return found
-    raise TypeError(f"{_name(type(value))} has no identity beyond this process")
-
-
-def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 P = ParamSpec("P")
@@ -147,10 +102,12 @@ def cached(
 
     Results are JSON values, and come back as such, the first time too: a tuple as a list. Items of
     a generator are collected before the first is yielded. What the function raises is raised and
-    not kept. ``ttl`` and ``tags`` are those of ``get_or_compute``. ``name`` stands for the function
-    in the key, by default its module and qualified name: a new name is a new version. ``ignore``
-    names parameters that the result does not depend on, such as ``self`` or a connection; ``key``
-    makes the key's text of the arguments instead.
+    not kept. ``ttl`` and ``tags`` are those of ``get_or_compute``. A function is its module and
+    qualified name, its code, its defaults, what it closes over, and the constants and helpers of
+    its module that it names: when one of them changes, it is another function. ``name`` replaces
+    all of that: then a new name is a new version. ``ignore`` names parameters that the result does
+    not depend on, such as ``self`` or a connection; ``key`` makes the key's text of the arguments
+    instead.
 
         @cached(cache, ttl=3600)
         def embed(text: str, model: str = "small") -> list[float]: ...
@@ -158,7 +115,8 @@ def cached(
         embed.invalidate("a text")
         embed.cache_clear()
 
-    Raises ValueError for a name, ttl, tag or parameter that makes no sense; a call raises
+    Raises ValueError for a name, ttl, tag or parameter that makes no sense, and for a function that
+    holds what cannot be read, such as a connection, unless it has a name; a call raises
     UnkeyableError, a TypeError, for arguments of which no key can be made.
     """
     if isinstance(ignore, str):
@@ -193,15 +151,15 @@ class _Results:
     """The results of one function in the cache, and how often they were there."""
 
     def __init__(self, function: Callable[..., Any], terms: _Terms) -> None:
-        name = terms.name or f"{function.__module__}.{function.__qualname__}"
-        if "<locals>" in name and terms.name is None:
-            raise ValueError(
-                f"{name} may be one of many functions of this name: give name=, by which its "
-                "results are found"
-            )
+        name = terms.name or _name_of(function)
         if ":" in name:
             raise ValueError(f"name {name!r} holds a colon, which ends the name in a key")
-        self._terms, self._prefix = terms, f"cached:{name}:"
+        self._digest = None if terms.name else Digest(lambda reader: reader.spell(function))
+        self._terms, self._name = terms, name
+        try:
+            self.prefix()
+        except UnkeyableError as error:
+            raise ValueError(str(error)) from None
         self._signature = inspect.signature(function)
         unknown = terms.ignore - self._signature.parameters.keys()
         if unknown:
@@ -211,26 +169,53 @@ class _Results:
 
     def key(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call. Raises UnkeyableError."""
+        prefix = self.prefix()
         if self._terms.key is None:
             digest = argument_digest(self._signature, args, kwargs, self._terms.ignore)
-            return f"{self._prefix}{digest}"
+            return f"{prefix}{digest}"
         made = self._terms.key(*args, **kwargs)
         if not isinstance(made, str):
             raise TypeError(f"key= must return a text, not {type(made).__qualname__}")
-        return f"{self._prefix}{sha256(made.encode('utf-8', 'surrogatepass')).hexdigest()}"
+        return f"{prefix}{sha256(made.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+    def prefix(self) -> str:
+        """Return how the function's keys begin. Raises UnkeyableError."""
+        if self._digest is None:
+            return f"cached:{self._name}:"
+        try:
+            return f"cached:{self._name}@{self._digest.now()}:"
+        except Unreadable as error:
+            raise UnkeyableError(
+                f"{self._name} holds what no key can be made of, {error}: give name=, by which its "
+                "results are found"
+            ) from None
+
+    def _working(self) -> AbstractContextManager[None]:
+        """Note that the function works in a block: what it counts there is no part of it."""
+        return nullcontext() if self._digest is None else self._digest.calling()
 
     def value(self, key: str, compute: Callable[[], Any]) -> Any:
         """Return the result of a key, computed if it is not there."""
         terms = self._terms
-        value, fresh = terms.cache.get_or_compute(key, compute, ttl=terms.ttl, tags=terms.tags)
+
+        def working() -> Any:
+            with self._working():
+                return compute()
+
+        value, fresh = terms.cache.get_or_compute(key, working, ttl=terms.ttl, tags=terms.tags)
         self._count(fresh)
         return value
 
     async def avalue(self, key: str, compute: Callable[[], Any]) -> Any:
         """Do as ``value`` does; ``compute`` is a coroutine function."""
         terms = self._terms
+
+        async def working() -> Any:
+            with self._working():
+                return await compute()
+
         value, fresh = await terms.cache.aget_or_compute(
-            key, compute, ttl=terms.ttl, tags=terms.tags
+            key, working, ttl=terms.ttl, tags=terms.tags
         )
         self._count(fresh)
         return value
@@ -244,20 +229,31 @@ class _Results:
         return self._terms.cache.invalidate(key_prefix=self.key(*args, **kwargs))
 
     def clear(self) -> int:
-        return self._terms.cache.invalidate(key_prefix=self._prefix)
+        return self._terms.cache.invalidate(key_prefix=self.prefix())
 
     def info(self) -> CacheInfo:
         with self._lock:
             return CacheInfo(self._hits, self._misses)
 
 
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return module and qualified name of a function, of a callable object those of its class."""
+    while isinstance(function, partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}".replace(":", ".")
+
+
 def _caching(function: Callable[..., Any], results: _Results) -> Callable[..., Any]:
     """Return the function of the same kind that asks the cache first."""
-    if inspect.isasyncgenfunction(function):
+    called: Any = function
+    if not inspect.isroutine(function) and not isinstance(function, partial):
+        called = type(function).__call__
+    if inspect.isasyncgenfunction(called):
         return _of_async_generator(function, results)
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(called):
         return _of_coroutine(function, results)
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(called):
 
         @wraps(function)
         def items(*args: Any, **kwargs: Any) -> Iterator[Any]:

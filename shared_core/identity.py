@@ -21,6 +21,7 @@ from asyncio import locks as asyncio_locks
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
+from dataclasses import is_dataclass
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -69,6 +70,10 @@ _CACHES = ("shared_core.cache.ResponseCache", "langchain_tiered_cache.cache.Tier
 _SPELT_BY_STR = (date, time, timedelta, tzinfo, Decimal, PurePath, UUID, complex, range, re.Pattern)
 """What is known by its text, and says by its type what the text means."""
 
+_VALUES = (
+    str, int, float, bytes, bytearray, Enum, dict, types.MappingProxyType, list, tuple, set,
+    frozenset,
+)  # fmt: skip
 _CONSTANTS = (bool, int, float, str, bytes, Enum)
 STATE_OF_PYDANTIC = ("__dict__", "__pydantic_private__", "__pydantic_extra__")
 _HEAP_TYPE, _IMMUTABLE_TYPE = 1 << 9, 1 << 8
@@ -379,6 +384,34 @@ class StateReader:
             self.spell(hooks) if hooks else None,
         ]
         return ["http client", *spelt] if any(spelt) else None
+
+
+class ValueReader(StateReader):
+    """Spells what a caller hands over: values, dataclasses and pydantic models, with all they hold.
+
+    Functions, classes and objects of other kinds have no identity as values. Raises Unreadable.
+    """
+
+    def spell(self, value: Any) -> Any:
+        if isinstance(value, _HARMLESS_TYPES) or value != value:  # noqa: PLR0124 - nan
+            raise Unreadable(f"{plain_name(type(value))} is no value")
+        return super().spell(value)
+
+    def _compound(self, value: Any, kind: type) -> Any:
+        is_value = (
+            isinstance(value, (*_VALUES, *_SPELT_BY_STR))
+            or hasattr(value, "get_secret_value")
+            or (
+                not isinstance(value, type)
+                and (is_dataclass(value) or hasattr(kind, "__pydantic_fields__"))
+            )
+        )
+        if not is_value:
+            raise Unreadable(f"{plain_name(kind)} has no identity beyond this process")
+        return super()._compound(value, kind)
+
+    def _frozen(self, place: Any) -> Mapping[Any, Any]:
+        return {}
 
 
 def _skip_none(name: str) -> bool:

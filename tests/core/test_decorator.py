@@ -7,14 +7,16 @@ import inspect
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
 from shared_core import ResponseCache
 from shared_core.decorator import CacheInfo, UnkeyableError, argument_digest, cached
@@ -166,7 +168,7 @@ def test_two_functions_never_share_a_result(memory: ResponseCache) -> None:
     with pytest.raises(ValueError, match="colon"):
         doubling("f:x", 1)
     with pytest.raises(ValueError, match="give name="):
-        cached(memory)(lambda n: n)
+        cached(memory)(holding(object()))
 
 
 def test_invalidate_forgets_one_result_and_clear_all(cache: ResponseCache) -> None:
@@ -306,3 +308,156 @@ def test_namespaces_do_not_share_results(memory: ResponseCache) -> None:
         assert f() == 1
     with memory.control(namespace="b"):
         assert f() == 2
+
+
+def holding(thing: Any) -> Callable[[int], int]:
+    return lambda n: n if thing else 0
+
+
+def scaling(factor: int) -> Callable[[int], int]:
+    def scale(n: int) -> int:
+        return n * factor
+
+    return scale
+
+
+class Shop:
+    def __init__(self, price: int) -> None:
+        self.price = price
+
+    def total(self, n: int) -> int:
+        return n * self.price
+
+    def __call__(self, n: int) -> int:
+        return n * self.price + 1
+
+
+class AsyncShop(Shop):
+    async def __call__(self, n: int) -> int:  # type: ignore[override]
+        return n * self.price + 2
+
+
+def times(factor: int, n: int) -> int:
+    return n * factor
+
+
+def with_default(factor: int) -> Callable[[int], int]:
+    def scale(n: int, *, factor: int = factor) -> int:
+        return n * factor
+
+    return scale
+
+
+def in_main(body: str) -> Callable[[int], int]:
+    """Define ``make`` in a module called __main__, as a script or a notebook does."""
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    exec(f"def make(n):\n    return {body}\n", scope)  # noqa: S102 - that is the test
+    found: Callable[[int], int] = scope["make"]
+    return found
+
+
+PAIRS: list[tuple[Callable[[], Any], Callable[[], Any]]] = [
+    (lambda: in_main("n + 1"), lambda: in_main("n + 2")),
+    (lambda: in_main("n + 1"), lambda: in_main("n - 1")),
+    (lambda: lambda n: n * 2, lambda: lambda n: n * 3),
+    (lambda: scaling(2), lambda: scaling(3)),
+    (lambda: with_default(2), lambda: with_default(3)),
+    (lambda: Shop(2).total, lambda: Shop(3).total),
+    (lambda: Shop(2), lambda: Shop(3)),
+    (lambda: partial(times, 2), lambda: partial(times, 3)),
+    (lambda: partial(times, factor=2), lambda: partial(times, factor=3)),
+    (lambda: partial(scaling(2)), lambda: partial(scaling(3))),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_functions_that_do_something_else_never_share(
+    one: Callable[[], Any], other: Callable[[], Any], memory: ResponseCache
+) -> None:
+    def result(make: Callable[[], Any]) -> tuple[int, bool]:
+        function = cached(memory)(make())
+        found = function(n=5)
+        return found, function.cache_info().hits == 1
+
+    first, second = result(one), result(other)
+    assert first[0] != second[0]
+    assert not first[1]
+    assert not second[1]
+    assert (result(one), result(other)) == ((first[0], True), (second[0], True)), "made anew"
+
+
+def test_a_function_is_another_when_what_it_holds_is_changed(memory: ResponseCache) -> None:
+    factor = 2
+    settings = {"more": 0}
+    calls: list[int] = []
+
+    @cached(memory)
+    def scale(n: int) -> int:
+        calls.append(n)
+        return n * factor + settings["more"]
+
+    assert [scale(5), scale(5), scale(6), scale(5)] == [10, 10, 12, 10]
+    factor = 3
+    assert [scale(5), scale(5)] == [15, 15]
+    settings["more"] = 1
+    assert [scale(5), scale(5)] == [16, 16]
+    factor, settings["more"] = 2, 0
+    assert scale(5) == 10
+    assert calls == [5, 6, 5, 5]
+
+
+def test_a_function_that_calls_itself_is_found_again(memory: ResponseCache) -> None:
+    @cached(memory)
+    def fibonacci(n: int) -> int:
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    assert fibonacci(30) == 832040
+    assert fibonacci.cache_info().misses == 31
+
+
+async def test_an_object_that_is_called_and_awaited(memory: ResponseCache) -> None:
+    one, other = cached(memory)(AsyncShop(2)), cached(memory)(AsyncShop(3))
+    assert [await one(5), await other(5), await one(5)] == [12, 17, 12]
+    assert one.cache_info().hits == 1
+
+
+def test_a_name_replaces_what_a_function_is(memory: ResponseCache) -> None:
+    first = cached(memory, name="scale")(scaling(2))
+    second = cached(memory, name="scale")(scaling(3))
+    assert (first(5), second(5)) == (10, 10)
+
+
+@dataclass
+class Quiet:
+    name: str
+    tenant: str = field(default="", compare=False, repr=False)
+
+
+class Hiding(BaseModel):
+    name: str = ""
+    hidden: str = Field("", exclude=True)
+    token: SecretStr = SecretStr("")
+    base: Place | None = None
+    _private: str = PrivateAttr("")
+
+
+@dataclass(frozen=True)
+class Corner(Place):
+    side: str = ""
+
+
+def private(value: str) -> Hiding:
+    made = Hiding()
+    made._private = value
+    return made
+
+
+def test_what_arguments_hide_is_in_their_key() -> None:
+    values = [
+        Quiet("a"), Quiet("a", "b"), Quiet("a", "c"), Hiding(), Hiding(hidden="a"),
+        Hiding(hidden="b"), Hiding(token=SecretStr("a")), Hiding(token=SecretStr("b")),
+        private("a"), private("b"), Hiding(base=Place("x")), Hiding(base=Corner("x")),
+        Hiding(base=Corner("x", side="y")), SecretStr("a"), SecretStr("b"),
+    ]  # fmt: skip
+    assert len({digest(value) for value in values}) == len(values)
+    assert digest(private("a")) == digest(private("a"))
