@@ -22,24 +22,35 @@ from langchain_core.outputs import ChatResult
 
 from langchain_tiered_cache.answers import answer_of
 from langchain_tiered_cache.cache import FailingOpen, TieredCache, mark_as_fresh, served
-from langchain_tiered_cache.request import parse
 from shared_core.record import Hit
 from shared_core.request import Request, canonical_json
 
 Lives = Mapping[str, float | None]
 """Tools that a run may skip, with the seconds that their results hold; None: as the cache says."""
 
-_lives: ContextVar[Lives | None] = ContextVar("tiered_cache_agent", default=None)
+
+@dataclass(frozen=True, slots=True)
+class Skippable:
+    """The tools that a run may skip, and by name what tells each of them apart."""
+
+    lives: Lives
+    known: Mapping[str, Any]
+
+
+_skippable: ContextVar[Skippable | None] = ContextVar("tiered_cache_agent", default=None)
 
 
 @contextmanager
-def keeping_answers(lives: Lives) -> Iterator[None]:
-    """Let the model calls of a block give and keep the answers of whole runs."""
-    token = _lives.set(lives)
+def keeping_answers(lives: Lives, known: Mapping[str, Any]) -> Iterator[None]:
+    """Let the model calls of a block give and keep the answers of whole runs.
+
+    ``known`` tells the tools apart, by name.
+    """
+    token = _skippable.set(Skippable(lives, known))
     try:
         yield
     finally:
-        _lives.reset(token)
+        _skippable.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +94,10 @@ def run_of(
     tiered: TieredCache, model: Any, messages: Sequence[BaseMessage], stop: Any, call: Any
 ) -> AgentRun | None:
     """Return the run that a model call is part of; None if its answer may not be kept."""
-    lives = _lives.get()
-    if lives is None:
+    skippable = _skippable.get()
+    if skippable is None:
         return None
+    lives = skippable.lives
     with FailingOpen(tiered, "agent"):
         begin = next(
             (at for at in reversed(range(len(messages))) if isinstance(messages[at], HumanMessage)),
@@ -96,8 +108,10 @@ def run_of(
             return None
         asked = [one.model_copy(update={"id": None}) for one in messages[: begin + 1]]
         prompt, llm_string = dumps(asked), model._get_llm_string(stop=stop, **call)
-        first = parse(prompt, llm_string, tiered.question)
-        scope = canonical_json({"agent": first.scope, "may_be_skipped": sorted(lives)})
+        first = tiered.request_of(model, prompt, llm_string)
+        if first is None:
+            return None
+        scope = canonical_json({"agent": first.scope, "may_be_skipped": dict(skippable.known)})
         limits = [life for name in used if (life := lives[name]) is not None]
         return AgentRun(tiered, replace(first, scope=scope), used, min(limits, default=None))
     return None

@@ -231,6 +231,13 @@ class TieredCache(BaseCache):
         """Return what says which part of a user's text asks, None for the whole text."""
         return self._question
 
+    def request_of(self, model: Any, prompt: str, llm_string: str) -> Request | None:
+        """Return the request of a call of a model, None if what the model hides cannot be read."""
+        asker = self._asker(llm_string, model)
+        if asker is None:
+            return None
+        return parse(prompt, llm_string, self._question, hidden=asker[0], ignore=self._ignore)
+
     def tenant_in(self, config: Any) -> str | None:
         """Return the tenant that ``namespace_from`` finds in a config, by default that of now.
 
@@ -297,9 +304,9 @@ class TieredCache(BaseCache):
             asking.begin()
         return found
 
-    def _asker(self, llm_string: str) -> _Asker | None:
+    def _asker(self, llm_string: str, model: Any = None) -> _Asker | None:
         """Find out what the model that asks hides; None if that cannot be read."""
-        model = asking_model()
+        model = asking_model() if model is None else model
         if model is None:
             return None, None
         try:

@@ -131,6 +131,7 @@ def _digest_of(embeddings: Embeddings) -> Digest:
 
     def make() -> Digest:
         def spell(reader: StateReader) -> Any:
+            reader.takes_sentinels = False
             return reader.settings(embeddings, is_harmless)
 
         return Digest(spell, is_model, owner=embeddings)
@@ -139,7 +140,8 @@ def _digest_of(embeddings: Embeddings) -> Digest:
     try:
         digest.now()
     except Unreadable as error:
-        told = f"{plain_name(kind)} has a setting that cannot be read: {error}"
+        odd, _, _ = str(error).partition(" ")
+        told = f"{plain_name(kind)} has a setting without an identity, {odd}"
         raise ValueError(f"{told}; {remedy}") from None
     return digest
 

@@ -468,6 +468,12 @@ _BETWEEN = frozenset(
 """What may stand between them and the lookup: of LangChain, of this package, of a cache around."""
 
 
+def _is_left_out(model: Any, name: str) -> bool:
+    """Tell whether a setting is harmless, or says in weights what ``model_id`` says in words."""
+    is_local = type(model).__module__.startswith("langchain_huggingface")
+    return is_harmless_setting(name) or (is_local and name in ("pipeline", "tokenizer"))
+
+
 def is_model(value: Any) -> bool:
     """Tell whether an object is a model of LangChain, whose harmless settings are known."""
     from langchain_core.embeddings import Embeddings
@@ -497,7 +503,7 @@ def hidden_settings(model: Any, llm_string: str, ignore: frozenset[str]) -> Dige
         own = as_class(model, type(model))
 
         def spell(reader: StateReader) -> Any:
-            found = reader.settings(own, lambda name: name in shown or is_harmless_setting(name))
+            found = reader.settings(own, lambda name: name in shown or _is_left_out(own, name))
             return [class_identity(type(own)), found] if says_nothing else found or None
 
         return Digest(spell, is_model, ignore, own)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from inspect import signature
 from typing import Any
 
 try:
@@ -38,18 +37,18 @@ from langchain_tiered_cache.agents import keeping_answers, run_of
 from langchain_tiered_cache.answers import MARK
 from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.call_context import as_class, chat_acall, chat_call, refreshing
+from langchain_tiered_cache.tools import code_of, looks_like_writing, sees_more, tool_digest
 from shared_core.compute import flow
 from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import controlling, controls_of
+from shared_core.identity import ValueReader
 from shared_core.options import Seconds, seconds
 from shared_core.record import Answer, Hit
 from shared_core.request import Request, canonical_json
 from shared_core.resilience import reraise_as
+from shared_core.state_places import Unreadable
 
 TOOL_FORMAT = "langchain-tool/1"
-
-_SUPPLIED = frozenset({"self", "config", "callbacks", "run_manager"})
-"""Parameters of a tool's function that LangChain fills in and that no result depends on."""
 
 ToolResult = ToolMessage | Command[Any]
 ModelResult = ModelResponse[Any] | AIMessage | ExtendedModelResponse[Any]
@@ -60,9 +59,14 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
 
     ``cache`` is a ``TieredCache``. ``tools`` names the tools whose results may be kept, with
     seconds to keep them (None: as long as the cache keeps anything): results are found again for
-    equal arguments alone. Do not name a tool that does something besides returning a result.
-    Failed calls, and results other than a message, are never kept; tools that are given the agent's
-    state or runtime are never looked up.
+    equal arguments of an equal tool alone: its name, description, schema, function, and what that
+    holds. Failed calls, and results other than a message, are never kept. Neither are tools that
+    see more than their arguments (config, run manager, state, store, runtime, context variables),
+    or that hold what cannot be read, unless ``key`` says what else their results depend on: a
+    callable that is given the ``ToolCallRequest`` and returns a value, None for a call that is not
+    to be kept; or one for each name. ``ignore`` names arguments, of all these tools or by tool, on
+    which no result depends. A tool whose name or annotations say that it writes is kept only if
+    ``may_write`` names it.
 
     With ``answers=True`` the final answer of a whole run is kept too, under the question that began
     it: a later run with the same question, or the same in other words, calls no model and no tool.
@@ -82,6 +86,9 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         cache: TieredCache,
         *,
         tools: Mapping[str, Seconds | None] | Iterable[str] = (),
+        key: ToolKey | Mapping[str, ToolKey] | None = None,
+        ignore: Iterable[str] | Mapping[str, Iterable[str]] = (),
+        may_write: Iterable[str] = (),
         answers: bool = False,
         namespace: str | Callable[[Any], str] | None = None,
     ) -> None:
@@ -96,6 +103,9 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         if answers not in (True, False):
             raise ValueError(f"answers must be True or False, not {answers!r}")
         self._cache, self._answers, self._namespace = cache, answers, namespace
+        self._keys = _keys_of(key, lives)
+        self._ignored = _ignored_by(ignore, lives)
+        self._may_write = frozenset(_names("may_write", may_write, lives))
         self._kinds: dict[type[BaseChatModel], type[BaseChatModel]] = {}
         self._lives = {
             name: None if life is None else seconds(f"tools[{name!r}]", life)
@@ -175,11 +185,15 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         """Let answers of whole runs be given and kept, with the tools that may be skipped."""
         if not self._answers:
             return nullcontext()
-        given_more = {
-            tool.name for tool in request.tools if isinstance(tool, BaseTool) and _needs_more(tool)
+        known = {
+            tool.name: identity
+            for tool in request.tools
+            if isinstance(tool, BaseTool)
+            and tool.name in self._lives
+            and tool.name not in self._keys
+            and (identity := self._identity(tool)) is not None
         }
-        lives = {name: life for name, life in self._lives.items() if name not in given_more}
-        return keeping_answers(lives)
+        return keeping_answers({name: self._lives[name] for name in known}, known)
 
     def _caching(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         """Return the request with a model that asks this cache, unless it says ``cache=False``."""
@@ -198,14 +212,39 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         call, tool = request.tool_call, request.tool
         if call["name"] not in self._lives or tool is None:
             return None
-        if _needs_more(tool):
-            self._cache.count("tool", f"{call['name']} is given more than its arguments: not kept")
-            return None
         try:
-            context = {"tool": call["name"], "arguments": call["args"]}
+            identity, more = self._identity(tool), None
+            if (key := self._keys.get(call["name"])) is not None:
+                more = ValueReader().spell(reraise_as(ValueError, key, request))
+                identity = None if more is None else identity
+            if identity is None:
+                return None
+            ignored = self._ignored.get(call["name"], frozenset())
+            arguments = {name: one for name, one in call["args"].items() if name not in ignored}
+            context = {"tool": identity, "arguments": ValueReader().spell(arguments), "more": more}
             named = f"tool:{call['name']}"
             return Request.of(None, named, context=context, exact_only="tool", format=TOOL_FORMAT)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError) as error:
+            self._cache.count("tool", f"{call['name']} is not kept: {error}")
+            return None
+
+    def _identity(self, tool: BaseTool) -> Any:
+        """Return what tells a tool apart, None if its results are not to be kept."""
+        if looks_like_writing(tool) and tool.name not in self._may_write:
+            self._cache.count(
+                "tool", f"{tool.name} looks as if it wrote something, and is not kept: may_write="
+            )
+            return None
+        has_key = tool.name in self._keys
+        if sees_more(tool) and not has_key:
+            self._cache.count("tool", f"{tool.name} sees more than its arguments: not kept, key=")
+            return None
+        try:
+            return tool_digest(tool).now()
+        except Unreadable as error:
+            if has_key:
+                return code_of(tool)
+            self._cache.count("tool", f"{tool.name} holds what cannot be read: {error}")
             return None
 
     async def _tool(
@@ -215,8 +254,13 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         request: ToolCallRequest,
         call: Callable[[], Any],
     ) -> ToolResult:
-        form = ToolForm(request.tool_call)
-        ask = partial(runtime.ask, call)
+        form, tool = ToolForm(request.tool_call), request.tool
+
+        async def ask() -> ToolResult:
+            with nullcontext() if tool is None else tool_digest(tool).calling():
+                result: ToolResult = await runtime.ask(call)
+                return result
+
         life = self._lives[request.tool_call["name"]]
         return await flow(self._cache.cache, runtime, asked, ask, form, ttl=life, stale=False)
 
@@ -226,15 +270,52 @@ def _is_name(name: object) -> bool:
 
 
 def _spelt(context: Any) -> str:
-    """Spell a context in one way. Raises ValueError if it is not made of JSON values."""
-    if is_dataclass(context) and not isinstance(context, type):
-        context = reraise_as(ValueError, asdict, context)
-    elif hasattr(context, "model_dump"):
-        context = reraise_as(ValueError, context.model_dump, mode="json")
+    """Spell a context in one way, with all that it holds. Raises ValueError if it is no value."""
     try:
-        return canonical_json(context)
-    except (TypeError, RecursionError):
-        raise ValueError("the context of the call has no JSON form: give namespace=") from None
+        return canonical_json(ValueReader().spell(context))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the context of the call is no value ({error}): give namespace="
+        ) from None
+
+
+ToolKey = Callable[[ToolCallRequest], Any]
+"""Says what else than its arguments the result of a tool's call depends on."""
+
+
+def _keys_of(
+    key: ToolKey | Mapping[str, ToolKey] | None, names: Iterable[str]
+) -> Mapping[str, ToolKey]:
+    found = dict(key) if isinstance(key, Mapping) else dict.fromkeys(names, key)
+    _names("key", found, names)
+    for one in found.values():
+        if one is not None and not callable(one):
+            raise ValueError(f"key must be a callable given the call's request, not {one!r}")
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _ignored_by(
+    ignore: Iterable[str] | Mapping[str, Iterable[str]], names: Iterable[str]
+) -> Mapping[str, frozenset[str]]:
+    by_name = ignore if isinstance(ignore, Mapping) else dict.fromkeys(names, ignore)
+    _names("ignore", by_name, names)
+    found = {}
+    for name, arguments in by_name.items():
+        if isinstance(arguments, str):
+            raise ValueError(f"ignore must be a list of names, not the text {arguments!r}")
+        found[name] = frozenset(arguments)
+    return found
+
+
+def _names(option: str, given: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return names of tools. Raises ValueError for a text, and for a tool that is not kept."""
+    if isinstance(given, str):
+        raise ValueError(f"{option} must be a list of names, not the text {given!r}")
+    names = tuple(given)
+    unknown = sorted(map(str, set(names) - set(known)))
+    if unknown:
+        raise ValueError(f"{option} names {', '.join(unknown)}, which tools= does not")
+    return names
 
 
 def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatModel]:
@@ -279,18 +360,6 @@ def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatMode
     # Set afterwards: a property in the place of a field is refused when a class is made.
     type.__setattr__(made, "cache", property(lambda self: tiered))
     return made
-
-
-def _needs_more(tool: Any) -> bool:
-    """Tell whether a tool's function is given what the model does not say: state, runtime, …"""
-    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run
-    said = tool.tool_call_schema
-    fields = said["properties"] if isinstance(said, dict) else said.model_fields
-    parameters = signature(function).parameters.values()
-    named = {
-        one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-    }
-    return bool(named - set(fields) - _SUPPLIED)
 
 
 @dataclass(frozen=True, slots=True)

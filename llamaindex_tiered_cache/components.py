@@ -157,7 +157,12 @@ def _of_object(value: Any) -> Any:
 
 def object_digest(value: Any) -> str:
     """Return the digest of an object or a function. Raises Unreadable."""
-    return Digest(lambda reader: reader.spell(value), is_component).now()
+
+    def spell(reader: StateReader) -> Any:
+        reader.takes_sentinels = False
+        return reader.spell(value)
+
+    return Digest(spell, is_component).now()
 
 
 def function_identity(function: Callable[..., Any], owner: object = None) -> str:

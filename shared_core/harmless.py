@@ -63,7 +63,8 @@ HARMLESS_SETTINGS: Mapping[str, str] = {
         (
             "client", "async_client", "root_client", "root_async_client", "bedrock_client",
             "botocore_session", "botocore_config", "http_socket_options", "openai_proxy",
-            "anthropic_proxy", "groq_proxy", "_client", "_aclient", "_async_client",
+            "anthropic_proxy", "groq_proxy", "async_client_running", "_client", "_aclient",
+            "_async_client",
         ),
         "made of the other settings, or the way that the bytes take",
     ),
@@ -92,6 +93,11 @@ HARMLESS_ARGUMENTS: Mapping[str, str] = {
     "safety_identifier": "a user's pseudonym, for the provider to find misuse",
 }
 """Arguments of OpenAI's chat completions on which no answer depends."""
+
+DERIVED: Mapping[str, str] = {
+    "_tool_call_schema_memo": "LangChain's tools keep their schema there once it was asked for",
+}
+"""Attributes that only keep what the others say, of whatever object."""
 
 OWN_KEYS = frozenset(
     {

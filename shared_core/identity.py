@@ -27,10 +27,11 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from pathlib import PurePath
+from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
-from shared_core.harmless import header_identity, is_harmless_setting, text_digest
+from shared_core.harmless import DERIVED, header_identity, is_harmless_setting, text_digest
 from shared_core.request import canonical_json
 from shared_core.state_places import (
     ABSENT,
@@ -63,11 +64,18 @@ _HARMLESS_TYPES: tuple[type, ...] = (
 )
 """What orders threads and tasks, or writes logs: no answer depends on it."""
 
-_CACHES = ("shared_core.cache.ResponseCache", "langchain_tiered_cache.cache.TieredCache")
+_CACHES = (
+    "shared_core.cache.ResponseCache",
+    "langchain_tiered_cache.cache.TieredCache",
+    "langchain_tiered_cache.middleware.TieredCacheMiddleware",
+)
 """The caches themselves, by name: they are made above this module."""
 
 
-_SPELT_BY_STR = (date, time, timedelta, tzinfo, Decimal, PurePath, UUID, complex, range, re.Pattern)
+_SPELT_BY_STR = (
+    date, time, timedelta, tzinfo, Decimal, PurePath, UUID, complex, range, re.Pattern,
+    types.GenericAlias, types.UnionType,
+)  # fmt: skip
 """What is known by its text, and says by its type what the text means."""
 
 _VALUES = (
@@ -93,8 +101,9 @@ class StateReader:
     """Spells a value and all that hangs on it as JSON; equal only for equal values of equal types.
 
     ``is_model`` says which objects are models, whose harmless settings are left out; ``ignore``
-    names harmless headers. ``frozen`` holds, by place, what is spelt as it once was. ``watches``
-    are the places that were read.
+    names harmless headers. ``takes_sentinels``: a bare object is itself alone, in this process.
+    ``frozen`` holds, by place, what is spelt as it once was. ``watches`` are the places that were
+    read.
     """
 
     def __init__(
@@ -104,6 +113,7 @@ class StateReader:
         frozen: Frozen | None = None,
     ) -> None:
         self._is_model, self._ignore = is_model, ignore
+        self.takes_sentinels = True
         self._own_frozen: Frozen = {} if frozen is None else frozen
         self._open: dict[int, int] = {}
         self._functions: dict[int, tuple[Any, int]] = {}
@@ -177,6 +187,8 @@ class StateReader:
             spelt = [base.__name__, base.__str__(value), *self._subclass(value, base)]
         elif _is_http_client(kind):
             spelt = self._http_client(value)
+        elif kind is object and self.takes_sentinels:
+            spelt = ["object", _mark_of(value)]
         else:
             spelt = [*class_identity(kind), *self._attributes(value)]
         return spelt
@@ -321,7 +333,7 @@ class StateReader:
         scope = function.__globals__
         names = [
             name
-            for name in _names_in(function.__code__)
+            for name in names_in(function.__code__)
             if name in scope and _is_part(scope[name], function.__module__)
         ]
         place = _globals_place(id(scope), tuple(names))
@@ -349,7 +361,7 @@ class StateReader:
         self, owner: Any, where: str, attributes: dict[str, Any], skip: Skip
     ) -> list[list[Any]]:
         kind = type(owner)
-        derived = {SLOT, *(name for name in attributes if _is_derived(kind, name))}
+        derived = {SLOT, *DERIVED, *(name for name in attributes if _is_derived(kind, name))}
         names = None
         if where == "__dict__" and hasattr(kind, "__pydantic_fields__"):
             names = [name for name in attributes if name not in derived]  # no other can come
@@ -412,6 +424,21 @@ class ValueReader(StateReader):
 
     def _frozen(self, place: Any) -> Mapping[Any, Any]:
         return {}
+
+
+_MOST_MARKS = 4096
+_marks: dict[int, tuple[object, str]] = {}
+
+
+def _mark_of(sentinel: object) -> str:
+    """Return what tells a bare ``object()`` apart: it holds nothing, and is itself alone.
+
+    No other process has it.
+    """
+    _, mark = _marks.setdefault(id(sentinel), (sentinel, token_hex(16)))
+    while len(_marks) > _MOST_MARKS:
+        _marks.pop(next(iter(_marks)), None)
+    return mark
 
 
 def _skip_none(name: str) -> bool:
@@ -543,10 +570,10 @@ def _constant(value: Any) -> Any:
 
 
 @lru_cache(4096)
-def _names_in(code: types.CodeType) -> tuple[str, ...]:
+def names_in(code: types.CodeType) -> tuple[str, ...]:
     """Return the names that a function's code looks up, and those of functions inside it."""
     names = set(code.co_names)
     for one in code.co_consts:
         if isinstance(one, types.CodeType):
-            names.update(_names_in(one))
+            names.update(names_in(one))
     return tuple(sorted(names))

@@ -168,7 +168,7 @@ def test_two_functions_never_share_a_result(memory: ResponseCache) -> None:
     with pytest.raises(ValueError, match="colon"):
         doubling("f:x", 1)
     with pytest.raises(ValueError, match="give name="):
-        cached(memory)(holding(object()))
+        cached(memory)(holding(sys.stdout))
 
 
 def test_invalidate_forgets_one_result_and_clear_all(cache: ResponseCache) -> None:

@@ -195,10 +195,9 @@ def test_what_is_equal_or_harmless_is_the_same(one: Any, other: Any) -> None:
         itertools.count(),
         contextvars.ContextVar("v"),
         open(os.devnull),  # noqa: SIM115
-        object(),
-        Plain(object()),
+        Plain(sys.stdout),
         private([contextvars.ContextVar("v")]),
-        adder(object()),
+        adder(sys.stdout),
         sys.stdout,
     ],
     ids=lambda value: type(value).__name__,
@@ -208,6 +207,12 @@ def test_what_cannot_be_read_says_so(value: Any) -> None:
         StateReader().spell(value)
     if isinstance(value, socket.socket):
         value.close()
+
+
+def test_a_bare_object_is_itself_alone() -> None:
+    one, other = object(), object()
+    assert spelt(one) == spelt(one) != spelt(other)
+    assert spelt(Plain(one)) != spelt(Plain(other))
 
 
 def test_cycles_and_depth_end() -> None:

@@ -7,6 +7,7 @@ import copy
 import itertools
 import json
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -341,7 +342,7 @@ ODD: ContextVar[str] = ContextVar("odd")
 
 
 @each_form
-@pytest.mark.parametrize("odd", [object(), ODD, [open], lambda number: ODD.get("x")], ids=str)
+@pytest.mark.parametrize("odd", [sys.stdout, ODD, [open], lambda number: ODD.get("x")], ids=str)
 def test_a_model_that_cannot_be_read_passes_the_cache_over(
     form: str, odd: Any, tiered: TieredCache
 ) -> None:
