@@ -25,7 +25,6 @@ from shared_core.usage import tokens_of
 FORMAT = "openai/1"
 """Format of answers that only this client can read; also the version of their payloads."""
 
-Message = Mapping[str, Any]
 
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})
 """Classes of the SDK's marks for arguments that are left out."""

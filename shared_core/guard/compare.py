@@ -37,13 +37,13 @@ from shared_core.guard.vocabulary import (
 # Names in two questions: what one side marks as a name and the other does not say.
 
 
-Sides = tuple[tuple[str, ...], tuple[str, ...]]
+_Sides = tuple[tuple[str, ...], tuple[str, ...]]
 
 _FRONT = 4
 """Letters that two forms of one word have in common at least."""
 
 
-def unnamed(asked: Reading, cached: Reading) -> Sides:
+def unnamed(asked: Reading, cached: Reading) -> _Sides:
     """Return the names of either side that the other does not say in any spelling."""
     mine = [name for name in asked.names if not _named(name, cached)]
     theirs = [name for name in cached.names if not _named(name, asked)]
@@ -86,7 +86,7 @@ def shared(one: Sequence[str], other: Sequence[str]) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def relabelled(asked: Reading, cached: Reading) -> Sides | None:
+def relabelled(asked: Reading, cached: Reading) -> _Sides | None:
     """Find letters that follow one word and differ: appendix a and appendix b, vitamin c and d."""
     if asked.labels and cached.labels:
         for word in {word for word, _ in asked.labels} & {word for word, _ in cached.labels}:
@@ -110,7 +110,7 @@ UNSIDED = frozenset(
 """Terms that make the order of two operands of no matter."""
 
 
-def turned(asked: Reading, cached: Reading) -> Sides | None:
+def turned(asked: Reading, cached: Reading) -> _Sides | None:
     """Find what one side goes to and the other comes from."""
     to = (asked.targets & cached.origins) - asked.origins - cached.targets
     since = (asked.origins & cached.targets) - asked.targets - cached.origins
@@ -121,7 +121,7 @@ def turned(asked: Reading, cached: Reading) -> Sides | None:
     return mine, theirs
 
 
-def reversed_operands(asked: Sequence[Operands], cached: Sequence[Operands]) -> Sides | None:
+def reversed_operands(asked: Sequence[Operands], cached: Sequence[Operands]) -> _Sides | None:
     """Find two operands that have changed sides of one connector."""
     for one in asked:
         for other in cached:
@@ -142,7 +142,7 @@ def _reversed(one: Operands, other: Operands) -> bool:
     )
 
 
-def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) -> Sides | None:
+def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) -> _Sides | None:
     """Return the operands if two have changed places: "do cats eat dogs", "do dogs eat cats".
 
     All other words must be the same, and those between must not be "and", "or" and the like. If

@@ -165,12 +165,12 @@ _ORDINALS = listed("""
     thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth
     """)
 
-SMALL = {word: number for words in (_ONES, _ORDINALS) for number, word in enumerate(words)} | {
+_SMALL = {word: number for words in (_ONES, _ORDINALS) for number, word in enumerate(words)} | {
     word: 10 * number
     for tens in (_TENS, [word[:-1] + "ieth" for word in _TENS])
     for number, word in enumerate(tens, 2)
 }
-SMALL |= {"dozen": 12, "twice": 2, "thrice": 3, "ii": 2, "iii": 3, "vii": 7, "viii": 8}
+_SMALL |= {"dozen": 12, "twice": 2, "thrice": 3, "ii": 2, "iii": 3, "vii": 7, "viii": 8}
 QUANTITIES = {
     "half": "0.5", "halves": "0.5", "quarter": "0.25", "quarters": "0.25", "single": "1",
     "double": "2", "doubled": "2", "triple": "3", "tripled": "3", "quadruple": "4",
@@ -180,7 +180,7 @@ QUANTITIES = {
 SOFT = frozenset({"one", "first", "second", "zero"}) | QUANTITIES.keys() - {"half"}
 """Number words that are often something else: "which one", "first of all", "double check"."""
 
-_SPELT = SMALL.keys() | QUANTITIES.keys()
+_SPELT = _SMALL.keys() | QUANTITIES.keys()
 
 LARGE = {
     "hundred": 100, "thousand": 1000, "k": 1000, "lakh": 10**5, "lac": 10**5, "million": 10**6,
@@ -390,8 +390,8 @@ def _spelt(folded: Sequence[str], place: int) -> tuple[str, bool, int]:
     """Read number words: value, whether it is an ordinal, the place after them."""
     if folded[place] in QUANTITIES:
         return QUANTITIES[folded[place]], False, place + 1
-    value, after = SMALL[folded[place]], folded[place + 1 : place + 2]
-    ones = SMALL.get(after[0], 0) if after and folded[place] in _TENS else 0
+    value, after = _SMALL[folded[place]], folded[place + 1 : place + 2]
+    ones = _SMALL.get(after[0], 0) if after and folded[place] in _TENS else 0
     if 0 < ones < 10:  # noqa: PLR2004 - twenty one
         return str(value + ones), after[0] in _ORDINALS, place + 2
     return str(value), folded[place] in _ORDINALS, place + 1

@@ -118,7 +118,7 @@ def strata_of(logs: Sequence[Log]) -> tuple[tuple[float, float, float], ...]:
     return tuple(zip(rates, counts.tolist(), shares.mean(0).tolist(), strict=True))
 
 
-RATES = tuple(0.001 * 1.12**step for step in range(61))
+_RATES = tuple(0.001 * 1.12**step for step in range(61))
 _COUNTS = (4.0, 6.0, 9.0, 13.0, 20.0, 30.0, 45.0, 70.0, 100.0, 150.0, 200.0)
 
 
@@ -137,7 +137,7 @@ def _beta(wrong: Sequence[float], of: Sequence[float]) -> tuple[float, float]:
             for k, n in zip(wrong, of, strict=True)
         )
 
-    return max(itertools.product(RATES, _COUNTS), key=lambda pair: likelihood(*pair))
+    return max(itertools.product(_RATES, _COUNTS), key=lambda pair: likelihood(*pair))
 
 
 def prior_of_rows(

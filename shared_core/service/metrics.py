@@ -32,7 +32,7 @@ from shared_core.usage import dollars_by_model, saved_by
 Kind = Literal[
     "ok", "rate_limited", "client_error", "server_error", "timeout", "unreachable", "cut"
 ]
-KINDS: tuple[Kind, ...] = (
+_KINDS: tuple[Kind, ...] = (
     "ok", "rate_limited", "client_error", "server_error", "timeout", "unreachable", "cut",
 )  # fmt: skip
 """How a call of the upstream ended; "cut": its stream broke off."""
@@ -43,7 +43,7 @@ FAILING = frozenset({"server_error", "timeout", "unreachable"})
 BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 OUTCOMES = ("exact", "semantic", "explore", "miss")
 
-MOST_LABELS = 100
+_MOST_LABELS = 100
 OTHER = "other"
 
 _OWN = "service:"
@@ -79,7 +79,7 @@ class Meter:
         if name in known:
             return name
         with self._lock:
-            if len(known) >= MOST_LABELS or len(name) > MOST_LABELS:
+            if len(known) >= _MOST_LABELS or len(name) > _MOST_LABELS:
                 return OTHER
             known.add(name)
         return name
@@ -168,7 +168,7 @@ def counts_of(cache: ResponseCache) -> dict[str, int]:
 
 def upstream_of(counts: Mapping[str, int], state: State) -> dict[str, Any]:
     """Return how the upstream did: calls by how they ended, and percentiles of its latency."""
-    calls = {kind: counts.get(f"upstream:{kind}", 0) for kind in KINDS}
+    calls = {kind: counts.get(f"upstream:{kind}", 0) for kind in _KINDS}
     return {"state": state, "calls": calls, "latency": _percentiles(counts, "upstream")}
 
 
@@ -182,8 +182,8 @@ def money_of(counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
             if name.startswith(f"{what}:")
         }
         dollars = sorted(dollars_by_model(own).items(), key=lambda one: -one[1])
-        found[what] = dict(dollars[:MOST_LABELS])
-        if rest := sum(amount for _, amount in dollars[MOST_LABELS:]):
+        found[what] = dict(dollars[:_MOST_LABELS])
+        if rest := sum(amount for _, amount in dollars[_MOST_LABELS:]):
             found[what][OTHER] = found[what].get(OTHER, 0.0) + rest
     return found
 
@@ -289,7 +289,7 @@ class _Told(Collector):
         calls = CounterMetricFamily(
             "tiered_cache_upstream_calls", "Calls by how they ended.", labels=("status",)
         )
-        for kind in KINDS:
+        for kind in _KINDS:
             calls.add_metric((kind,), counts.get(f"upstream:{kind}", 0))
         yield calls
         told = "Time until the headers of the upstream's response."

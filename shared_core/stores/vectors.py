@@ -334,7 +334,7 @@ def warn_of_size(rows: int) -> None:
 
 GRAPH_FROM = 20_000
 """Rows from which a graph is worth its making: the matrix takes 1.2 ms there, the graph 0.5."""
-RECENT = 1_000
+_RECENT = 1_000
 """Rows beside the graph that are not yet worth a thread: 0.05 ms of a search."""
 AT_ONCE = 32
 """Rows that go into a new graph in one call; the process may end between two."""
@@ -468,10 +468,10 @@ class ScopeVectors:
         graph = self._graph
         if graph is None:
             return len(self._rows) >= GRAPH_FROM
-        return len(self._rows) >= RECENT or self._is_worn(graph)
+        return len(self._rows) >= _RECENT or self._is_worn(graph)
 
     def _is_worn(self, graph: Graph) -> bool:
-        return graph.size - len(graph) > max(RECENT, WORN * graph.size)
+        return graph.size - len(graph) > max(_RECENT, WORN * graph.size)
 
     # ----------------------------------------------------------------------- the thread's part
 

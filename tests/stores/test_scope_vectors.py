@@ -32,7 +32,7 @@ FROM = 300
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let graphs begin where tests are fast."""
     monkeypatch.setattr(module, "GRAPH_FROM", FROM)
-    monkeypatch.setattr(module, "RECENT", 20)
+    monkeypatch.setattr(module, "_RECENT", 20)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScopeVectors, "search", search_and_work)
     monkeypatch.setattr(ScopeVectors, "_wake", lambda self: woken.add(self))  # noqa: PLW0108 - bound to it
     monkeypatch.setattr(module, "GRAPH_FROM", 2)
-    monkeypatch.setattr(module, "RECENT", 1)
+    monkeypatch.setattr(module, "_RECENT", 1)
 
 
 def units(count: int, seed: int = 0, dimension: int = DIMENSION) -> Any:
@@ -501,7 +501,7 @@ def test_a_graph_that_has_grown_is_written_down_again(
     near(store, new[0])
     wait_for(lambda: index_of(store)._worker is None)  # type: ignore[arg-type]
     store.close()
-    monkeypatch.setattr(module, "RECENT", 1)
+    monkeypatch.setattr(module, "_RECENT", 1)
     store = open_store(f"sqlite:///{path}")
     assert near(store, new[150]) == ["new150"]
     assert len(index_of(store)._rows) == 0
