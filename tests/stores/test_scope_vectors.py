@@ -558,6 +558,7 @@ def test_a_graph_that_another_process_makes_is_waited_for_and_then_read(
     wait_for(lambda: index_of(store)._worker is None)
     assert index_of(store)._graph is None  # the matrix answers
     assert near(store, rows[1]) == ["k1"]
+    wait_for(lambda: index_of(store)._worker is None)  # the thread that the search began
     hidden.rename(graph)
     settle(index_of(store))
     assert near(store, rows[1]) == ["k1"]
