@@ -213,7 +213,7 @@ class SaidFigures(NamedTuple):
         }
 
 
-def read_figures(words: Sequence[str]) -> SaidFigures:
+def figures_of(words: Sequence[str]) -> SaidFigures:
     """Find the numbers among the words of a text, in lower case."""
     found: list[SaidFigure] = []
     place = 0
@@ -349,7 +349,7 @@ class AnswerReading:
         split = [_TOKEN.findall(sentence) for sentence in sentences]
         self.words = tuple(word.casefold() for words in split for word in words)
         self.said = frozenset(self.words)
-        self.numbers = read_figures(self.words)
+        self.numbers = figures_of(self.words)
         self.names = _names(split)
         self.parts = tuple(
             tuple(filter(None, (content_word(word.casefold()) for word in words)))
@@ -525,7 +525,7 @@ MOST_NAMES = 3.0
 MOST_LONGER = 1.5
 ROLES_READ = 8
 SEVERAL = 4
-FEW = 2
+_FEW = 2
 """Content words that one side has more: an edit, rather than other words for all of it."""
 
 
@@ -556,7 +556,7 @@ def overlap(one: AnswerReading, two: AnswerReading) -> tuple[float, ...]:
     return (
         len(both) / less if less else 0.0,
         float(not both and less >= SEVERAL),
-        float(0 < own <= FEW),
+        float(0 < own <= _FEW),
         max(0.0, len(both) / every - 0.5) if own else 0.0,
         float(bool(figures[0]) and bool(figures[1])),
         min(1.0, max(shared) / fewest) if fewest else 0.0,
@@ -651,7 +651,7 @@ def reordered(one: AnswerReading, two: AnswerReading) -> bool:
     clause has moved; it may if two words have changed places.
     """
     both = one.terms & two.terms
-    if len(both) < ALIKE * len(one.terms | two.terms):
+    if len(both) < _ALIKE * len(one.terms | two.terms):
         return False
     if not one.steps and sorted(one.parts) == sorted(two.parts):
         return False
@@ -669,5 +669,5 @@ def reordered(one: AnswerReading, two: AnswerReading) -> bool:
 CLAUSE = 3
 """Content words that stand elsewhere when a clause has moved; if two have, they changed places."""
 
-ALIKE = 0.85
+_ALIKE = 0.85
 """Jaccard index from which on two answers consist of the same words."""

@@ -111,10 +111,10 @@ SAME, OTHER, OTHER_BY_WORDS = 0.9, -3.0, -2.5
 FAR = 0.65
 """Cosine from which on answers are never said to differ for their words alone."""
 
-SURE = 1.5
+_SURE = 1.5
 """Log-odds from which on "same" is sure, as far as words and vectors can be."""
 
-ERRORS = {
+_ERRORS = {
     "surely the same": 0.11,
     "the same": 0.16,
     "far apart": 0.03,
@@ -129,10 +129,10 @@ ERRORS = {
 
 def opinion(same: bool | None, why: str = "") -> Opinion:
     """Return a verdict with the error of its kind."""
-    return Opinion(same, ERRORS.get(why, 0.0), why)
+    return Opinion(same, _ERRORS.get(why, 0.0), why)
 
 
-UNKNOWN = opinion(None)
+_UNKNOWN = opinion(None)
 
 
 class AnswerJudge:
@@ -192,8 +192,8 @@ def opinion_at(
         against = any(found[name] for name in CONTRADICTING)
         other_code = one.code and two.code and one.code != two.code
         if against or other_code or reordered(one, two):
-            return UNKNOWN
-        return opinion(True, "surely the same" if score >= SURE else "the same")
+            return _UNKNOWN
+        return opinion(True, "surely the same" if score >= _SURE else "the same")
     both = len(one.terms & two.terms)
     if found["numbers"] and both >= OF_ONE_SENTENCE * len(one.terms | two.terms):
         return opinion(False, "other figures")
@@ -201,7 +201,7 @@ def opinion_at(
         apart = score < OTHER_BY_WORDS or found["nothing"] > 0
     else:
         apart = score < OTHER and cosine < FAR
-    return opinion(False, "far apart") if apart else UNKNOWN
+    return opinion(False, "far apart") if apart else _UNKNOWN
 
 
 OF_ONE_SENTENCE = 0.6
@@ -245,7 +245,7 @@ class EmbeddingJudge(AnswerJudge):
             return found
         bound = self._same if found.same else self._other
         crossed = bound is not None and (cosine < bound if found.same else cosine >= bound)
-        return UNKNOWN if crossed else found
+        return _UNKNOWN if crossed else found
 
 
 # ---------------------------------------------------------------- what is decided without weights
@@ -257,13 +257,13 @@ SHARED_WORDS = 0.8
 def _by_rule(one: AnswerReading, two: AnswerReading) -> Opinion | None:
     """Return what is plain, None for what must be weighed."""
     if not one.whole or not two.whole or not one.words or not two.words:
-        return UNKNOWN
+        return _UNKNOWN
     if one.refuses or two.refuses:
-        return UNKNOWN if one.refuses and two.refuses else opinion(False, "refusal")
+        return _UNKNOWN if one.refuses and two.refuses else opinion(False, "refusal")
     if one.fields and two.fields:
         return _of_fields(one.fields, two.fields)
     if one.words == two.words and one.verdict == two.verdict:
-        return opinion(True, "equal") if one.marks == two.marks else UNKNOWN
+        return opinion(True, "equal") if one.marks == two.marks else _UNKNOWN
     if not one.english or not two.english:
         return _in_any_language(one, two)
     return None
@@ -274,20 +274,20 @@ def _of_fields(mine: Fields, theirs: Fields) -> Opinion:
     if mine == theirs:
         return opinion(True, "equal")
     differ = any(mine[name] != theirs[name] for name in mine.keys() & theirs.keys())
-    return opinion(False, "other values") if differ else UNKNOWN
+    return opinion(False, "other values") if differ else _UNKNOWN
 
 
 def _in_any_language(one: AnswerReading, two: AnswerReading) -> Opinion:
     """Judge by figures and words as they are written: no list of words speaks for the language."""
     shared = len(one.said & two.said)
     if shared < SHARED_WORDS * max(len(one.said), len(two.said)):
-        return UNKNOWN
+        return _UNKNOWN
     if verdicts_differ(one, two) or any(figures_apart(one.numbers, two.numbers)):
         return opinion(False, "other figures")
-    return UNKNOWN
+    return _UNKNOWN
 
 
-FIGURES = 2
+_FIGURES = 2
 """Figures in a text of which one may be what it is about; among more, any figure may be."""
 
 
@@ -311,12 +311,12 @@ def _of_brief(one: AnswerReading, two: AnswerReading, cosine: float | None) -> O
             return opinion(False, "brief, and not said")
     elif brief.explicit and other.explicit:  # and they agree
         return opinion(True, "brief, and said")
-    return UNKNOWN
+    return _UNKNOWN
 
 
 def _says(other: AnswerReading, brief: AnswerReading) -> bool:
     """Tell whether an answer says all of a brief one, in its order, and does not deny it."""
-    if not brief.terms and len(other.numbers.plain) > FIGURES:
+    if not brief.terms and len(other.numbers.plain) > _FIGURES:
         return False  # the figure may be there by chance
     rest, figures = iter(other.order), iter([figure.value for figure in other.numbers.each])
     in_order = all(term in rest for term in brief.order) and brief.names <= other.said
@@ -329,7 +329,7 @@ def _says(other: AnswerReading, brief: AnswerReading) -> bool:
 
 # ------------------------------------------------------------------------------------- vectors
 
-VECTORS_KEPT = 4096
+_VECTORS_KEPT = 4096
 PART_CHARACTERS = 700
 MOST_PARTS = 12
 
@@ -388,7 +388,7 @@ class _AnswerVectors:
             vector = total / (float(total @ total) ** 0.5 or 1.0)
         with self._lock:
             self._kept[name] = vector
-            if len(self._kept) > VECTORS_KEPT:
+            if len(self._kept) > _VECTORS_KEPT:
                 self._kept.popitem(last=False)
         return vector
 
