@@ -46,6 +46,7 @@ from shared_core.stats import Counters
 from shared_core.stores import Clock, KeyValue, Store, epoch_key
 
 SEALED = "\0sealed:"
+"""Between a namespace's name and the fingerprint of the key that its records are encrypted with."""
 
 
 class Pipeline:

@@ -52,7 +52,7 @@ class Record:
 
     ``vector`` is float32 of shape (d,) and length 1, or None if the question is only matched
     exactly; ``space`` names the embedder that made it. ``created`` and ``expires`` are seconds
-    since the epoch; ``expires`` None means never.
+    since the epoch; ``expires`` None means never. ``group`` names the answers that say the same.
     """
 
     key: str

@@ -197,6 +197,10 @@ class Request:
     ``uncacheable`` says why the request has no stable identity at all (also a ``Miss.reason``): it
     is neither looked up nor stored. ``is_sample``: each answer is drawn by chance, with no seed:
     nobody who asks meanwhile is given another's.
+
+        >>> request = Request.of("What is a fuse?", model="gpt-4o-mini", system="Be brief.")
+        >>> request.address("shop").scope == request.address("bank").scope
+        False
     """
 
     question: str | None
@@ -399,8 +403,9 @@ PARAMETER_NAMES: Mapping[str, str] = {
 """A provider's field or argument to its canonical name; any other goes to ``extra`` as it is."""
 
 
-# Which part of what is asked is the question, and which is material: only a question is matched by
-# meaning. One rule for every adapter, the client and the service.
+# Which part of what is asked is the question, and which is material, such as retrieved texts: only
+# a question is matched by meaning, material is part of the scope. One rule for every adapter, the
+# client and the service.
 #
 # messages --split_question--> question (by meaning), history and material (scope), why not
 

@@ -1,5 +1,9 @@
 """Answer by meaning: question -> vector -> neighbours in scope -> guard -> policy -> outcome.
 
+``SemanticTier.find`` is the way of one lookup; ``completed`` prepares a fresh answer for others.
+A neighbour that may be served is a candidate. Where the policy is not sure, it explores: the model
+is asked, and a judge's word on its fresh answer and the candidate's is the label it learns from.
+
 Methods that touch the store or the embedder raise ``Unavailable`` when it fails.
 """
 
@@ -59,9 +63,10 @@ ROUNDING = 1e-6
 
 
 class QuestionReader:
-    """The guard and the embedder, each behind a fuse. Methods raise Unavailable when one fails.
+    """Reads a question through guard and embedder, each behind a circuit breaker.
 
-    ``count_error`` counts a failure of a part in the cache's counters.
+    Methods raise Unavailable when one fails. ``count_error`` counts a failure of a part in the
+    cache's counters.
     """
 
     def __init__(self, options: Options, count_error: Callable[[str], None]) -> None:
@@ -223,10 +228,10 @@ class SemanticTier:
         self._policy = options.policy
         self._policy_breaker = CircuitBreaker("policy", count_error)
         self._shadow, self._stale_ttl = options.shadow, options.stale
-        self._explorations = PendingLabels()
+        self._pending = PendingLabels()
         # a policy's state may note what it decided
         self._deciding = free_after_fork(threading.Lock())
-        self._suited_to = ""
+        self._space = ""
         self._scopes, self._milestones = ScopeWatch(), Milestones()
         self._progress: tuple[float, str | None] = (0.0, None)
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
@@ -241,7 +246,7 @@ class SemanticTier:
     @property
     def knows_embedder(self) -> bool:
         """Say whether the policy knows the embedder, and so which labels are its own."""
-        return bool(self._suited_to)
+        return bool(self._space)
 
     def find(
         self,
@@ -354,21 +359,21 @@ class SemanticTier:
                     self._count("shadow:served")
                 if self._shadow or self._is_due(address):
                     return self._explore(address, seen, "shadow" if self._shadow else "audit")
-                self._explorations.count_serving(address.key)
+                self._pending.count_serving(address.key)
                 return self._hit(near[index], address, score, now)
             case _:
                 assert_never(decision)
 
     def use_embedder(self, space: str) -> None:
         """Let a policy that explores go by what is known of the embedder of this space."""
-        if space == self._suited_to:
+        if space == self._space:
             return
         model = self.reader.model_of(space) if self._policy.explores else space
         with self._deciding:
-            if self._policy.explores and space != self._suited_to:
+            if self._policy.explores and space != self._space:
                 self._policy = self._policy.for_embedder(model)
                 self.labels.use_embedder(self._policy, space)
-            self._suited_to = space
+            self._space = space
 
     def _hit(self, one: Neighbour, address: Address, score: float | None, now: float) -> Hit:
         record = one.record
@@ -376,10 +381,10 @@ class SemanticTier:
         age = max(0.0, now - record.created)
         return Hit(record.answer, Tier.SEMANTIC, one.similarity, str(serving), age)
 
-    def _explore(self, address: Address, exploration: PendingLabel, reason: str) -> Explore:
-        assert exploration.candidate is not None  # noqa: S101 - what is explored is a candidate
-        self._explorations.remember(address.key, exploration)
-        one = exploration.near[exploration.candidate]
+    def _explore(self, address: Address, pending: PendingLabel, reason: str) -> Explore:
+        assert pending.candidate is not None  # noqa: S101 - what is explored is a candidate
+        self._pending.remember(address.key, pending)
+        one = pending.near[pending.candidate]
         return Explore(one.record, one.similarity, reason)
 
     def _how_far(self, state: Any) -> str | None:
@@ -404,17 +409,17 @@ class SemanticTier:
                 self._milestones.note(described)
                 self._progress = time.monotonic(), described.get("learning")
 
-    def _remember(self, address: Address, exploration: PendingLabel) -> None:
+    def _remember(self, address: Address, pending: PendingLabel) -> None:
         """Keep the neighbours, so that the fresh answer joins the group of those that equal it."""
-        if self._policy.explores and exploration.near:
-            self._explorations.remember(address.key, exploration)
+        if self._policy.explores and pending.near:
+            self._pending.remember(address.key, pending)
 
     def _is_due(self, address: Address) -> bool:
         """Say whether a question was served by meaning often enough to be asked for real.
 
         Its own answer is then stored under its own key, so that a wrong one is not served for ever.
         """
-        return self._policy.explores and self._explorations.servings(address.key) >= SERVINGS
+        return self._policy.explores and self._pending.servings(address.key) >= SERVINGS
 
     # ------------------------------------------------------------------------- what is stored
 
@@ -425,15 +430,15 @@ class SemanticTier:
         ``stored``.
         """
         self._scopes.remember(record.scope)
-        exploration = self._explorations.take(record.key)
+        pending = self._pending.take(record.key)
         try:
             if record.answer.exact_only or self.reader.why_exact_only(request) is not None:
                 return record
         except Unavailable:
             return record
-        record = self._labeler.settle(record, exploration)
-        if exploration is not None and exploration.near and self._labeler.judges_later:
-            self._explorations.remember(record.key, exploration)
+        record = self._labeler.settle(record, pending)
+        if pending is not None and pending.near and self._labeler.judges_later:
+            self._pending.remember(record.key, pending)
         if not self.reader.ready:
             self.reader.when_ready(lambda: self._add_vector_later(record))
             return record
@@ -448,9 +453,9 @@ class SemanticTier:
 
     def stored(self, record: Record) -> None:
         """Have the background judge what the lookup of this record explored, if it did."""
-        exploration = self._explorations.take(record.key)
-        if exploration is not None:
-            self._labeler.stored(record, exploration)
+        pending = self._pending.take(record.key)
+        if pending is not None:
+            self._labeler.stored(record, pending)
 
     def _regroup(self, record: Record, group: str) -> None:
         """Put a stored record into another's group, if it is still there."""
@@ -561,7 +566,7 @@ class SemanticTier:
 
     @property
     def embedder_state(self) -> str:
-        """Return the state of the embedder's fuse."""
+        """Return the state of the embedder's circuit breaker."""
         return self.reader.embedder_breaker.state
 
     def close(self) -> None:
