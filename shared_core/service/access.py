@@ -13,7 +13,7 @@ import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote
@@ -182,6 +182,8 @@ STORED = (
 )  # fmt: skip
 """Where upstreams keep objects of an account: nobody is told whose they are but the credential."""
 
+_NAMES_STORED = ("previous_response_id", "conversation")
+
 _RULE = re.compile(r"(\*|[A-Z]{3,7}) /v1((?:/[A-Za-z0-9._~:@-]+)+)(/\*)?")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~:@!$&'()+,=-]+")
 
@@ -249,6 +251,17 @@ def check_endpoint(rules: Iterable[Rule], method: str, path: str, *, is_own: boo
     if not any(rule.allows(method, path) for rule in rules):
         told = f"{method} /v1/{path} is not passed on: an operator may name it in allow"
         raise APIError(403, told, code="endpoint_not_allowed")
+
+
+def check_state(body: object) -> None:
+    """Refuse a body that names what an account stores. Raises APIError 403.
+
+    It is for what is sent with the server's credential, whose objects are of all its callers.
+    """
+    for name in _NAMES_STORED:
+        if isinstance(body, Mapping) and body.get(name):
+            told = f"{name} names what the upstream stores: send your own credential for it"
+            raise APIError(403, told, code="stored_objects", param=name)
 
 
 def check_browser(access: Access, method: str, headers: HeaderPairs) -> None:

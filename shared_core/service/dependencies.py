@@ -31,6 +31,9 @@ NAMESPACE_HEADER = "x-tiered-cache-namespace"
 CREDENTIALS = ("authorization", "api-key", "x-api-key")
 """Headers by which an upstream knows who pays."""
 
+ANTHROPIC_KEY = "x-api-key"
+"""Where Anthropic's clients put their key."""
+
 DIGEST_DIGITS = 16
 
 _bearer = HTTPBearer(auto_error=False, description="A client key of this server.")
@@ -95,7 +98,7 @@ def _identified(on: Service, headers: Headers) -> Caller:
     apart = key is not None
     if key is None:
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        key = key.strip() if scheme.lower() == "bearer" else ""
+        key = key.strip() if scheme.lower() == "bearer" else headers.get(ANTHROPIC_KEY, "")
     entry = on.keyring.find(key)
     if entry is None:
         raise APIError(

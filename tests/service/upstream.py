@@ -31,6 +31,9 @@ class Upstream:
         self.headers: list[dict[str, str]] = []
         self.refusals: list[tuple[int, Any, dict[str, str]]] = []
         self.choices: list[dict[str, Any]] | None = None
+        self.output: list[dict[str, Any]] | None = None  # of responses
+        self.blocks: list[dict[str, Any]] | None = None  # of messages
+        self.reason = "end_turn"
         self.cut: int | None = None
         self.packed = False
         self.sent: list[int] = []  # events of each stream
@@ -41,6 +44,9 @@ class Upstream:
         self.app.post("/v1/completions")(self._completions)
         self.app.post("/v1/embeddings")(self._embeddings)
         self.app.api_route("/v1/echo/{path:path}", methods=["GET", "PUT", "DELETE"])(self._echo)
+        self.app.post("/v1/responses")(self._responses)
+        self.app.post("/v1/messages")(self._messages)
+        self.app.post("/v1/messages/count_tokens")(self._count_tokens)
         self.app.get("/v1/models")(self._models)
 
     @property
@@ -145,6 +151,59 @@ class Upstream:
                 await asyncio.sleep(self.pause)
         yield "data: [DONE]\n\n"
 
+    async def _responses(self, request: Request) -> Response:
+        body, refusal = await self._noted(request)
+        if refusal is not None:
+            return refusal
+        number = len(self.bodies)
+        part = {"type": "output_text", "text": f"answer {number}", "annotations": []}
+        message = {"id": f"msg_{number}", "type": "message", "role": "assistant"}
+        message |= {"status": "completed", "content": [part]}
+        details = {"input_tokens_details": {"cached_tokens": 0}}
+        details |= {"output_tokens_details": {"reasoning_tokens": 0}}
+        whole: dict[str, Any] = {
+            "id": f"resp_{number}", "object": "response", "created_at": 1_700_000_000 + number,
+            "status": "completed", "model": body["model"], "output": self.output or [message],
+            "error": None, "incomplete_details": None, "instructions": body.get("instructions"),
+            "parallel_tool_calls": True, "tools": body.get("tools") or [], "tool_choice": "auto",
+            "temperature": body.get("temperature"), "top_p": None, "metadata": {},
+            "usage": {"input_tokens": 9, "output_tokens": 4, "total_tokens": 13, **details},
+        }  # fmt: skip
+        if not body.get("stream"):
+            return JSONResponse(whole)
+        return StreamingResponse(
+            self._named(list(_response_events(whole))), media_type="text/event-stream"
+        )
+
+    async def _messages(self, request: Request) -> Response:
+        body, refusal = await self._noted(request)
+        if refusal is not None:
+            return refusal
+        number = len(self.bodies)
+        blocks = self.blocks or [{"type": "text", "text": f"answer {number}"}]
+        whole: dict[str, Any] = {
+            "id": f"msg_{number}", "type": "message", "role": "assistant", "model": body["model"],
+            "content": blocks, "stop_reason": self.reason, "stop_sequence": None,
+            "usage": {"input_tokens": 9, "output_tokens": 4, "service_tier": "standard"},
+        }  # fmt: skip
+        if not body.get("stream"):
+            return JSONResponse(whole)
+        return StreamingResponse(
+            self._named(list(_message_events(whole))), media_type="text/event-stream"
+        )
+
+    async def _count_tokens(self, request: Request) -> Response:
+        _, refusal = await self._noted(request)
+        return refusal or JSONResponse({"input_tokens": 9})
+
+    async def _named(self, events: list[dict[str, Any]]) -> AsyncIterator[str]:
+        for number, told in enumerate(events):
+            if number == self.cut:
+                raise ConnectionError("the upstream breaks off")
+            yield f"event: {told['type']}\ndata: {json.dumps(told)}\n\n"
+            if self.pause:
+                await asyncio.sleep(self.pause)
+
     async def _embeddings(self, request: Request) -> Response:
         body, refusal = await self._noted(request)
         if refusal is not None:
@@ -175,13 +234,89 @@ class Upstream:
         return {"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model"}]}
 
 
+def _halves(text: str) -> list[str]:
+    return [text[: len(text) // 2], text[len(text) // 2 :]]
+
+
+def _response_events(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a response as OpenAI streams it: texts and arguments in two pieces."""
+    numbers = iter(range(10_000))
+
+    def told(kind: str, **more: Any) -> dict[str, Any]:
+        return {"type": f"response.{kind}", "sequence_number": next(numbers), **more}
+
+    begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+    yield told("created", response=begun)
+    for place, item in enumerate(whole["output"]):
+        at = {"output_index": place, "item_id": item.get("id")}
+        empty = {**item}
+        if item["type"] == "message":
+            empty["content"] = []
+        elif item["type"] == "function_call":
+            empty["arguments"] = ""
+        yield told("output_item.added", output_index=place, item=empty)
+        for index, part in enumerate(item.get("content") or ()):
+            here = {**at, "content_index": index}
+            if part["type"] != "output_text":
+                continue
+            yield told("content_part.added", **here, part={**part, "text": "", "annotations": []})
+            for half in _halves(part["text"]):
+                yield told("output_text.delta", **here, delta=half, logprobs=[])
+            yield told("output_text.done", **here, text=part["text"], logprobs=[])
+            yield told("content_part.done", **here, part=part)
+        if item["type"] == "function_call":
+            for half in _halves(item["arguments"]):
+                yield told("function_call_arguments.delta", **at, delta=half)
+            ended = {"arguments": item["arguments"], "name": item["name"]}
+            yield told("function_call_arguments.done", **at, **ended)
+        yield told("output_item.done", output_index=place, item=item)
+    yield told("completed" if whole["status"] == "completed" else "incomplete", response=whole)
+
+
+def _message_events(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a message as Anthropic streams it: texts and inputs in two pieces."""
+    begun = {**whole, "content": [], "stop_reason": None}
+    usage = {**whole["usage"], "output_tokens": 1}
+    yield {"type": "message_start", "message": {**begun, "usage": usage}}
+    yield {"type": "ping"}
+    for index, block in enumerate(whole["content"]):
+        at = {"index": index}
+
+        def delta(at: dict[str, Any] = at, **more: Any) -> dict[str, Any]:
+            return {"type": "content_block_delta", **at, "delta": more}
+
+        match block["type"]:
+            case "text":
+                yield {"type": "content_block_start", **at, "content_block": {**block, "text": ""}}
+                for half in _halves(block["text"]):
+                    yield delta(type="text_delta", text=half)
+            case "thinking":
+                empty = {**block, "thinking": "", "signature": ""}
+                yield {"type": "content_block_start", **at, "content_block": empty}
+                for half in _halves(block["thinking"]):
+                    yield delta(type="thinking_delta", thinking=half)
+                yield delta(type="signature_delta", signature=block["signature"])
+            case "tool_use":
+                yield {"type": "content_block_start", **at, "content_block": {**block, "input": {}}}
+                for half in _halves(json.dumps(block["input"])):
+                    yield delta(type="input_json_delta", partial_json=half)
+            case _:
+                yield {"type": "content_block_start", **at, "content_block": block}
+        yield {"type": "content_block_stop", **at}
+    ended = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+    yield {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 4}}
+    yield {"type": "message_stop"}
+
+
 def problem_of(body: Any, path: str) -> str | None:
     """Say what is wrong with a body, as strictly as the service's OpenAPI document does."""
     if not isinstance(body, dict) or not isinstance(body.get("model"), str) or not body["model"]:
         return "model must be a text"
     if not isinstance(body.get("stream", False), bool):
         return "stream must be true or false"
-    if path.endswith("/chat/completions"):
+    if path.endswith("/responses"):
+        return None if body.get("input") else "input must be there"
+    if path.endswith(("/chat/completions", "/messages", "/count_tokens")):
         messages = body.get("messages")
         good = isinstance(messages, list) and messages and all(map(_is_message, messages))
         return None if good else "messages must be a list of messages"

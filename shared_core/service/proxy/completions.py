@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -31,11 +31,13 @@ from shared_core.openai_format import SHARED, Endpoint, answer_of, choices_of, r
 from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import or_else
+from shared_core.service.access import check_state
 from shared_core.service.auth import Caller
 from shared_core.service.body import parsed
 from shared_core.service.dependencies import Service, namespace_of
 from shared_core.service.errors import APIError
 from shared_core.service.proxy import upstream as sse
+from shared_core.service.proxy.dialect import Body, Dialect, Head, StreamRecording
 from shared_core.service.proxy.upstream import (
     RawHeaders,
     ask,
@@ -57,38 +59,55 @@ if TYPE_CHECKING:
 _OF_SDK = frozenset({"extra_body", "extra_headers", "extra_query", "timeout"})
 """Arguments of the SDK that never go into a body: a body with one is read by nobody knows what."""
 
-Body = Mapping[str, Any]
 Part = Literal["message", "delta"]
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What stands in a completion and in each of its chunks."""
-
-    number: str
-    created: int
-    model: str
-
-
-class Dialect(Protocol):
-    """How one kind of completions is spelt."""
-
-    path: str
-
-    def request_of(self, endpoint: Endpoint, body: Body) -> CacheRequest:
-        """Return the request of a body. Raises TypeError or ValueError if it has no identity."""
+class _Completions:
+    """What the two kinds have in common."""
 
     def as_chat(self, body: Body, part: Part) -> Body:
         """Return a completion ("message"), or a chunk of one ("delta"), as chat has it."""
-
-    def completion(self, answer: Answer, head: Head) -> dict[str, Any]:
-        """Return an answer as a completion. Raises ValueError if its payload cannot be read."""
+        return body
 
     def chunks(self, answer: Answer, head: Head) -> Iterator[dict[str, Any]]:
         """Yield an answer as the chunks of a stream, but its usage. Raises as ``completion``."""
+        raise NotImplementedError
+
+    def answer_of(self, body: Body) -> Answer | None:
+        return None if body.get("error") else answer_of(self.as_chat(body, "message"))
+
+    def recording(self) -> StreamRecording:
+        return _Recorded(self)
+
+    def stream(self, answer: Answer, head: Head, asked: Body) -> Iterator[bytes]:
+        counts = bool((asked.get("stream_options") or {}).get("include_usage"))
+        usage = usage_as_told(answer.usage) if counts else None
+        last: Mapping[str, Any] = {}
+        for chunk in self.chunks(answer, head):
+            last = {**chunk, "usage": None} if counts else chunk
+            yield sse.event(json.dumps(last))
+        if usage is not None:
+            yield sse.event(json.dumps({**last, "choices": [], "usage": usage}))
+        yield sse.event(sse.DONE)
 
 
-class Completion:
+class _Recorded:
+    """Puts the chunks of a stream together."""
+
+    def __init__(self, of: _Completions) -> None:
+        self._of, self._recording = of, Recording()
+
+    def note(self, data: str) -> bool:
+        if data == sse.DONE:
+            return True
+        self._recording.note(self._of.as_chat(json.loads(data), "delta"))
+        return False
+
+    def answer(self) -> tuple[Answer, bool]:
+        return self._recording.answer()
+
+
+class Completion(_Completions):
     """``/v1/chat/completions``."""
 
     path = "chat/completions"
@@ -98,9 +117,6 @@ class Completion:
         if not isinstance(messages, list):
             raise TypeError("messages must be a list")
         return request_of(endpoint, messages, arguments)
-
-    def as_chat(self, body: Body, part: Part) -> Body:
-        return body
 
     def completion(self, answer: Answer, head: Head) -> dict[str, Any]:
         choices = [
@@ -135,7 +151,7 @@ class Completion:
                 }
 
 
-class Completions:
+class Completions(_Completions):
     """``/v1/completions``, whose prompt is asked like a user's message."""
 
     path = "completions"
@@ -238,20 +254,8 @@ def reply_of(hit: Hit, tier: str, dialect: Dialect, body: Body, *, hidden: bool)
     if not body.get("stream"):
         content = json.dumps(dialect.completion(hit.answer, head)).encode()
         return Response(content, headers=headers, media_type="application/json")
-    counts = bool((body.get("stream_options") or {}).get("include_usage"))
-    content = b"".join(_events(dialect, hit.answer, head, counts))
+    content = b"".join(dialect.stream(hit.answer, head, body))
     return Response(content, headers=headers, media_type=f"{sse.MEDIA_TYPE}; charset=utf-8")
-
-
-def _events(dialect: Dialect, answer: Answer, head: Head, counts: bool) -> Iterator[bytes]:
-    usage = usage_as_told(answer.usage) if counts else None
-    last: Mapping[str, Any] = {}
-    for chunk in dialect.chunks(answer, head):
-        last = {**chunk, "usage": None} if counts else chunk
-        yield sse.event(json.dumps(last))
-    if usage is not None:
-        yield sse.event(json.dumps({**last, "choices": [], "usage": usage}))
-    yield sse.event(sse.DONE)
 
 
 def headers_of(hit: Hit, tier: str) -> dict[str, str]:
@@ -343,7 +347,7 @@ logger = logging.getLogger("tiered_cache")
 OK = 200
 
 
-UNREADABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, OverflowError, RecursionError)
 """What goes wrong in bodies that are not what they should be."""
 
 
@@ -386,6 +390,8 @@ class Forwarding:
         be reached.
         """
         await self._read()
+        if self._caller.upstream_key:
+            check_state(self._asked.body)
         reply = await self._safely(self._looked_up)
         if reply is not None:
             return reply
@@ -478,8 +484,7 @@ class Forwarding:
     def _answer(self, content: bytes) -> Answer | None:
         """Return the answer that a body holds; None: the client has it, and nobody else will."""
         try:
-            body = json.loads(content)
-            return None if body.get("error") else answer_of(self._dialect.as_chat(body, "message"))
+            return self._dialect.answer_of(json.loads(content))
         except UNREADABLE:
             return None
 
@@ -493,14 +498,9 @@ class Forwarding:
             kept = keep(cache, cache.on_loop, request, answer, flight)
             return await or_else(None, self._failed, "store", kept)
 
-    def note(self, recording: Recording, data: str) -> None:
-        """Note an event of a stream."""
-        if self._asked.request is not None:
-            try:
-                chunk = self._dialect.as_chat(json.loads(data), "delta")
-            except UNREADABLE:
-                chunk = {"error": "unreadable"}
-            recording.note(chunk)
+    def recording(self) -> StreamRecording:
+        """Return what notes the events of a stream."""
+        return self._dialect.recording()
 
     def broke_off(self, error: httpx.HTTPError) -> None:
         """Count and log that a stream of the upstream broke off."""
@@ -524,7 +524,8 @@ class Relay(StreamingResponse):
         super().__init__(self._pieces(), told.status_code)
         self.raw_headers = [*returned(told), *exchange.headers()]
         self._told, self._exchange, self._flight = told, exchange, flight
-        self._events, self._recording = sse.Events(), Recording()
+        self._events, self._recording = sse.Events(), exchange.recording()
+        self._is_readable = True
         self._held: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -565,16 +566,27 @@ class Relay(StreamingResponse):
     def take(self, piece: bytes) -> tuple[bytes, ...]:
         """Note the events that a piece completes; hold it back if the stream says that it ends."""
         for data in self._events.feed(piece):
-            if data == sse.DONE:
+            if self._ends_with(data):
                 self._held = [piece]
-            else:
-                self._exchange.note(self._recording, data)
         return () if self._held else (piece,)
+
+    def _ends_with(self, data: str) -> bool:
+        if self._is_readable:
+            try:
+                return self._recording.note(data)
+            except UNREADABLE:
+                self._is_readable = False  # it is passed on all the same, and not kept
+        return data == sse.DONE
 
     def whole(self) -> Answer | None:
         """Return the answer of the stream that ended, None if it is not whole."""
-        answer, is_whole = self._recording.answer()
-        return answer if is_whole and self.status_code == OK else None
+        if not self._is_readable or self.status_code != OK:
+            return None
+        try:
+            answer, is_whole = self._recording.answer()
+        except UNREADABLE:
+            return None
+        return answer if is_whole else None
 
     def rest(self, entry_id: str | None) -> list[bytes]:
         """Return the last piece, which waited until the answer was kept."""

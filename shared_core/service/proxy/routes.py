@@ -22,11 +22,13 @@ from shared_core.service.proxy.completions import (
     TTL_HEADER,
     Completion,
     Completions,
-    Dialect,
     Forwarding,
     describe,
 )
+from shared_core.service.proxy.dialect import Dialect
 from shared_core.service.proxy.embeddings import embedded
+from shared_core.service.proxy.messages import Messages
+from shared_core.service.proxy.responses import Responses
 from shared_core.service.proxy.upstream import ask, returned
 
 # What OpenAPI says of the proxy: what it reads itself; the rest is the upstream's to say.
@@ -97,7 +99,7 @@ def _document(
         "properties": {"model": TEXT, **required, **optional},
         "examples": [example],
     }
-    own: dict[Any, Any] = responses(400, 401, 413, 429, 431, 502, 504)
+    own: dict[Any, Any] = responses(400, 401, 403, 408, 413, 422, 429, 431, 502, 504)
     content = {**SAID["200"]["content"], **(STREAMED if streams else {})}  # type: ignore[dict-item]
     own |= {"default": SAID["default"]}
     return {
@@ -124,6 +126,23 @@ _COMPLETIONS = _document(
     {"prompt": {"type": "string"}},
     _STREAM,
     {"model": "gpt-3.5-turbo-instruct", "temperature": 0, "prompt": "A fuse is"},
+    streams=True,
+)
+RESPONSES = _document(
+    {"input": TEXT},
+    _STREAM,
+    {"model": "gpt-4o-mini", "temperature": 0, "input": "What is a fuse?"},
+    streams=True,
+)
+MESSAGES_API = _document(
+    {"messages": MESSAGES, "max_tokens": {"type": "integer", "minimum": 1}},
+    _STREAM,
+    {
+        "model": "claude-haiku-4-5",
+        "max_tokens": 100,
+        "temperature": 0,
+        "messages": [{"role": "user", "content": "What is a fuse?"}],
+    },
     streams=True,
 )
 EMBEDDINGS = _document(
@@ -153,6 +172,18 @@ async def chat_completions(request: Request, on: On, by: By) -> Response:
 async def completions(request: Request, on: On, by: By) -> Response:
     """Complete a prompt from the cache, or pass on what the upstream answers."""
     return await _completed(request, on, by, Completions())
+
+
+@router.post("/responses", **RESPONSES)
+async def responses_(request: Request, on: On, by: By) -> Response:
+    """Answer OpenAI's Responses API from the cache, or pass on what the upstream answers."""
+    return await _completed(request, on, by, Responses())
+
+
+@router.post("/messages", **MESSAGES_API)
+async def messages(request: Request, on: On, by: By) -> Response:
+    """Answer Anthropic's Messages API from the cache, or pass on what the upstream answers."""
+    return await _completed(request, on, by, Messages())
 
 
 async def _completed(request: Request, on: Service, by: Caller, dialect: Dialect) -> Response:

@@ -54,7 +54,7 @@ async def ask(
     A body of bytes was read whole, and so will its answer be: that may come compressed as we can
     read it. Raises APIError 502 or 504 where no response comes, 400 for a path that is no URL.
     """
-    headers = _sent(on, request, caller, whole=isinstance(content, bytes))
+    headers = _sent(on, request, caller, path, whole=isinstance(content, bytes))
     url = f"{on.settings.upstream}/{path}"
     if query := request.scope["query_string"].decode("latin-1"):
         url = f"{url}?{query}"
@@ -85,7 +85,7 @@ def reached() -> Iterator[None]:
         raise APIError(502, told, code="upstream_unreachable") from None
 
 
-def _sent(on: Service, request: Request, caller: Caller, *, whole: bool) -> RawHeaders:
+def _sent(on: Service, request: Request, caller: Caller, path: str, *, whole: bool) -> RawHeaders:
     dropped = _NOT_SENT | _listed(request.headers.getlist("connection"))
     if whole:
         dropped |= {b"content-length", b"accept-encoding"}
@@ -98,7 +98,12 @@ def _sent(on: Service, request: Request, caller: Caller, *, whole: bool) -> RawH
     ]
     key = on.settings.upstream_key
     if caller.upstream_key and key is not None:
-        kept.append((b"authorization", b"Bearer " + key.get_secret_value().encode()))
+        secret = key.get_secret_value().encode()
+        is_anthropic = (
+            path.partition("/")[0] == "messages" or "anthropic-version" in request.headers
+        )
+        own = (b"x-api-key", secret) if is_anthropic else (b"authorization", b"Bearer " + secret)
+        kept.append(own)
     return kept
 
 
