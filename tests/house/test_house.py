@@ -42,6 +42,8 @@ BOUNDARIES: Mapping[str, str] = {
     "shared_core.service.dashboard": "routes of one kind",
     "shared_core.service.health": "routes of one kind",
     "shared_core.service.proxy.embeddings": "routes of one kind",
+    "shared_core.service.proxy.messages": "one kind of API",
+    "shared_core.service.proxy.responses": "one kind of API",
     "shared_core.cli.demo": "a command, loaded when it is called",
     "shared_core.cli.doctor": "a command, loaded when it is called",
     "shared_core.cli.serve": "a command",
