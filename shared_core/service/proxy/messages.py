@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from shared_core.endings import EMPTY, is_cut_off
 from shared_core.openai_format import Endpoint, request_of
-from shared_core.record import Answer, is_cut_off
+from shared_core.record import Answer
 from shared_core.request import Request
 from shared_core.service.proxy.dialect import Body, Head, event
 from shared_core.usage import tokens_of
@@ -79,6 +80,7 @@ class Messages:
             usage=tokens_of(body.get("usage")),
             finish_reason=reason,
             exact_only=not is_plain or not text or is_cut_off(reason),
+            flaw=EMPTY if is_plain and not text.strip() else None,
         )
 
     def recording(self) -> Recorded:
