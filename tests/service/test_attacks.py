@@ -57,7 +57,8 @@ class Asked:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         raw = request.url.raw_path.decode().partition("?")[0].removeprefix("/v1/")
-        credential = request.headers.get("authorization", "")
+        own = request.headers.get("x-api-key")  # as Anthropic's upstream is asked
+        credential = request.headers.get("authorization", "") if own is None else f"Bearer {own}"
         self.calls.append((request.method, unquote(raw), credential))
         body = json.loads(request.content or b"{}")
         said = f"{self.name} {credential} {body.get('messages', [{}])[-1].get('content')}"
