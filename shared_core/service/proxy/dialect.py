@@ -60,7 +60,6 @@ class Dialect(Protocol):
         """Yield an answer as the events of a stream. Raises as ``completion``."""
 
 
-def event(data: Mapping[str, Any], *, named: bool = False) -> bytes:
-    """Spell one server-sent event; ``named``: with its type before its data."""
-    name = f"event: {data['type']}\n" if named else ""
-    return f"{name}data: {json.dumps(data)}\n\n".encode()
+def typed_event(data: Mapping[str, Any]) -> bytes:
+    """Spell one server-sent event that is named by the type of its data."""
+    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()

@@ -15,10 +15,10 @@ from shared_core.endings import EMPTY, is_cut_off
 from shared_core.openai_format import Endpoint, request_of
 from shared_core.record import Answer
 from shared_core.request import Request
-from shared_core.service.proxy.dialect import Body, Head, event
+from shared_core.service.proxy.dialect import Body, Head, typed_event
 from shared_core.usage import tokens_of
 
-FORMAT = "anthropic-messages/1"
+_FORMAT = "anthropic-messages/1"
 
 _REASONS = {
     "end_turn": "stop",
@@ -34,7 +34,7 @@ _NO_MATTER = frozenset({"messages", "system", "cache_control"})
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 
 
-class Messages:
+class MessagesAPI:
     """``/v1/messages``."""
 
     path = "messages"
@@ -52,7 +52,7 @@ class Messages:
         if isinstance(arguments.get("tools"), list):
             arguments["tools"] = list(map(_without_marker, arguments["tools"]))
         own = replace(endpoint, provider=f"{endpoint.provider} messages")
-        request = replace(request_of(own, messages, arguments), format=FORMAT)
+        request = replace(request_of(own, messages, arguments), format=_FORMAT)
         tools = body.get("tools") or ()
         hosted = any(one.get("type", "custom") != "custom" for one in tools)
         if request.exact_only is None and (hosted or body.get("mcp_servers")):
@@ -74,8 +74,8 @@ class Messages:
         is_plain = all(block["type"] in (*_THOUGHTS, "text") for block in blocks)
         return Answer(
             text=text,
-            payload=json.dumps({"v": FORMAT, "body": body}),
-            format=FORMAT,
+            payload=json.dumps({"v": _FORMAT, "body": body}),
+            format=_FORMAT,
             model=body.get("model"),
             usage=tokens_of(body.get("usage")),
             finish_reason=reason,
@@ -83,14 +83,14 @@ class Messages:
             flaw=EMPTY if is_plain and not text.strip() else None,
         )
 
-    def recording(self) -> Recorded:
+    def recording(self) -> _Recorded:
         """Return what notes the events of a stream."""
-        return Recorded(self)
+        return _Recorded(self)
 
     def completion(self, answer: Answer, head: Head) -> dict[str, Any]:
         """Return an answer as a message. Raises ValueError if its payload cannot be read."""
         kept = json.loads(answer.payload or "{}")
-        if kept.get("v") != FORMAT:
+        if kept.get("v") != _FORMAT:
             raise ValueError("another format")
         body: dict[str, Any] = kept["body"]
         return {**body, "id": f"msg_{head.number}"}
@@ -98,13 +98,13 @@ class Messages:
     def stream(self, answer: Answer, head: Head, asked: Body) -> Iterator[bytes]:
         """Yield an answer as the events of a stream. Raises as ``completion``."""
         for told in _events(self.completion(answer, head)):
-            yield event(told, named=True)
+            yield typed_event(told)
 
 
-class Recorded:
+class _Recorded:
     """Puts the events of a stream together, as Anthropic's own client does."""
 
-    def __init__(self, of: Messages) -> None:
+    def __init__(self, of: MessagesAPI) -> None:
         self._of = of
         self._body: dict[str, Any] = {}
         self._inputs: dict[int, str] = {}

@@ -15,10 +15,10 @@ from shared_core.endings import EMPTY, is_cut_off
 from shared_core.openai_format import Endpoint, request_of
 from shared_core.record import Answer
 from shared_core.request import Request
-from shared_core.service.proxy.dialect import Body, Head, event
+from shared_core.service.proxy.dialect import Body, Head, typed_event
 from shared_core.usage import tokens_of
 
-FORMAT = "openai-responses/1"
+_FORMAT = "openai-responses/1"
 
 _STATE = ("previous_response_id", "conversation", "background", "store")
 """Arguments by which an answer depends on what the upstream keeps, or changes that."""
@@ -30,7 +30,7 @@ _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed
 _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
-class Responses:
+class ResponsesAPI:
     """``/v1/responses``."""
 
     path = "responses"
@@ -49,7 +49,7 @@ class Responses:
             name: value for name, value in body.items() if name not in ("input", "instructions")
         }
         own = replace(endpoint, provider=f"{endpoint.provider} responses")
-        request = replace(request_of(own, messages, arguments), format=FORMAT)
+        request = replace(request_of(own, messages, arguments), format=_FORMAT)
         tools = body.get("tools") or ()
         if request.exact_only is None and any(one.get("type") not in _OWN_TOOLS for one in tools):
             return replace(request, exact_only="opaque")
@@ -71,8 +71,8 @@ class Responses:
         refused = any(part["type"] != "output_text" for part in parts)
         return Answer(
             text=text,
-            payload=json.dumps({"v": FORMAT, "body": body}),
-            format=FORMAT,
+            payload=json.dumps({"v": _FORMAT, "body": body}),
+            format=_FORMAT,
             model=body.get("model"),
             usage=tokens_of(body.get("usage")),
             finish_reason=reason,
@@ -80,14 +80,14 @@ class Responses:
             flaw=EMPTY if is_plain and not (text.strip() or refused) else None,
         )
 
-    def recording(self) -> Recorded:
+    def recording(self) -> _Recorded:
         """Return what notes the events of a stream."""
-        return Recorded(self)
+        return _Recorded(self)
 
     def completion(self, answer: Answer, head: Head) -> dict[str, Any]:
         """Return an answer as a response. Raises ValueError if its payload cannot be read."""
         kept = json.loads(answer.payload or "{}")
-        if kept.get("v") != FORMAT:
+        if kept.get("v") != _FORMAT:
             raise ValueError("another format")
         body: dict[str, Any] = kept["body"]
         return {**body, "created_at": head.created}
@@ -95,13 +95,13 @@ class Responses:
     def stream(self, answer: Answer, head: Head, asked: Body) -> Iterator[bytes]:
         """Yield an answer as the events of a stream. Raises as ``completion``."""
         for number, told in enumerate(_events(self.completion(answer, head))):
-            yield event({**told, "sequence_number": number}, named=True)
+            yield typed_event({**told, "sequence_number": number})
 
 
-class Recorded:
+class _Recorded:
     """Notes the events of a stream, of which the last has the whole response."""
 
-    def __init__(self, of: Responses) -> None:
+    def __init__(self, of: ResponsesAPI) -> None:
         self._of, self._answer = of, None
 
     _answer: Answer | None

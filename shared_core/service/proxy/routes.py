@@ -27,8 +27,8 @@ from shared_core.service.proxy.completions import (
 )
 from shared_core.service.proxy.dialect import Dialect
 from shared_core.service.proxy.embeddings import embedded
-from shared_core.service.proxy.messages import Messages
-from shared_core.service.proxy.responses import Responses
+from shared_core.service.proxy.messages import MessagesAPI
+from shared_core.service.proxy.responses import ResponsesAPI
 from shared_core.service.proxy.upstream import ask, returned
 
 # What OpenAPI says of the proxy: what it reads itself; the rest is the upstream's to say.
@@ -177,13 +177,13 @@ async def completions(request: Request, on: On, by: By) -> Response:
 @router.post("/responses", **RESPONSES)
 async def responses_(request: Request, on: On, by: By) -> Response:
     """Answer OpenAI's Responses API from the cache, or pass on what the upstream answers."""
-    return await _completed(request, on, by, Responses())
+    return await _completed(request, on, by, ResponsesAPI())
 
 
 @router.post("/messages", **MESSAGES_API)
 async def messages(request: Request, on: On, by: By) -> Response:
     """Answer Anthropic's Messages API from the cache, or pass on what the upstream answers."""
-    return await _completed(request, on, by, Messages())
+    return await _completed(request, on, by, MessagesAPI())
 
 
 async def _completed(request: Request, on: Service, by: Caller, dialect: Dialect) -> Response:
