@@ -33,6 +33,7 @@ from langchain_tiered_cache.call_context import (
     config_above,
     controlled,
     forget,
+    note_answer,
     watch_runs,
 )
 from langchain_tiered_cache.llm_string import asking_model, hidden_settings, names_nothing
@@ -295,7 +296,7 @@ class TieredCache(BaseCache):
                 forget(asking)
                 entry_id = outcome.entry_id
                 if asking.run is not None:
-                    self.servings.note(asking.run, entry_id)
+                    self._note(asking.run, entry_id)
                 if found is None:
                     await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
                 elif outcome.is_stale and caller is not None:
@@ -375,10 +376,17 @@ class TieredCache(BaseCache):
                     entry_id = await keep(self.cache, runtime, request, answer, flight)
             mark_as_fresh(return_val, entry_id, None if asking is None else asking.outcome)
             if asking is not None:
-                self.servings.note(asking.run, entry_id)
+                self._note(asking.run, entry_id)
         finally:
             if flight is not None:
                 self.cache.answers.finish(flight)
+
+    def _note(self, run: Run | None, entry_id: str | None) -> None:
+        """Note what a run was answered with, for feedback, and should its caller fail on it."""
+        self.servings.note(run, entry_id)
+        if entry_id is not None and run is not None and run.parent is not None:
+            drop = partial(self.cache.afeedback, entry_id, False, "failed step")
+            note_answer(run.parent, drop)
 
     def abandon(self, prompt: str, llm_string: str) -> None:
         """Let those who wait for the answer to this lookup go on: none will come."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -130,6 +131,30 @@ def ended(id: object, error: BaseException | None = None) -> None:
     for run in _runs.get():
         if run.id == id:
             run.end(error)
+
+
+# Answers that a step after the model could not use: a parser raised, say.
+#
+# answer --note_answer--> under the run that called the model --a step of that run fails--> dropped
+
+
+Drop = Callable[[], Awaitable[object]]
+MAX_PARENTS = 1000
+
+_answers: OrderedDict[object, list[Drop]] = OrderedDict()
+
+
+def note_answer(parent: object, drop: Drop) -> None:
+    """Remember how to drop the answer of a model call, should a later step of a run fail."""
+    _answers.setdefault(parent, []).append(drop)
+    while len(_answers) > MAX_PARENTS:
+        with suppress(KeyError):  # another thread did it
+            _answers.popitem(last=False)
+
+
+def answers_under(parent: object) -> list[Drop]:
+    """Return how to drop the answers that the steps of a run got so far, and forget them."""
+    return _answers.pop(parent, []) if _answers else []
 
 
 def watch_runs() -> None:
@@ -488,7 +513,6 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 class RunHandler(BaseCallbackHandler):
     """Notes runs in a context variable: inline, or asynchronous calls would note them elsewhere."""
 
-    ignore_chain = True
     ignore_agent = True
     ignore_retriever = True
     ignore_retry = True
@@ -542,6 +566,22 @@ class RunHandler(BaseCallbackHandler):
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note the end of a chat run; a completion is stored after this, and over by then."""
         ended(run_id)
+
+    async def on_chain_error(  # LangChain awaits it, when it calls it
+        self,
+        error: BaseException,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Drop the answers that a step could not use, before the caller tries it again."""
+        for drop in (*answers_under(parent_run_id), *answers_under(run_id)):
+            await drop()
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Forget the answers of a run that went well."""
+        answers_under(run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Note the end of a run."""

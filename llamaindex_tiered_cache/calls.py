@@ -19,7 +19,9 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from llamaindex_tiered_cache.answers import Delta, Serving, finish_reason_of
@@ -56,6 +58,63 @@ class Form(Protocol[T]):
         """Note in the model's own response what the cache says of it."""
 
 
+@dataclass(slots=True)
+class Parsing:
+    """A structured call under way: the answers that it got, which are dropped if it fails.
+
+    with Parsing(cache):
+        return super().structured_predict(...)
+    """
+
+    cache: ResponseCache
+    entry_ids: list[str] = field(default_factory=list)
+    _token: Token[Parsing | None] | None = None
+
+    def __enter__(self) -> Parsing:
+        self._token = _parsing.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+        if isinstance(error, Exception):
+            self.drop()
+
+    async def __aenter__(self) -> Parsing:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+        if isinstance(error, Exception):
+            await self.adrop()
+
+    def _leave(self) -> None:
+        if self._token is not None:
+            _parsing.reset(self._token)
+
+    def drop(self) -> None:
+        """Drop the answers: what was made of them is not what was wanted."""
+        for entry_id in self.entry_ids:
+            self.cache.feedback(entry_id, correct=False, source="failed step")
+
+    async def adrop(self) -> None:
+        """Do as ``drop`` does; the event loop is not blocked."""
+        for entry_id in self.entry_ids:
+            await self.cache.afeedback(entry_id, correct=False, source="failed step")
+
+
+_parsing: ContextVar[Parsing | None] = ContextVar("tiered_cache_parsing", default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """What is asked of which cache, and in which form it answers; ``model`` is whom it asks."""
@@ -65,6 +124,7 @@ class Call(Generic[T]):
     request: Request
     form: Form[T]
     model: Digest | None = None
+    parsing: Parsing | None = field(default_factory=_parsing.get)
 
     def working(self) -> AbstractContextManager[None]:
         """Note that the model works in a block: what it counts there is no setting of it."""
@@ -86,7 +146,13 @@ class Call(Generic[T]):
 
     def read(self, hit: Hit) -> T:
         """Build the response of a hit, and tell of it."""
-        return self._told(hit, self.form.read(hit.answer, Serving.of_hit(hit)))
+        found = self._told(hit, self.form.read(hit.answer, Serving.of_hit(hit)))
+        self._note(hit.entry_id)
+        return found
+
+    def _note(self, entry_id: str | None) -> None:
+        if self.parsing is not None and entry_id is not None:
+            self.parsing.entry_ids.append(entry_id)
 
     def chunks(self, hit: Hit) -> Iterator[T]:
         """Build the chunks of a hit, and tell of it."""
@@ -115,6 +181,7 @@ class Call(Generic[T]):
 
     def fresh(self, response: T, mark: dict[str, Any]) -> T:
         """Note in the model's own response what the cache says of it."""
+        self._note(mark.get("entry_id"))
         return self.form.fresh(response, mark)
 
     def recorder(self) -> Recording[T]:

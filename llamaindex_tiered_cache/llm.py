@@ -20,7 +20,7 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation import get_dispatcher
 
 from llamaindex_tiered_cache.answers import Response, ResponseForm, Retention
-from llamaindex_tiered_cache.calls import Call, arun, astream, run, stream
+from llamaindex_tiered_cache.calls import Call, Parsing, arun, astream, run, stream
 from llamaindex_tiered_cache.components import hidden_of
 from llamaindex_tiered_cache.request import asking, chat_request, completion_request
 from shared_core.cache import ResponseCache
@@ -180,17 +180,35 @@ class CachedEndpoints(Mixed):
             call, lambda: of.inner.astream_complete(prompt, formatted=formatted, **kwargs)
         )
 
-    # These have their span from the class they come from, and only say what is asked.
+    # These have their span from the class they come from. They say what is asked, and drop the
+    # answers of which no prediction could be made.
 
     def predict(self, prompt: Any, **prompt_args: Any) -> str:
         """Predict as the LLM's class does, knowing the question."""
-        with asking(prompt, prompt_args):
+        with asking(prompt, prompt_args), Parsing(cache_of(self)):
             return super().predict(prompt, **prompt_args)
 
     async def apredict(self, prompt: Any, **prompt_args: Any) -> str:
         """Predict as the LLM's class does, knowing the question."""
         with asking(prompt, prompt_args):
-            return await super().apredict(prompt, **prompt_args)
+            async with Parsing(cache_of(self)):
+                return await super().apredict(prompt, **prompt_args)
+
+    def structured_predict(self, output_cls: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict an object as the LLM's class does."""
+        with Parsing(cache_of(self)) as parsing:
+            found = super().structured_predict(output_cls, *args, **kwargs)
+        if not _is_of(found, output_cls):
+            parsing.drop()
+        return found
+
+    async def astructured_predict(self, output_cls: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict an object as the LLM's class does."""
+        async with Parsing(cache_of(self)) as parsing:
+            found = await super().astructured_predict(output_cls, *args, **kwargs)
+        if not _is_of(found, output_cls):
+            await parsing.adrop()
+        return found
 
     def stream(self, prompt: Any, **prompt_args: Any) -> Generator[str, None, None]:
         """Stream as the LLM's class does, knowing the question."""
@@ -201,6 +219,12 @@ class CachedEndpoints(Mixed):
         """Stream as the LLM's class does, knowing the question."""
         with asking(prompt, prompt_args):
             return await super().astream(prompt, **prompt_args)
+
+
+def _is_of(found: Any, output_cls: Any) -> bool:
+    """Say whether a prediction is of its class, or a list of it."""
+    several = found if isinstance(found, list) else [found]
+    return not isinstance(output_cls, type) or all(isinstance(one, output_cls) for one in several)
 
 
 def passed_on(twin_of: Callable[[Any], LLM]) -> dict[str, Callable[..., Any]]:
