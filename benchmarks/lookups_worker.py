@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import cycle
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from shared_core import Answer, Request, ResponseCache
 SYSTEM = "You are a helpful assistant of a public library. Answer in plain words. " * 4
 QUESTION = "How do I renew a book that I borrowed?"
 OTHERWISE = "How can I renew a book that I borrowed?"
+LONG = "How can I renew or prolong a book that I have borrowed from the library in Rome"
 MANY = 2000
 AHEAD = 20_000
 """New questions made before the clock runs: dumping is LangChain's part."""
@@ -93,8 +94,10 @@ def paths(folder: Path, redis: str | None, closing: ExitStack) -> dict[str, Call
             url, threshold=0.7, embedder=words, guard=True, timeout=5.0, namespace="meaning"
         )
         closing.callback(cache.close)
-        cache.update(prompt(QUESTION), LLM, [generation()])
+        for text in (QUESTION, f"{LONG.replace('How can', 'How do')}?"):
+            cache.update(prompt(text), LLM, [generation()])
         found[f"{name} semantic hit"] = bound(cache.lookup, prompt(OTHERWISE))
+        found[f"{name} semantic hit, new words"] = reworded(cache.lookup)
     found |= core(closing) | models(closing)
     return found
 
@@ -102,6 +105,13 @@ def paths(folder: Path, redis: str | None, closing: ExitStack) -> dict[str, Call
 def bound(lookup: Callable[[str, str], Any], *prompts: str) -> Call:
     asked = cycle(prompts)
     return lambda: lookup(next(asked), LLM)
+
+
+def reworded(lookup: Callable[[str, str], Any]) -> Call:
+    """Return a call that asks in words that were never read before."""
+    spaced = ("".join(two) for two in product(*((f"{one} ", f"{one}  ") for one in LONG.split())))
+    ahead = [prompt(text.strip() + "?") for text in islice(spaced, AHEAD)]
+    return lambda: lookup(ahead.pop(), LLM)
 
 
 def missing(lookup: Callable[[str, str], Any]) -> Call:
