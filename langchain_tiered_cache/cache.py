@@ -275,7 +275,8 @@ class TieredCache(BaseCache):
         if self._tenant is not None:
             asking.tenant = self._tenant.of_call(asking)
         with controlled(asking, self.cache, self.count, self._tenant):
-            request = await self._parse(runtime, prompt, llm_string, asking.hidden)
+            read = partial(self._parse, prompt, llm_string, asking.hidden)
+            request = read() if len(prompt) <= _LONG else await runtime.run(read)
             if not request.model and (kind := names_nothing(llm_string)) is not None:
                 self._warn_of(kind)
             outcome, flight = await find(
@@ -368,7 +369,8 @@ class TieredCache(BaseCache):
             return
         try:
             with controlled(asking, self.cache, self.count, self._tenant):
-                request = await self._parse(runtime, prompt, llm_string, asker[0])
+                read = partial(self._parse, prompt, llm_string, asker[0])
+                request = read() if len(prompt) <= _LONG else await runtime.run(read)
                 is_call = way == "stream" or (asking is not None and asking.run is not None)
                 answer = self._answer(request, return_val, way if is_call else None)
                 entry_id = None
@@ -452,15 +454,8 @@ class TieredCache(BaseCache):
         self.__dict__.update(state)
         watch_runs()
 
-    async def _parse(
-        self, runtime: Runtime, prompt: str, llm_string: str, hidden: str | None
-    ) -> Request:
-        question, ignore = self._question, self._ignore
-        if len(prompt) > _LONG:
-            return await runtime.run(
-                lambda: parse(prompt, llm_string, question, hidden=hidden, ignore=ignore)
-            )
-        return parse(prompt, llm_string, question, hidden=hidden, ignore=ignore)
+    def _parse(self, prompt: str, llm_string: str, hidden: str | None) -> Request:
+        return parse(prompt, llm_string, self._question, hidden=hidden, ignore=self._ignore)
 
     def _generations(self, outcome: Outcome) -> list[Generation] | None:
         """Return the generations of a hit; None for a miss, and for a hit that cannot be read."""

@@ -285,7 +285,6 @@ Complain = Callable[[str, str], None]
 """Is given a kind and a message about something that was asked for in a wrong way."""
 
 
-@dataclass(slots=True, eq=False)
 class CallContext:
     """One lookup: which, of which run, with what metadata.
 
@@ -298,10 +297,6 @@ class CallContext:
     ``is_readable``: what the model hides can be read. ``tenant``: whom the call's config names.
     """
 
-    id: tuple[int, int]
-    is_chat: bool
-    run: Run | None
-    told: Any
     flight: Flight | None = None
     end: Callable[[], None] | None = None
     is_blind: bool = False
@@ -313,6 +308,10 @@ class CallContext:
     is_readable: bool = True
     is_calling: bool = False
     tenant: str | None = None
+
+    def __init__(self, id: tuple[int, int], is_chat: bool, run: Run | None, told: Any) -> None:
+        # Every lookup makes one: the rest stands in the class until it is set.
+        self.id, self.is_chat, self.run, self.told = id, is_chat, run, told
 
     def begin(self) -> None:
         """Note that the model is about to be called."""
@@ -378,7 +377,8 @@ def asked(prompt: str, llm_string: str) -> CallContext:
     waiting = [one for one in _askings.get() if not one.is_over]
     # A chat without a run has nothing to tell its update, which may never come; it only hides an
     # equal lookup of a model call that goes on around it.
-    if run is not None or not is_chat or any(one.id == asking.id for one in waiting):
+    hides = waiting and any(one.id == asking.id for one in waiting)
+    if run is not None or not is_chat or hides:
         _askings.set((asking, *waiting)[:LOOKUPS_KEPT])
     return asking
 
@@ -419,6 +419,9 @@ def failed(run_id: object, error: BaseException) -> None:
             asking.run.end(error)
 
 
+_NO_MORE: AbstractContextManager[None] = nullcontext()
+
+
 def controlled(
     asking: CallContext | None,
     cache: object,
@@ -429,6 +432,9 @@ def controlled(
 
     With a ``path`` the call's config must name a tenant, or a block around it.
     """
+    says = asking is not None and (asking.told is not None or asking.is_blind or asking.unseen)
+    if path is None and not says:
+        return _NO_MORE
     controls = controls_of(cache)
     if path is not None:
         tenant = None if asking is None else asking.tenant
@@ -436,8 +442,8 @@ def controlled(
             controls = replace(controls, namespace=tenant)
         elif controls.namespace is None:
             controls = replace(controls, namespace="")
-    if asking is None or (asking.told is None and not asking.is_blind and not asking.unseen):
-        return nullcontext() if path is None else controlling(cache, controls)
+    if asking is None or not says:
+        return controlling(cache, controls)
     if asking.told is not None:
         controls = controls_told(asking.told, controls, complain)
     if asking.is_blind:
