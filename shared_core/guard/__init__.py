@@ -3,7 +3,7 @@
     text --tokens--> words and figures --reading--> Reading; two Readings --compare--> Differences
 
 It knows English; numbers, quotes, code and addresses it knows in any language. It is pure: no
-model, no file, no clock.
+model, no clock, and of files only the word list beside it.
 """
 
 from __future__ import annotations

@@ -444,7 +444,7 @@ def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if max(len(only_mine), len(only_theirs)) > 1:
         return  # the whole is said in other words, so that a small word tells little
     same = not only_mine and not only_theirs
-    if tense_differs(one, other) and (same or "past" in (one.tense, other.tense)):
+    if same and tense_differs(one, other):
         yield Difference("tense", (one.tense,), (other.tense,))
     if modal_differs(one, other) and (same or "will" not in (one.modal, other.modal)):
         yield Difference("modal", (one.modal,), (other.modal,))

@@ -367,7 +367,7 @@ def _tense(
     place = _auxiliary(clause)
     if place is None:
         words = clause[1:6] if wh else ()
-        verbs = {(canonical(word), _is_past(word)) for word in words if word not in STOP}
+        verbs = {(canonical(word), _is_past(word)) for word in words}
         return "", False, frozenset(verbs)
     word, rest = clause[place], clause[place + 1 :]
     if (rest[:1] in (["there"], ["you"]) and word not in _PAST) or (passive and mine):
@@ -433,7 +433,7 @@ def _conditions(said: Sequence[str], at: int | None) -> tuple[frozenset[str], fr
             found.add(_MARKERS[word])
         elif word in _FOCUS:
             after = said[place + 1] if place + 1 < len(said) else ""
-            if word != "even" or (at is not None and after not in _NO_FOCUS):
+            if word != "even" or ((at is not None or not place) and after not in _NO_FOCUS):
                 focus.add(_FOCUS[word])
         elif before == "at" and word in ("least", "most"):
             focus.add(f"at {word}")
@@ -574,12 +574,11 @@ def tense_differs(asked: Grammar, cached: Grammar) -> bool:
 def modal_differs(asked: Grammar, cached: Grammar) -> bool:
     """Tell whether one asks what may be done, and the other what must, should or will."""
     one, other = asked.modal, cached.modal
-    if one == other or not one or not other or {one, other} in _NEAR_MODALS:
+    if one == other or not one or not other or {one, other} == {"need", "must"}:
         return False
+    if {one, other} == {"need", "should"} and asked.wh:
+        return False  # "what do I need to bring", "what should I bring"
     return not ("will" in (one, other) and (asked.mine or cached.mine))
-
-
-_NEAR_MODALS = ({"need", "must"}, {"need", "should"})
 
 
 def quantifiers_apart(asked: Grammar, cached: Grammar) -> Sides | None:

@@ -70,6 +70,11 @@ SYMMETRIC = frozenset(
 _AFTER_A_NO = frozenset({",", "thank", "i", "it", "that", "this", "we", "you"})
 """Terms before which "no" answers something said before, and belongs to no noun."""
 
+_INFINITIVE_AFTER = frozenset(
+    map(canonical, ("cost", "take", "long", "time", "able", "possible", "try", "plan", "decide"))
+)
+"""Terms after which "to" is no way from here to there: "what it costs to ship"."""
+
 Operands = tuple[str, frozenset[str], frozenset[str]]
 
 
@@ -353,7 +358,7 @@ def _read_operands(terms: Sequence[str]) -> tuple[list[Operands], set[str], set[
             left, right = right, left
         if relation == "in" and not (left & UNIT_NAMES and right & UNIT_NAMES):
             continue  # "in" turns one unit into another, or says where and when
-        if left and right:
+        if left and right and not (relation == "to" and terms[place - 1] in _INFINITIVE_AFTER):
             found.append((relation, left, right))
     return found, origins, targets
 

@@ -24,7 +24,8 @@ travel; country nation; city town; company firm business corporation; employee w
 manager; lawyer attorney; customer client; store shop; food meal; rubbish trash garbage; lift
 elevator; transfer send; wait await; verify confirm validate; check inspect examine; enable
 activate turn_on switch_on power_on; disable deactivate turn_off switch_off power_off shut_off;
-login log_in sign_in signin; logout log_out sign_out signout; register sign_up signup enroll
+login log_in sign_in signin; logout log_out sign_out signout log_off logoff sign_off; register
+sign_up signup enroll
 enrol; setup set_up configure; increase raise boost; decrease reduce lower lessen; maximum max;
 minimum min; require necessitate; prevent avoid; treat cure heal; happy glad joyful; angry mad;
 beautiful pretty; funny humorous; scared afraid; rich wealthy; cheap inexpensive affordable;
@@ -38,6 +39,8 @@ guy gentleman; mother mom mum; father dad
 """Groups of words that mean one thing whatever is asked; the first stands for all."""
 
 ALIKE = """
+option method; process issue; requirement condition; purpose function use; stop block; read check;
+attach add; pause suspend stop hold; valid available;
 able allowed permitted possible; required mandatory compulsory obligatory necessary obliged;
 except exclude; kind type sort; use take apply try; think believe feel guess suppose reckon
 notice; wrong incorrect false inaccurate mistaken; correct right accurate true proper; picture pic
@@ -51,9 +54,9 @@ detail information info data fact particular; method way means approach procedur
 technique manner; way step; actual real physical genuine true; actually really; age old; anywhere
 wherever everywhere; understand learn know grasp comprehend figure; help assist aid support; wish
 want desire; unusual strange weird odd peculiar suspicious; turn put set change make; trip
-vacation holiday journey abroad; treatment solution remedy therapy cure; title name; throw add put
-toss; teenager teen adolescent; tag label mark; symptom sign indication; suitable appropriate fit
-right good; suck terrible awful; substitute replace sub; speaker volume sound; simple easy
+vacation holiday journey abroad; treatment solution remedy therapy cure; throw add put toss;
+teenager teen adolescent; tag label mark; symptom sign indication; suitable appropriate fit right
+good; suck terrible awful; substitute replace sub; speaker volume sound; simple easy
 straightforward; shoot throw roll; select decide choose pick; search find look locate seek; see
 check view look inspect review; see watch view; secure protect safeguard; remove take clear delete
 clean erase; register requirement; recognise recognize identify detect; recipient receiver
@@ -77,9 +80,9 @@ honour honor; close near nearby; large big huge great major; small little tiny m
 important significant relevant crucial essential key main vital major; main primary principal
 chief major; country nation state land; city town place; area region zone district place location;
 place location spot site address; street road; house home residence property; flat apartment; room
-space; shop store retailer outlet; company firm business organisation organization corporation
-enterprise; staff employee personnel worker team; boss manager supervisor; customer client buyer
-shopper; customer_service customer_support support service helpdesk; service support help; agent
+space; shop store retailer outlet; company firm business organisation organization corporation;
+staff employee personnel worker team; boss manager supervisor; customer client buyer shopper;
+customer_service customer_support support service helpdesk; service support help; agent
 representative rep advisor adviser operator; parcel package packet shipment delivery; purchase
 order item product; product item good article; goods item product merchandise; shipping delivery
 postage; shipment delivery order; ship send deliver dispatch post mail; send submit transmit
@@ -89,108 +92,191 @@ reduction; coupon voucher promo code; subscription membership plan; plan package
 reservation appointment; book reserve schedule arrange make; appointment meeting booking visit;
 meeting conference; cancel end close terminate stop abort; end finish conclude complete terminate;
 account profile; password passcode; username login; email mail message; message text sms note;
-call phone ring telephone contact; contact reach call; speak talk chat; tell inform notify;
-notification alert; ask inquire query; question query inquiry enquiry; answer reply response;
-document paper file; form application; letter mail; manual guide handbook instruction; instruction
-direction guidance; guide tutorial; report document; film movie; song track tune music; game
-match; internet connection network wifi web; internet web net online; computer pc laptop machine;
-laptop notebook; phone mobile cell cellphone smartphone handset; screen display monitor; program
-application software app tool; button key; page site; link url; folder directory; update upgrade;
-install setup set_up; set_up configure setup arrange; configure set; download get fetch; save
-store keep; store keep hold; delete remove erase clear wipe; restore recover retrieve get; restart
-reboot reset; reset change restore recover; run execute start launch; crash freeze fail break;
-broken damaged faulty defective; repair fix mend restore; slow sluggish laggy; slow lag; connect
-hook hook_up link attach join pair; attach fix fasten; detach unhook; join enter; shut close;
-shut_down turn_off switch_off power_off; turn_off shut disable; turn_up increase raise; turn_down
-decrease reduce lower; increase raise boost improve grow lift; decrease reduce lower cut lessen
-drop; improve enhance better increase boost; check verify confirm see; verify confirm check
-validate; check test examine inspect; test exam examination; result outcome; effect impact
-consequence result; cause make trigger; reason cause purpose; purpose goal aim objective; aim goal
-target; benefit advantage perk; advantage pro benefit; disadvantage drawback con downside; risk
-danger hazard; dangerous risky hazardous harmful unsafe; safe secure; healthy good; illness
-disease sickness condition; ill sick unwell; medicine drug medication; doctor physician; pain
-ache; hurt ache; injury wound; baby infant newborn; child kid; adult grown; old elderly aged;
-elderly senior old; old ancient; young youthful; clothes clothing; cook prepare make; bake make;
-recipe instruction; dish recipe meal; dinner supper; breakfast brekky; drink beverage; garbage
-trash rubbish waste; toilet bathroom restroom lavatory loo; sofa couch; carpet rug; lamp light;
-wash clean; dirt stain; smell odour odor scent; noise sound; loud noisy; quiet silent; car
-automobile vehicle auto; bike bicycle cycle; motorbike motorcycle; lorry truck; train railway;
-plane aeroplane airplane aircraft; flight plane; fly flight; flight trip; luggage baggage bag
-suitcase; ticket pass; schedule timetable; route path way; beach seaside; sea ocean; forest wood;
-hill mountain; stone rock; live reside stay; remain stay; lodge stay; own have possess; need
-require; required needed necessary; allow permit let; permit allow licence; licence license
-permit; rule regulation law; law regulation legislation; lawyer attorney solicitor; agreement
-contract deal; sign signature; apply register enrol; application request; loan credit; borrow
-loan; mortgage loan; bank lender; earn make; earn get; tax duty; retire retirement; hire employ
-recruit; fire dismiss sack; quit leave resign; interview meeting; study learn research; study
-course; course class lesson; school college; university college uni; degree qualification diploma;
-teacher instructor tutor; student pupil; write compose; read study; language tongue; word term;
-meaning definition sense; define mean; mean signify; explain describe clarify; difference
-distinction; differ vary; compare contrast; example instance sample; idea clue concept notion;
-opinion view thought; thought idea; topic subject; part piece section component; best top greatest
-good finest; good great nice; great awesome excellent fantastic wonderful amazing brilliant; nice
-lovely pleasant; beautiful pretty gorgeous lovely spectacular attractive; ugly unattractive; happy
-glad pleased; sad unhappy; angry mad furious; afraid scared frightened; worry concern; worried
-concerned anxious; tired exhausted; boring dull; interesting fascinating; famous well-known
-popular renowned; famous known; popular famous common; common frequent typical usual popular;
-usual normal typical regular; rare uncommon unusual; special particular; specific particular
-certain; exact precise; approximate rough; total overall whole entire; whole entire complete full;
-complete finish full; empty blank; free complimentary; cheap inexpensive affordable budget;
-expensive costly pricey; rich wealthy; strong powerful; hard difficult tough; difficult hard
-challenging; clever smart intelligent; stupid dumb; crazy mad; fat overweight; thin slim; height
-tall high; weight heavy weigh; width wide; depth deep; distance far; speed fast; size big large;
-duration long time length; often frequently regularly; always constantly; sometimes occasionally;
-rarely seldom; quickly fast; slowly slow; immediately instantly right now; immediate instant; soon
-shortly; finally eventually; additional extra further more another; other different another
-alternative; different other various; various several multiple different; multiple several various
-many; person individual human people; someone somebody; friend buddy mate pal; boyfriend partner;
-girlfriend partner; husband spouse; wife spouse; partner spouse; mother mom mum mummy mommy;
-father dad daddy; parent folk; enemy foe; famous celebrity; star celebrity; leader head chief;
-president head; author writer; creator maker inventor; manufacturer producer maker; win victory;
-lose misplace; stolen robbed; steal rob; thief robber; happen occur; happen come; take last; go
-travel; drive ride; walk stroll; run jog; jump leap; fall drop; rise climb; climb scale; meet see;
-notice spot; spot see; show appear display give; provide offer give supply specify; specify state
-indicate define provide mention; indicate show specify; contain include hold have; include contain
-cover; consist contain; get become; become turn; obtain get gain acquire; keep maintain retain;
-move transfer relocate shift; transfer move send; carry bring; bring take; collect gather pick;
-drop leave; leave depart go; departure leave; load open; load fetch retrieve get; open unlock;
-lock secure; fill complete; grow plant; build construct; design create; destroy ruin; hit strike;
-fight combat battle; war conflict; conflict fight; argue quarrel; agree consent; marriage wedding;
-birthday birth; birth born; death die dead; die dice; funeral burial; god deity; religion faith;
-belief faith; trust believe; lie untruth; fact truth; reality real; dream fantasy; hobby pastime;
-sport game; fun enjoyable; enjoy like love; love like adore; hate dislike; favorite favourite best
-preferred; color colour; center centre; neighbor neighbour; traveling travelling; theater theatre;
-meter metre; liter litre; jewelry jewellery; gray grey; catalog catalogue; program programme; tire
-tyre; aluminum aluminium; check cheque; organize organise; realize realise; analyze analyse;
-memorize memorise; pajamas pyjamas; cozy cosy; skeptical sceptical; transport transportation
-transit; append add; abroad overseas; foreign overseas; domestic local; local nearby; calculate
-estimate; estimate guess; predict forecast; forecast prediction; weather climate; rain rainfall;
-snow snowfall; storm thunderstorm; wind breeze; hot warm; cold chilly; cool cold; wet damp; damp
-moist; dry arid; clean neat tidy; mess clutter; solve resolve fix; solution fix answer; tip advice
-hint; advice tip recommendation suggestion; recommend suggest advise; suggestion recommendation
-idea; suggest propose; invite ask; visit see; guest visitor; stranger unknown; unknown unfamiliar;
-secret hidden; hide conceal; find discover locate; invention discovery; science scientific;
-experiment test; test try; practice exercise practise; exercise workout training; train practice;
-training course; ability skill capability; talent gift; gift present; party celebration; celebrate
-party; hairdresser barber; haircut trim; makeup cosmetic; dentist dental; tooth dental; eyeglasses
-glasses spectacle; pants trousers; sneaker trainer shoe; sweater jumper pullover; coat jacket; hat
-cap; purse handbag; wallet billfold; fridge refrigerator; stove cooker oven; faucet tap; lawn
-grass; garden yard; backyard garden; fence barrier; roof rooftop; wall partition; floor ground;
-ceiling roof; basement cellar; elevator lift; stairs staircase; pavement sidewalk; highway
-motorway; subway underground metro tube; station stop; bus coach; cab taxi; driver chauffeur;
-pedestrian walker; crash accident collision; police cop; crime offence; criminal offender; prison
-jail; court tribunal; judge magistrate; insurance cover coverage policy; deadline due; due
-payable; overdue late; late delayed; delay wait; postpone delay reschedule; reschedule postpone
-change; interest rate; investment stock; stock share; currency money; coin change; receipt
-invoice; proof evidence; certificate document; passport id; id identification identity; signature
-autograph; stamp seal; envelope letter; newspaper paper; news information; magazine journal; diary
-journal; library bookshop; story tale; poem verse; chapter section; paragraph section; sentence
-phrase; grammar syntax; spelling spell; pronunciation pronounce; accent pronunciation; translate
-translation convert; translation version; version edition release; release launch; event occasion;
-festival event; concert gig show; seat place; row line; line queue; crowd people; band group;
-group team; team squad; member participant; participant attendee; audience crowd; fan supporter;
-opponent rival; rival competitor; contest competition; race competition; prize award; medal award;
-score point; goal point
+call phone ring telephone contact; contact reach call; speak talk chat; notification alert; ask
+inquire query; question query inquiry enquiry; answer reply response; document paper file; form
+application; letter mail; manual guide handbook instruction; instruction direction guidance; guide
+tutorial; report document; film movie; song track tune music; game match; internet connection
+network wifi web; internet web net online; computer pc laptop machine; laptop notebook; phone
+mobile cell cellphone smartphone handset; screen display monitor; program application software app
+tool; button key; page site; link url; folder directory; update upgrade; install setup set_up;
+set_up configure setup arrange; configure set; download get fetch; save store keep; store keep
+hold; delete remove erase clear wipe; restore recover retrieve get; restart reboot reset; reset
+change restore recover; run execute start launch; crash freeze fail break; broken damaged faulty
+defective; repair fix mend restore; slow sluggish laggy; slow lag; connect hook hook_up link
+attach join pair; attach fix fasten; detach unhook; join enter; shut close; shut_down turn_off
+switch_off power_off; turn_off shut disable; turn_up increase raise; turn_down decrease reduce
+lower; increase raise boost improve grow lift; decrease reduce lower cut lessen drop; improve
+enhance better increase boost; check verify confirm see; verify confirm check validate; check test
+examine inspect; test exam examination; result outcome; effect impact consequence result; cause
+make trigger; reason cause purpose; purpose goal aim objective; aim goal target; benefit advantage
+perk; advantage pro benefit; disadvantage drawback con downside; risk danger hazard; dangerous
+risky hazardous harmful unsafe; safe secure; healthy good; illness disease sickness condition; ill
+sick unwell; medicine drug medication; doctor physician; pain ache; hurt ache; injury wound; baby
+infant newborn; child kid; adult grown; old elderly aged; elderly senior old; old ancient; young
+youthful; clothes clothing; cook prepare make; bake make; recipe instruction; dish recipe meal;
+dinner supper; breakfast brekky; drink beverage; garbage trash rubbish waste; toilet bathroom
+restroom lavatory loo; sofa couch; carpet rug; lamp light; wash clean; dirt stain; smell odour
+odor scent; noise sound; loud noisy; car automobile vehicle auto; bike bicycle cycle; motorbike
+motorcycle; lorry truck; train railway; plane aeroplane airplane aircraft; flight plane; fly
+flight; flight trip; luggage baggage bag suitcase; ticket pass; schedule timetable; route path
+way; beach seaside; sea ocean; forest wood; hill mountain; stone rock; live reside stay; remain
+stay; lodge stay; own have possess; need require; required needed necessary; allow permit let;
+permit allow licence; licence license permit; rule regulation law; law regulation legislation;
+lawyer attorney solicitor; agreement contract deal; sign signature; apply register enrol;
+application request; loan credit; borrow loan; mortgage loan; bank lender; earn make; earn get;
+tax duty; retire retirement; hire employ recruit; fire dismiss sack; quit leave resign; interview
+meeting; study learn research; study course; course class lesson; school college; university
+college uni; degree qualification diploma; teacher instructor tutor; student pupil; write compose;
+read study; language tongue; word term; meaning definition sense; define mean; mean signify;
+explain describe clarify; difference distinction; differ vary; compare contrast; example instance
+sample; idea clue concept notion; opinion view thought; thought idea; topic subject; part piece
+section component; best top greatest good finest; good great nice; great awesome excellent
+fantastic wonderful amazing brilliant; nice lovely pleasant; beautiful pretty gorgeous lovely
+spectacular attractive; ugly unattractive; happy glad pleased; sad unhappy; angry mad furious;
+afraid scared frightened; worry concern; worried concerned anxious; tired exhausted; boring dull;
+interesting fascinating; famous well-known popular renowned; famous known; popular famous common;
+common frequent typical usual popular; usual normal typical regular; rare uncommon unusual;
+special particular; specific particular certain; exact precise; approximate rough; total overall
+whole entire; whole entire complete full; complete finish full; empty blank; free complimentary;
+cheap inexpensive affordable budget; expensive costly pricey; rich wealthy; strong powerful; hard
+difficult tough; difficult hard challenging; clever smart intelligent; stupid dumb; crazy mad; fat
+overweight; thin slim; height tall high; weight heavy weigh; width wide; depth deep; distance far;
+speed fast; size big large; duration long time length; often frequently regularly; always
+constantly; sometimes occasionally; rarely seldom; quickly fast; slowly slow; immediately
+instantly right now; immediate instant; soon shortly; finally eventually; additional extra further
+more another; other different another alternative; different other various; various several
+multiple different; multiple several various many; person individual human people; someone
+somebody; friend buddy mate pal; boyfriend partner; girlfriend partner; husband spouse; wife
+spouse; partner spouse; mother mom mum mummy mommy; father dad daddy; parent folk; enemy foe;
+famous celebrity; star celebrity; leader head chief; president head; author writer; creator maker
+inventor; manufacturer producer maker; win victory; lose misplace; stolen robbed; steal rob; thief
+robber; happen occur; happen come; take last; go travel; drive ride; walk stroll; run jog; jump
+leap; fall drop; rise climb; climb scale; meet see; notice spot; spot see; show appear display
+give; provide offer give supply specify; specify state indicate define provide mention; indicate
+show specify; contain include hold have; include contain cover; consist contain; get become;
+become turn; obtain get gain acquire; keep maintain retain; move transfer relocate shift; transfer
+move send; collect gather pick; drop leave; leave depart go; departure leave; load open; load
+fetch retrieve get; open unlock; lock secure; fill complete; grow plant; build construct; design
+create; destroy ruin; hit strike; fight combat battle; war conflict; conflict fight; argue
+quarrel; agree consent; marriage wedding; birthday birth; death die dead; die dice; funeral
+burial; god deity; religion faith; belief faith; trust believe; lie untruth; fact truth; reality
+real; dream fantasy; hobby pastime; sport game; fun enjoyable; enjoy like love; love like adore;
+hate dislike; favorite favourite best preferred; color colour; center centre; neighbor neighbour;
+traveling travelling; theater theatre; meter metre; liter litre; jewelry jewellery; gray grey;
+catalog catalogue; program programme; tire tyre; aluminum aluminium; check cheque; realize
+realise; analyze analyse; pajamas pyjamas; cozy cosy; skeptical sceptical; transport
+transportation transit; append add; abroad overseas; foreign overseas; domestic local; local
+nearby; calculate estimate; estimate guess; predict forecast; forecast prediction; weather
+climate; rain rainfall; snow snowfall; storm thunderstorm; wind breeze; hot warm; cold chilly;
+cool cold; wet damp; damp moist; dry arid; clean neat tidy; mess clutter; solve resolve fix;
+solution fix answer; tip advice hint; advice tip recommendation suggestion; recommend suggest
+advise; suggestion recommendation idea; suggest propose; invite ask; visit see; guest visitor;
+stranger unknown; unknown unfamiliar; secret hidden; hide conceal; find discover locate; invention
+discovery; science scientific; experiment test; test try; practice exercise practise; exercise
+workout training; train practice; training course; ability skill capability; talent gift; gift
+present; party celebration; celebrate party; hairdresser barber; haircut trim; makeup cosmetic;
+dentist dental; tooth dental; eyeglasses glasses spectacle; pants trousers; sneaker trainer shoe;
+sweater jumper pullover; coat jacket; hat cap; purse handbag; wallet billfold; fridge
+refrigerator; stove cooker oven; faucet tap; lawn grass; garden yard; backyard garden; fence
+barrier; roof rooftop; wall partition; floor ground; ceiling roof; basement cellar; elevator lift;
+stairs staircase; pavement sidewalk; highway motorway; subway underground metro tube; station
+stop; bus coach; cab taxi; driver chauffeur; pedestrian walker; crash accident collision; police
+cop; crime offence; criminal offender; prison jail; court tribunal; judge magistrate; insurance
+cover coverage policy; deadline due; due payable; overdue late; late delayed; delay wait; postpone
+delay reschedule; reschedule postpone change; interest rate; investment stock; stock share;
+currency money; coin change; receipt invoice; proof evidence; certificate document; passport id;
+id identification identity; signature autograph; stamp seal; envelope letter; newspaper paper;
+news information; magazine journal; diary journal; library bookshop; story tale; poem verse;
+chapter section; paragraph section; sentence phrase; grammar syntax; spelling spell; pronunciation
+pronounce; accent pronunciation; translate translation convert; translation version; version
+edition release; release launch; event occasion; festival event; concert gig show; seat place; row
+line; line queue; crowd people; band group; group team; team squad; member participant;
+participant attendee; audience crowd; fan supporter; opponent rival; rival competitor; contest
+competition; race competition; prize award; medal award; score point; goal point; enable setup
+activate turn_on configure; contact touch reach; turn convert change transform make; shot jab
+vaccination vaccine injection; mute silence quiet; export download save extract; import upload
+load; report tell notify inform flag; claim demand request; lodge file submit raise; submit send
+hand; fill enter type; type enter write; enter input type put; scan read; read view; print copy;
+clear empty wipe clean; empty clear drain; discard dump bin throw; recycle dispose; dispose
+discard rid; store stow keep; wrap pack; unpack unwrap; pack bag; carry transport take bring;
+transport move carry ship; park leave; rent hire lease; let rent; landlord owner; tenant renter;
+owner proprietor; hire rent employ; loan lend; mend sew; sew stitch; cut trim chop slice; chop cut
+dice; peel skin; boil cook; fry cook; roast bake; grill barbecue; reheat warm heat; cool chill;
+freeze chill; melt thaw; thaw defrost; mix stir blend combine; add include; exclude omit; omit
+skip; skip miss; avoid prevent dodge; escape flee; hide cover; cover protect; protect guard defend
+shield; damage harm hurt; kill destroy; kill eliminate rid; rid remove; weed pest; bug insect
+pest; bunny rabbit; feed give; water irrigate; sow plant; prune trim cut; mow cut; dig excavate;
+paint colour; decorate adorn; hang mount fix; mount install fix; assemble put build; dismantle
+disassemble; open unseal; tie fasten; untie undo; button fasten; zip close; wear put; dress
+clothes; undress strip; shave trim; comb brush; brush clean; rinse wash; dry wipe; iron press;
+fold bend; stretch extend; shrink contract reduce; expand widen; lengthen extend; shorten cut;
+prolong extend; renew extend update; expire lapse end; valid good; void invalid; cancel void;
+refund repay; repay pay; owe due; debt loan; budget plan; save economise; afford pay; spend use;
+waste squander; invest put; profit gain earning; loss deficit; tax levy; penalty fine charge;
+punish penalise; reward prize bonus; bonus extra; award give; grant give; donate give contribute;
+volunteer help; attend visit join; join register enrol; register enrol subscribe; withdraw leave;
+withdraw take; deposit put pay; transfer wire; wire send; post publish; publish release issue;
+announce declare; declare state; mention name; name call title; rename change; nickname name;
+spell write; pronounce say; translate render; summarise summarize outline; summary outline
+overview; outline sketch; draw sketch; photograph shoot; record tape; film shoot; proofread check;
+correct fix; debug fix; compile build; deploy release; close exit; minimise minimize; maximise
+maximize; optimise optimize; customise customize; personalise customize; synchronise sync
+synchronize; unpair disconnect; disconnect unplug; plug connect; charge recharge; refresh reload
+update; sign log; password code; pin code; code script program; function method; variable
+parameter; parameter argument setting; array list; dictionary map; string text; remove drop; merge
+combine join; split divide; sort order arrange; arrange organise; reverse invert; count number;
+sum total add; average mean; solve work_out; prove show; measure gauge; weigh measure; estimate
+predict; decide settle; plan schedule; organise organize plan; host hold; celebrate mark;
+congratulate praise; thank appreciate; apologise apologize; forgive pardon; complain grumble;
+argue debate; debate discuss; discuss talk; persuade convince; motivate encourage inspire; support
+back; support encourage; oppose resist; allow enable; forbid ban; stop ban; block ban; restrict
+limit; control check; monitor watch track; track follow trace monitor; watch observe; observe see;
+spot find; discover learn; study examine; research investigate; investigate examine; explore
+discover; remember memorise memorize; forget misplace; lose drop; steal take; cheat trick; trick
+fool; lie cheat; heal recover; cure heal treat; relieve ease soothe; soothe calm; calm relax;
+relax rest; rest sleep; sleep nap; wake rise; faint collapse; cough sneeze; vomit throw; itch
+tickle; swell bloat; bleed blood; rash spot; bruise mark; fracture break; sprain twist; stiff
+sore; sore painful; dizzy lightheaded; nauseous sick; pregnant expecting; infant toddler; deaf
+hearing; blind sight; gym fitness; exercise train; diet nutrition; overweight obese; obese fat;
+strong tough; weak feeble; tired sleepy; sleepy drowsy; bored boring; lonely alone; anxious
+worried nervous; stressed anxious; upset sad angry; depressed sad; cheerful happy; excited
+thrilled; proud pleased; jealous envious; shy timid; brave courageous; rude impolite; polite
+courteous; kind nice; honest sincere; lazy idle; careful cautious; careless reckless; quiet silent
+calm; bright light; dark dim; clean pure; dirty filthy; fresh new; stale old; rotten bad; bad
+spoiled; spoiled rotten off; delicious tasty yummy; sweet sugary; salty salt; sour acid; bitter
+sour; spicy hot; plain simple; fancy elegant; modern contemporary new; antique old; first initial
+original; final last; previous prior last former; current present; annual yearly; monthly month;
+daily everyday; weekly week; hourly hour; permanent lasting; temporary short; sudden quick;
+gradual slow; total complete; partial part; spare extra replacement; replacement substitute spare;
+alternative substitute option; feature function; characteristic feature trait; property feature;
+attribute property; element part; ingredient component; component element; material stuff; stuff
+thing; item thing; device gadget tool; machine device; engine motor; wheel tyre; brake stop; bulb
+lamp; torch flashlight; plug socket; socket outlet; cable cord wire; battery cell; pipe tube;
+drain sink; sink basin; bath tub; shower bath; towel cloth; cloth fabric; fabric material; pillow
+cushion; blanket cover; mattress bed; cupboard cabinet closet; closet wardrobe; shelf rack; desk
+table; chair seat; couch settee; picture painting; jewel gem; ring band; necklace chain; watch
+clock; glasses lens; bag sack; box container; bottle flask; jar pot; pot pan; cup mug; knife
+blade; lid cover; lock bolt; key code; gate door; fence wall; path track trail; bridge crossing;
+harbour harbor port; airport airfield; departure exit; arrival landing; border frontier; ticket
+fare; fare price; seat spot; journey ride; ride trip; cruise voyage; voyage journey; hike walk;
+accommodation lodging housing; suite room; waiter server; chef cook; menu list; tip gratuity;
+restaurant diner; cafe coffee; cinema movie; stadium arena; pool swimming; coast shore seaside;
+shore beach; island isle; desert dune; valley vale; peak summit top; cliff rock; cave cavern;
+earthquake quake; flood flooding; fire blaze; smoke fume; dust dirt; mud dirt; soil earth ground;
+sky air; planet world; sun sunshine; autumn fall; season time; century age; era age; history past;
+birthplace birth born; occupation profession; profession job; career profession; boss chief;
+secretary assistant; clerk employee; colleague coworker; intern trainee; trainee apprentice;
+candidate applicant; resume cv; reference recommendation; vacancy opening; shift turn; holiday
+leave; leave vacation; absence leave; strike walkout; union association; association organisation;
+department section; branch office; office workplace; factory plant; warehouse depot; supplier
+vendor; vendor seller; seller merchant; merchant trader; dealer seller; brand make; model type;
+version model; quality grade; grade mark; rating score; review opinion; complaint problem;
+guarantee warranty; deadline limit; term condition; clause section; copy duplicate; original
+master; form sheet; sheet page; page leaf; graph chart diagram; diagram figure; map plan; symbol
+sign; logo emblem; flag banner; slogan motto; quote quotation; joke pun; riddle puzzle; toy
+plaything; doll toy; ball sphere; card pass; points credit; fund budget; grant funding;
+scholarship grant; tuition fee; semester term; homework assignment; assignment task; task job;
+project task; duty task; exam quiz; quiz test; mark score; subject course
 """
 """Groups of words that are often one thing where all else is the same: the app "shows" or "gives"
 an error. A word may be in several."""

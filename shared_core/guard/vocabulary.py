@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from importlib.resources import files
 
 from shared_core.guard.synonyms import ALIKE, SYNONYMS
 
@@ -78,7 +80,7 @@ NEGATIONS = frozenset(
 
 PARTICLES = {
     "on": frozenset({"turn", "switch", "power"}),
-    "off": frozenset({"turn", "switch", "power", "shut"}),
+    "off": frozenset({"turn", "switch", "power", "shut", "log", "sign"}),
     "in": frozenset({"log", "sign", "check", "opt", "zoom"}),
     "out": frozenset({"log", "sign", "check", "opt", "zoom"}),
     "up": frozenset({"turn", "scale", "sign", "set", "top"}),
@@ -157,17 +159,24 @@ def canonical(word: str) -> str:
     return _CANONICAL.get(form, form)
 
 
-def _alike() -> dict[str, frozenset[int]]:
+WORDNET = "wordnet.txt"
+"""The file beside this one with groups of words of one meaning, taken from WordNet 3.1."""
+
+
+@lru_cache(maxsize=1)
+def groups() -> Mapping[str, frozenset[int]]:
+    """Return stems and canonical forms -> numbers of the groups of like words they are in.
+
+    Read at the first use: the groups of ``synonyms.ALIKE``, and those of WordNet.
+    """
+    lines = files(__package__).joinpath(WORDNET).read_text("utf-8").splitlines()
     found: dict[str, set[int]] = {}
-    for number, group in enumerate(ALIKE.split(";")):
+    every = (*ALIKE.split(";"), *(line for line in lines if not line.startswith("#")))
+    for number, group in enumerate(every):
         for word in group.split():
-            for form in {canonical(word), stem(word)}:
+            for form in (canonical(word), stem(word)):
                 found.setdefault(form, set()).add(number)
     return {word: frozenset(numbers) for word, numbers in found.items()}
-
-
-_GROUPS = _alike()
-"""Stems and canonical forms -> numbers of the groups they are in."""
 
 
 def _members() -> dict[str, frozenset[str]]:
@@ -184,7 +193,22 @@ _NOWHERE: frozenset[int] = frozenset()
 
 def alike(one: str, other: str) -> bool:
     """Tell whether two terms may stand for each other where all else is the same."""
-    return not _GROUPS.get(one, _NOWHERE).isdisjoint(_GROUPS.get(other, _NOWHERE))
+    known = groups()
+    for a in _degrees(one):
+        for b in _degrees(other):
+            if a == b or not known.get(a, _NOWHERE).isdisjoint(known.get(b, _NOWHERE)):
+                return True
+    return False
+
+
+def _degrees(term: str) -> tuple[str, ...]:
+    """Return a term and, for "quickest" and "quicker", what may be "quick"."""
+    for ending in ("est", "er"):
+        base = term.removesuffix(ending)
+        if base != term and len(base) >= _STUB:
+            base = base[:-1] + "y" if base.endswith("i") else base
+            return term, canonical(base), canonical(base[:-1])
+    return (term,)
 
 
 def spellings(term: str) -> frozenset[str]:
@@ -466,7 +490,7 @@ def _misspelt(one: str, other: str) -> bool:
 
 
 def _is_known(term: str) -> bool:
-    return term in _GROUPS or term in ALTERNATIVES or term in _KNOWN or term in STOP
+    return term in groups() or term in ALTERNATIVES or term in _KNOWN or term in STOP
 
 
 # Which language a text is in: common small words, as ``fold`` spells them.

@@ -339,6 +339,12 @@ PASS = [
     ("When will it arrive?", "When does it arrive?"),
     ("How do I change my address?", "How do you change your address?"),
     ("Who designed the barn?", "Who was the barn designed by?"),
+    # words that are alike where all else is the same
+    ("How do I alleviate a cramp?", "How do I relieve a cramp?"),
+    ("What is the quickest way to Bath?", "What is the fastest way to Bath?"),
+    ("How do I inform the council?", "How do I notify the council?"),
+    ("Where can I get in touch with the guide?", "Where can I contact the guide?"),
+    ("What does it cost to ship to Canada?", "What does shipping to Canada cost?"),
     # slips of the pen
     ("How do I change my adress?", "How do I change my address?"),
     ("How do I cancel my subscribtion?", "How do I cancel my subscription?"),
