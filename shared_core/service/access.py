@@ -39,6 +39,7 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[a-zA-Z0-9._-]{1,253})(:[0-9]{1,5}
 _OF_HERE = "localhost"
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Say whether an address or name is that of this machine alone."""
     if host.lower() == _OF_HERE:

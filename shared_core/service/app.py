@@ -27,14 +27,13 @@ from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.options import Hook
 from shared_core.resilience import areraise_as
-from shared_core.service import cache_api, chat, dashboard, health
+from shared_core.service import cache_api, chat, dashboard, health, proxy
 from shared_core.service.access import TOKEN_VARIABLE, Access, new_token
 from shared_core.service.activity import Activity
 from shared_core.service.auth import Keyring
 from shared_core.service.dependencies import CALLS_OF_ONE, Pools, Service
 from shared_core.service.errors import APIError, refused, responses
 from shared_core.service.metrics import Meter
-from shared_core.service.proxy import router as proxy
 from shared_core.service.settings import HANDED_OVER, Settings, handed_over
 
 if TYPE_CHECKING:
@@ -209,11 +208,12 @@ def create_app(
     )
     for error in (APIError, RequestValidationError, HTTPException):
         app.add_exception_handler(error, refused)
+    app.include_router(proxy.router)  # first: what is asked most is found at once
     app.include_router(health.router)
     app.include_router(cache_api.router)
     app.include_router(chat.router)
     app.include_router(dashboard.router)
-    app.include_router(proxy)  # last: it passes on what no other takes
+    app.include_router(proxy.rest)  # last: it passes on what no other takes
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -154,6 +154,8 @@ EMBEDDINGS = _document(
 
 
 router = APIRouter(prefix="/v1", tags=["proxy"])
+rest = APIRouter(prefix="/v1")
+"""What no other route takes; it comes last, the others first: they are what is asked most."""
 
 
 _OWN = "cache"
@@ -196,7 +198,7 @@ async def embeddings(request: Request, on: On, by: By) -> Response:
     return await embedded(on, request, by, await request.body())
 
 
-@router.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
+@rest.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
 async def other(path: str, request: Request, on: On, by: By) -> Response:
     """Pass on what else of the upstream may be reached; nothing of it is kept."""
     if path.partition("/")[0] == _OWN:
