@@ -255,7 +255,8 @@ class ToolBench:
 
     def __init__(self, tiered: TieredCache, **options: Any) -> None:
         self.calls: list[str] = []
-        self.middleware = TieredCacheMiddleware(tiered, **({"tools": ["search", "find"]} | options))
+        named: dict[str, Any] = {"tools": ["search", "find"], "key": lambda _: "the bench"}
+        self.middleware = TieredCacheMiddleware(tiered, **(named | options))
         self.ids = itertools.count()
 
         def counted(name: str) -> BaseTool:
