@@ -50,6 +50,9 @@ from shared_core.record import Answer, Explore, Hit, Miss, Outcome, fresh_mark
 from shared_core.request import Request
 from shared_core.state_places import Unreadable
 
+_FRAMES, _FRAMES_AWAITED = 5, 4
+"""Frames from ``asking_model`` to whoever called ``lookup`` or ``alookup``."""
+
 _Asker = tuple[str | None, Digest | None]
 """What is known of a model's hidden settings: their digest, None if unknown, and who takes it."""
 
@@ -266,7 +269,7 @@ class TieredCache(BaseCache):
     ) -> list[Generation] | None:
         caller = caller_of(self)
         asking = asked(prompt, llm_string)
-        asker = self._asker(llm_string)
+        asker = self._asker(llm_string, depth=_FRAMES if runtime.blocks else _FRAMES_AWAITED)
         asking.is_readable = asker is not None
         if asker is None:
             return None
@@ -306,9 +309,9 @@ class TieredCache(BaseCache):
             asking.begin()
         return found
 
-    def _asker(self, llm_string: str, model: Any = None) -> _Asker | None:
+    def _asker(self, llm_string: str, model: Any = None, depth: int = 1) -> _Asker | None:
         """Find out what the model that asks hides; None if that cannot be read."""
-        model = asking_model() if model is None else model
+        model = asking_model(depth) if model is None else model
         if model is None:
             return None, None
         try:

@@ -481,12 +481,13 @@ def is_model(value: Any) -> bool:
     return isinstance(value, (model_class(), Embeddings))
 
 
-def asking_model() -> Any:
+def asking_model(depth: int = 1) -> Any:
     """Return the model whose call made the lookup that calls this, None if none did.
 
-    LangChain gives a cache two strings; the model stands a few frames above.
+    LangChain gives a cache two strings; the model stands a few frames above. ``depth`` is how many
+    frames above this one its caller may stand at the earliest: those between cost nothing then.
     """
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(depth)
     while frame is not None and frame.f_code.co_name in _BETWEEN:
         frame = frame.f_back
     if frame is None or frame.f_code.co_name not in _CALLS:

@@ -318,7 +318,7 @@ class StateReader:
         if (kept := self._whole(cell)) is not ABSENT:
             return kept
 
-        def read() -> tuple[Keys, Iterable[Any]]:
+        def read() -> tuple[Keys, Collection[Any]]:
             try:
                 return [""], [cell.cell_contents]
             except ValueError:  # it is yet to be filled
@@ -364,7 +364,8 @@ class StateReader:
         derived = {SLOT, *DERIVED, *(name for name in attributes if _is_derived(kind, name))}
         names = None
         if where == "__dict__" and hasattr(kind, "__pydantic_fields__"):
-            names = [name for name in attributes if name not in derived]  # no other can come
+            # No other can come, and what does not count is not looked at again.
+            names = [name for name in attributes if name not in derived and not skip(name)]
         return self._items(
             attributes,
             attributes,
@@ -382,7 +383,7 @@ class StateReader:
     def _http_client(self, value: Any) -> Any:
         """Spell what a client of httpx adds to each request; its transport only carries them."""
 
-        def read() -> tuple[Keys, Iterable[Any]]:
+        def read() -> tuple[Keys, Collection[Any]]:
             return [str(value.base_url), str(value.headers.raw), str(value.params)], [value.auth]
 
         self._watch(value, read, False).said[WHOLE] = None

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import is_, itemgetter
 from typing import Any, Protocol, TypeVar
 
 
@@ -21,8 +22,8 @@ WHOLE = object()
 SLOT = "__tiered_cache_identity__"
 """Where an object keeps its ``Digest``, beside its other attributes."""
 
-Keys = Iterable[Any]
-Read = Callable[[], tuple[Keys, Iterable[Any]]]
+Keys = Collection[Any]
+Read = Callable[[], tuple[Keys, Collection[Any]]]
 Frozen = dict[int, tuple[Any, dict[Any, Any]]]
 """Places that calls change, by id: the place, and how it was spelt before, by key or as a whole."""
 
@@ -36,12 +37,20 @@ Seeds = dict[tuple[str, str], Any]
 def reader_of(items: Mapping[Any, Any], names: Iterable[Any] | None) -> Read:
     """Return what reads the items of a mapping: those of these names, None for all."""
 
-    def read() -> tuple[Keys, Iterable[Any]]:
-        if names is None:
-            return items.keys(), items.values()
-        return names, [items.get(name, ABSENT) for name in names]
+    if names is None:
+        return lambda: (items.keys(), items.values())
+    known = tuple(names)
+    if len(known) > 1:
+        pick = itemgetter(*known)  # one call in C for all of them
 
-    return read
+        def read() -> tuple[Keys, Collection[Any]]:
+            try:
+                return known, pick(items)
+            except KeyError:
+                return known, [items.get(name, ABSENT) for name in known]
+
+        return read
+    return lambda: (known, [items.get(name, ABSENT) for name in known])
 
 
 class StatePlace:
@@ -51,19 +60,22 @@ class StatePlace:
     ``by_key``: what changes there is kept key by key, not as a whole.
     """
 
-    __slots__ = ("by_key", "ids", "keys", "place", "read", "said", "values")
+    __slots__ = ("by_key", "keys", "place", "read", "said", "values")
 
     def __init__(self, place: Any, read: Read, by_key: bool, said: Any = None) -> None:
         self.place, self.read, self.by_key = place, read, by_key
         keys, values = read()
-        self.keys, self.values = tuple(keys), tuple(values)  # alive, so that no id is used anew
-        self.ids = tuple(map(id, self.values))
+        self.keys, self.values = tuple(keys), tuple(values)
         self.said: dict[Any, Any] = {} if said is None else said
 
     def is_same(self) -> bool:
         """Tell whether nothing has changed there."""
         keys, values = self.read()
-        return tuple(map(id, values)) == self.ids and tuple(keys) == self.keys
+        if len(values) != len(self.values):
+            return False
+        return all(map(is_, values, self.values)) and (
+            keys is self.keys or tuple(keys) == self.keys
+        )
 
     def changed(self, other: StatePlace) -> set[Any]:
         """Return the keys whose values are not those of another look at the same place."""
