@@ -228,6 +228,7 @@ def share_nothing(changes: list[dict[str, Any]]) -> None:
     tiered.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.lists(CHANGES, min_size=2, max_size=4))
 def test_runs_that_differ_in_anything_share_nothing(changes: list[dict[str, Any]]) -> None:

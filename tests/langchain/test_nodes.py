@@ -302,6 +302,7 @@ def test_tasks_of_the_functional_api_are_kept(cache: TieredNodeCache) -> None:
     assert sorted(ran) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_file(tmp_path: Path) -> None:
     program = tmp_path / "run.py"
     program.write_text(

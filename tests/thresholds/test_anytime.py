@@ -39,6 +39,7 @@ def life(rng: random.Random, rate: float, labels: int, wealth: Wealth, chances: 
     return 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "expected"), [(0.02, 0.0), (0.02, 0.3), (0.025, 0.01)])
 def test_what_is_worse_than_the_bound_is_certified_in_one_life_of_twenty_at_most(
     rate: float, expected: float
@@ -51,6 +52,7 @@ def test_what_is_worse_than_the_bound_is_certified_in_one_life_of_twenty_at_most
     assert wilson(certified, LIVES)[0] <= 0.05
 
 
+@pytest.mark.slow
 def test_what_is_labelled_oftener_because_it_looks_worse_is_made_up_for() -> None:
     """At the bound on average; unweighed, the labels would look worse than the requests."""
     rng = random.Random(6)

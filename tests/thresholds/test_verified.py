@@ -121,6 +121,7 @@ def test_the_promise_is_kept_in_most_streams_and_hits_are_made(
     assert sum(stream.hits for stream in streams) >= least * TRIALS * REQUESTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0.02, 0.05])
 def test_where_similarity_means_nothing_nothing_is_served_for_long(target: float) -> None:
     """Streams of 200 requests, the answers right in 70 % whatever the similarity."""
@@ -287,6 +288,7 @@ def test_labels_survive_the_store() -> None:
     assert learnt(policy, [label for label in read if label]).model == learnt(policy, labels).model
 
 
+@pytest.mark.slow
 def test_a_young_process_plans_with_what_the_labels_say_of_the_traffic() -> None:
     policy = Verified(0.02, "request")
     state = learnt(policy, labels_of(policy, 600))
@@ -405,6 +407,7 @@ def test_the_vocabulary_stays_small() -> None:
     assert words.seen_in["often"] == 30_001
 
 
+@pytest.mark.slow
 def test_learning_costs_little_with_five_thousand_labels() -> None:
     policy = Verified()
     labels, state = labels_of(policy, 1000) * 6, policy.initial_state()
