@@ -12,8 +12,10 @@ from shared_core.guard import Difference, Guard
 from shared_core.lazy import lazy_names
 from shared_core.learning import (
     AnswerJudge,
+    DecisionJudge,
     EmbeddingJudge,
     LLMJudge,
+    LocalVerifier,
     Tuning,
     policy_from_json,
     policy_to_json,
@@ -84,6 +86,7 @@ __all__ = [
     "CachedResponse",
     "ChunkCache",
     "Costs",
+    "DecisionJudge",
     "Difference",
     "Embedder",
     "EmbedderError",
@@ -96,6 +99,7 @@ __all__ = [
     "KVPrefixCache",
     "KeyValue",
     "LLMJudge",
+    "LocalVerifier",
     "LookupEvent",
     "Miss",
     "NoRoomError",

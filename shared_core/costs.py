@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from shared_core.concurrency import renew_after_fork
 from shared_core.controls import LookupEvent, StoreEvent
+from shared_core.learning import VerifyEvent
 from shared_core.resilience import swallow
 from shared_core.usage import Price, price
 
@@ -22,6 +23,9 @@ MODEL = "model"
 
 _PREFIX = "prefix"
 """The tier of a provider's prompt cache: input that was cheaper, in calls that were made."""
+
+_VERIFIER = "verifier"
+"""The tier of words that a verifier was asked for; what they saved is in the semantic tier's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,14 @@ class Costs:
         """Count what a stored answer cost; one without usage is not known to be of a call."""
         if event.usage and self not in _by_hand.get():
             self.spend(event.model, event.usage, namespace=event.namespace)
+
+    def verified(self, event: VerifyEvent) -> None:
+        """Count what a verifier's word cost, under the tier "verifier"."""
+        dollars = None if event.usage is None else self.price(event.model, event.usage)
+        line = Line(calls=1, spent=dollars or 0.0, unpriced=int(dollars is None))
+        self._add((event.model, _VERIFIER, event.namespace), line)
+        if dollars is not None:
+            self._charge(event.model, event.namespace, dollars)
 
     @contextmanager
     def by_hand(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 from shared_core.controls import LookupEvent
 from shared_core.guard import Guard
 from shared_core.harmless import header_names
-from shared_core.learning import Judge
+from shared_core.learning import Judge, verifier_of
 from shared_core.record import Answer
 from shared_core.thresholds import Policy, Static, Verified
 
@@ -48,6 +48,10 @@ class Options:
     - ``guard``: True, False, or a ``Guard``
     - ``judge``: (fresh Answer, cached Answer) -> True, False or None: do they say the same? None:
       ``AnswerJudge`` with the cache's embedder, in the background
+    - ``verifier``: asked, before the app's model, whether two questions want one answer, about
+      candidates that are neither proven nor hopeless: a callable (asked, cached question) -> True,
+      False, a probability or None, a LangChain or LlamaIndex model, or a decision model; None (the
+      default): nobody is asked. ``verify_timeout``: seconds that one word may take
     - ``shadow``: True: learn and report, serve nothing by meaning
     - ``ttl``: seconds or timedelta that an entry lives, None for ever; a hit does not extend it
     - ``stale_ttl``: seconds or timedelta that an entry is still given after its ttl, while the
@@ -96,6 +100,8 @@ class Options:
     load: Literal["lazy", "background"] = "lazy"
     guard: bool | Guard = True
     judge: Judge | None = None
+    verifier: Any = None
+    verify_timeout: float = 1.0
     shadow: bool = False
     ttl: Seconds | None = timedelta(days=7)
     stale_ttl: Seconds | None = None
@@ -146,7 +152,8 @@ class Options:
         object.__setattr__(self, "ignore_headers", header_names(self.ignore_headers))
         for name in ("semantic", "coalesce", "shadow", "strict", "keep_cut", "namespace_required"):
             _choose(name, getattr(self, name), (True, False))
-        for name in ("timeout", "lease"):
+        _verifier(self.verifier)
+        for name in ("timeout", "lease", "verify_timeout"):
             limit = seconds(name, getattr(self, name))
             if limit == math.inf:
                 raise ValueError(f"{name} must be a limit: give a number of seconds, not {limit!r}")
@@ -204,6 +211,12 @@ class Options:
         return chosen
 
 
+def _verifier(verifier: Any) -> None:
+    """Raise ValueError for what cannot verify."""
+    if verifier is not None:
+        verifier_of(verifier)
+
+
 class CacheOptions(TypedDict, total=False):
     """The options of ``ResponseCache.open`` as editors and type checkers see them: see ``Options``.
 
@@ -217,6 +230,8 @@ class CacheOptions(TypedDict, total=False):
     load: Literal["lazy", "background"]
     guard: bool | Guard
     judge: Judge | None
+    verifier: Any
+    verify_timeout: float
     shadow: bool
     ttl: Seconds | None
     stale_ttl: Seconds | None

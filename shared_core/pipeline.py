@@ -24,6 +24,7 @@ from shared_core.controls import (
     traces_of,
 )
 from shared_core.endings import ERROR, flaw_of
+from shared_core.learning import VerifyEvent
 from shared_core.options import Options, PrefixObserver, Seconds, seconds
 from shared_core.record import (
     Answer,
@@ -75,7 +76,7 @@ class Pipeline:
             "store", self.count_error, probe=lambda: store.get_many(probed)
         )
         self.semantic = (
-            SemanticTier(options, store, self.breaker, self.counters.add)
+            SemanticTier(options, store, self.breaker, self.counters.add, self._tell_verified)
             if options.semantic
             else None
         )
@@ -278,6 +279,11 @@ class Pipeline:
                 trace.events.append(event)
             for hook in self._options.hooks:
                 swallow(self.count_error, "hook", hook, event)
+
+    def _tell_verified(self, event: VerifyEvent) -> None:
+        for hook in self._options.hooks:
+            if (verified := getattr(hook, "verified", None)) is not None:
+                swallow(self.count_error, "hook", verified, event)
 
     def report_shared(self, request: Request, namespace: str, key: str, hit: Hit) -> None:
         """Tell that another's call answered a lookup that was reported as a miss."""

@@ -25,10 +25,12 @@ from shared_core.embedding import Memo, known_model
 from shared_core.learning import (
     AnswerJudge,
     Denylist,
+    GrayZone,
     Labeler,
     LabelStore,
     PendingLabel,
     PendingLabels,
+    VerifyEvent,
     refused_answers,
 )
 from shared_core.options import Options
@@ -47,7 +49,7 @@ from shared_core.record import (
 from shared_core.request import Address, Request
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Candidate, Label, Serve, Skip, Teachable
+from shared_core.thresholds import Candidate, Label, Promise, Serve, Skip, Teachable
 from shared_core.thresholds import Explore as Try
 
 if TYPE_CHECKING:
@@ -136,6 +138,12 @@ WIDEST = 64
 PROGRESS_S = 1.0
 """Seconds for which a miss may tell the same progress."""
 
+VERIFIED_ERROR, VERIFIED_CONFIDENCE = 0.02, 0.7
+"""What is promised of hits by a verifier's word where the policy promises nothing."""
+
+GRAY = ("learning", "risk")
+"""Why the model is asked about candidates that a verifier may decide about."""
+
 SERVINGS = 2
 """How often a question is served by meaning before it is asked for real."""
 
@@ -219,7 +227,12 @@ class SemanticTier:
     """
 
     def __init__(
-        self, options: Options, store: Store, breaker: CircuitBreaker, count: Callable[[str], None]
+        self,
+        options: Options,
+        store: Store,
+        breaker: CircuitBreaker,
+        count: Callable[[str], None],
+        tell: Callable[[VerifyEvent], object] = lambda event: None,
     ) -> None:
         def count_error(kind: str) -> None:
             count(f"errors:{kind}")
@@ -239,8 +252,20 @@ class SemanticTier:
         self.labels = LabelStore(self._policy, store)
         self.denylist = Denylist(store, breaker)
         judge = options.judge or AnswerJudge(self.reader.memo)
-        self._labeler = Labeler(
-            judge, self.labels, breaker, count, self._regroup, self._note_milestones
+        self._labeler = Labeler(judge, self.labels, breaker, count, self._regroup, self._note_label)
+        self._gray = self._gray_zone(options, tell)
+
+    def _gray_zone(
+        self, options: Options, tell: Callable[[VerifyEvent], object]
+    ) -> GrayZone | None:
+        """Return where a verifier decides, None without one or in shadow mode."""
+        if options.verifier is None or options.shadow:
+            return None
+        most, per = (getattr(self._policy, name, None) for name in ("max_error", "per"))
+        promise = Promise(most or VERIFIED_ERROR, per or "hit", VERIFIED_CONFIDENCE)
+        asked = options.verifier, options.verify_timeout
+        return GrayZone(
+            *asked, promise, self._store, self._breaker, self._count, tell, self.labels.era
         )
 
     @property
@@ -351,8 +376,14 @@ class SemanticTier:
             case Skip(reason):
                 self._remember(address, PendingLabel(tuple(near)))
                 return Miss(reason, near[0].similarity if near else None)
-            case Try(index, evidence, reason):
-                return self._explore(address, PendingLabel(tuple(near), index, evidence), reason)
+            case Try(index, evidence, reason, score):
+                seen = PendingLabel(tuple(near), index, evidence)
+                clear = not candidates[index].differences and reason in GRAY
+                if self._gray is None or not clear:
+                    return self._explore(address, seen, reason)
+                return self._verified(
+                    self._gray, question, seen, score or 0.0, reason, address, now
+                )
             case Serve(index, evidence, score):
                 seen = PendingLabel(tuple(near), index, evidence, score, self._shadow)
                 if self._shadow:
@@ -363,6 +394,31 @@ class SemanticTier:
                 return self._hit(near[index], address, score, now)
             case _:
                 assert_never(decision)
+
+    def _verified(
+        self,
+        gray: GrayZone,
+        question: str,
+        seen: PendingLabel,
+        score: float,
+        reason: str,
+        address: Address,
+        now: float,
+    ) -> Outcome:
+        """Serve by a verifier's word what is neither proven nor hopeless, or explore it."""
+        assert seen.candidate is not None  # noqa: S101 - what is explored is a candidate
+        one = seen.near[seen.candidate]
+        namespace = one.record.namespace
+        word = gray.word(namespace, question, one.record.question or "", score)
+        if word is None:
+            return self._explore(address, seen, reason)
+        seen = replace(seen, word=word, odds=score)
+        may = gray.may_serve(namespace, score, self._rng) if word else False
+        if not may or self._is_due(address):
+            return self._explore(address, seen, reason if may is False else "audit")
+        self._count("verifier:served")
+        self._explorations.count_serving(address.key)
+        return self._hit(one, address, None, now)
 
     def use_embedder(self, space: str) -> None:
         """Let a policy that explores go by what is known of the embedder of this space."""
@@ -400,8 +456,10 @@ class SemanticTier:
             self._progress = now, progress
         return progress
 
-    def _note_milestones(self, namespace: str) -> None:
-        """Log what the latest label has changed."""
+    def _note_label(self, namespace: str, seen: PendingLabel, right: bool) -> None:
+        """Hold a verifier to its word, and log what the latest label has changed."""
+        if self._gray is not None and seen.word is not None:
+            self._gray.learn(namespace, seen.word, seen.odds, right)
         if self._policy.explores:
             with suppress(Unavailable):  # counted
                 state = self._breaker.call(self.labels.state, namespace)
@@ -552,6 +610,8 @@ class SemanticTier:
         except Unavailable:
             state = self._policy.initial_state()
         described = dict(self._policy.describe(state))
+        if self._gray is not None:
+            described["verifier"] = self._gray.describe(namespace)
         cause = self._scopes.cause
         return described if cause is None else {**described, "new_scopes": cause}
 

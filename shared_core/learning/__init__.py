@@ -17,18 +17,31 @@ from shared_core.learning.tuning import (
     tune,
     tuning_lines,
 )
+from shared_core.learning.verifiers import (
+    DecisionJudge,
+    GrayZone,
+    LocalVerifier,
+    Verifier,
+    VerifyEvent,
+    verifier_of,
+)
 
 __all__ = [
     "AnswerJudge",
+    "DecisionJudge",
     "Denylist",
     "EmbeddingJudge",
+    "GrayZone",
     "Judge",
     "LLMJudge",
     "LabelStore",
     "Labeler",
+    "LocalVerifier",
     "PendingLabel",
     "PendingLabels",
     "Tuning",
+    "Verifier",
+    "VerifyEvent",
     "policy_from_json",
     "policy_to_json",
     "read_rows",
@@ -36,4 +49,5 @@ __all__ = [
     "same_answer",
     "tune",
     "tuning_lines",
+    "verifier_of",
 ]

@@ -170,7 +170,7 @@ class LabelStore:
 
     def refresh(self, namespace: str) -> Any:
         """Fold what was added since the last time, and return the state."""
-        return self._fold(namespace, self._era(namespace))
+        return self._fold(namespace, self.era(namespace))
 
     def _fold(self, namespace: str, era: int) -> Any:
         with self._lock:
@@ -196,7 +196,7 @@ class LabelStore:
         """Add labels for all processes; here they are in effect at once."""
         if self._policy.learns and labels:
             known = self._known.get(namespace)
-            era = known[0] if known else self._era(namespace)
+            era = known[0] if known else self.era(namespace)
             log = self._log(namespace, era)
             self._store.add_labels(log, [label.to_json() for label in labels])
             self._fold(namespace, era)
@@ -218,7 +218,8 @@ class LabelStore:
     def _log(self, namespace: str, era: int) -> str:
         return f"labels:{era}:{self._topic}{namespace}"
 
-    def _era(self, namespace: str) -> int:
+    def era(self, namespace: str) -> int:
+        """Return the number of this namespace's learning, which ``forget`` raises."""
         key = _era_key(namespace)
         return int(self._store.get_many([key]).get(key, b"0"))
 
@@ -242,6 +243,7 @@ class PendingLabel:
     """A question's neighbours, nearest first, and which of them the fresh answer will label.
 
     ``evidence`` is the policy's; ``in_shadow`` says that the candidate would have been served.
+    ``word`` is what a verifier said of it, and ``odds`` the log-odds at which it was asked.
     """
 
     near: tuple[Neighbour, ...]
@@ -249,6 +251,8 @@ class PendingLabel:
     evidence: tuple[float, ...] = ()
     score: float | None = None
     in_shadow: bool = False
+    word: bool | None = None
+    odds: float = 0.0
 
 
 class PendingLabels:
@@ -292,6 +296,10 @@ Regroup = Callable[[Record, str], object]
 """Puts a record that was stored into the group of another: (record, group)."""
 
 
+Learnt = Callable[[str, PendingLabel, bool], object]
+"""Is called with each label: (namespace, what was explored, whether it was right)."""
+
+
 class Labeler:
     """Holds a fresh answer against those of the neighbours that its lookup saw.
 
@@ -301,7 +309,7 @@ class Labeler:
     model, leaves the groups to the default. Any other judge is asked at once.
 
     ``count`` adds to the cache's counters; ``breaker`` guards the store. ``regroup``, and
-    ``learnt``, which is called with the namespace of each new label, must not raise.
+    ``learnt``, which is called with each new label, must not raise.
     """
 
     def __init__(
@@ -311,7 +319,7 @@ class Labeler:
         breaker: CircuitBreaker,
         count: Callable[[str], None],
         regroup: Regroup,
-        learnt: Callable[[str], object],
+        learnt: Learnt,
     ) -> None:
         self._labels, self._breaker, self._count = labels, breaker, count
         self._regroup, self._learnt = regroup, learnt
@@ -402,7 +410,7 @@ class Labeler:
         label = Label(right, similarity, exploration.evidence, exploration.score)
         with suppress(Unavailable):  # counted
             self._breaker.call(self._labels.learn, record.namespace, label)
-        self._learnt(record.namespace)
+        self._learnt(record.namespace, exploration, right)
 
     def drain(self, timeout: float = DRAIN_S) -> bool:
         """Wait, for a bounded time, for what is judged in the background; say whether all is."""

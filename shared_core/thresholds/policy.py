@@ -39,11 +39,16 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Explore:
-    """Ask the model, and let its answer label the candidate at this index; ``reason`` says why."""
+    """Ask the model, and let its answer label the candidate at this index; ``reason`` says why.
+
+    ``score`` is the log-odds that the candidate is right, if the policy knows them: a verifier is
+    asked about those that are neither proven nor hopeless.
+    """
 
     index: int
     evidence: tuple[float, ...] = ()
     reason: str = "learning"
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ class Verified:
         front = (_FORMAT, score, round(chance, 4), group, float(best.objections), round(least, 4))
         evidence = (*front, *best.values)
         if rng.random() < chance:
-            return Explore(best.index, evidence, reason)
+            return Explore(best.index, evidence, reason, score)
         state.has_served = True
         if group:
             state.groups.serve(group)
