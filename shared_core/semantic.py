@@ -417,7 +417,7 @@ class SemanticTier:
         if not may or self._is_due(address):
             return self._explore(address, seen, reason if may is False else "audit")
         self._count("verifier:served")
-        self._explorations.count_serving(address.key)
+        self._pending.count_serving(address.key)
         return self._hit(one, address, None, now)
 
     def use_embedder(self, space: str) -> None:

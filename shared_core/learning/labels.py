@@ -266,16 +266,16 @@ class PendingLabels:
         self._servings: OrderedDict[str, int] = OrderedDict()
         self._lock = free_after_fork(threading.Lock())
 
-    def remember(self, key: str, exploration: PendingLabel) -> None:
-        """Keep an exploration until its answer is stored."""
+    def remember(self, key: str, pending: PendingLabel) -> None:
+        """Keep what is pending until its answer is stored."""
         with self._lock:
-            self._pending[key] = exploration
+            self._pending[key] = pending
             self._pending.move_to_end(key)
             if len(self._pending) > PENDING_KEPT:
                 self._pending.popitem(last=False)
 
     def take(self, key: str) -> PendingLabel | None:
-        """Return the exploration of a request, once."""
+        """Return what is pending for a request, once."""
         with self._lock:
             return self._pending.pop(key, None)
 
@@ -334,19 +334,19 @@ class Labeler:
     def _judge_breaker(self) -> CircuitBreaker:
         return CircuitBreaker("judge", lambda kind: self._count(f"errors:{kind}"))
 
-    def settle(self, record: Record, exploration: PendingLabel | None) -> Record:
+    def settle(self, record: Record, pending: PendingLabel | None) -> Record:
         """Group the fresh answer; ask a judge that is not in the background."""
         record = grouped(record)
-        if exploration is None or self._late is not None:
+        if pending is None or self._late is not None:
             return record
         verdicts = {
             one.record.group or one.record.key: self._same(record.answer, one.record.answer)
-            for one in reversed(exploration.near)
+            for one in reversed(pending.near)
         }
-        if exploration.candidate is not None:
-            one = exploration.near[exploration.candidate]
-            self._label(record, exploration, verdicts[one.record.group or one.record.key])
-        equal = (one.record.group or one.record.key for one in exploration.near)
+        if pending.candidate is not None:
+            one = pending.near[pending.candidate]
+            self._label(record, pending, verdicts[one.record.group or one.record.key])
+        equal = (one.record.group or one.record.key for one in pending.near)
         return replace(record, group=next(filter(verdicts.get, equal), record.group))
 
     @property
@@ -354,14 +354,14 @@ class Labeler:
         """Say whether what was explored is judged when it is ``stored``."""
         return self._late is not None
 
-    def stored(self, record: Record, exploration: PendingLabel) -> None:
+    def stored(self, record: Record, pending: PendingLabel) -> None:
         """Have a judge in the background label what was explored, and group the answer."""
         if self._late is None:
             return
-        candidate = exploration.candidate
-        one = exploration.near[candidate or 0]
-        label = partial(self._label, record, exploration)
-        group = partial(self._group, record, exploration)
+        candidate = pending.candidate
+        one = pending.near[candidate or 0]
+        label = partial(self._label, record, pending)
+        group = partial(self._group, record, pending)
         if one.record.group == record.group:  # the very words: no judge is needed
             if candidate is not None and self._late.wants():
                 label(True)
@@ -386,11 +386,11 @@ class Labeler:
         if not queue.add(fresh, cached, then):
             self._count("errors:judge_busy")
 
-    def _group(self, record: Record, exploration: PendingLabel, same: bool | None) -> None:
+    def _group(self, record: Record, pending: PendingLabel, same: bool | None) -> None:
         """Put the answer into the group of the nearest that says the same, if there is one."""
-        first = exploration.near[exploration.candidate or 0].record
+        first = pending.near[pending.candidate or 0].record
         verdicts = {first.group or first.key: same}
-        for one in exploration.near:
+        for one in pending.near:
             group = one.record.group or one.record.key
             if group == record.group:
                 return
@@ -400,17 +400,17 @@ class Labeler:
                 self._regroup(record, group)
                 return
 
-    def _label(self, record: Record, exploration: PendingLabel, right: bool | None) -> None:
-        kind = "shadow" if exploration.in_shadow else "explored"
+    def _label(self, record: Record, pending: PendingLabel, right: bool | None) -> None:
+        kind = "shadow" if pending.in_shadow else "explored"
         verdict = {True: "right", False: "wrong", None: "unknown"}[right]
         self._count(f"{kind}:{verdict}")
-        if right is None or exploration.candidate is None:
+        if right is None or pending.candidate is None:
             return
-        similarity = exploration.near[exploration.candidate].similarity
-        label = Label(right, similarity, exploration.evidence, exploration.score)
+        similarity = pending.near[pending.candidate].similarity
+        label = Label(right, similarity, pending.evidence, pending.score)
         with suppress(Unavailable):  # counted
             self._breaker.call(self._labels.learn, record.namespace, label)
-        self._learnt(record.namespace, exploration, right)
+        self._learnt(record.namespace, pending, right)
 
     def drain(self, timeout: float = DRAIN_S) -> bool:
         """Wait, for a bounded time, for what is judged in the background; say whether all is."""
