@@ -227,7 +227,7 @@ class LocalVerifier:
 
 # ------------------------------------------------------------------------------- the gray zone
 
-EDGES = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+_BINS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 """Log-odds of the policy that part candidates into bins; its record is kept for each."""
 
 HOPELESS = -3.0
@@ -242,9 +242,9 @@ FIRST_AUDITED, CHECKED, LEAST_AUDITED = 0.25, 10.0, 0.03
 """Share of its first, and of all, hits that the app's model is asked about all the same."""
 
 ASKED_AT_ONCE = 8
-WORDS_KEPT = 4096
+_WORDS_KEPT = 4096
 WORD_TTL = 30 * 86_400.0
-STALE_S = 2.0
+_STALE_S = 2.0
 
 WORTH, LOOKED_AT, REST = 0.05, 200, 2000
 """A verifier that said yes 200 times and saved a call in fewer than 5 % of them rests for 2,000
@@ -370,7 +370,7 @@ class GrayZone:
         with self._lock:
             self._words[name] = word
             self._words.move_to_end(name)
-            if len(self._words) > WORDS_KEPT:
+            if len(self._words) > _WORDS_KEPT:
                 self._words.popitem(last=False)
         return word
 
@@ -398,9 +398,9 @@ class GrayZone:
     def _lowest(self, record: _Record) -> int | None:
         """Return the lowest bin from which on its yes keeps the promise."""
         found = None
-        for lowest in range(len(EDGES), -1, -1):
+        for lowest in range(len(_BINS), -1, -1):
             labels, wrong = record.of(True, lowest)
-            odds = ODDS * math.exp(EDGES[lowest - 1] if lowest else EDGES[0] - 1)
+            odds = ODDS * math.exp(_BINS[lowest - 1] if lowest else _BINS[0] - 1)
             known, bad = labels + BELIEVED, wrong + BELIEVED / (1 + odds)
             pool = Pool(float(lowest), known, bad, 1.0)
             if labels >= LEAST_LABELS and self._promise.is_kept_by(pool):
@@ -420,7 +420,7 @@ class GrayZone:
         with self._lock:
             record = self._records.setdefault(namespace, _Record())
         now = time.monotonic()
-        if now - record.at < STALE_S:
+        if now - record.at < _STALE_S:
             return record
         try:
             era = self._breaker.call(self._era, namespace)
@@ -474,11 +474,11 @@ class GrayZone:
 
 
 LEAST_LABELS = 20
-_ALL = [(b, w, r) for b in range(len(EDGES) + 1) for w in (True, False) for r in (True, False)]
+_ALL = [(b, w, r) for b in range(len(_BINS) + 1) for w in (True, False) for r in (True, False)]
 
 
 def _bin(score: float) -> int:
-    return sum(score >= edge for edge in EDGES)
+    return sum(score >= edge for edge in _BINS)
 
 
 def _key(namespace: str, era: int, key: tuple[int, bool, bool]) -> str:
