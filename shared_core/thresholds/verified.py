@@ -27,7 +27,7 @@ Guarantee = Literal["average", "anytime"]
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
-BELIEVED = 80.0
+BELIEVED = 20.0
 """Labels of each stratum that public data counts for at most."""
 
 ALERT = 0.25
@@ -222,7 +222,7 @@ class Verified:
 
         The interval is of the labels alone, the estimate also of what is believed. ``rests_on``
         says whose labels let the hits of now be served, ``outweighed`` which objections of the
-        guard own labels have outweighed.
+        guard own labels have outweighed; ``idle``: nothing asked lately is as near as what may be.
         """
         self.settle(state)
         model = state.model
@@ -239,7 +239,8 @@ class Verified:
             "changes_noticed": state.changes,
             "rests_on": _rests_on(serving, self._promise, state.wealth is not None),
             "outweighed": [kind for bit, kind in enumerate(OBJECTIONS) if 1 << bit in model.proven],
-            "learning": None if serving and not model.idle else self._progress(state, model),
+            "learning": None if serving else self._progress(state, model),
+            "idle": model.idle,
             "serves_from": None,
             "share_served": 0.0,
             "error_per_hit": None,
@@ -286,9 +287,7 @@ class Verified:
             if pool.labels
         ]
         about = min(needed, default=math.inf)
-        if model.idle:
-            told.append(f"{known} labels, and nothing asked lately is as near as what is proven")
-        elif math.isfinite(about):
+        if math.isfinite(about):
             told.append(f"{known} of about {max(known + 1, round(about))} labels")
         elif needed:
             told.append(f"{known} labels, and too many of them wrong")

@@ -179,7 +179,8 @@ def test_where_own_labels_disagree_with_public_data_serving_stops_within_few_ans
     stream = Stream(Verified(), lambda *_: 0.0, seed, lowest=0.9).run(300)
     assert stream.wrong <= 10
     assert not any(right is False for right in stream.served[60:])
-    assert stream.policy.describe(stream.state)["learning"]
+    told = stream.policy.describe(stream.state)
+    assert told["learning"] or told["idle"]
 
 
 def test_it_says_on_whose_labels_serving_rests() -> None:
