@@ -136,15 +136,17 @@ class Meter:
     def upstream(self) -> State:
         """Say how the upstream does, as this worker sees it.
 
-        "down" after ``down_after`` seconds without a call that did not fail. After as long without
-        any call nothing is known any more, and it is "ok" until the next fails.
+        "failing" from a call that failed to one that does not, "down" when that took ``down_after``
+        seconds. After as long without any call nobody knows, and it is no longer called down: else
+        nothing would be sent any more to whom /ready says so.
         """
         with self._lock:
             since, last = self._failing_since, self._failed_last
         now = self._clock()
-        if since is None or now - last > self._down_after:
+        if since is None:
             return "ok"
-        return "down" if last - since >= self._down_after else "failing"
+        lasts = last - since >= self._down_after
+        return "down" if lasts and now - last <= self._down_after else "failing"
 
     def _observe(self, name: str, seconds: float) -> None:
         bucket = next((i for i, most in enumerate(BUCKETS_S) if seconds <= most), len(BUCKETS_S))

@@ -144,10 +144,13 @@ def test_an_upstream_is_down_when_it_fails_for_a_while_and_unknown_when_nobody_a
         assert meter.upstream == "down"
         meter.ended("client_error")  # it answers
         assert meter.upstream == "ok"
-        meter.ended("server_error")
-        clock.now += 31
-        assert meter.upstream == "ok", "nobody asked it since"
-        assert counts_of(cache)["upstream:server_error"] == 2
+        for _ in range(3):
+            meter.ended("server_error")
+            clock.now += 20
+        assert meter.upstream == "down"
+        clock.now += 20
+        assert meter.upstream == "failing", "nobody asked it since"
+        assert counts_of(cache)["upstream:server_error"] == 4
 
 
 async def test_ready_is_503_while_the_upstream_is_down() -> None:

@@ -6,6 +6,8 @@ const SAID_MS = 8000;
 const KEY = "tiered-cache-key";
 const SVG = "http://www.w3.org/2000/svg";
 const TOKEN = document.querySelector("meta[name=tiered-cache-token]").content;
+const NO_CREDENTIAL = "e3b0c44298fc1c14"; // the digest of nothing
+const ENOUGH = 20; // labels before a share of wrong answers says anything
 const $ = (id) => document.getElementById(id);
 
 let stats = null;
@@ -123,6 +125,31 @@ function ago(time) {
 
 const money = (dollars) => `$${dollars.toFixed(dollars !== 0 && dollars < 1 ? 4 : 2)}`;
 
+const WHY = {
+  threshold: "The nearest question is less alike than the threshold.",
+  namespace: "No namespace was named, and one is required.",
+  opaque: "JSON, or a tool that the provider runs: it is matched exactly alone.",
+  format: "The answer was kept for another kind of client.",
+  absent: "Nobody asked this before. Nothing to do.",
+  new_scope: "Nothing was asked with this system prompt and history. Many of these: look for a time or an id in the prompt.",
+  temperature: "The answer is sampled: ask with temperature 0 to match by meaning.",
+  guard: "The nearest question differs in a number, a name or a negation. It is right to ask anew.",
+  learning: "A near answer is not proven yet: judge answers, or let more traffic come.",
+  risk: "A near answer would be wrong too often. Judge more, or allow more with max_error.",
+  time: "The question is about now: it is asked anew each time.",
+  language: "Not in English: it is matched exactly alone.",
+  template: "Material and question in one text: put the material into messages of its own.",
+  multimodal: "More than text: it is matched exactly alone.",
+  truncated: "The question is longer than the embedding model reads.",
+  agent_turn: "A tool's result came last: the model goes on with its work.",
+  not_user_text: "The last message is no text of a user.",
+  verdict: "A judge's prompt: every word counts.",
+  loading: "The embedding model was still being loaded.",
+  embedder: "The embedding model failed: see /ready.",
+  store: "The store failed: see /ready.",
+  denied: "This pair was judged wrong.",
+  bypassed: "The request asked to go past the cache.",
+};
 const FORMS = {
   hit_rate: percent, "rates_by_tier.exact": percent, "rates_by_tier.semantic": percent,
   error_per_hit: percent, "error_interval.0": percent, "error_interval.1": percent,
@@ -137,7 +164,9 @@ function showFigures() {
     element.dataset.value = JSON.stringify(value);
     element.textContent = value === null ? ABSENT[path] ?? "0" : (FORMS[path] ?? whole)(value);
   }
-  $("money-note").textContent = stats.money_saved === null ? "no price is known of what was saved" : "US dollars, at list prices";
+  showMoney();
+  showWrong();
+  showUpstream();
   $("progress").textContent = progress();
   showPairs($("policy"), policyFacts());
   const errors = Object.entries(stats.errors);
@@ -146,8 +175,42 @@ function showFigures() {
   showPairs($("breakers"), Object.entries(stats.breakers).map(([part, state]) => [`${part} breaker`, state]));
   const open = Object.entries(stats.breakers).filter(([, state]) => state !== "closed").map(([part]) => part);
   $("health").hidden = false;
-  $("health").textContent = open.length ? `goes on without: ${open.join(", ")}` : "all parts work";
-  $("health").classList.toggle("bad", open.length > 0);
+  const failing = stats.upstream.state !== "ok";
+  const wrong = [...open.length ? [`goes on without: ${open.join(", ")}`] : [], ...failing ? ["the upstream fails"] : []];
+  $("health").textContent = wrong.join("; ") || "all parts work";
+  $("health").classList.toggle("bad", wrong.length > 0);
+}
+
+function showMoney() {
+  const sum = (amounts) => Object.values(amounts).reduce((all, one) => all + one, 0);
+  const [spent, saved] = [sum(stats.spent), stats.money_saved];
+  $("money-note").textContent = saved === null ? "no price is known of what was saved"
+    : `spent ${money(spent)}; saved ${percent(saved + spent ? saved / (saved + spent) : 0)} of it all, at list prices`;
+  const models = [...new Set([...Object.keys(stats.saved), ...Object.keys(stats.spent)])];
+  const dear = (model) => (stats.saved[model] ?? 0) + (stats.spent[model] ?? 0);
+  models.sort((a, b) => dear(b) - dear(a));
+  showPairs($("by-model"), models.slice(0, 4).map((model) => [model, `${money(stats.saved[model] ?? 0)} of ${money(dear(model))}`]));
+}
+
+function showWrong() {
+  const few = stats.labels < ENOUGH;
+  const element = document.querySelector("[data-stat=error_per_hit]");
+  if (few) element.textContent = "—";
+  element.classList.toggle("unsure", few);
+  $("interval").hidden = few;
+  $("wrong-note").textContent = few ? `judge ${ENOUGH - stats.labels} to know` : "";
+}
+
+const STATES = { ok: "works", failing: "fails", down: "is down" };
+const FAILED = ["server_error", "timeout", "unreachable", "cut", "rate_limited", "client_error"];
+
+function showUpstream() {
+  const { state, calls, latency } = stats.upstream;
+  const all = Object.values(calls).reduce((sum, n) => sum + n, 0);
+  $("upstream").textContent = all ? STATES[state] : "not asked yet";
+  $("upstream").classList.toggle("unsure", !all);
+  $("upstream-latency").textContent = latency.p50 === undefined ? "" : ["p50", "p90", "p99"].map((name) => `${name} ${duration(latency[name])}`).join(", ");
+  showPairs($("upstream-calls"), [["calls", whole(all)], ...FAILED.filter((kind) => calls[kind]).map((kind) => [kind.replaceAll("_", " "), whole(calls[kind])])]);
 }
 
 function progress() {
@@ -289,6 +352,11 @@ function showSimilarities() {
     bar.append(draw("title", {}, `${from.toFixed(3)} to ${(from + 1 / (2 * count)).toFixed(3)}: ${each}`));
     svg.append(bar);
   }
+  const threshold = stats.policy.threshold;
+  if (threshold >= 0.5) {
+    const x = left + (threshold - 0.5) * 2 * (right - left);
+    svg.append(draw("line", { x1: x, x2: x, y1: top, y2: bottom, class: "threshold" }, draw("title", {}, `threshold ${threshold}`)));
+  }
   for (const mark of [0.5, 0.6, 0.7, 0.8, 0.9, 1]) {
     const anchor = mark === 1 ? "end" : mark === 0.5 ? "start" : "middle";
     svg.append(draw("text", { x: left + (mark - 0.5) * 2 * (right - left), y: 188, "text-anchor": anchor }, mark.toFixed(1)));
@@ -316,7 +384,7 @@ function showMisses() {
   const rows = Object.entries(stats.misses).sort((a, b) => b[1] - a[1]);
   const most = rows.length ? rows[0][1] : 1;
   $("misses").tBodies[0].replaceChildren(...rows.map(([why, count]) => make("tr", { "data-reason": why },
-    make("th", { scope: "row" }, why.replaceAll("_", " ")), make("td", {}, whole(count)), make("td", {}, bar(count / most, "miss")))));
+    make("th", { scope: "row" }, why.replaceAll("_", " "), ...why in WHY ? [make("div", { class: "quiet why" }, WHY[why])] : []), make("td", {}, whole(count)), make("td", {}, bar(count / most, "miss")))));
 }
 
 // ------------------------------------------------------------------------ served by meaning
@@ -402,7 +470,8 @@ async function judge(row, entryId, correct) {
 }
 
 function showRecent() {
-  const hits = activity.recent;
+  const hits = [...activity.recent].sort((a, b) => a.similarity - b.similarity);
+  $("recent-how").hidden = hits.length === 0;
   $("recent").hidden = hits.length === 0;
   $("recent-empty").hidden = hits.length > 0;
   const body = $("recent").tBodies[0];
@@ -484,13 +553,25 @@ function confirmed(text) {
 function showNamespaces() {
   $("namespace-label").hidden = false;
   const known = new Set([...$("namespace").options].map((one) => one.value));
-  $("namespace").append(...activity.namespaces.filter((name) => !known.has(name)).map((name) => make("option", { value: name }, name)));
+  $("namespace").append(...activity.namespaces.filter((name) => !known.has(name)).map((name) => make("option", { value: name }, readable(name))));
+}
+
+// Without keys, a namespace ends in a digest of its callers' credential.
+function readable(name) {
+  const [, own, digest] = name.match(/^(.*):([0-9a-f]{16})$/) ?? [];
+  if (!digest) return name;
+  return digest === NO_CREDENTIAL ? `${own}, no credential` : `${own}, credential ${digest.slice(0, 4)}…`;
 }
 
 // ------------------------------------------------------------------------------------- begin
 
 function show() {
   if (!stats || !activity || !$("key-section").hidden) return;
+  if (!chosen && activity.minutes.length) {
+    const oldest = Date.now() / 1000 - activity.minutes[0].time;
+    choose([1, 6, 24].find((one) => oldest <= 3600 * one) ?? 24);
+    chosen = true;
+  }
   const idle = stats.lookups === 0 && stats.stores === 0;
   $("empty").hidden = !idle;
   $("content").hidden = idle;
@@ -503,6 +584,14 @@ function show() {
   showRecent();
 }
 
+// The time axis is as long as there is something to see, until somebody chooses another.
+let chosen = false;
+
+function choose(length) {
+  hours = length;
+  for (const one of document.querySelectorAll("[data-hours]")) one.setAttribute("aria-pressed", String(Number(one.dataset.hours) === length));
+}
+
 function submitted(form, action) {
   $(form).addEventListener("submit", (event) => {
     event.preventDefault();
@@ -510,7 +599,35 @@ function submitted(form, action) {
   });
 }
 
-$("example").textContent = `OpenAI(base_url="${new URL("v1", location.href)}")`;
+const [base] = location.href.split(/[?#]/);
+$("example").textContent = `OpenAI(base_url="${new URL("v1", base)}")\nAnthropic(base_url="${base.replace(/\/$/, "")}")`;
+$("copy").addEventListener("click", () => attempt(async () => {
+  await navigator.clipboard.writeText($("example").textContent.split("\n")[0]);
+  say("Copied.");
+}));
+function download() {
+  const judged = activity.recent.filter((hit) => hit.verdict !== null && hit.asked !== null && hit.stored !== null);
+  const rows = judged.map((hit) => JSON.stringify({ question: hit.asked, cached: hit.stored, same: hit.verdict === "right", similarity: hit.similarity }));
+  if (!rows.length) return say("No pair is judged yet.");
+  const url = URL.createObjectURL(new Blob([`${rows.join("\n")}\n`], { type: "application/jsonl" }));
+  make("a", { href: url, download: "judged-pairs.jsonl" }).click();
+  URL.revokeObjectURL(url);
+  say(`${plural(rows.length, "pair")} for tiered-cache tune.`);
+}
+
+// y, n and s judge the row that has the focus, or else the first that nobody judged.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || $("content").hidden || $("confirm").open) return;
+  if (event.target.closest("input, select, textarea") || !["y", "n", "s"].includes(event.key)) return;
+  const rows = [...$("recent").tBodies[0].rows];
+  const row = event.target.closest("#recent tr") ?? rows.find((one) => !one.dataset.verdict);
+  if (!row) return;
+  event.preventDefault();
+  const next = rows.slice(rows.indexOf(row) + 1).find((one) => !one.dataset.verdict) ?? row;
+  if (event.key !== "s") attempt(() => judge(row, row.dataset.entry, event.key === "y"));
+  next.querySelector(".verdict button").focus();
+});
+$("export").addEventListener("click", download);
 $("refresh").addEventListener("click", refresh);
 $("namespace").addEventListener("change", refresh);
 $("forget-key").addEventListener("click", () => {
@@ -529,8 +646,8 @@ submitted("search", search);
 submitted("invalidate", invalidate);
 for (const button of document.querySelectorAll("[data-hours]")) {
   button.addEventListener("click", () => {
-    hours = Number(button.dataset.hours);
-    for (const one of document.querySelectorAll("[data-hours]")) one.setAttribute("aria-pressed", String(one === button));
+    chosen = true;
+    choose(Number(button.dataset.hours));
     show();
   });
 }
