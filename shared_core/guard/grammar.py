@@ -156,7 +156,7 @@ def _opposed(table: str) -> frozenset[tuple[str, str]]:
 
 _OPPOSED = _opposed(
     "during before after since until|after by|before by|until by|since by|on before|to from"
-    "|from for|from about|to about|for by|about by|with against|for against|with for"
+    "|from for|to for|from about|to about|for by|about by|with against|for against|with for"
     "|in outside|under on|under over|behind front|through around|in under"
     "|behind near|between during|to against|front in"
 )
@@ -187,7 +187,11 @@ _APART = _opposed(
     "if until|if before|while unless|until unless|until only|until while|while before"
 )
 
-_FOCUS = {"only": "only", "solely": "only", "exclusively": "only", "just": "just", "even": "even"}
+_FOCUS = {
+    "only": "only", "solely": "only", "exclusively": "only", "just": "just", "even": "even",
+    "last": "last", "final": "last", "first": "nth", "second": "nth", "third": "nth",
+    "fourth": "nth", "fifth": "nth",
+}  # fmt: skip
 
 
 SMALL = frozenset(map(canonical, ("going", "prior", "front", "if", "when", "least"))).union(
@@ -388,6 +392,8 @@ def _modal(clause: Sequence[str], wh: str) -> str:
     word, rest = clause[place], clause[place + 1 :]
     if rest[:1] == ["you"] or (wh == "what" and "do" in rest):
         return ""
+    if word == "will" and rest[:1] in (["i"], ["we"]):
+        return ""
     if word in ("do", "does", "did"):
         return "need" if any(pair in _NEEDS for pair in pairwise(rest)) else ""
     if word in _BE:
@@ -431,14 +437,14 @@ def _conditions(said: Sequence[str], at: int | None) -> tuple[frozenset[str], fr
             found.add("even if" if before == "even" else "if")
         elif word in _MARKERS:
             found.add(_MARKERS[word])
+        elif (before, word) in (("to", "last"), ("but", "one")):
+            focus.add("last but one")
         elif word in _FOCUS:
             after = said[place + 1] if place + 1 < len(said) else ""
             if word != "even" or ((at is not None or not place) and after not in _NO_FOCUS):
                 focus.add(_FOCUS[word])
         elif before == "at" and word in ("least", "most"):
             focus.add(f"at {word}")
-        elif (before, word) in (("to", "last"), ("but", "one")):
-            focus.add("last but one")
         elif (before, word) in (("prior", "to"), ("long", "as"), ("in", "case")):
             found.add("before" if before == "prior" else "if")
     if "only" in focus and _only_if(said, at):
@@ -489,6 +495,8 @@ def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
             relation = _PREPOSITIONS.get(said[place])
         place += step
         if relation:
+            if relation == "to" and place > 1 and canonical(said[place - 2]) in _EITHER:
+                relation = "for"
             if relation in _NEED_DETERMINER and said[place : place + 1] not in _DETERMINED:
                 continue
             for word in said[place : place + 4]:
@@ -576,9 +584,8 @@ def modal_differs(asked: Grammar, cached: Grammar) -> bool:
     one, other = asked.modal, cached.modal
     if one == other or not one or not other or {one, other} == {"need", "must"}:
         return False
-    if {one, other} == {"need", "should"} and asked.wh:
-        return False  # "what do I need to bring", "what should I bring"
-    return not ("will" in (one, other) and (asked.mine or cached.mine))
+    # "what do I need to bring", "what should I bring"
+    return not ({one, other} == {"need", "should"} and asked.wh)
 
 
 def quantifiers_apart(asked: Grammar, cached: Grammar) -> Sides | None:
@@ -601,8 +608,6 @@ def conditions_apart(asked: Grammar, cached: Grammar) -> Sides | None:
 def focus_apart(asked: Grammar, cached: Grammar) -> Sides | None:
     """Find "only" or "even" that the other side does not say."""
     one, other = asked.focus - cached.focus, cached.focus - asked.focus
-    if not one and not other:
-        return None
     if "only" in one | other and "just" in asked.focus | cached.focus:
         return None
     if (one | other) & {"only", "even", "last but one"} or (one and other):

@@ -257,7 +257,7 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
     words.terms.append(particle or canonical(word))
     if not text[0].isupper():
         words.lower += not initial
-    elif not initial:
+    elif not initial and word != "i":
         words.upper += 1
     if len(word) >= _LONGEST_WORD or (_MIXED.match(text) and word not in STOP):
         words.identifiers.append(word)

@@ -115,6 +115,12 @@ _IRREGULAR = dict(
     ate/eat eaten/eat drank/drink drunk/drink drove/drive driven/drive flew/fly flown/fly
     risen/rise fell/fall fallen/fall knew/know known/know saw/see seen/see
     showed/show shown/show has/have had/have having/have froze/freeze frozen/freeze an/a
+    forgot/forget forgotten/forget spoke/speak spoken/speak woke/wake woken/wake sang/sing sung/sing
+    swam/swim swum/swim wore/wear worn/wear rode/ride ridden/ride hid/hide hidden/hide shook/shake
+    shaken/shake threw/throw thrown/throw bitten/bite blew/blow blown/blow became/become came/come
+    dug/dig fed/feed felt/feel fought/fight hung/hang heard/hear meant/mean proven/prove said/say
+    sat/sit shot/shoot stood/stand struck/strike swept/sweep tore/tear torn/tear
+    understood/understand
     lives/live lying/lie dying/die died/die dies/die tied/tie ties/tie
     """)
 )
