@@ -45,11 +45,11 @@ class CircuitBreaker:
     """Lets calls through to one part; opens when it fails, closes when it works again.
 
     ``count`` is given the name of each error. An exception with a true attribute ``down`` opens the
-    fuse at once, for as many seconds as its attribute ``rest`` says, if it has one. One whose
+    breaker at once, for as many seconds as its attribute ``rest`` says, if it has one. One whose
     ``down`` is False never does: the part works and refuses this alone, as a full store does.
     Others open it on the fifth in a row.
 
-    ``probe`` is called, by a thread of its own, to see whether an open fuse can be closed, so that
+    ``probe`` is called, by a thread of its own, to see whether an open breaker can be closed, so that
     no request waits for a part that is still down. Without one, a request tries the part.
     """
 
@@ -72,7 +72,7 @@ class CircuitBreaker:
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        """Start the child with a closed fuse."""
+        """Start the child with a closed breaker."""
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._failures, self._open_until, self._watched = 0, None, False
 
@@ -177,7 +177,7 @@ class CircuitBreaker:
 
 
 def _probe_until_closed(breaker: weakref.ref[CircuitBreaker], closed: threading.Event) -> None:
-    """Probe until the part works, or nobody uses the fuse any more."""
+    """Probe until the part works, or nobody uses the breaker any more."""
     while (one := breaker()) is not None and (wait := one._seconds_to_wait()) is not None:
         del one
         if closed.wait(wait):

@@ -223,7 +223,7 @@ class ScopeWatch:
 class SemanticTier:
     """Finds who answered the same question in other words, within one scope.
 
-    ``fuse`` guards the store, and is the cache's own; ``count`` adds to the cache's counters.
+    ``breaker`` guards the store, and is the cache's own; ``count`` adds to the cache's counters.
     """
 
     def __init__(
