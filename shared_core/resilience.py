@@ -49,8 +49,8 @@ class CircuitBreaker:
     ``down`` is False never does: the part works and refuses this alone, as a full store does.
     Others open it on the fifth in a row.
 
-    ``probe`` is called, by a thread of its own, to see whether an open breaker can be closed, so that
-    no request waits for a part that is still down. Without one, a request tries the part.
+    ``probe`` is called, by a thread of its own, to see whether an open breaker can be closed, so
+    that no request waits for a part that is still down. Without one, a request tries the part.
     """
 
     def __init__(
