@@ -133,8 +133,9 @@ class Call(Generic[T]):
     def controlled(self) -> AbstractContextManager[None]:
         """Put the controls of the call in force; a namespace set for a block wins over its own."""
         now = controls_of(self.cache)
-        namespace = self.namespace if now.namespace is None else now.namespace
-        return controlling(self.cache, replace(now, namespace=namespace))
+        if self.namespace is None or now.namespace is not None:
+            return nullcontext()
+        return controlling(self.cache, replace(now, namespace=self.namespace))
 
     def fail(self, doing: str, error: Exception) -> None:
         """Count what failed in the cache and log it; the app does not see it."""
