@@ -271,6 +271,7 @@ def _answer(generations: list[Generation], payload: str) -> Answer:
     told = _told(first)
     model = told.get("model_name") or told.get("model")
     is_plain = len(generations) == 1 and (message is None or _is_plain(message))
+    flaws = list(map(_flaw, generations))
     return Answer(
         text=first.text,
         payload=payload,
@@ -279,7 +280,7 @@ def _answer(generations: list[Generation], payload: str) -> Answer:
         usage=tokens_of(getattr(message, "usage_metadata", None)),
         finish_reason=_finish_reason(told),
         exact_only=any(map(_is_exact_only, generations)),
-        flaw=next(filter(None, map(_flaw, generations)), None),
+        flaw=None if None in flaws else flaws[0],  # of several, one that is good is enough
     )
 
 

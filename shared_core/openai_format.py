@@ -186,19 +186,24 @@ _NO_CONTENT = frozenset({"role", "reasoning", "reasoning_content", "reasoning_de
 
 
 def _flaw(body: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return why a completion is not to be served again: this API always says why it ended."""
+    """Return why a completion is not to be served again: this API always says why it ended.
+
+    Of several choices, one that is good is enough.
+    """
     if body.get("error") or any(choice.get("error") for choice in choices):
         return ERROR
-    for choice in choices:
-        reason, message = choice.get("finish_reason"), choice.get("message") or {}
-        if reason is None:
-            return UNFINISHED
-        if is_cut_off(reason):
-            return CUT
-        said = [value for name, value in message.items() if name not in _NO_CONTENT and value]
-        if not any(not isinstance(one, str) or one.strip() for one in said):
-            return EMPTY
-    return None
+    if any(choice.get("finish_reason") is None for choice in choices):
+        return UNFINISHED
+    flaws = [_flaw_of_choice(choice) for choice in choices]
+    return None if None in flaws else flaws[0]
+
+
+def _flaw_of_choice(choice: Mapping[str, Any]) -> str | None:
+    if is_cut_off(choice["finish_reason"]):
+        return CUT
+    message = choice.get("message") or {}
+    said = [value for name, value in message.items() if name not in _NO_CONTENT and value]
+    return None if any(not isinstance(one, str) or one.strip() for one in said) else EMPTY
 
 
 def as_json(found: Any) -> Mapping[str, Any]:

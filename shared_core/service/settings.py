@@ -61,9 +61,13 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = Field(None, description="A TOML file with any of these settings.")
-    cache: str = Field("memory://", description="The store: memory://, sqlite:///PATH, redis://…")
+    cache: str = Field(
+        "memory://", repr=False, description="The store: memory://, sqlite:///PATH, redis://…"
+    )
     upstream: str = Field(
-        "https://api.openai.com/v1", description="The OpenAI-compatible API that is asked."
+        "https://api.openai.com/v1",
+        repr=False,
+        description="The OpenAI-compatible API that is asked.",
     )
     upstream_key: SecretStr | None = Field(
         None, description="The server's own key at the upstream; none: callers send theirs."

@@ -93,6 +93,8 @@ def test_the_printed_configuration_is_a_file_without_secrets() -> None:
     )
     assert code == 0
     assert "hunter2" not in out
+    told = load_settings({"cache": "redis://:hunter2@h/0", "upstream": "https://hunter2@h/v1"})
+    assert "hunter2" not in repr(told)
     read = tomllib.loads(out)
     assert read["cache"] == "redis://:***@h:1/0"
     assert read["semantic"] is False
