@@ -12,9 +12,8 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
@@ -135,9 +134,6 @@ ANY_SIMILARITY = -1.0
 WIDEST = 64
 """How many neighbours are looked at when the guard objects to the nearest ones."""
 
-PROGRESS_S = 1.0
-"""Seconds for which a miss may tell the same progress."""
-
 VERIFIED_ERROR, VERIFIED_CONFIDENCE = 0.02, 0.7
 """What is promised of hits by a verifier's word where the policy promises nothing."""
 
@@ -246,7 +242,7 @@ class SemanticTier:
         self._deciding = free_after_fork(threading.Lock())
         self._space = ""
         self._scopes, self._milestones = ScopeWatch(), Milestones()
-        self._progress: tuple[float, str | None] = (0.0, None)
+        self._progress: Mapping[str, str | None] = {}
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self.reader = QuestionReader(options, count_error)
         self.labels = LabelStore(self._policy, store)
@@ -444,17 +440,17 @@ class SemanticTier:
         return Explore(one.record, one.similarity, reason)
 
     def _how_far(self, state: Any) -> str | None:
-        """Return how far learning is, while it is not far enough to serve; a second old at most."""
-        if not self._policy.explores:
-            return None
-        at, progress = self._progress
-        now = time.monotonic()
-        if not at or now - at > PROGRESS_S:
+        """Return how far learning is, while it is not far enough to serve.
+
+        As told last, after a label or by ``stats()``: to describe a policy takes milliseconds.
+        """
+        if self._policy.explores and not self._progress:
             with suppress(Unavailable):  # counted
-                described = self._policy_breaker.call(self._policy.describe, state)
-                progress = described.get("learning")
-            self._progress = now, progress
-        return progress
+                self._note_progress(self._policy_breaker.call(self._policy.describe, state))
+        return self._progress.get("learning")
+
+    def _note_progress(self, described: Mapping[str, Any]) -> None:
+        self._progress = {"learning": described.get("learning")}
 
     def _note_label(self, namespace: str, seen: PendingLabel, right: bool) -> None:
         """Hold a verifier to its word, and log what the latest label has changed."""
@@ -465,7 +461,7 @@ class SemanticTier:
                 state = self._breaker.call(self.labels.state, namespace)
                 described = self._policy_breaker.call(self._policy.describe, state)
                 self._milestones.note(described)
-                self._progress = time.monotonic(), described.get("learning")
+                self._note_progress(described)
 
     def _remember(self, address: Address, pending: PendingLabel) -> None:
         """Keep the neighbours, so that the fresh answer joins the group of those that equal it."""
@@ -610,6 +606,7 @@ class SemanticTier:
         except Unavailable:
             state = self._policy.initial_state()
         described = dict(self._policy.describe(state))
+        self._note_progress(described)
         if self._gray is not None:
             described["verifier"] = self._gray.describe(namespace)
         cause = self._scopes.cause

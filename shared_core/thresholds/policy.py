@@ -242,6 +242,10 @@ class FeedbackState:
 class Feedback:
     """Raise the threshold when too many of the newest labels are wrong, lower it when few are.
 
+    It serves from the first request what is at or above ``initial``, and learns from
+    ``cache.feedback(entry_id, correct)`` alone: without anybody, or a judge, who says of hits
+    whether they were right, it stays where it begins.
+
     From the tenth label on, every label is one evaluation: accuracy over the last ``window`` labels
     under ``low`` raises, over ``high`` lowers, between them leaves the threshold alone. It stays
     within ``minimum`` and ``maximum``. Accuracies and similarities are 0..1.
