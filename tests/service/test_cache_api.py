@@ -160,7 +160,7 @@ def test_statistics_are_those_of_the_cache(client: httpx.Client) -> None:
     told = client.get("/stats").json()
     assert (told["lookups"], told["hits"], told["stores"]) == (4, 3, 1)
     assert told["hits_by_tier"] == {"exact": 3, "semantic": 0}
-    assert told["misses"] == {"new_scope": 1}
+    assert told["misses"] == {"absent": 1}
     assert told["tokens_saved"] == {"input_tokens": 3000, "output_tokens": 300}
     assert told["money_saved"] > 0
 
@@ -192,7 +192,7 @@ def test_metrics_are_read_by_prometheus(client: httpx.Client) -> None:
     }
     told = {"outcome": "hit", "tier": "exact", "reason": ""}
     assert read["tiered_cache_lookups_total", tuple(sorted(told.items()))] == 1
-    told = {"outcome": "miss", "tier": "", "reason": "new_scope"}
+    told = {"outcome": "miss", "tier": "", "reason": "absent"}
     assert read["tiered_cache_lookups_total", tuple(sorted(told.items()))] == 1
     assert read["tiered_cache_stores_total", ()] == 1
     assert read["tiered_cache_saved_tokens_total", (("kind", "input_tokens"),)] == 1000

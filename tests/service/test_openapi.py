@@ -15,7 +15,7 @@ from shared_core.service.auth import new_key
 from tests.service.conftest import Serve
 
 FULL = os.environ.get("TIERED_CACHE_SOAK") == "full"
-CASES = 2_000 if FULL else 300
+CASES = 3_000 if FULL else 300
 
 
 @pytest.mark.slow
@@ -30,7 +30,7 @@ def test_no_request_of_the_document_breaks_the_service_or_the_document(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
             *("--header", f"Authorization: Bearer {key}", "--phases", phases),
-            *("--max-examples", "75" if FULL else "30", "--seed", "7"),
+            *("--max-examples", "110" if FULL else "30", "--seed", "7"),
             *("--suppress-health-check", "all", "--continue-on-failure", "--no-color"),
         ],
         capture_output=True, text=True, check=False, timeout=900, cwd=tmp_path,

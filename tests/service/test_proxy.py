@@ -61,7 +61,7 @@ def test_a_miss_is_the_upstreams_answer_byte_for_byte(
     assert through.content == direct.content
     assert through.headers["content-type"] == direct.headers["content-type"]
     assert status(through) == "miss"
-    assert through.headers["x-tiered-cache-reason"] == "new_scope"
+    assert through.headers["x-tiered-cache-reason"] == "absent"
 
 
 @KINDS
