@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from secrets import token_hex
 from types import TracebackType
-from typing import Any, Literal, Unpack, assert_never
+from typing import Any, Literal, Unpack
 
 from langchain_core.caches import BaseCache
 from langchain_core.messages import AIMessage, BaseMessage
@@ -46,7 +46,7 @@ from shared_core.digests import Digest
 from shared_core.endings import UNFINISHED
 from shared_core.harmless import header_names
 from shared_core.options import CacheOptions, shows_options
-from shared_core.record import Answer, Explore, Hit, Miss, Outcome, fresh_mark
+from shared_core.record import Answer, Hit, Outcome, fresh_mark
 from shared_core.request import Request
 from shared_core.state_places import Unreadable
 
@@ -293,7 +293,7 @@ class TieredCache(BaseCache):
             if flight is not None:
                 asking.lead(flight, self.cache.answers.finish, runtime is self.cache.on_loop)
             asking.outcome = outcome
-            found = self._generations(outcome)
+            found = self._generations(outcome) if isinstance(outcome, Hit) else None
             if asking.run is not None:
                 asking.run.note(describe(outcome))
             if isinstance(outcome, Hit):
@@ -305,7 +305,7 @@ class TieredCache(BaseCache):
                     await runtime.run(lambda: self.cache.invalidate(entry_id=entry_id))
                 elif outcome.is_stale and caller is not None:
                     self._refresh(runtime, request, partial(caller.ask, prompt))
-        if found is None:
+        if found is None and asking.state is not None:
             asking.begin()
         return found
 
@@ -460,19 +460,13 @@ class TieredCache(BaseCache):
     def _parse(self, prompt: str, llm_string: str, hidden: str | None) -> Request:
         return parse(prompt, llm_string, self._question, hidden=hidden, ignore=self._ignore)
 
-    def _generations(self, outcome: Outcome) -> list[Generation] | None:
-        """Return the generations of a hit; None for a miss, and for a hit that cannot be read."""
-        match outcome:
-            case Hit():
-                try:
-                    return served(outcome, self._hit_usage)
-                except ValueError as error:
-                    self.count("unreadable", "a stored answer cannot be read and is deleted", error)
-                    return None
-            case Explore() | Miss():
-                return None
-            case _:
-                assert_never(outcome)
+    def _generations(self, hit: Hit) -> list[Generation] | None:
+        """Return the generations of a hit, None if it cannot be read."""
+        try:
+            return served(hit, self._hit_usage)
+        except ValueError as error:
+            self.count("unreadable", "a stored answer cannot be read and is deleted", error)
+            return None
 
     def _answer(
         self, request: Request, generations: Sequence[Generation], way: str | None = "call"
