@@ -280,7 +280,8 @@ class TieredCache(BaseCache):
         with controlled(asking, self.cache, self.count, self._tenant):
             read = partial(self._parse, prompt, llm_string, asking.hidden)
             request = read() if len(prompt) <= _LONG else await runtime.run(read)
-            if not request.model and (kind := names_nothing(llm_string)) is not None:
+            knows = request.model or asking.hidden is not None  # then the model itself was read
+            if not knows and (kind := names_nothing(llm_string)) is not None:
                 self._warn_of(kind)
             outcome, flight = await find(
                 self.cache,

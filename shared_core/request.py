@@ -136,7 +136,7 @@ def _is_volatile_id(part: Mapping[str, Any], value: Any, of_assistant: bool) -> 
 
     Any other may name what the provider keeps; those of tool calls are renumbered instead.
     """
-    if part.keys() <= {"type", "id"}:
+    if part.keys() <= {"type", "id", "index"}:
         return False  # the id is all there is of the part
     return str(value).startswith("lc_") or (of_assistant and part.get("type") == "text")
 
