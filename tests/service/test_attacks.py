@@ -108,6 +108,7 @@ def every_request(app: Any) -> Iterator[tuple[str, str]]:
         *("localhost\\.evil.example", "localhost%2eevil", "xn--localhost", "*"),
     ],
 )
+@pytest.mark.slow
 async def test_no_route_and_method_is_served_to_another_host(host: str) -> None:
     async with service(upstream_key="sk-server") as (client, asked, app):
         for method, path in every_request(app):
@@ -148,6 +149,7 @@ OTHER_PAGES: tuple[dict[str, str], ...] = (
 
 @pytest.mark.parametrize("headers", OTHER_PAGES)
 @pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.slow
 async def test_no_route_and_method_is_served_to_another_page(
     headers: dict[str, str], keyed: bool
 ) -> None:
@@ -185,6 +187,7 @@ async def test_a_link_opens_the_page_and_nothing_else() -> None:
         {"origin": HERE},
     ],
 )
+@pytest.mark.slow
 async def test_no_get_of_a_browser_reaches_the_upstream(headers: dict[str, str]) -> None:
     allow = ("* /v1/images/generations",)
     async with service(upstream_key="sk-server", allow=allow) as (client, asked, app):
@@ -219,6 +222,7 @@ ACTIONS = (
 
 
 @pytest.mark.parametrize(("method", "path"), ACTIONS)
+@pytest.mark.slow
 async def test_what_a_page_changes_needs_the_token_of_our_page(method: str, path: str) -> None:
     async with service() as (client, _, _):
         page = (await client.get("/")).text
@@ -257,6 +261,7 @@ def may_reach(method: str, path: str, own: bool) -> bool:
 
 @pytest.mark.parametrize("role", ["use", "admin"])
 @pytest.mark.parametrize("own", [False, True])
+@pytest.mark.slow
 async def test_no_role_reaches_more_of_the_upstream_than_its_list(role: str, own: bool) -> None:
     key, entry = new_key("app", role, "shop")
     headers = {"authorization": f"Bearer {key}"}
@@ -324,6 +329,7 @@ PATHS = (
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.slow
 async def test_no_spelling_of_a_path_leads_elsewhere(path: str, method: str) -> None:
     """Read as the most careless upstream would: decoded again and again, with backslashes."""
     raw = f"/v1/{path}".encode()
@@ -395,6 +401,7 @@ INNER = "POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n
         (("DELETE /v1/files/file_1 HTTP/1.1", HOST), ""),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_no_smuggled_request_reaches_the_upstream(lines: tuple[str, ...], body: str) -> None:
     asked = Asked()
     upstream = httpx.AsyncClient(transport=httpx.MockTransport(asked))

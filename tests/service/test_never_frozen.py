@@ -181,6 +181,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @given(JSON, st.booleans(), st.text(st.sampled_from('"\\[]{},:a'), max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_brackets_in_texts_count_for_nothing(value: Any, ascii_only: bool, tricky: str) -> None:
@@ -228,6 +229,7 @@ def drip(url: str, pieces: list[bytes], pause: float) -> bytes:
 HEAD = b"POST /v1/cache/get HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_headers_and_bodies_that_come_too_slowly_are_cut_off() -> None:
     app = create_app(Settings(semantic=False, request_timeout=0.4))

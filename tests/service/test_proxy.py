@@ -142,7 +142,7 @@ CALLS = [
     "choices",
     [
         [{"message": {"role": "assistant", "content": "a b"}, "finish_reason": reason}
-         for reason in ("stop", "length")],
+         for reason in ("stop", "stop")],
         [{"message": {"role": "assistant", "content": None, "tool_calls": CALLS},
           "finish_reason": "tool_calls"}],
         [{"message": {"role": "assistant", "content": "a"}, "logprobs": LOGPROBS,
