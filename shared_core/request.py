@@ -136,9 +136,11 @@ def _is_volatile_id(part: Mapping[str, Any], value: Any, of_assistant: bool) -> 
 
     Any other may name what the provider keeps; those of tool calls are renumbered instead.
     """
-    if part.keys() <= {"type", "id", "index"}:
+    said = {name for name, one in part.items() if one is not None}
+    if said <= {"type", "id", "index"}:
         return False  # the id is all there is of the part
-    return str(value).startswith("lc_") or (of_assistant and part.get("type") == "text")
+    is_text = part.get("type") == "text" and isinstance(part.get("text"), str)
+    return str(value).startswith("lc_") or (of_assistant and is_text)
 
 
 def _renumbered(value: Any, numbers: Mapping[str, str]) -> Any:

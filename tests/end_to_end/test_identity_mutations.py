@@ -124,7 +124,7 @@ def part_meaning(part: dict[str, Any]) -> str:
     kept = {name: value for name, value in part.items() if value is not None}
     if kept["type"] == "text":
         kept.pop("index", None)
-        if kept.keys() > {"type", "id"}:
+        if "text" in kept:
             kept.pop("id", None)
     return meaning(kept)
 
