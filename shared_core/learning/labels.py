@@ -28,6 +28,12 @@ from shared_core.thresholds import Label, Policy
 WAITING = 200
 """Cases that wait at most; more are refused, so that a slow judge costs labels and no memory."""
 
+GRACE_S = 0.002
+"""How long the thread leaves the interpreter to the call that stored the answer."""
+
+LINGER_S = 10.0
+"""How long the thread waits for another case: to start one may take a call milliseconds."""
+
 DRAIN_S = 5.0
 """How long closing a cache waits for the cases that are left."""
 
@@ -54,7 +60,7 @@ class JudgeTask(NamedTuple):
 
 
 class JudgeQueue:
-    """Has a judge decide case after case, in a thread that lives while there are any.
+    """Has a judge decide case after case, in a thread that ends when there were none for a while.
 
     Equal texts need no judge. ``judge`` and what is done with its verdicts must not raise. Safe for
     threads; the child of a fork begins with no case, as its parent decides those that there were.
@@ -72,7 +78,7 @@ class JudgeQueue:
     def _start_fresh(self) -> None:
         self._cases: deque[JudgeTask] = deque()
         self._changed = threading.Condition()
-        self._works = False
+        self._lives = self._works = self._ends = False
 
     def add(self, fresh: Answer, cached: Answer, then: Callable[[bool | None], object]) -> bool:
         """Queue a case and return True; False if too many wait or no thread can be had."""
@@ -80,14 +86,16 @@ class JudgeQueue:
             if len(self._cases) >= self._most:
                 return False
             self._cases.append(JudgeTask(fresh, cached, then))
-            if not self._works:
+            if self._lives:
+                self._changed.notify_all()
+            else:
                 thread = threading.Thread(target=self._work, name="tiered-cache judge", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:  # no more threads can be had, or the interpreter ends
                     self._cases.pop()
                     return False
-                self._works = True
+                self._lives, self._ends = True, False
         return True
 
     @property
@@ -101,21 +109,39 @@ class JudgeQueue:
         Returns whether all were decided.
         """
         with self._changed:
-            done = self._changed.wait_for(lambda: not self._works, timeout)
+            done = self._changed.wait_for(lambda: not self._cases and not self._works, timeout)
             self._cases.clear()
             return done
 
+    def close(self) -> None:
+        """Wait as ``drain`` does, and let the thread end."""
+        self.drain()
+        with self._changed:
+            self._ends = True
+            self._changed.notify_all()
+
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                if not self._cases:
-                    self._works = False
-                    self._changed.notify_all()
-                    return
-                case = self._cases.popleft()
+        while (case := self._next()) is not None:
             # Here and not in the judge, so that no such case looks like a judge that works again.
             equal = case.fresh.text == case.cached.text and bool(case.fresh.text.strip())
             case.then(True if equal else self._judge(case.fresh, case.cached))
+
+    def _next(self) -> JudgeTask | None:
+        """Wait for the next case; None when the thread is to end."""
+        with self._changed:
+            self._works = False
+            self._changed.notify_all()
+            waited = not self._cases
+            if waited:
+                self._changed.wait_for(lambda: self._cases or self._ends, LINGER_S)
+            if not self._cases:
+                self._lives = False
+                return None
+            self._works = True
+            case = self._cases.popleft()
+        if waited:
+            time.sleep(GRACE_S)
+        return case
 
 
 # What a policy learnt, shared by all processes: a fold over the labels in the store.
@@ -428,7 +454,8 @@ class Labeler:
 
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background, and drop the rest."""
-        self.drain()
+        for queue in dict.fromkeys((self._queue, self._grouping)):
+            queue.close()
 
 
 def grouped(record: Record) -> Record:

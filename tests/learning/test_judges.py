@@ -249,14 +249,22 @@ def test_a_full_queue_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache.stats().errors == {"judge_busy": 1}
 
 
-def test_no_thread_lives_without_a_case() -> None:
-    docket, verdicts = JudgeQueue(lambda fresh, cached: False), list[bool | None]()
+def test_the_thread_ends_when_there_was_no_case_for_a_while_or_the_queue_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue, verdicts = JudgeQueue(lambda fresh, cached: False), list[bool | None]()
     for _ in range(3):
-        docket.add(RETURNS, OTHER, verdicts.append)
-        assert docket.drain()
+        queue.add(RETURNS, OTHER, verdicts.append)
+        assert queue.drain()
     assert verdicts == [False] * 3
-    names = [thread.name for thread in threading.enumerate() if thread.is_alive()]
-    assert "tiered-cache judge" not in names or _gone("tiered-cache judge")
+    assert queue._lives, "it waits for another case"
+    queue.close()
+    assert _gone("tiered-cache judge")
+    monkeypatch.setattr("shared_core.learning.labels.LINGER_S", 0.01)
+    queue.add(RETURNS, OTHER, verdicts.append)
+    assert queue.drain()
+    assert _gone("tiered-cache judge")
+    assert len(verdicts) == 4
 
 
 def _gone(name: str) -> bool:
