@@ -607,6 +607,8 @@ class SemanticTier:
             state = self._policy.initial_state()
         described = dict(self._policy.describe(state))
         self._note_progress(described)
+        if controls := self._labeler.controls:
+            described["judge_on_same_words"] = dict(controls)
         if self._gray is not None:
             described["verifier"] = self._gray.describe(namespace)
         cause = self._scopes.cause

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -349,6 +350,7 @@ class Labeler:
     ) -> None:
         self._labels, self._breaker, self._count = labels, breaker, count
         self._regroup, self._learnt = regroup, learnt
+        self._controls: Counter[bool | None] = Counter()
         self._late = judge if isinstance(judge, BackgroundJudge) and judge.background else None
         self._groups_by_default = self._late is not None and not isinstance(judge, AnswerJudge)
         self._judge = partial(_judged, self._judge_breaker(), judge)
@@ -374,6 +376,16 @@ class Labeler:
             self._label(record, pending, verdicts[one.record.group or one.record.key])
         equal = (one.record.group or one.record.key for one in pending.near)
         return replace(record, group=next(filter(verdicts.get, equal), record.group))
+
+    @property
+    def controls(self) -> Mapping[str, int]:
+        """Return what the judge said of answers to one question in the very same words.
+
+        They are right, as far as the model answers alike: "different" is the judge's error on the
+        right side, measured for nothing. Of this process.
+        """
+        names = {True: "same", False: "different", None: "unknown"}
+        return {names[said]: count for said, count in self._controls.items()}
 
     @property
     def judges_later(self) -> bool:
@@ -422,6 +434,8 @@ class Labeler:
                 return
             if group not in verdicts:
                 verdicts[group] = self._same(record.answer, one.record.answer)
+            if same_words(record.question, one.record.question):
+                self._controls[verdicts[group]] += 1
             if verdicts[group]:
                 self._regroup(record, group)
                 return
@@ -456,6 +470,12 @@ class Labeler:
         """Wait, for a bounded time, for what is judged in the background, and drop the rest."""
         for queue in dict.fromkeys((self._queue, self._grouping)):
             queue.close()
+
+
+def same_words(one: str | None, two: str | None) -> bool:
+    """Tell whether two questions differ in case, spaces and punctuation at most."""
+    words = [re.findall(r"\w+", (text or "").casefold()) for text in (one, two)]
+    return bool(words[0]) and words[0] == words[1]
 
 
 def grouped(record: Record) -> Record:

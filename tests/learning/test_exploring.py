@@ -315,3 +315,14 @@ def test_a_policy_that_is_not_taught_and_a_store_that_fails_learn_nothing(
 
     monkeypatch.setattr(cache._store, "browse", fails)
     assert cache.learn() == 0
+
+
+def test_the_judges_error_on_right_answers_is_counted_on_questions_in_the_same_words() -> None:
+    cache = ResponseCache.open(embedder=fake_embed, threshold=Probing())
+    ask(cache, ASKED, RETURNS)
+    ask(cache, ASKED.upper(), OTHER)
+    ask(cache, f"{ASKED}!", REWORDED)
+    ask(cache, f"{ASKED} Please!", OTHER)
+    semantic = cache._path.semantic
+    assert semantic is not None
+    assert semantic.describe("default")["judge_on_same_words"] == {"different": 1, "same": 1}
