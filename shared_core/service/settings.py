@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     admin: bool | None = Field(
         None, description="The admin API; default: on with keys, or on a loopback address."
     )
+    ignore_headers: Texts = Field(
+        (), description="Further headers on which no answer depends, such as a gateway's trace ids."
+    )
     allow: Endpoints = Field(
         (), description="Further endpoints that are passed on, such as POST /v1/images/*."
     )
@@ -174,7 +177,7 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("keys", "cors_origins", "hosts", mode="before")
+    @field_validator("keys", "cors_origins", "hosts", "ignore_headers", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return _listed(value) if isinstance(value, str) else value
@@ -253,7 +256,10 @@ class Settings(BaseSettings):
 
     def cache_options(self) -> dict[str, Any]:
         """Return the options of ``ResponseCache.open``."""
-        names = ("semantic", "embedder", "load", "shadow", "ttl", "max_entries", "near_cache")
+        names = (
+            "semantic", "embedder", "load", "shadow", "ttl", "max_entries", "near_cache",
+            "ignore_headers",
+        )  # fmt: skip
         options = {name: getattr(self, name) for name in (*names, "timeout", "lease", "namespace")}
         secret = self.encryption_key
         return {

@@ -189,3 +189,9 @@ def test_a_key_is_rotated_within_its_role_and_namespace() -> None:
     assert len(Settings(keys=(old, line)).keys) == 2, "both are taken meanwhile"
     assert key not in line
     assert run("key", "other", "--rotate", old)[0] == 1
+
+
+def test_harmless_headers_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIERED_CACHE_IGNORE_HEADERS", "x-trace, x-run")
+    options = Settings(upstream="http://a/v1").cache_options()
+    assert options["ignore_headers"] == ("x-trace", "x-run")
