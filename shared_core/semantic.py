@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
@@ -216,6 +216,17 @@ class ScopeWatch:
         return Counter(self._changes).most_common(1)[0][0]
 
 
+CROWD = 0.1
+"""How much farther the last of the neighbours may be than the first, for more to be looked at."""
+
+
+def _is_crowded(candidates: Sequence[Candidate]) -> bool:
+    """Say whether the guard objects to all, and the next ones are hardly farther."""
+    if not candidates or not all(one.differences for one in candidates):
+        return not candidates
+    return candidates[0].similarity - candidates[-1].similarity <= CROWD
+
+
 class SemanticTier:
     """Finds who answered the same question in other words, within one scope.
 
@@ -351,7 +362,7 @@ class SemanticTier:
             refused = refused_answers(denylist, [one.record for one in near])
             near = [one for one in near if one.record.answer.text not in refused]
             candidates = [self.reader.candidate(question, one, floor) for one in near]
-            if len(found) < k or k >= WIDEST or not all(one.differences for one in candidates):
+            if len(found) < k or k >= WIDEST or not _is_crowded(candidates):
                 return not (known or found), near, candidates
             k = WIDEST
 

@@ -405,10 +405,10 @@ def _frame(asked: Reading, cached: Reading) -> Iterator[Difference]:
 
 def _qualifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find another qualifier of one class, and "self-employed" beside "employed"."""
-    mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
     prefixed = set(asked.prefixed).symmetric_difference(cached.prefixed)
     for prefix, word in sorted(prefixed):
-        if word in asked.terms and word in cached.terms and prefix in mine | theirs:
+        both = word in asked.terms and word in cached.terms
+        if both and (prefix in asked.terms) != (prefix in cached.terms):
             one, other = (f"{prefix}-{word}",), (word,)
             here = (prefix, word) in asked.prefixed
             yield Difference("qualifier", *((one, other) if here else (other, one)))
@@ -418,17 +418,18 @@ def _qualifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
         if alone and not any(exchangeable(a, b) for a in alone for b in there):
             yield Difference("qualifier", tuple(ours), tuple(yours))
             return
-    if len(mine & QUALIFIERS.keys()) == 1 == len(theirs & QUALIFIERS.keys()):
-        (term,), (other_term,) = mine & QUALIFIERS.keys(), theirs & QUALIFIERS.keys()
+    mine, theirs = asked.qualifiers - cached.terms, cached.qualifiers - asked.terms
+    if len(mine) == 1 == len(theirs):
+        (term,), (other_term,) = mine, theirs
         if QUALIFIERS[term] & QUALIFIERS[other_term] and not exchangeable(term, other_term):
             yield Difference("qualifier", (term,), (other_term,))
 
 
 def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find a word of a class of alternatives where the other side has another of that class."""
-    mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
-    for term in sorted(mine & ALTERNATIVES.keys()):
-        for other in sorted(theirs & ALTERNATIVES.keys()):
+    mine, theirs = asked.alternatives - cached.terms, cached.alternatives - asked.terms
+    for term in sorted(mine) if theirs else ():
+        for other in sorted(theirs):
             if ALTERNATIVES[term] & ALTERNATIVES[other] and not inflected(term, other):
                 yield Difference("content", (term,), (other,))
                 return
@@ -437,7 +438,7 @@ def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
 def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find what differs in tense, modals, quantifiers, conditions, roles and prepositions."""
     one, other = asked.grammar, cached.grammar
-    if one == other:
+    if abs(len(asked.content_terms) - len(cached.content_terms)) > 1 or one == other:
         return
     only_mine = asked.content_terms - cached.content_terms
     only_theirs = cached.content_terms - asked.content_terms

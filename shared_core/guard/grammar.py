@@ -21,6 +21,7 @@ from shared_core.guard.vocabulary import (
     PASTS,
     PEOPLE,
     STOP,
+    TO_OR_FOR,
     canonical,
     listed,
 )
@@ -161,15 +162,6 @@ _OPPOSED = _opposed(
     "|behind near|between during|to against|front in"
 )
 """Classes of prepositions that contradict each other before one noun."""
-
-_EITHER = frozenset(
-    listed("""
-    ticket flight train bus visa way trip direction access application apply entrance key solution
-    answer alternative reason cure right cost due subscription subscribe donate registration sign_up
-    transfer
-    """)
-)
-"""Terms after which "to" and "for" say one thing."""
 
 
 _NOT_CONDITIONS = frozenset(
@@ -406,6 +398,8 @@ _NEEDS = frozenset({("have", "to"), ("need", "to")})
 
 def _quantifiers(said: Sequence[str]) -> frozenset[str]:
     found: set[str] = set()
+    if _QUANTIFIERS.keys().isdisjoint(said):
+        return frozenset()
     for place, word in enumerate(said):
         kind = _QUANTIFIERS.get(word)
         if kind is None:
@@ -478,6 +472,8 @@ def _persons(said: Sequence[str]) -> tuple[str, ...]:
 def _owners(said: Sequence[str]) -> frozenset[tuple[str, str]]:
     if _OWNERS.keys().isdisjoint(said):
         return frozenset()
+    if _OWNERS.keys().isdisjoint(said):
+        return frozenset()
     return frozenset(
         (canonical(said[place + 1]), _OWNERS[word])
         for place, word in enumerate(said[:-1])
@@ -495,7 +491,7 @@ def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
             relation = _PREPOSITIONS.get(said[place])
         place += step
         if relation:
-            if relation == "to" and place > 1 and canonical(said[place - 2]) in _EITHER:
+            if relation == "to" and place > 1 and canonical(said[place - 2]) in TO_OR_FOR:
                 relation = "for"
             if relation in _NEED_DETERMINER and said[place : place + 1] not in _DETERMINED:
                 continue
@@ -523,6 +519,8 @@ _DETERMINED = [
 
 def _capacity(said: Sequence[str]) -> frozenset[str]:
     """Return the persons and bodies that follow "as a" and "as an"."""
+    if "as" not in said:
+        return frozenset()
     return frozenset(
         noun
         for place, pair in enumerate(pairwise(said[:-1]))

@@ -22,6 +22,7 @@ from shared_core.guard.tokens import (
     tokens,
 )
 from shared_core.guard.vocabulary import (
+    ALTERNATIVES,
     CAPITALS,
     CASED,
     ENGLISH,
@@ -32,6 +33,7 @@ from shared_core.guard.vocabulary import (
     OFTEN_FOREIGN,
     PARTICLES,
     PREFIXED,
+    QUALIFIERS,
     STOP,
     UNKNOWING,
     canonical,
@@ -88,7 +90,8 @@ class Reading:
     of comparison, emoji and the like, in order; ``foreign`` the words of other scripts than Latin.
     ``rest`` digests what lies beyond LIMIT; ``squashed`` is the sequence without spaces;
     ``labels`` are words with the single letter after them, as in "vitamin c". ``content`` is the
-    line without the words that carry no meaning of their own, ``grammar`` what those say.
+    line without the words that carry no meaning of their own, ``grammar`` what those say;
+    ``alternatives`` and ``qualifiers`` are the terms that are in a class of such.
     ``notation`` are pieces of code and formulas as they are written, ``cased`` words such as
     "Polish" that mean another thing in lower case, as they are written. ``prefixed`` are words
     behind a prefix with a hyphen: self-employed.
@@ -115,6 +118,8 @@ class Reading:
     labels: tuple[tuple[str, str], ...] = ()
     content: tuple[str, ...] = ()
     content_terms: frozenset[str] = frozenset()
+    alternatives: frozenset[str] = frozenset()
+    qualifiers: frozenset[str] = frozenset()
     grammar: Grammar = NO_GRAMMAR
     notation: tuple[str, ...] = ()
     cased: tuple[str, ...] = ()
@@ -180,6 +185,8 @@ def _read(text: str) -> Reading:
         labels=tuple([two for two in pairwise(words.terms) if len(two[1]) == 1 and _is_label(two)]),
         content=content,
         content_terms=frozenset(content),
+        alternatives=frozenset(ALTERNATIVES.keys() & words.terms),
+        qualifiers=frozenset(QUALIFIERS.keys() & words.terms),
         grammar=read_grammar([fold(token.text) for token in stream]),
         prefixed=tuple(
             (canonical(fold(one)), canonical(fold(other)))

@@ -611,3 +611,12 @@ PARTICIPLES = frozenset(
     """)
 )
 """Irregular participles."""
+
+TO_OR_FOR = frozenset(
+    listed("""
+    ticket flight train bus visa way trip direction access application apply entrance key solution
+    answer alternative reason cure right cost due subscription subscribe donate registration sign_up
+    transfer
+    """)
+)
+"""Terms after which "to" and "for" say one thing."""
