@@ -317,3 +317,22 @@ def test_no_answer_that_is_not_whole_is_kept(
         else:
             cache.answer(request, lambda: Answer("It is", finish_reason=spelt))
         assert isinstance(cache.lookup(request), Miss)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from([one for one in WAYS_IN if "stream" in one[2] or one[0] == "streaming=True"]),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=8, max_size=40),
+    st.booleans(),
+    st.booleans(),
+)
+def test_whatever_a_stream_says_it_is_served_again_only_if_it_said_why_it_ended(
+    upstream: type[Upstream], way_in: tuple[str, Any, Way], text: str, calls_tool: bool, cut: bool
+) -> None:
+    _, driver, way = way_in
+    upstream.text, upstream.calls_tool = f"It is {text}", calls_tool
+    upstream.reason = None if cut else "tool_calls" if calls_tool else "stop"
+    arguments = {"temperature": 0, "tools": [TOOL]} if calls_tool else {"temperature": 0}
+    call = ModelCall(messages=ASKED, arguments=arguments)
+    assert calls_of_two(driver, way, call) == (2 if cut else 1)
