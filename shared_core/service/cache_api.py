@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from shared_core.cache import ResponseCache
 from shared_core.openai_format import request_of
@@ -30,7 +38,7 @@ from shared_core.service.dependencies import (
     Service,
     namespace_of,
 )
-from shared_core.service.errors import APIError, errors_as_json, responses
+from shared_core.service.errors import APIError, errors_as_json, invalid, responses
 from shared_core.service.metrics import State, counts_of, money_of, upstream_of
 
 # What the service must know of a cache that the cache's own users need not.
@@ -268,12 +276,26 @@ class Removed(BaseModel):
     removed: int
 
 
+MAX_ROWS = 4_000
+
+
 class ToWarm(BaseModel):
     """Answers to be kept before anybody asks; what is there already is left as it is."""
 
     model_config = _example({"rows": [{**QUESTION, "answer": {"content": "It melts."}}]})
 
-    rows: Annotated[list[StoreRequest], Field(min_length=1, max_length=10_000)]
+    rows: Annotated[
+        list[Any],  # each is read as a StoreRequest off the event loop: so many take long
+        Field(min_length=1, max_length=MAX_ROWS),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_ROWS,
+                "items": {"$ref": "#/components/schemas/StoreRequest"},
+            }
+        ),
+    ]
 
 
 class Progress(BaseModel):
@@ -507,20 +529,26 @@ def invalidate(body: InvalidateRequest, on: On, by: By, whose: Whose) -> Removed
 )
 async def warm(body: ToWarm, on: On, whose: Whose) -> StreamingResponse:
     """Keep many answers and tell how far it is, as server-sent events."""
-    await asyncio.to_thread(_check_rows, on, body)
-    return StreamingResponse(_warming(body, on, whose), media_type="text/event-stream")
+    rows = await asyncio.to_thread(_checked_rows, on, body)
+    return StreamingResponse(_warming(rows, on, whose), media_type="text/event-stream")
 
 
-def _check_rows(on: Service, body: ToWarm) -> None:
-    """Refuse what has no identity before anything is told. Raises APIError 422."""
-    for row in body.rows:
-        asked_of(on, row)
+def _checked_rows(on: Service, body: ToWarm) -> list[StoreRequest]:
+    """Read all rows before anything is told. Raises APIError 422 for one that makes no sense."""
+    rows: list[StoreRequest] = []
+    for number, value in enumerate(body.rows):
+        try:
+            rows.append(StoreRequest.model_validate(value))
+        except ValidationError as error:
+            raise invalid(error.errors(), "rows", number) from None
+        asked_of(on, rows[-1])
+    return rows
 
 
-async def _warming(body: ToWarm, on: Service, whose: str) -> AsyncIterator[str]:
-    told = Progress(done=0, total=len(body.rows), stored=0, present=0, failed=0)
-    for start in range(0, len(body.rows), _AT_ONCE):
-        some = body.rows[start : start + _AT_ONCE]
+async def _warming(rows: list[StoreRequest], on: Service, whose: str) -> AsyncIterator[str]:
+    told = Progress(done=0, total=len(rows), stored=0, present=0, failed=0)
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
         for outcome in await asyncio.to_thread(_warmed, on, some, whose):
             told.done += 1
             setattr(told, outcome, getattr(told, outcome) + 1)

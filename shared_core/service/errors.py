@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import Request
@@ -86,7 +86,7 @@ async def refused(_: Request, error: Exception) -> JSONResponse:
         case APIError():
             return error.response()
         case RequestValidationError():
-            return _of_validation(error).response()
+            return invalid(error.errors()).response()
         case HTTPException():
             headers = error.headers and dict(error.headers)
             return APIError(error.status_code, str(error.detail), headers=headers).response()
@@ -94,10 +94,13 @@ async def refused(_: Request, error: Exception) -> JSONResponse:
             raise error
 
 
-def _of_validation(error: RequestValidationError) -> APIError:
-    """Say which field is wrong and why; never what it held, which may be a prompt."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
+def invalid(errors: Sequence[Any], *at: str | int) -> APIError:
+    """Say which field is wrong and why; never what it held, which may be a prompt.
+
+    ``at`` is where what was read stands in the body.
+    """
+    first = errors[0]
+    where = ".".join(str(part) for part in (*at, *first["loc"]) if part != "body")
     message = f"{where}: {first['msg']}" if where else str(first["msg"])
     return APIError(422, message, code="invalid_request", param=where or None)
 

@@ -24,6 +24,7 @@ from shared_core.service.body import (
     check_bounds,
     read_json,
 )
+from shared_core.service.cache_api import QUESTION, ToWarm
 from shared_core.service.errors import APIError
 from shared_core.service.settings import Settings
 from tests.service.conftest import Serve
@@ -144,6 +145,13 @@ def test_more_than_a_body_may_hold_is_refused(name: str, status: int) -> None:
 @pytest.mark.parametrize("name", ["as deep as it goes", "many messages", "many objects"])
 def test_what_is_within_the_limits_is_read(name: str) -> None:
     assert read_json(LARGE[name]) == json.loads(LARGE[name])
+
+
+def test_as_many_rows_as_may_be_warmed_at_once_are_within_the_limits() -> None:
+    limits = ToWarm.model_fields["rows"].metadata
+    limit = next(one.max_length for one in limits if hasattr(one, "max_length"))
+    row = {**QUESTION, "answer": {"content": "It melts."}}
+    assert len(read_json(json.dumps({"rows": [row] * limit}).encode())["rows"]) == limit
 
 
 @pytest.mark.parametrize(
