@@ -97,7 +97,14 @@ def test_waiters_of_a_failed_leader_are_released_in_doubling_groups(is_async: bo
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-@pytest.mark.parametrize(("failures", "rounds"), [(1, [1, 1]), (2, [1, 1, 2]), (5, [1, 1, 2, 4])])
+@pytest.mark.parametrize(
+    ("failures", "rounds"),
+    [
+        pytest.param(1, [1, 1], marks=pytest.mark.slow),
+        pytest.param(2, [1, 1, 2], marks=pytest.mark.slow),
+        (5, [1, 1, 2, 4]),
+    ],
+)
 def test_the_first_who_succeeds_answers_all_who_wait(
     failures: int, rounds: list[int], is_async: bool
 ) -> None:

@@ -90,7 +90,7 @@ def test_five_who_ask_for_what_is_no_sample_share_one_call(
     assert model.calls == 1
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.floats(1e-6, 2) | st.integers(1, 2),
     st.dictionaries(

@@ -172,6 +172,7 @@ def calls_of_two(driver: Any, way: Way, call: ModelCall, **options: Any) -> int:
     return model.calls
 
 
+SLOW = pytest.mark.slow
 ENDINGS: dict[str, dict[str, Any]] = {
     "broke off": {"reason": None},
     "length": {"reason": "length"},
@@ -184,7 +185,13 @@ ENDINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("name", "driver", "way"), params(WAYS_IN))
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    "ending",
+    [
+        name if name in ("broke off", "length", "empty") else pytest.param(name, marks=SLOW)
+        for name in ENDINGS
+    ],
+)
 def test_an_answer_that_is_not_whole_is_not_served_again(
     upstream: type[Upstream], name: str, driver: Any, way: Way, ending: str
 ) -> None:
@@ -194,7 +201,9 @@ def test_an_answer_that_is_not_whole_is_not_served_again(
 
 
 @pytest.mark.parametrize(("name", "driver", "way"), params(WAYS_IN))
-@pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call", "end_turn"])
+@pytest.mark.parametrize(
+    "reason", ["stop", *(pytest.param(one, marks=SLOW) for one in ("function_call", "end_turn"))]
+)
 def test_an_answer_that_is_whole_is_served_again(
     upstream: type[Upstream], name: str, driver: Any, way: Way, reason: str
 ) -> None:
@@ -300,7 +309,7 @@ def test_a_normal_end_is_no_cut(reason: str | None) -> None:
     assert not is_cut_off(reason)
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(NOT_WHOLE),
     st.sampled_from([str, str.lower, str.upper, str.title]),

@@ -189,7 +189,7 @@ async def test_structured_output_with_retries_asks_anew(form: str, method: Any) 
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.sampled_from([GOOD, BAD, "", "no JSON", "name: Rome"]), min_size=1, max_size=6))
 def test_whatever_a_model_says_in_turn_no_answer_that_failed_is_served(texts: list[str]) -> None:

@@ -76,7 +76,7 @@ BOTH = Codec([FIRST, SECOND])
 SEALED = BOTH.encode(RECORD)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_no_altered_sealed_record_is_read(data: st.DataObject) -> None:
     """Bytes changed anywhere, cut off, added, or fields set in the clear."""

@@ -105,7 +105,7 @@ def _check_damage(whole: bytes, folder: Path, shares: list[float], how: str, see
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(**damages)
 @example(shares=[0.0], how="zeros", seed=0)
