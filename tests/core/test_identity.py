@@ -472,7 +472,7 @@ def shape(value: Any) -> Any:  # noqa: PLR0911 - one for each kind
             return [type(value).__name__, repr(value)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(trees, trees)
 def test_two_trees_have_one_spelling_only_if_they_are_equal(one: Any, other: Any) -> None:
     assert (spelt(one) == spelt(other)) == (repr(shape(one)) == repr(shape(other)))

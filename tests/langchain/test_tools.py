@@ -363,7 +363,7 @@ def spelling(value: Any) -> str:
     return repr(value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(holdings, holdings)
 def test_two_tools_share_only_if_all_that_they_hold_is_equal(one: Any, other: Any) -> None:
     bench = Bench(tools=["search"])
