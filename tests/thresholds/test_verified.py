@@ -108,16 +108,17 @@ def test_the_promise_is_kept_in_most_streams_and_hits_are_made(
 ) -> None:
     """20 streams of 1,200 requests each, "kept" within two standard deviations.
 
-    Hard streams, where a tenth of the answers is wrong whatever the evidence, are kept per request
-    in three of four.
+    Hard streams, where a tenth of the answers is wrong whatever the evidence, are none of which
+    public data speaks rightly: own labels decide there, and keep it per request in three of four.
     """
-    policy = Verified(target, per, prior=prior)
+    policy = Verified(target, per, "own" if truth is hard else "public", prior=prior)
     streams = [Stream(policy, truth, seed).run(REQUESTS) for seed in range(TRIALS)]
     of = [REQUESTS if per == "request" else stream.hits for stream in streams]
     kept = [within(stream.wrong, n, target) for stream, n in zip(streams, of, strict=True)]
     assert sum(kept) >= share * TRIALS
     if share == 0.9:
-        assert sum(stream.wrong for stream in streams) <= target * sum(of) + 5
+        few = 15 if truth is hard else 5  # a pool that was lucky is served until labels mend it
+        assert sum(stream.wrong for stream in streams) <= target * sum(of) + few
     assert sum(stream.hits for stream in streams) >= least * TRIALS * REQUESTS
 
 
@@ -453,8 +454,8 @@ def test_known_label_noise_is_corrected_for() -> None:
     def noisy(similarity: float, number: int) -> float:
         return 0.96 * (similarity > 0.7) + 0.04 * (similarity <= 0.7)
 
-    told = Stream(Verified(0.03, label_noise=0.04), noisy, 1).run(2500)
-    untold = Stream(Verified(0.03), noisy, 1).run(2500)
+    told = Stream(Verified(0.03, start="own", label_noise=0.04), noisy, 1).run(2500)
+    untold = Stream(Verified(0.03, start="own"), noisy, 1).run(2500)
     assert told.hits > 600 > 2 * untold.hits
 
 
