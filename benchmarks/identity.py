@@ -1,33 +1,41 @@
 """Which cache shares an answer between two calls that differ: a table of kinds and caches.
 
+    python benchmarks/environments.py
     PYTHONPATH=.:benchmarks python benchmarks/identity.py [--redis redis://localhost:6379]
 
-Each kind is a pair of calls of LangChain models that differ in one thing. A cache shares if the
-second call does not reach the model. The last rows are calls that are the same, and should share.
-Caches that are not installed are left out; ``benchmarks/environments.py`` makes the environment of
-langchain-redis, in which this command adds its columns: results are merged into
-``benchmarks/results/identity.json``, and ``docs/identity.md`` has the table.
+Each kind is a pair of calls that differ in one thing. A cache shares if the second call does not
+reach the model. The last rows are calls that are the same, and should share. Caches for LangChain
+are asked here with its models, those that wrap an OpenAI-style call in ``identity_openai.py``; who
+needs an environment of its own is asked in that of ``benchmarks/environments.py``, and the page
+says who could not be. Without ``--redis``, a server with the search and JSON modules is started.
+``benchmarks/results/identity.json`` and ``docs/identity.md`` are written.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel, BaseLLM
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, create_model
-
-from langchain_tiered_cache import TieredCache
+from worker import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "identity.json"
@@ -108,37 +116,74 @@ class Completing(BaseLLM):
         return LLMResult(generations=[[Generation(text="100 EUR")] for _ in prompts])
 
 
-Call = Callable[[Provider, Any], Any]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call as an app makes it: of which model, what, with what else."""
+
+    model: Any
+    messages: Any = field(default_factory=lambda: QUESTION)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    schema: type[BaseModel] | None = None
+    tenant: str | None = None
+
+    def invoke(self) -> Any:
+        model = self.model
+        if self.schema is not None:
+            model = model.with_structured_output(self.schema, include_raw=True)
+        return model.invoke(self.messages, **self.arguments)
 
 
-def chat(messages: Any = None, call: dict[str, Any] | None = None, **options: Any) -> Call:
-    def ask(provider: Provider, cache: Any) -> Any:
-        return provider.chat(cache, **options).invoke(messages or QUESTION, **(call or {}))
+Call = Callable[[Provider, Any], Asked]
+
+
+def chat(
+    messages: Any = None,
+    call: dict[str, Any] | None = None,
+    schema: type[BaseModel] | None = None,
+    tenant: str | None = None,
+    **options: Any,
+) -> Call:
+    def ask(provider: Provider, cache: Any) -> Asked:
+        model = provider.chat(cache, **options)
+        return Asked(model, messages or QUESTION, call or {}, schema, tenant)
 
     return ask
 
 
 def hiding(kind: type[Hiding] = Hiding, tenant: str = "", **options: Any) -> Call:
-    def ask(provider: Provider, cache: Any) -> Any:
+    def ask(provider: Provider, cache: Any) -> Asked:
         model = kind(provider=provider, cache=cache, **options)
         model._tenant = tenant
-        return model.invoke(QUESTION)
+        return Asked(model)
 
     return ask
 
 
 def structured(**fields: Any) -> Call:
-    schema: type[BaseModel] = create_model("Account", **fields)
+    return chat(schema=create_model("Account", **fields))
 
-    def ask(provider: Provider, cache: Any) -> Any:
-        model = provider.chat(cache).with_structured_output(schema, include_raw=True)
-        return model.invoke(QUESTION)
+
+def completing(**call: Any) -> Call:
+    def ask(provider: Provider, cache: Any) -> Asked:
+        return Asked(Completing(provider=provider, cache=cache), "q", call)
 
     return ask
 
 
-def completing(**call: Any) -> Call:
-    return lambda provider, cache: Completing(provider=provider, cache=cache).invoke("q", **call)
+def tools(name: str) -> Call:
+    schema = {"name": name, "parameters": {"type": "object", "properties": {}}}
+    return chat(call={"tools": [{"type": "function", "function": schema}]})
+
+
+def image(address: str) -> Call:
+    link = {"type": "image_url", "image_url": {"url": address}}
+    return chat([HumanMessage([{"type": "text", "text": "What?"}, link])])
+
+
+def custom_turn(code: str) -> Call:
+    made = {"id": "c", "type": "custom", "custom": {"name": "python", "input": code}}
+    turn = AIMessage("", additional_kwargs={"tool_calls": [made]})
+    return chat([turn, ToolMessage("done", tool_call_id="c"), *QUESTION])
 
 
 def after(**turn: Any) -> Call:
@@ -153,6 +198,17 @@ def tool_turn(id: str) -> Call:
 
 
 DIFFERENT: dict[str, tuple[Call, Call]] = {
+    "model": (chat(model="gpt-4o"), chat(model="gpt-4o-mini")),
+    "`max_tokens`": (chat(max_tokens=10), chat(max_tokens=500)),
+    "system message": (
+        chat([SystemMessage("a"), *QUESTION]),
+        chat([SystemMessage("b"), *QUESTION]),
+    ),
+    "earlier turn": (chat([AIMessage("a"), *QUESTION]), chat([AIMessage("b"), *QUESTION])),
+    "tools": (tools("read"), tools("write")),
+    "image": (image("https://example.org/a.png"), image("https://example.org/b.png")),
+    "custom tool call of an earlier turn": (custom_turn("a"), custom_turn("b")),
+    "tenant, by the cache's own means": (chat(tenant="a"), chat(tenant="b")),
     "header of the model (`x-portkey-config`)": (
         chat(default_headers={"x-portkey-config": "a"}),
         chat(default_headers={"x-portkey-config": "b"}),
@@ -191,80 +247,231 @@ SAME: dict[str, tuple[Call, Call]] = {
 }
 
 
-def caches(redis: str | None, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the caches that are installed; each is made anew for each kind."""
+Found = dict[str, bool | str]
+COMPLETION = "argument of a completion model's call"
+TENANT = "tenant, by the cache's own means"
+NO_TENANT = (
+    "-: nothing of a call names a tenant; an app gives each tenant a cache object of its own"
+)
+NO_OBJECT = (
+    "-: it wraps functions, to which an app gives no model object and no message with metadata"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A cache, made anew for each kind, how a call goes through it, what it cannot be asked."""
+
+    name: str
+    make: Callable[[], Any]
+    ask: Callable[[Any, Call, Provider], object] = lambda cache, call, provider: call(
+        provider, cache
+    ).invoke()
+    not_asked: dict[str, str] = field(default_factory=lambda: {TENANT: NO_TENANT})
+
+    def found(self) -> Found:
+        kinds = {**DIFFERENT, **SAME}
+        return {kind: self.not_asked.get(kind) or self.shares(kinds[kind]) for kind in kinds}
+
+    def shares(self, pair: tuple[Call, Call]) -> bool | str:
+        """Tell whether the second call is answered by the first one's answer, or what happened.
+
+        If it is not, the first call is made twice with a cache anew: an answer that is not kept
+        for the very same call tells nothing about what the cache tells apart.
+        """
+
+        def reached(*calls: Call) -> int:
+            provider, cache = Provider(), self.make()
+            for call in calls:
+                self.ask(cache, call, provider)
+            return provider.calls
+
+        first, second = pair
+        try:
+            if reached(first, second) == 1:
+                return True
+            return False if reached(first, first) == 1 else "not kept"
+        except Exception as error:  # of a peer, which the page says
+            return f"fails: {type(error).__name__}: {str(error).splitlines()[0][:90]}"
+
+
+def ours() -> Peer:
+    from langchain_tiered_cache import TieredCache
+
+    def ask(cache: TieredCache, call: Call, provider: Provider) -> object:
+        asked = call(provider, cache)
+        if asked.tenant is None:
+            return asked.invoke()
+        with cache.cache.control(namespace=asked.tenant):
+            return asked.invoke()
+
+    return Peer("ours", lambda: TieredCache(semantic=False), ask, {})
+
+
+def langchain_sqlite(folder: Path) -> Peer:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from langchain_community.cache import SQLiteCache
+
     number = iter(range(10**6))
-    yield "ours", lambda: TieredCache(semantic=False)
-    yield f"langchain-core {version('langchain-core')} InMemoryCache", InMemoryCache
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from langchain_community.cache import SQLiteCache
+    name = f"langchain-community {version('langchain-community')} SQLiteCache"
+    return Peer(name, lambda: SQLiteCache(str(folder / f"{next(number)}.db")))
 
-        name = f"langchain-community {version('langchain-community')} SQLiteCache"
-        yield name, lambda: SQLiteCache(str(folder / f"{next(number)}.db"))
-    except ImportError:
-        pass
-    try:
-        known = version("langchain-redis")
-    except PackageNotFoundError:
-        known = None
-    if known is not None and redis is not None:
-        from langchain_redis import RedisCache
 
-        yield (
-            f"langchain-redis {known} RedisCache",
-            lambda: RedisCache(redis, prefix=f"identity-{next(number)}"),
+def langchain_redis(redis: str) -> Peer:
+    from langchain_redis import RedisCache
+
+    number = iter(range(10**6))
+    name = f"langchain-redis {version('langchain-redis')} RedisCache"
+    return Peer(name, lambda: RedisCache(redis, prefix=f"identity-{os.getpid()}-{next(number)}"))
+
+
+def langgraph_redis(redis: str) -> Peer:
+    """Return the middleware for agents; its vectors are made, which equal texts alone share."""
+    from contender import made
+    from langchain.agents.middleware.types import ModelRequest, ModelResponse
+    from langchain.agents.structured_output import ProviderStrategy
+    from langgraph.middleware.redis import SemanticCacheConfig, SemanticCacheMiddleware
+    from redisvl.utils.vectorize import CustomVectorizer
+
+    number = iter(range(10**6))
+    loop = asyncio.new_event_loop()
+
+    def make() -> SemanticCacheMiddleware:
+        vectorizer = CustomVectorizer(lambda text, **_: made([text])[0].tolist())
+        name = f"identity-{os.getpid()}-{next(number)}"
+        config = SemanticCacheConfig(redis_url=redis, name=name, vectorizer=vectorizer)
+        return SemanticCacheMiddleware(config)
+
+    def ask(middleware: SemanticCacheMiddleware, call: Call, provider: Provider) -> object:
+        asked = call(provider, False)
+        arguments = dict(asked.arguments)
+        system = [one for one in asked.messages if one.type == "system"]
+        request = ModelRequest(
+            model=asked.model,
+            messages=[one for one in asked.messages if one.type != "system"],
+            system_message=system[0] if system else None,
+            tools=arguments.pop("tools", []),
+            response_format=ProviderStrategy(asked.schema) if asked.schema else None,
+            model_settings=arguments,
         )
 
+        async def handler(_: Any) -> ModelResponse:
+            if request.response_format is None:
+                return ModelResponse(result=[asked.invoke()])
+            model = asked.model.bind_tools([], **request.response_format.to_model_kwargs())
+            return ModelResponse(result=[model.invoke(asked.messages)])
 
-def shares(pair: tuple[Call, Call], cache: Any) -> bool | None:
-    """Tell whether the second call is answered by the first one's answer; None: it fails."""
-    provider = Provider()
-    try:
-        for call in pair:
-            call(provider, cache)
-    except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
-        print(f"  {type(error).__name__}: {str(error)[:100]}")
-        return None
-    return provider.calls == 1
+        return loop.run_until_complete(middleware.awrap_model_call(request, handler))
+
+    name = f"langgraph-checkpoint-redis {version('langgraph-checkpoint-redis')}"
+    not_asked = {TENANT: NO_TENANT, COMPLETION: "-: agents have chat models only"}
+    return Peer(f"{name} SemanticCacheMiddleware", make, ask, not_asked)
 
 
-def table(found: dict[str, dict[str, bool | None]]) -> str:
-    """Return the results as Markdown: what should not be shared first."""
+def here(folder: Path) -> Iterator[Peer]:
+    yield ours()
+    yield Peer(f"langchain-core {version('langchain-core')} InMemoryCache", InMemoryCache)
+    yield langchain_sqlite(folder)
+
+
+ELSEWHERE = {
+    "langchain-redis": ("identity.py", langchain_redis),
+    "langgraph-redis": ("identity.py", langgraph_redis),
+    "litellm": ("identity_openai.py", None),
+    "gptcache-openai": ("identity_openai.py", None),
+}
+
+
+def elsewhere(name: str, redis: str) -> dict[str, Found]:
+    """Ask a peer in its environment. Raises FileNotFoundError or CalledProcessError."""
+    script, _ = ELSEWHERE[name]
+    command = [str(ENVIRONMENTS / name / "bin/python"), f"benchmarks/{script}", name, redis]
+    path = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"}
+    done = subprocess.run(command, cwd=ROOT, env=path, capture_output=True, text=True, check=True)
+    told: dict[str, Found] = json.loads(done.stdout.splitlines()[-1])
+    kinds = {**DIFFERENT, **SAME}
+    for found in told.values():
+        assert found.keys() <= kinds.keys(), found.keys() - kinds.keys()
+        for kind in kinds:
+            found.setdefault(kind, NO_OBJECT)
+    return told
+
+
+def cell(found: bool | str) -> str:
+    if isinstance(found, str):
+        return found.partition(":")[0]
+    return "shares" if found else "no"
+
+
+def table(found: dict[str, Found], left_out: dict[str, str]) -> str:
+    """Return the results as Markdown: what should not be shared first, what was not asked last."""
     names = list(found)
-    said = {True: "shares", False: "no", None: "fails"}
     lines = [f"| two calls that differ in | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for kind in DIFFERENT:
-        cells = [said[found[name].get(kind)].replace("shares", "**shares**") for name in names]
+        cells = [cell(found[name][kind]).replace("shares", "**shares**") for name in names]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     lines += ["", f"| two calls that are the same but for | {' | '.join(names)} |"]
     lines.append("|---" * (len(names) + 1) + "|")
     for kind in SAME:
-        lines.append(f"| {kind} | {' | '.join(said[found[name].get(kind)] for name in names)} |")
+        lines.append(f"| {kind} | {' | '.join(cell(found[name][kind]) for name in names)} |")
+    why: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        for one in found[name].values():
+            if isinstance(one, str) and ": " in one:
+                sign, _, reason = one.partition(": ")
+                why.setdefault((sign, reason), []).append(name)
+    lines += ["", "Cells without an answer:", ""]
+    lines.append("- `not kept`: made twice, the first call reaches the model twice")
+    for (sign, reason), whose in why.items():
+        lines.append(f"- {', '.join(dict.fromkeys(whose))}: `{sign}`, {reason}")
+    lines += [f"- {name} was left out: {reason}" for name, reason in left_out.items()]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--redis", help="URL of a Redis for langchain-redis")
-    redis = parser.parse_args().redis
-    from tempfile import TemporaryDirectory
+    from tests.redis_server import SEARCH, RedisStack
 
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--redis", help="URL of a Redis with the search and JSON modules")
+    given = parser.parse_args().redis
+    found: dict[str, Found] = {}
+    left_out: dict[str, str] = {}
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), ExitStack() as closing:
         warnings.simplefilter("ignore")
-        for name, make in caches(redis, Path(folder)):
-            print(name)
-            kinds = {**DIFFERENT, **SAME}
-            found[name] = {kind: shares(pair, make()) for kind, pair in kinds.items()}
+        for peer in here(Path(folder)):
+            found[peer.name] = peer.found()
+        stack = RedisStack(modules=(*SEARCH, "rejson.so"))
+        redis = given or closing.enter_context(stack).url
+        for name in ELSEWHERE:
+            try:
+                found.update(elsewhere(name, redis))
+            except FileNotFoundError:
+                left_out[name] = "its environment is not installed"
+            except subprocess.CalledProcessError as error:
+                left_out[name] = f"it did not run: {error.stderr.strip().splitlines()[-1]}"
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     page = PAGE.read_text()
     head, rest = page.split(BEGIN)
     _, tail = rest.split(END)
-    PAGE.write_text(f"{head}{BEGIN}\n\n{table(found)}\n\n{END}{tail}")
-    print(table(found))
+    told = table(found, left_out)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{told}\n\n{END}{tail}")
+    print(told)
+
+
+def serve(name: str, redis: str) -> None:
+    """Ask one peer in this environment, and print what was found as one line of JSON."""
+    _, make = ELSEWHERE[name]
+    assert make is not None
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    peer = make(redis)
+    channel.write(json.dumps({peer.name: peer.found()}) + "\n")
+    channel.flush()
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 3 and sys.argv[1] in ELSEWHERE:
+        serve(*sys.argv[1:])
+    else:
+        main()

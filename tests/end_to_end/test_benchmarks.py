@@ -84,3 +84,24 @@ def test_a_cache_that_cannot_be_built_says_why(tmp_path: Path) -> None:
     worker = module("worker")
     with pytest.raises(worker.Failed, match="redis"):
         worker.Worker("RedisVL SemanticCache", f"redis+nothing://{tmp_path}", "made", 10)
+
+
+def test_of_the_table_of_identity_ours_shares_what_is_the_same_and_nothing_else() -> None:
+    identity = module("identity")
+    found = identity.ours().found()
+    differs = {kind: found[kind] for kind in identity.DIFFERENT}
+    assert differs.pop(identity.COMPLETION) == "not kept"
+    assert set(differs.values()) == {False}
+    assert {found[kind] for kind in identity.SAME} == {True}
+
+
+def test_the_table_of_identity_says_why_a_cell_has_no_answer() -> None:
+    identity = module("identity")
+    kinds = [*identity.DIFFERENT, *identity.SAME]
+    broken = identity.Peer("broken", dict, not_asked={kinds[0]: "-: nobody asks that"})
+    page = identity.table({"broken": broken.found()}, {"absent": "no such thing"})
+    assert f"| {kinds[0]} | - |" in page
+    assert f"| {kinds[1]} | fails |" in page
+    assert "- broken: `-`, nobody asks that" in page
+    assert "- broken: `fails`, " in page
+    assert "- absent was left out: no such thing" in page
