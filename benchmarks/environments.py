@@ -20,7 +20,7 @@ REQUIREMENTS = {
     "langchain-redis": ["langchain-redis==0.2.6"],  # wants hf-xet<1.5.3, huggingface-hub a later
     "gptcache": ["gptcache==0.1.44", "faiss-cpu==1.15.1"],
     "gptcache-openai": ["gptcache==0.1.44", "openai==0.28.1"],  # its adapter wants openai<1
-    "litellm": ["litellm==1.110.2", "soundfile==0.13.1"],
+    "litellm": ["litellm==1.110.2", "soundfile==0.13.1"],  # a hit imports soundfile
     "langgraph-redis": ["langgraph-checkpoint-redis==0.5.2"],
     "betterdb": ["betterdb-semantic-cache==0.13.0"],
 }
