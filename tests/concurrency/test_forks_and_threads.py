@@ -152,7 +152,7 @@ def test_awaited_lookups_that_wait_share_a_call_of_the_embedder() -> None:
         while not inside.is_set():
             await asyncio.sleep(0)
         others = [asyncio.create_task(cache.alookup(request(n))) for n in range(1, _THREADS)]
-        line = cache._path.semantic.reader._memo._calls._line  # type: ignore[union-attr]
+        line = cache._path.semantic.reader.memo._calls._line  # type: ignore[union-attr]
         while line.jobs.qsize() < _THREADS - 1:
             await asyncio.sleep(0.001)
         release.set()
