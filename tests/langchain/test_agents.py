@@ -31,7 +31,7 @@ class Weather:
     def __init__(self, tiered: TieredCache, name: str = "weather", **options: Any) -> None:
         self.models, self.tools = list[str](), list[str]()
         self.fails = False
-        looks: list[BaseTool] = [self._tool(name) for name in ("weather", "book")]
+        looks: list[BaseTool] = [self._tool(name) for name in ("weather", "forecast")]
         self.model = Calling(reply=self._reply, settings={"model": options.pop("model", "m")})
         self.name, prompt = name, options.pop("system_prompt", "Be brief.")
         self.agent = create_agent(
@@ -129,8 +129,8 @@ def test_a_known_run_streams_its_answer(tiered: TieredCache) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"name": "book"},
-        {"safe": {"weather": 3600}, "name": "book"},
+        {"name": "forecast"},
+        {"safe": {"weather": 3600}, "name": "forecast"},
         {"safe": {}},
         {"answers": False, "safe": {}},
     ],
@@ -157,7 +157,7 @@ def test_a_run_with_a_failed_tool_is_not_kept(tiered: TieredCache) -> None:
 
 def test_an_answer_ends_with_the_shortest_of_its_tools() -> None:
     tiered = TieredCache(semantic=False)
-    agent = Weather(tiered, safe={"weather": 60, "book": 3600})
+    agent = Weather(tiered, safe={"weather": 60, "forecast": 3600})
     agent.ask()
     kept = [
         record
@@ -204,7 +204,7 @@ CHANGES = st.fixed_dictionaries(
         "model": st.sampled_from(["m", "n", "o"]),
         "question": st.sampled_from([QUESTION, "How cold is it in Oslo?", "How warm is 2?"]),
         "history": st.lists(st.text(min_size=1, max_size=9), max_size=2),
-        "safe": st.sampled_from([("weather",), ("weather", "book")]),
+        "safe": st.sampled_from([("weather",), ("weather", "forecast")]),
     },
 )
 
