@@ -29,6 +29,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import logging
 import random
 from collections import Counter
 
@@ -48,6 +49,9 @@ from shared_core import (
     Verified,
 )
 from shared_core.thresholds.verified import cold
+
+# The log warns when a policy stops serving. Here the figures show it.
+logging.getLogger("tiered_cache").setLevel(logging.ERROR)
 
 plt.style.use("plain.mplstyle")
 BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK = plt.rcParams["axes.prop_cycle"].by_key()["color"]
