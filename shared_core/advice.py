@@ -86,7 +86,9 @@ _TIME = re.compile(
     r"|nov|dec)[a-z]*\.? \d|\b1[5-9]\d{8}\b",
     re.IGNORECASE,
 )
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|(?=\w*\d)(?=\w*[a-z])[\w-]{6,}|\d{6,}", re.IGNORECASE)
+_ID = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}|(?=\w{0,40}\d)(?=\w{0,40}[a-z])[\w-]{6,}|\d{6,}", re.IGNORECASE
+)
 
 
 def _kind_of_change(one: Any, other: Any) -> str:

@@ -69,10 +69,10 @@ _PAIR = re.compile(
 )
 _OPERATOR = re.compile(r"[<>=+^&%]+")
 _PLEASANTRY = re.compile(
-    r"""^\W*(?:
-      (?:oh|well|so|okay|ok|ah)?\W*
+    r"""^\W*+(?:
+      (?:(?:oh|well|so|okay|ok|ah)\W+)?
       (?:sure|certainly|absolutely|of\s+course|great\s+question|good\s+question|hi|hello|hey
-        |thanks?(?:\s+you)?)\W*(?:thing|there)?
+        |thanks?(?:\s+you)?)(?:\W+(?:thing|there))?
     | (?:(?:i'm|i\s+am|we're|we\s+are)\s+)?(?:very\s+|so\s+|really\s+)?
       (?:happy|glad|pleased)\s+to\s+help.*
     | (?:(?:i'm|i\s+am|we're|we\s+are)\s+)?(?:very\s+|so\s+|really\s+)?

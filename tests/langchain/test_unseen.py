@@ -118,12 +118,20 @@ def test_models_that_name_nothing_are_warned_of_once(
     tiered: TieredCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
-        Nameless(cache=tiered).invoke("q")
-        Nameless(cache=tiered).invoke("r", stop=["x"])
+        tiered.lookup("q", "[('_type', 'chat-of-tests'), ('stop', None)]")
     (record,) = caplog.records
     assert "'chat-of-tests'" in record.getMessage()
     assert "_identifying_params" in record.getMessage()
     assert not tiered.errors, "nothing failed"
+
+
+def test_models_that_can_be_read_need_no_names(
+    tiered: TieredCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    for model in (Nameless(cache=tiered, settings={"a": 1}), Nameless(cache=tiered)):
+        mark = model.invoke("q").response_metadata["tiered_cache"]
+        assert not mark["hit"], "what the model says nothing of is read off it"
+    assert not caplog.records
 
 
 def test_models_that_name_a_setting_are_not(

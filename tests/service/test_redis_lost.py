@@ -89,7 +89,12 @@ def test_requests_go_on_while_redis_is_gone_and_hit_when_it_is_back(
     serve: Serve, stack: RedisStack
 ) -> None:
     url = serve(cache=stack.url, timeout=TIMEOUT_S)
-    assert httpx.get(f"{url}/ready").json() == {"ready": True, "store": "ok", "embedder": "off"}
+    assert httpx.get(f"{url}/ready").json() == {
+        "ready": True,
+        "store": "ok",
+        "embedder": "off",
+        "upstream": "ok",
+    }
     with Load(url) as load:
         load.wait_for_hits(10)
         for trouble, mend in ((stack.kill, stack.start), (stack.freeze, stack.thaw)):
