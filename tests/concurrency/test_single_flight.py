@@ -87,6 +87,7 @@ def ask_together(cache: ResponseCache, model: Any, callers: int, is_async: bool)
         return list(pool.map(ask, range(callers)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_async", [False, True])
 def test_waiters_of_a_failed_leader_are_released_in_doubling_groups(is_async: bool) -> None:
     model = Outage(float("inf"), ProviderError(503))
@@ -96,6 +97,7 @@ def test_waiters_of_a_failed_leader_are_released_in_doubling_groups(is_async: bo
     assert model.rounds == [1, 1, 2, 4, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize(
     ("failures", "rounds"),
@@ -116,6 +118,7 @@ def test_the_first_who_succeeds_answers_all_who_wait(
     assert got.count(Answer("it works")) == 16 - failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_an_error_that_asking_again_cannot_mend_goes_to_all_who_wait(
@@ -130,6 +133,7 @@ def test_an_error_that_asking_again_cannot_mend_goes_to_all_who_wait(
         assert ask_together(cache, model, 8, is_async) == [Answer("it works")] * 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_async", [False, True])
 def test_nobody_waits_longer_than_a_lease_from_its_own_start(is_async: bool) -> None:
     """Leaders that hang are waited for no longer than ones that fail."""

@@ -79,6 +79,7 @@ def test_five_who_ask_at_a_time_get_five_samples(params: dict[str, Any], is_asyn
         assert isinstance(cache.lookup(request), Hit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("params", ALIKE)
 def test_five_who_ask_for_what_is_no_sample_share_one_call(

@@ -119,6 +119,7 @@ def test_a_call_that_keeps_nothing_is_given_nothing_stale(
     assert cache.answer(ASKED, lambda: "new", write=False).text == "new"
 
 
+@pytest.mark.slow
 def test_a_refresh_that_fails_is_counted_logged_once_and_tried_again_after_a_rest(
     cache: ResponseCache,
     clock: Clock,

@@ -191,6 +191,7 @@ def test_a_call_that_hangs_keeps_no_later_one_waiting(held: Held) -> None:
     assert np.array_equal(worker.vector("next"), fake_embed(["next"])[0])
 
 
+@pytest.mark.slow
 def test_threads_that_hang_are_few(held: Held) -> None:
     worker = Worker(held, PATIENCE)
     before = set(threading.enumerate())

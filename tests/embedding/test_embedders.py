@@ -214,6 +214,7 @@ def test_two_functions_never_share_a_space() -> None:
     assert len(lambdas) == 8
 
 
+@pytest.mark.slow
 def test_one_function_has_one_space_in_every_process() -> None:
     code = (
         "from shared_core.embedding import resolve_embedder; from tests.fakes import fake_embed;"

@@ -611,6 +611,7 @@ def test_politeness_never_differs(question: str, before: str, after: str) -> Non
     assert GUARD.differences(question, before + question + after) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["word ", "a-", "1,", "1.", "'", '"', "`", "/a", "a.", "-", "I don't ", "from a to b "]
 )

@@ -342,7 +342,11 @@ ODD: ContextVar[str] = ContextVar("odd")
 
 
 @each_form
-@pytest.mark.parametrize("odd", [sys.stdout, ODD, [open], lambda number: ODD.get("x")], ids=str)
+@pytest.mark.parametrize(
+    "odd",
+    [sys.stdout, ODD, [open], lambda number: ODD.get("x")],
+    ids=["file", "context variable", "builtin", "closure"],
+)
 def test_a_model_that_cannot_be_read_passes_the_cache_over(
     form: str, odd: Any, tiered: TieredCache
 ) -> None:

@@ -101,6 +101,7 @@ def test_another_input_runs_the_nodes(cache: TieredNodeCache) -> None:
     assert graph.ran == [*NODES, *NODES]
 
 
+@pytest.mark.slow
 def test_a_result_ends_with_its_time(cache: TieredNodeCache) -> None:
     full = (("node",), "k")
     cache.set({full: (["brief"], 1), (("node",), "kept"): (["long"], None)})

@@ -252,6 +252,7 @@ def test_a_full_queue_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_thread_ends_when_there_was_no_case_for_a_while_or_the_queue_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    others = set(threading.enumerate())  # of queues of other tests
     queue, verdicts = JudgeQueue(lambda fresh, cached: False), list[bool | None]()
     for _ in range(3):
         queue.add(RETURNS, OTHER, verdicts.append)
@@ -259,20 +260,20 @@ def test_the_thread_ends_when_there_was_no_case_for_a_while_or_the_queue_is_clos
     assert verdicts == [False] * 3
     assert queue._lives, "it waits for another case"
     queue.close()
-    assert _gone("tiered-cache judge")
+    assert _gone("tiered-cache judge", others)
     monkeypatch.setattr("shared_core.learning.labels.LINGER_S", 0.01)
     queue.add(RETURNS, OTHER, verdicts.append)
     assert queue.drain()
-    assert _gone("tiered-cache judge")
+    assert _gone("tiered-cache judge", others)
     assert len(verdicts) == 4
 
 
-def _gone(name: str) -> bool:
+def _gone(name: str, others: set[threading.Thread]) -> bool:
     """Wait for a thread that has said that it is done to be so."""
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - others:
         if thread.name == name:
             thread.join(5)
-    return name not in [thread.name for thread in threading.enumerate()]
+    return name not in [thread.name for thread in set(threading.enumerate()) - others]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

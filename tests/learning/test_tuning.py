@@ -203,6 +203,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         tune(log((0.9, 5, 0)), **options)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.floats(-1, 1), st.booleans()), min_size=1, max_size=60),
     st.sampled_from(["hit", "request"]),

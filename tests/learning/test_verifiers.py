@@ -121,6 +121,7 @@ def test_a_verifier_that_is_right_saves_calls_once_its_word_is_proven() -> None:
     assert described["yes_wrong"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_one_that_lies_often_is_found_out_and_serves_next_to_nothing(seed: int) -> None:
     cache = opened(Truth(lies=0.1, seed=seed))

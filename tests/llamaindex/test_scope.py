@@ -111,7 +111,9 @@ ODD: ContextVar[str] = ContextVar("odd")
 
 
 @pytest.mark.parametrize(
-    "thing", [object(), [object()], {"a": object()}, float("nan"), ODD.get], ids=str
+    "thing",
+    [object(), [object()], {"a": object()}, float("nan"), ODD.get],
+    ids=["object", "list", "mapping", "nan", "method"],
 )
 def test_what_has_no_identity_is_neither_looked_up_nor_kept(thing: Any) -> None:
     inner = FakeLLM()

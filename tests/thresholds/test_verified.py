@@ -219,6 +219,7 @@ def test_a_world_that_stays_gives_no_false_alarm() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_thousand_near_duplicates_of_one_entry_are_found_out() -> None:
     stream = Stream(Verified(0.02, "hit"), lambda *_: 1.0, 3, lowest=0.9, answers=100).run(2000)
     assert stream.hits > 1000
@@ -350,6 +351,7 @@ def test_feedback_on_a_serving_is_a_label_even_without_its_evidence() -> None:
     assert after is None or after.threshold > 6.0 or after.rate > serving.rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_what_the_guard_forbids_is_never_served(kind: str) -> None:
     stream = Stream(Verified(0.5, "request"), lambda *_: 1.0, 0, lowest=0.9).run(300)
@@ -372,6 +374,7 @@ def test_nothing_below_the_floor_is_looked_at() -> None:
     assert len(state.arrivals) == 2
 
 
+@pytest.mark.slow
 def test_some_of_what_is_served_is_asked_for_real() -> None:
     stream = Stream(Verified(0.05, audit=0.1), lambda *_: 1.0, 0, lowest=0.9).run(3000)
     late = stream.served[1000:]
