@@ -37,7 +37,7 @@ LATEST = 50
 
 @dataclass
 class Life:
-    """What became of one app."""
+    """Holds what became of one simulated app."""
 
     world: str
     rate: float

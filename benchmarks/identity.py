@@ -87,7 +87,7 @@ class Hiding(BaseChatModel):
 
 
 class Masking(Hiding):
-    """One that LangChain serialises, with a setting that it masks."""
+    """Serialises itself for LangChain, with one setting masked."""
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

@@ -48,7 +48,7 @@ JUDGES = Path(__file__).parent.parent / "shared_core" / "learning" / "judges.py"
 
 SAME = "same"
 WEIGHT = {"same": 1.0, "near": 0.5, "contradicted": 1.0, "elsewhere": 0.02}
-"""What the pairs of one kind and group weigh together when the judge is fitted."""
+"""The total weight of the pairs of one kind and group when the judge is fitted."""
 
 HELPFUL = ("cosine", "contained", "numbers_shared", "names")
 """Numbers whose weight may not be negative; that of all others may not be positive."""

@@ -30,7 +30,7 @@ SYSTEM = "You answer customers of a shop for garden tools, in one or two sentenc
 
 
 class Run(NamedTuple):
-    """What one app of a number of requests got; ``first`` is None if it got no semantic hit."""
+    """Counts the hits of one app; ``first`` is its first semantic one, None if it got none."""
 
     first: int | None
     exact: int

@@ -19,7 +19,7 @@ from shared_core.guard.vocabulary import ALIKE, canonical, opposites, stem
 
 SENSES = {"noun": ("1", 2), "verb": ("2", 3), "adj": ("35", 2), "adv": ("4", 2)}
 COUNTED = 2
-"""How often a word stands in WordNet's tagged texts at least."""
+"""The least number of times that a word stands in WordNet's tagged texts."""
 
 
 def main(folder: Path) -> None:

@@ -29,7 +29,7 @@ from shared_core.usage import tokens_of
 M = TypeVar("M", bound=BaseModel)
 
 _CHANGEABLE = frozenset({dict, list})
-"""What came out of JSON and can be changed."""
+"""The types of JSON values that a caller could change, so that each gets a copy."""
 
 
 def copied(pattern: Generation) -> Generation:

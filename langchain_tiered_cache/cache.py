@@ -54,7 +54,7 @@ _FRAMES, _FRAMES_AWAITED = 5, 4
 """Frames from ``asking_model`` to whoever called ``lookup`` or ``alookup``."""
 
 _Asker = tuple[str | None, Digest | None]
-"""What is known of a model's hidden settings: their digest, None if unknown, and who takes it."""
+"""The digest of a model's hidden settings, None if unknown, with the ``Digest`` that takes it."""
 
 # What the caller gets: new generations with a mark on a hit, the mark alone on a miss.
 

@@ -65,7 +65,7 @@ RUNS_KEPT = 32
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One model call: what it was called with, as objects, and what the model says of itself.
+    """Describes one model call: what it was called with, and what the model says of itself.
 
     ``lookups`` is how many of its lookups are still to come, ``parent`` the id of the run that made
     the call; ``endings`` are called when it ends, with ``error`` if it failed; ``tracers`` keep a

@@ -263,7 +263,7 @@ class Hiding(BaseChatModel):
 
 
 class Secretive(Hiding):
-    """One that LangChain serialises, with a setting that it masks."""
+    """Serialises itself for LangChain, with one setting masked."""
 
     servers: Any = None
 
