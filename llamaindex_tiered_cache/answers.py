@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -30,9 +30,15 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.base import BaseEvent
 
 from llamaindex_tiered_cache.request import FORMAT
+from shared_core.controls import LookupEvent, StoreEvent, Trace
 from shared_core.endings import CUT, EMPTY, is_cut_off
 from shared_core.record import Answer, Hit
 from shared_core.usage import COUNTS, HOLDERS, tokens_of
+
+if TYPE_CHECKING:
+    from llama_index.core.evaluation import EvaluationResult
+
+    from shared_core.cache import ResponseCache
 
 # Token counts and finish reason, wherever an integration puts them.
 
@@ -472,3 +478,46 @@ class ResponseForm(Generic[Response]):
         """Note in the model's own response what the cache says of it; else it is the same."""
         more = {**response.additional_kwargs, MARK: mark}
         return response.model_copy(update={"additional_kwargs": more})
+
+
+# What LlamaIndex's evaluators say of the answers.
+
+
+def feedback_from(cache: ResponseCache, answered: Any, result: EvaluationResult) -> int:
+    """Pass an evaluator's verdict to ``cache.feedback``; return how many answers it labels.
+
+    - ``cache``: the cache that served or kept the answers
+    - ``answered``: which answers were judged: a trace, a response of a cached LLM or query engine,
+      or an entry id
+    - ``result``: what the evaluator said; an invalid one, or one that neither passes nor fails,
+      labels none
+
+    A served answer that fails is not served for that question again; the policy learns from both.
+    Raises nothing: an entry that is no longer known is ignored and counted.
+
+        cache = cache_of(Settings.llm)
+        with cache.trace() as trace:
+            response = engine.query(question)
+        verdict = FaithfulnessEvaluator().evaluate_response(response=response)
+        feedback_from(cache, trace, verdict)
+    """
+    if result.invalid_result or result.passing is None:
+        return 0
+    entry_ids = dict.fromkeys(_entry_ids(answered))
+    for entry_id in entry_ids:
+        cache.feedback(entry_id, correct=result.passing)
+    return len(entry_ids)
+
+
+def _entry_ids(answered: Any) -> list[str]:
+    """Return the ids of the entries that an object names, in order."""
+    if isinstance(answered, str):
+        return [answered]
+    if isinstance(answered, Trace):
+        events = [e for e in answered.events if isinstance(e, (LookupEvent, StoreEvent))]
+        return [event.entry_id for event in events if event.entry_id is not None]
+    for holder in ("additional_kwargs", "metadata"):
+        mark = (getattr(answered, holder, None) or {}).get(MARK)
+        if mark and mark["entry_id"]:
+            return [mark["entry_id"]]
+    return []

@@ -298,3 +298,24 @@ async def astream(
     with call.controlled():
         chunks = anoted_chunks(call, open)
         return await astream_through(call.cache, call.request, chunks, call, call.fail)
+
+
+# What ``cache`` may be wherever this package takes one: a ``ResponseCache``, or a URL.
+
+
+def open_cache(cache: ResponseCache | str) -> ResponseCache:
+    """Return the cache, or open the one that a URL names. Raises ValueError for anything else."""
+    return _opened(cache, semantic=True)
+
+
+def open_values(cache: ResponseCache | str) -> ResponseCache:
+    """Do as ``open_cache`` does, for one whose values alone are used: it embeds nothing."""
+    return _opened(cache, semantic=False)
+
+
+def _opened(cache: ResponseCache | str, semantic: bool) -> ResponseCache:
+    if isinstance(cache, ResponseCache):
+        return cache
+    if isinstance(cache, str):
+        return ResponseCache.open(cache, semantic=semantic)
+    raise ValueError(f"cache must be a ResponseCache or the URL of one, not {cache!r}")

@@ -32,9 +32,9 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 
 from llamaindex_tiered_cache.answers import MARK, Delta, Serving
-from llamaindex_tiered_cache.calls import Call, anoted_chunks, arun, noted_chunks, run
+from llamaindex_tiered_cache.calls import Call, anoted_chunks, arun, noted_chunks, open_cache, run
 from llamaindex_tiered_cache.components import hidden_of, object_digest, parameters_of, plain
-from llamaindex_tiered_cache.llm import open_cache, uncached
+from llamaindex_tiered_cache.llm import uncached
 from shared_core.cache import ResponseCache
 from shared_core.compute import astream_through, stream_through
 from shared_core.harmless import is_harmless_setting

@@ -58,9 +58,7 @@ BOUNDARIES: Mapping[str, str] = {
 FEWEST_LINES, MOST_LINES = 60, 700
 LARGE: Mapping[str, str] = {}
 """Modules over MOST_LINES, each with its reason."""
-SMALL: Mapping[str, str] = {
-    "llamaindex_tiered_cache.feedback": "the mirror of langchain_tiered_cache.feedback",
-}
+SMALL: Mapping[str, str] = {}
 """Modules under FEWEST_LINES that at most one other imports, each with its reason."""
 
 # Rule 5. What one lookup crosses, through LangChain.

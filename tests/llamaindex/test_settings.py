@@ -11,7 +11,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.mock import MockLLM
 
 from llamaindex_tiered_cache import cache_report, cached_llm, install
-from llamaindex_tiered_cache import settings as watched
+from llamaindex_tiered_cache import llm as watched
 from shared_core import ResponseCache
 from tests.llamaindex.fakes import FakeLLM
 from tests.llamaindex.leftovers import MARKS, collected  # noqa: F401 - for every test here
