@@ -14,18 +14,20 @@ import numpy as np
 from numpy import bool_, float64, int64
 from numpy.typing import NDArray
 
-from shared_core.thresholds.anytime import TESTED, Wealth, shares_for
 from shared_core.thresholds.bounds import (
     EDGES,
     LEAST,
     NOTHING,
     STRATA,
+    TESTED,
     Groups,
     Pool,
     Promise,
     Stratum,
     Watch,
+    Wealth,
     pools_of,
+    shares_for,
 )
 from shared_core.thresholds.features import FEATURES, Vocabulary
 

@@ -35,7 +35,6 @@ BOUNDARIES: Mapping[str, str] = {
     "shared_core.learning.answers": "an idea of its own: what an answer says, without any judge",
     "shared_core.learning.prior_fit": "loads numpy at import",
     "shared_core.stores.redis.near_cache": "an option, and a thread of its own",
-    "shared_core.thresholds.anytime": "another bound, with a proof of its own",
     "shared_core.stores.redis.schema": "hash fields, scripts and index: what lies in the server",
     "shared_core.stores.sqlite.index": "loads numpy at import",
     "shared_core.service.chat": "routes of one kind",

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from shared_core.stats import wilson
-from shared_core.thresholds.anytime import RATES, TESTED, Wealth, shares_for
+from shared_core.thresholds.bounds import RATES, TESTED, Wealth, shares_for
 from shared_core.thresholds.policy import Explore, Serve
 from shared_core.thresholds.verified import Verified
 from tests.thresholds.test_verified import Stream, steep
