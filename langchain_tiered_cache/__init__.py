@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_tiered_cache.cache import TieredCache, get_cache_trace
-from langchain_tiered_cache.request import Question, parse, rag_question
-from shared_core.lazy import lazy_names
+from shared_core.lazy import lazy_names, missing
+
+try:
+    from langchain_tiered_cache.cache import TieredCache, get_cache_trace
+    from langchain_tiered_cache.request import Question, parse, rag_question
+except ModuleNotFoundError as error:
+    raise missing(error, "langchain_core", __name__, "tiered-llm-cache[langchain]") from None
 
 if TYPE_CHECKING:
     from langchain_tiered_cache.embeddings import CachedEmbeddings, TieredByteStore

@@ -18,9 +18,14 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
-from langgraph.cache.base import BaseCache, FullKey, Namespace
-from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from shared_core.lazy import missing
+
+try:
+    from langgraph.cache.base import BaseCache, FullKey, Namespace
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+except ModuleNotFoundError as error:
+    raise missing(error, "langgraph", "TieredNodeCache", "langgraph") from None
 
 from langchain_tiered_cache.cache import TieredCache
 from shared_core.cache import ResponseCache

@@ -1,4 +1,4 @@
-"""Load the parts of a package when one of their names is first asked for.
+"""Load the parts of a package when they are first asked for; say how to install what is missing.
 
 A package's face hands on every public name, but some of the modules behind it load numpy, an SDK or
 another extra. The face imports those for type checkers alone, and lets ``lazy_names`` find them:
@@ -38,3 +38,16 @@ def lazy_names(
         return sorted({*vars(sys.modules[package]), *places})
 
     return find, names
+
+
+def missing(error: ModuleNotFoundError, needed: str, who: str, install: str) -> ImportError:
+    """Return the error to raise where an import failed: with the remedy, if ``needed`` is missing.
+
+    An error about any other module is returned as it is.
+
+        except ModuleNotFoundError as error:
+            raise missing(error, "redis", "redis://", "tiered-llm-cache[redis]") from None
+    """
+    if (error.name or "").partition(".")[0] != needed:
+        return error
+    return ImportError(f"{who} needs {needed}: pip install '{install}'", name=needed)

