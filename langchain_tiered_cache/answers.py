@@ -17,8 +17,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 from pydantic import BaseModel
 
-from shared_core.endings import CUT, EMPTY, ERROR, is_cut_off
-from shared_core.record import Answer
+from shared_core.record import CUT, EMPTY, ERROR, Answer, is_cut_off
 from shared_core.usage import tokens_of
 
 # Copies of generations that share nothing with their pattern: callers change what they get.

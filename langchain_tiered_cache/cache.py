@@ -42,11 +42,10 @@ from shared_core.cache import ResponseCache
 from shared_core.compute import find, keep, refresh
 from shared_core.concurrency import Blocking, LeaderFailed, Runtime, finish
 from shared_core.controls import Trace, controls_of, tracing
-from shared_core.digests import Digest
-from shared_core.endings import UNFINISHED
 from shared_core.harmless import header_names
+from shared_core.identity import Digest
 from shared_core.options import CacheOptions, shows_options
-from shared_core.record import Answer, Hit, Outcome, fresh_mark
+from shared_core.record import UNFINISHED, Answer, Hit, Outcome, fresh_mark
 from shared_core.request import Request
 from shared_core.state_places import Unreadable
 

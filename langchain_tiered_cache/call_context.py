@@ -30,7 +30,7 @@ from langchain_core.outputs import ChatResult, Generation
 from langchain_tiered_cache.answers import MARK
 from shared_core.concurrency import Flight, current_task
 from shared_core.controls import Controls, controlling, controls_of, tag_tuple
-from shared_core.digests import Digest
+from shared_core.identity import Digest
 from shared_core.options import seconds
 from shared_core.record import Outcome
 

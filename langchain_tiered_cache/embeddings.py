@@ -15,12 +15,11 @@ from langchain_tiered_cache.cache import TieredCache
 from langchain_tiered_cache.llm_string import is_model
 from shared_core.cache import ResponseCache
 from shared_core.concurrency import ThreadRunner, async_twin
-from shared_core.digests import Digest, digest_of
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.harmless import is_harmless_setting
-from shared_core.identity import StateReader, plain_name
+from shared_core.identity import Digest, StateReader, plain_name
 from shared_core.options import Seconds, seconds
-from shared_core.state_places import Unreadable
+from shared_core.state_places import Unreadable, digest_of
 
 QUERY, DOCUMENT = "query", "document"
 """The two roles of a text; many models embed them differently."""

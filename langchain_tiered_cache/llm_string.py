@@ -18,15 +18,15 @@ from types import FrameType
 from typing import Any
 
 from langchain_tiered_cache.call_context import Run, as_class, model_class
-from shared_core.digests import Digest, digest_of
 from shared_core.harmless import (
     HEADER_SETTINGS,
     SERVER_STATE,
     headers_digested,
     is_harmless_setting,
 )
-from shared_core.identity import StateReader, class_identity
+from shared_core.identity import Digest, StateReader, class_identity
 from shared_core.request import PARAMETER_NAMES, canonical_json, canonical_parameters
+from shared_core.state_places import digest_of
 
 # Reads what ``repr`` wrote: literals, and marks for the objects that have none. Evaluates nothing.
 #

@@ -14,8 +14,8 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
-from shared_core.digests import Digest, digest_of
-from shared_core.identity import StateReader, names_in
+from shared_core.identity import Digest, StateReader, names_in
+from shared_core.state_places import digest_of
 
 _READS = frozenset(
     {

@@ -31,8 +31,7 @@ from llama_index_instrumentation.base import BaseEvent
 
 from llamaindex_tiered_cache.request import FORMAT
 from shared_core.controls import LookupEvent, StoreEvent, Trace
-from shared_core.endings import CUT, EMPTY, is_cut_off
-from shared_core.record import Answer, Hit
+from shared_core.record import CUT, EMPTY, Answer, Hit, is_cut_off
 from shared_core.usage import COUNTS, HOLDERS, tokens_of
 
 if TYPE_CHECKING:

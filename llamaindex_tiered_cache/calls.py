@@ -28,9 +28,8 @@ from llamaindex_tiered_cache.answers import Delta, Serving, finish_reason_of
 from shared_core.cache import ResponseCache
 from shared_core.compute import aread_through, astream_through, read_through, stream_through
 from shared_core.controls import controlling, controls_of
-from shared_core.digests import Digest
-from shared_core.endings import UNFINISHED
-from shared_core.record import Answer, Hit
+from shared_core.identity import Digest
+from shared_core.record import UNFINISHED, Answer, Hit
 from shared_core.request import Request
 
 T = TypeVar("T")

@@ -18,16 +18,15 @@ from llama_index.core.base.llms.generic_utils import (
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms.llm import LLM, default_completion_to_prompt
 
-from shared_core.digests import Digest, digest_of
 from shared_core.harmless import (
     HEADER_SETTINGS,
     SERVER_STATE,
     headers_digested,
     is_harmless_setting,
 )
-from shared_core.identity import StateReader, plain_name
+from shared_core.identity import Digest, StateReader, plain_name
 from shared_core.request import PARAMETER_NAMES
-from shared_core.state_places import Unreadable
+from shared_core.state_places import Unreadable, digest_of
 
 PROVIDERS: Mapping[str, str] = {
     "anthropic": "anthropic",

@@ -35,10 +35,9 @@ from shared_core.controls import (
     tag_tuple,
     tracing,
 )
-from shared_core.endings import Endings
 from shared_core.options import CacheOptions, Options, Seconds, seconds, shows_options
 from shared_core.pipeline import Pipeline
-from shared_core.record import Answer, EntryId, Outcome
+from shared_core.record import Answer, Endings, EntryId, Outcome
 from shared_core.request import Request
 from shared_core.resilience import Unavailable
 from shared_core.stats import BackgroundFlush, Stats, counts_of_all, flush, stats_of

@@ -44,10 +44,9 @@ from shared_core.concurrency import (
     renew_after_fork,
 )
 from shared_core.controls import tag_tuple
-from shared_core.endings import UNFINISHED, flaw_of
 from shared_core.options import Options, Seconds, seconds
 from shared_core.pipeline import Pipeline
-from shared_core.record import Answer, EntryId, Hit, Outcome, Tier, fresh_mark
+from shared_core.record import UNFINISHED, Answer, EntryId, Hit, Outcome, Tier, flaw_of, fresh_mark
 from shared_core.request import HOME_DIGITS, Address, Request, canonical_json, namespace_digest
 from shared_core.resilience import Unavailable, aswallow, deadline, or_else
 

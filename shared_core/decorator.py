@@ -17,8 +17,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from shared_core.cache import ResponseCache
 from shared_core.concurrency import free_after_fork
 from shared_core.controls import tag_tuple
-from shared_core.digests import Digest
-from shared_core.identity import ValueReader
+from shared_core.identity import Digest, ValueReader
 from shared_core.options import Seconds, seconds
 from shared_core.request import canonical_json
 from shared_core.state_places import Unreadable

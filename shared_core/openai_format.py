@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared_core.endings import CUT, EMPTY, ERROR, UNFINISHED, is_cut_off
 from shared_core.harmless import (
     HARMLESS_ARGUMENTS,
     HEADER_DIGESTS,
     SERVER_STATE,
     header_identity,
 )
-from shared_core.record import Answer
+from shared_core.record import CUT, EMPTY, ERROR, UNFINISHED, Answer, is_cut_off
 from shared_core.request import PARAMETER_NAMES, Request, split_question
 from shared_core.usage import tokens_of
 

@@ -23,10 +23,10 @@ from shared_core.controls import (
     tag_tuple,
     traces_of,
 )
-from shared_core.endings import ERROR, flaw_of
 from shared_core.learning import VerifyEvent
 from shared_core.options import Options, PrefixObserver, Seconds, seconds
 from shared_core.record import (
+    ERROR,
     Answer,
     EntryId,
     Explore,
@@ -37,6 +37,7 @@ from shared_core.record import (
     Record,
     Tier,
     are_refusals,
+    flaw_of,
     is_fresh,
     is_readable,
 )

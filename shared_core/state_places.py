@@ -2,7 +2,7 @@
 
     StateReader reads an object once --> StatePlace, ... --> Watched.now: is it as it was?
 
-``shared_core.identity`` says how a state is spelt, ``shared_core.digests`` makes digests of it.
+``shared_core.identity`` says how a state is spelt, ``shared_core.identity`` makes digests of it.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def examine(url: str = "memory://", environment: Mapping[str, str] = os.environ)
 
 def _advice(url: str) -> Iterator[Finding]:
     """Tell what the caches on a store say of themselves, if any has written its counters there."""
-    from shared_core.report import read_stats
+    from shared_core.stats import read_stats
 
     with suppress(ValueError, StoreError, ImportError):
         if advice := read_stats(url, untouched=True).advice:

@@ -22,8 +22,17 @@ from shared_core.client.batcher import (
     Batcher,
     BatcherClosed,
 )
-from shared_core.client.provider import MISSING_SDK, Call, Provider, usage_or_estimate
-from shared_core.client.throttle import CONCURRENCY, Dispatch, RateLimit, Retries, Waiting
+from shared_core.client.provider import (
+    CONCURRENCY,
+    MISSING_SDK,
+    Call,
+    Dispatch,
+    Provider,
+    RateLimit,
+    Retries,
+    Waiting,
+    usage_or_estimate,
+)
 from shared_core.compute import (
     aread_through,
     arecorded,

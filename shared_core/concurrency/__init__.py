@@ -1,12 +1,5 @@
 """Run code across forks, threads and event loops, and compute a thing once for all who ask."""
 
-from shared_core.concurrency.fork import (
-    ending,
-    free_after_fork,
-    gate,
-    keep_gate,
-    renew_after_fork,
-)
 from shared_core.concurrency.runtime import (
     Blocking,
     OnLoop,
@@ -15,7 +8,12 @@ from shared_core.concurrency.runtime import (
     Value,
     async_twin,
     called_with,
+    ending,
     finish,
+    free_after_fork,
+    gate,
+    keep_gate,
+    renew_after_fork,
 )
 from shared_core.concurrency.single_flight import (
     Flight,

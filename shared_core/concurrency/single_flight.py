@@ -22,8 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from shared_core.concurrency.fork import renew_after_fork
-from shared_core.concurrency.runtime import Runtime, Value
+from shared_core.concurrency.runtime import Runtime, Value, renew_after_fork
 
 T = TypeVar("T")
 

@@ -25,7 +25,6 @@ from pydantic import (
 from shared_core.cache import ResponseCache
 from shared_core.openai_format import request_of
 from shared_core.record import Answer, EntryId, Explore, Hit, Miss
-from shared_core.report import stats_as_json
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import Unavailable, deadline
 from shared_core.service.activity import is_within
@@ -40,6 +39,7 @@ from shared_core.service.dependencies import (
 )
 from shared_core.service.errors import APIError, errors_as_json, invalid, responses
 from shared_core.service.metrics import State, counts_of, money_of, upstream_of
+from shared_core.stats import stats_as_json
 
 # What the service must know of a cache that the cache's own users need not.
 

@@ -19,9 +19,7 @@ from shared_core.lazy import lazy_names
 
 pytest.register_assert_rewrite(
     "shared_core.testing.adapters",
-    "shared_core.testing.embedders",
-    "shared_core.testing.judges",
-    "shared_core.testing.policies",
+    "shared_core.testing.protocols",
     "shared_core.testing.stores",
 )
 
@@ -36,9 +34,11 @@ if TYPE_CHECKING:
         Mutation,
         Way,
     )
-    from shared_core.testing.embedders import EmbedderConformance
-    from shared_core.testing.judges import JudgeConformance
-    from shared_core.testing.policies import PolicyConformance
+    from shared_core.testing.protocols import (
+        EmbedderConformance,
+        JudgeConformance,
+        PolicyConformance,
+    )
     from shared_core.testing.stores import BoundedStoreConformance, FakeClock, StoreConformance
 else:
     __getattr__, __dir__ = lazy_names(
@@ -49,12 +49,12 @@ else:
             "BoundedStoreConformance": "stores",
             "CompletionConformance": "adapters",
             "CountedModel": "adapters",
-            "EmbedderConformance": "embedders",
+            "EmbedderConformance": "protocols",
             "FakeClock": "stores",
-            "JudgeConformance": "judges",
+            "JudgeConformance": "protocols",
             "ModelCall": "adapters",
             "Mutation": "adapters",
-            "PolicyConformance": "policies",
+            "PolicyConformance": "protocols",
             "StoreConformance": "stores",
             "WAYS": "adapters",
             "Way": "adapters",

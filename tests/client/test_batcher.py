@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared_core.client.batcher import Batcher, BatcherClosed
-from shared_core.client.throttle import Dispatch, RateLimit, Retries
+from shared_core.client.provider import Dispatch, RateLimit, Retries
 from tests.client.test_limits import Provider, most_in_a_window
 from tests.client.virtual_time import VirtualLoop, run
 

@@ -19,7 +19,7 @@ import openai
 
 from shared_core import Answer, Request, ResponseCache
 from shared_core.client import CachedClient
-from shared_core.client.throttle import RateLimit, Retries, Waiting
+from shared_core.client.provider import RateLimit, Retries, Waiting
 from shared_core.costs import Budget, Costs, Overspent
 from shared_core.openai_format import CachedResponse, Endpoint, request_of
 from shared_core.usage import Price

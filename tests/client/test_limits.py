@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared_core.client.throttle import (
+from shared_core.client.provider import (
     _WINDOW_S,
     Dispatch,
     RateLimit,

@@ -11,7 +11,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_tiered_cache import TieredCache, cached_model
 from shared_core import Request
-from shared_core.endings import Endings
+from shared_core.record import Endings
 from tests.langchain.chat_models import Chat
 
 

@@ -26,11 +26,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_serializer
 
-from shared_core.digests import Digest, digest_of
 from shared_core.harmless import header_identity, header_names
-from shared_core.identity import StateReader
+from shared_core.identity import Digest, StateReader
 from shared_core.request import canonical_json
-from shared_core.state_places import Unreadable
+from shared_core.state_places import Unreadable, digest_of
 
 
 def spelt(value: Any, **options: Any) -> str:

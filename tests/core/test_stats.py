@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Hit, Request, ResponseCache, Static, StoreError, Verified
-from shared_core.report import read_stats, stats_as_json, stats_lines
-from shared_core.stats import Counters, Shadow, Stats, stats_of, wilson
+from shared_core.stats import (
+    Counters,
+    Shadow,
+    Stats,
+    read_stats,
+    stats_as_json,
+    stats_lines,
+    stats_of,
+    wilson,
+)
 from shared_core.stores.sqlite import ReadOnlyFile
 from tests.fakes import fake_embed
 from tests.learning.test_exploring import ASKED, OTHER, RETURNS, Probing, ask

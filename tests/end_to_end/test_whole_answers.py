@@ -18,7 +18,7 @@ from langchain_openai import ChatOpenAI
 
 from langchain_tiered_cache import TieredCache
 from shared_core import Answer, Hit, Miss, Request, ResponseCache
-from shared_core.endings import is_cut_off
+from shared_core.record import is_cut_off
 from shared_core.testing import CountedModel, ModelCall, Way
 from tests.end_to_end import ways_in
 from tests.end_to_end.ways_in import (

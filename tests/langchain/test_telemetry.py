@@ -1,4 +1,4 @@
-"""Sight: lookups of a LangChain app as OpenTelemetry spans and metrics, and in Prometheus."""
+"""Lookups of a LangChain app as OpenTelemetry spans and metrics, and in Prometheus."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 
 from langchain_tiered_cache import TieredCache
-from shared_core.telemetry.opentelemetry import OpenTelemetryHook
-from shared_core.telemetry.prometheus import PrometheusHook
+from shared_core.telemetry import OpenTelemetryHook, PrometheusHook
 from tests.fakes import fake_embed
 from tests.langchain.chat_models import Chat
 

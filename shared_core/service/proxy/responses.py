@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from shared_core.endings import EMPTY, is_cut_off
 from shared_core.openai_format import Endpoint, request_of
-from shared_core.record import Answer
+from shared_core.record import EMPTY, Answer, is_cut_off
 from shared_core.request import Request
 from shared_core.service.proxy.dialect import Body, Head, typed_event
 from shared_core.usage import tokens_of

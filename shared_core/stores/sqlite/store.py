@@ -1,27 +1,168 @@
-"""Keep records in one SQLite file, within bounds, for many threads and processes."""
+"""Keep records and small values in one SQLite file, within bounds, for many threads and processes.
+
+SqliteValues   the values under text keys       ReadOnlyFile   a file that must not be changed
+Eviction       what is dead or unused goes      SqliteStore    all of it
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, cast
+from urllib.request import pathname2url
 
 from shared_core.record import Neighbour, Record, is_fresh
 from shared_core.stores.api import KEPT_LABELS, Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.codec import Codec, UndecodableError
 from shared_core.stores.sqlite.database import DatabaseFile, DiskFull, blob, text
 from shared_core.stores.sqlite.file import DamagedFile
-from shared_core.stores.sqlite.graph_files import drop_unused
-from shared_core.stores.sqlite.values import AFTER_ALL, SqliteValues, sweep_values
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
     from shared_core.stores.sqlite.index import ScopeIndexes
+
+
+SWEEP = 64
+"""Expired values, and dead rows, that one write removes at most."""
+_PAGE = 1000
+AFTER_ALL = b"\xff"
+"""Larger than every continuation of a prefix: UTF-8 has no such byte."""
+
+GET_VALUE = "SELECT value, expires FROM kv WHERE key = ? AND (expires IS NULL OR expires > ?)"
+PUT_VALUE = "INSERT OR REPLACE INTO kv VALUES (?, ?, ?)"
+ADD_VALUE = """INSERT INTO kv VALUES (?1, ?2, ?3) ON CONFLICT (key)
+    DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE kv.expires <= ?4"""
+
+
+class SqliteValues:
+    """Values under text keys in one file; the promises are those of ``KeyValue``."""
+
+    def __init__(self, file: DatabaseFile, clock: Clock) -> None:
+        self._file = file
+        self._clock = clock
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        now = self._clock()
+        found: dict[str, bytes] = {}
+        with self._file.reading() as reader:
+            for key in keys:  # one prepared statement per key is faster than IN with a list
+                row = reader.execute(GET_VALUE, (blob(key), now)).fetchone()
+                if row is not None:
+                    found[key] = row[0]
+        return found
+
+    def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
+        now = self._clock()
+        expires = None if ttl is None else now + ttl
+        with self._file.writing() as writer:
+            sweep_values(writer, now)
+            writer.executemany(
+                PUT_VALUE, [(blob(key), value, expires) for key, value in items.items()]
+            )
+
+    def delete_many(self, keys: Sequence[str]) -> int:
+        now = self._clock()
+        there = 0
+        with self._file.writing() as writer:
+            for key in keys:
+                there += writer.execute(GET_VALUE, (blob(key), now)).fetchone() is not None
+                writer.execute("DELETE FROM kv WHERE key = ?", (blob(key),))
+        return there
+
+    def scan(self, prefix: str, cursor: str = "") -> tuple[list[str], str]:
+        start = blob(prefix)
+        with self._file.reading() as reader:
+            rows = reader.execute(
+                "SELECT key FROM kv WHERE key >= ? AND key < ? AND (key > ? OR ? = x'')"
+                " AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?",
+                (
+                    max(start, blob(cursor)),
+                    start + AFTER_ALL,
+                    blob(cursor),
+                    blob(cursor),
+                    self._clock(),
+                    _PAGE,
+                ),
+            ).fetchall()
+        keys = [text(key) for (key,) in rows]
+        return keys, keys[-1] if len(keys) == _PAGE else ""
+
+    def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        now = self._clock()
+        expires = None if ttl is None else now + ttl
+        return self._file.write(ADD_VALUE, (blob(key), value, expires, now)) == 1
+
+    def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        now = self._clock()
+        sums: dict[str, int] = {}
+        with self._file.writing() as writer:
+            for key, amount in amounts.items():
+                row = writer.execute(GET_VALUE, (blob(key), now)).fetchone() or (b"0", None)
+                try:
+                    sums[key] = int(row[0]) + amount
+                except ValueError:
+                    raise StoreError(f"the value of {key!r} is not an integer") from None
+                writer.execute(PUT_VALUE, (blob(key), b"%d" % sums[key], row[1]))
+        return sums
+
+
+def sweep_values(writer: sqlite3.Connection, now: float) -> int:
+    """Remove some values that expired; return how many."""
+    return writer.execute(
+        "DELETE FROM kv WHERE rowid IN (SELECT rowid FROM kv WHERE expires <= ? LIMIT ?)",
+        (now, SWEEP),
+    ).rowcount
+
+
+# The small values of an SQLite file, for whoever must change nothing in it.
+
+
+class ReadOnlyFile:
+    """One connection to a file of ``SqliteStore``, which SQLite itself keeps from writing.
+
+    ``timeout`` is in seconds; ``untouched``: SQLite makes no files beside it either, so that a file
+    whose last process died cannot be read. Raises ValueError if there is no such file, StoreError
+    if it is none of ours or cannot be opened.
+    """
+
+    def __init__(self, path: str, timeout: float, untouched: bool = False) -> None:
+        self.path = os.path.abspath(path)
+        if not os.path.isfile(self.path):
+            raise ValueError(f"there is no file {self.path!r}: an app makes it at its first use")
+        how = "mode=ro"
+        if untouched:
+            in_use = os.path.exists(f"{self.path}-wal")
+            how = "mode=ro&readonly_shm=1" if in_use else "immutable=1"
+        try:
+            self._connection = sqlite3.connect(
+                f"file:{pathname2url(self.path)}?{how}", uri=True, timeout=timeout
+            )
+            with self.reading() as reader:
+                reader.execute("SELECT 1 FROM kv LIMIT 1").fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {error}") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection. Errors of SQLite become StoreError."""
+        try:
+            yield self._connection
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {error}") from error
+
+    def values(self, clock: Clock) -> SqliteValues:
+        """Return the file's values; they can only be read."""
+        return SqliteValues(cast("DatabaseFile", self), clock)  # it reads by ``reading`` alone
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
 
 # What keeps an SQLite file small: dead rows go, and what was not used for longest.
@@ -29,8 +170,6 @@ if TYPE_CHECKING:
 
 SWEEP_EVERY = 1.0
 """Seconds between two looks for what expired."""
-_SWEEP = 64
-"""Dead rows that one write removes at most."""
 MOST_COPIED = 64 * 2**20
 """Bytes that are held in memory to get rid of others on a full disk."""
 BATCH = 500
@@ -90,16 +229,16 @@ class Eviction:
         """Remove some of what expired or was found dead, and write the last uses."""
         self._write_notes(writer)
         if self._is_sweep_due(now):
-            removed = writer.execute(EXPIRED, (now, _SWEEP)).rowcount + sweep_values(writer, now)
+            removed = writer.execute(EXPIRED, (now, SWEEP)).rowcount + sweep_values(writer, now)
             # While there is more, every write helps; else one look per second is enough.
-            self._swept = -math.inf if removed >= _SWEEP else now
+            self._swept = -math.inf if removed >= SWEEP else now
 
     def _is_sweep_due(self, now: float) -> bool:
         return abs(now - self._swept) >= SWEEP_EVERY  # in either direction: clocks are set back
 
     def _write_notes(self, writer: sqlite3.Connection) -> None:
         if self._dead:
-            dead = [(self._dead.pop(),) for _ in range(min(_SWEEP, len(self._dead)))]
+            dead = [(self._dead.pop(),) for _ in range(min(SWEEP, len(self._dead)))]
             writer.executemany("DELETE FROM records WHERE id = ?", dead)
         if self._touched:
             touched, self._touched = self._touched, {}
@@ -297,6 +436,8 @@ class SqliteStore:
                 live += self._delete_without_room(ids[start:], now)
                 break
         if ids and selector.key is None:
+            from shared_core.stores.sqlite.index import drop_unused  # loads numpy
+
             drop_unused(self._file)
         return live
 
