@@ -8,18 +8,16 @@ threads work at a time: their questions are embedded together.
 
 from __future__ import annotations
 
-import csv
-import difflib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from shared_core.controls import tag_tuple
+from shared_core.learning import BadLine, LoggedCall, read_log
 from shared_core.openai_format import Endpoint, request_of
 from shared_core.options import seconds
 from shared_core.pipeline import Pipeline
@@ -28,14 +26,9 @@ from shared_core.request import DEFAULT_BASE_URLS, Request
 from shared_core.resilience import reraise_as
 from shared_core.usage import estimated_usage
 
-# Questions and answers of a file, to be put into a cache: JSON lines or CSV, bad lines and all.
+# Calls of a log, as what is to be put into a cache.
 #
-# line -> Row(request, answer or None) | BadLine(number, reason, text)
-
-
-COLUMNS = ("question", "answer", "model", "system", "history", "params", "tags", "ttl")
-OF_JSON = ("history", "params", "tags")
-"""Columns that hold JSON in a CSV."""
+# LoggedCall -> Row(request, answer or None) | BadLine(number, reason, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +50,6 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that could not be used, and why; ``text`` is all of it."""
-
-    line: int
-    reason: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Asker:
     """Whose requests the rows stand for: the app's provider, and the model of rows without one.
 
@@ -84,129 +68,26 @@ class Asker:
 
 
 def read_file(path: Path, asker: Asker) -> Iterator[Row | BadLine]:
-    """Read a file row by row, a CSV if its name ends so, else JSON lines.
+    """Read the calls of a log, in any format that ``read_log`` knows, as what a cache may hold.
 
-    Rows have a ``question``, and may have what else ``COLUMNS`` names. Raises ValueError for a file
-    that cannot be read or a CSV without the column "question", naming the remedy.
+    Raises ValueError for a file that cannot be read, naming the remedy.
     """
-    try:
-        with path.open("rb") as file:
-            lines = _of_csv(path, file) if path.suffix.lower() == ".csv" else _of_json_lines(file)
-            for line, text, found in lines:
-                if isinstance(found, str):
-                    yield BadLine(line, found, text)
-                    continue
-                try:
-                    yield _row(line, text, found, asker)
-                except (TypeError, ValueError, AttributeError) as error:
-                    yield BadLine(line, str(error), text)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def count_lines(path: Path) -> int:
-    """Return how many lines a file has, to tell how far its reading is."""
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-
-
-_Found = tuple[int, str, Any]
-"""Line number, its text, and its value, or a text that says what is wrong with it."""
-
-
-def _of_json_lines(file: Any) -> Iterator[_Found]:
-    for line, spelled in enumerate(file, 1):
-        text = spelled.decode("utf-8-sig" if line == 1 else "utf-8", "backslashreplace")
-        text = text.rstrip("\r\n")
-        if not text.strip():
-            continue
+    for call in read_log(path):
         try:
-            spelled.decode()
-            value = json.loads(text)
-        except UnicodeDecodeError as error:
-            yield line, text, f"no UTF-8: {error.reason}"
-        except (ValueError, RecursionError) as error:
-            yield line, text, f"no JSON: {error}"
-        else:
-            yield line, text, value if isinstance(value, dict) else "no JSON object"
+            yield call if isinstance(call, BadLine) else _row(call, asker)
+        except (TypeError, ValueError, AttributeError) as error:
+            yield BadLine(call.line, str(error), call.text)
 
 
-def _of_csv(path: Path, file: Any) -> Iterator[_Found]:
-    texts = (line.decode("utf-8", "backslashreplace") for line in file)
-    reader = csv.reader(texts, strict=True)
-    names = [name.removeprefix("\ufeff").strip() for name in next(reader, [])]
-    unknown = [name for name in names if name not in COLUMNS]
-    if "question" not in names or unknown:
-        raise ValueError(
-            f"{path}, line 1 names {', '.join(names) or 'nothing'}; a first line must name "
-            f"question, and of {', '.join(COLUMNS[1:])} what there is"
-        )
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, f"lines {line} to {reader.line_num}", f"no CSV: {error}"
-            continue
-        if not any(cells):
-            continue
-        text = json.dumps(cells, ensure_ascii=False)
-        if len(cells) != len(names):
-            yield line, text, f"{len(cells)} cells, and the first line names {len(names)}"
-            continue
-        try:
-            yield line, text, _cells(dict(zip(names, cells, strict=True)))
-        except ValueError as error:
-            yield line, text, str(error)
-
-
-def _cells(row: dict[str, str]) -> dict[str, Any]:
-    """Return the cells that are not empty, as values. Raises ValueError for what is no JSON."""
-    found: dict[str, Any] = {name: text for name, text in row.items() if text.strip()}
-    for name in OF_JSON:
-        if name in found:
-            try:
-                found[name] = json.loads(found[name])
-            except ValueError as error:
-                raise ValueError(f"{name} is no JSON: {error}") from None
-    if "ttl" in found:
-        try:
-            found["ttl"] = float(found["ttl"])
-        except ValueError:
-            raise ValueError(f"ttl must be seconds, not {found['ttl']!r}") from None
-    return found
-
-
-def _row(line: int, text: str, value: dict[str, Any], asker: Asker) -> Row:
-    for name in value:
-        if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COLUMNS)}"
-            raise ValueError(f"unknown field {name!r}; {hint}")
-    texts = {name: value.get(name) for name in ("question", "answer", "model", "system")}
-    for name, one in texts.items():
-        if one is not None and not isinstance(one, str):
-            raise ValueError(f"{name} must be a text, not {one!r}")
-    question, model = texts["question"], texts["model"] or asker.model
-    if not (question or "").strip():
-        raise ValueError("no question")
+def _row(call: LoggedCall, asker: Asker) -> Row:
+    model = call.model or asker.model
     if not model:
         raise ValueError("no model: give one in the line, or for all with --model or --ask")
-    params, tags, ttl = value.get("params") or {}, value.get("tags") or (), value.get("ttl")
-    if not isinstance(params, dict):
-        raise ValueError(f"params must be an object, not {params!r}")
-    messages = (
-        *([{"role": "system", "content": texts["system"]}] if texts["system"] else ()),
-        *(value.get("history") or ()),
-        {"role": "user", "content": question},
+    request = request_of(asker.endpoint, call.messages, {**call.params, "model": model})
+    tags, ttl = tag_tuple(call.tags), None if call.ttl is None else seconds("ttl", call.ttl)
+    return Row(
+        *(call.line, call.text, request, call.messages, model, call.params, call.answer, tags, ttl)
     )
-    request = request_of(asker.endpoint, messages, {**params, "model": model})
-    answer = Answer(texts["answer"]) if texts["answer"] else None
-    lifetime = None if ttl is None else seconds("ttl", ttl)
-    row = Row(line, text, request, messages, model, params, answer)
-    return replace(row, tags=tag_tuple(tags), ttl=lifetime)
 
 
 T = TypeVar("T")
@@ -223,6 +104,8 @@ RowResult = Literal["stored", "asked", "present", "failed"]
 class WarmReport:
     """What became of the rows. ``bad`` lines were not used; ``to_ask`` have no answer yet.
 
+    ``other`` lines hold no answered question and are no fault: runs of tools, failed calls.
+
     ``input_tokens`` and ``output_tokens`` are estimates of what asking for those takes, counted in
     a dry run alone.
     """
@@ -232,9 +115,17 @@ class WarmReport:
     asked: int = 0
     present: int = 0
     bad: int = 0
+    other: int = 0
     to_ask: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+
+    def add_bad(self, line: BadLine) -> None:
+        """Count a line that was not used."""
+        if line.is_other:
+            self.other += 1
+        else:
+            self.bad += 1
 
 
 class AskFailed(Exception):
@@ -292,7 +183,7 @@ def warm_rows(
     for found in _together(work, _shown(rows, total, progress), threads):
         report.rows += 1
         if isinstance(found, BadLine):
-            report.bad += 1
+            report.add_bad(found)
             bad(found)
         elif found == "present":
             report.present += 1
@@ -335,7 +226,7 @@ def foresee(
     for row in rows:
         report.rows += 1
         if isinstance(row, BadLine):
-            report.bad += 1
+            report.add_bad(row)
             bad(row)
         elif path.peek(row.request) is not None:
             report.present += 1

@@ -13,7 +13,8 @@ import typer
 if TYPE_CHECKING:
     from shared_core.cache import ResponseCache
     from shared_core.costs import Costs
-    from shared_core.warming import Asker, BadLine, Row, WarmReport
+    from shared_core.learning import BadLine
+    from shared_core.warming import Asker, Row, WarmReport
 
 
 INTERRUPTED = 130
@@ -102,7 +103,8 @@ def _warmed(
     threads: int,
     progress: bool,
 ) -> WarmReport:
-    from shared_core.warming import count_lines, read_file, warm_rows
+    from shared_core.learning import count_lines
+    from shared_core.warming import read_file, warm_rows
 
     return warm_rows(
         cache._path,

@@ -1,5 +1,8 @@
 """Learn from traffic which answers were right: judges, their labels, and tuned thresholds."""
 
+from typing import TYPE_CHECKING
+
+from shared_core.lazy import lazy_names
 from shared_core.learning.judges import AnswerJudge, EmbeddingJudge, Judge, LLMJudge, same_answer
 from shared_core.learning.labels import (
     Denylist,
@@ -26,8 +29,18 @@ from shared_core.learning.verifiers import (
     verifier_of,
 )
 
+if TYPE_CHECKING:
+    from shared_core.learning.logs import BadLine, LoggedCall, count_lines, read_log
+else:
+    # No lookup needs them.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {name: "logs" for name in ("BadLine", "LoggedCall", "count_lines", "read_log")},
+    )
+
 __all__ = [
     "AnswerJudge",
+    "BadLine",
     "DecisionJudge",
     "Denylist",
     "EmbeddingJudge",
@@ -37,13 +50,16 @@ __all__ = [
     "LabelStore",
     "Labeler",
     "LocalVerifier",
+    "LoggedCall",
     "PendingLabel",
     "PendingLabels",
     "Tuning",
     "Verifier",
     "VerifyEvent",
+    "count_lines",
     "policy_from_json",
     "policy_to_json",
+    "read_log",
     "read_rows",
     "refused_answers",
     "same_answer",

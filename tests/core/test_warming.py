@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Hit, Request, ResponseCache
+from shared_core.learning import BadLine
 from shared_core.openai_format import Endpoint, request_of
-from shared_core.warming import Asker, BadLine, Row, read_file, warm_rows
+from shared_core.warming import Asker, Row, read_file, warm_rows
 from tests.fakes import FakeEmbedder
 
 ROOT = Path(__file__).parents[2]
