@@ -426,3 +426,20 @@ def test_a_run_that_langchain_traces_is_read(tmp_path: Path) -> None:
     assert (answered.answer.usage or {}) | {"input_tokens": 9} == answered.answer.usage
     assert isinstance(called, BadLine)
     assert called.is_other
+
+
+def test_a_log_of_langsmith_warms_the_cache_of_the_app_that_was_traced() -> None:
+    pytest.importorskip("langchain_openai")
+    from langchain_openai import ChatOpenAI
+
+    from langchain_tiered_cache import TieredCache
+    from shared_core.warming import Asker, read_file, warm_rows
+
+    with TieredCache("memory://", semantic=False) as cache:
+        log = read_file(questions.DATA / "langsmith.jsonl", Asker())
+        assert warm_rows(cache.cache._path, log, progress=False).stored > 5
+        model = ChatOpenAI(model="gpt-4o-mini", temperature=0, api_key="none", cache=cache)
+        row = questions.support_log(1)[0]
+        told = model.invoke([("system", row["system"]), ("human", row["question"])])
+        assert told.response_metadata["tiered_cache"]["tier"] == "exact"
+        assert told.content == row["answer"]
