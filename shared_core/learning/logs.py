@@ -157,7 +157,7 @@ def _said(error: Exception) -> str:
 _Found = tuple[int, str, Any]
 """Line number, its text, and its value, or a text that says what is wrong with it."""
 
-LISTS = ("data", "runs", "observations", "traces")
+LIST_FIELDS = ("data", "runs", "observations", "traces")
 """Fields in which an object holds the list of calls."""
 
 PARQUET = b"PAR1"
@@ -231,7 +231,7 @@ def _list_in(value: Mapping[str, Any]) -> str | None:
     """Return the field in which an object holds a list of calls, None if it is a call itself."""
     if format_of(value) != "rows" or "question" in value:
         return None
-    return next((name for name in LISTS if isinstance(value.get(name), list)), None)
+    return next((name for name in LIST_FIELDS if isinstance(value.get(name), list)), None)
 
 
 def _of_csv(path: Path, file: Iterable[bytes]) -> Iterator[_Found]:
@@ -408,7 +408,7 @@ def _read_langfuse(line: int, text: str, value: Mapping[str, Any]) -> LoggedCall
     return LoggedCall(line, text, messages, answer, model or None, params, _time(when))
 
 
-RESPONSES = ("response", "output", "completion")
+RESPONSE_FIELDS = ("response", "output", "completion")
 """Fields in which a response stands beside its request."""
 
 
@@ -419,7 +419,7 @@ class _OpenAI:
         self._asked: dict[str, tuple[int, str, Mapping[str, Any]]] = {}
 
     def __call__(self, line: int, text: str, value: Mapping[str, Any]) -> LoggedCall | None:
-        given = next((value[field] for field in RESPONSES if field in value), None)
+        given = next((value[field] for field in RESPONSE_FIELDS if field in value), None)
         request = value.get("request", value.get("body", value))
         name = value.get("custom_id")
         if name is not None and given is None and "body" in value:
@@ -476,7 +476,7 @@ _OF_COMPLETION = frozenset(
     (
         *("id", "object", "created", "choices", "usage", "model", "messages", "system_fingerprint"),
         *("service_tier", "request_id", "metadata", "input_user", "timestamp", "time"),
-        *("custom_id", "request", "error", "method", "url", "body", *RESPONSES),
+        *("custom_id", "request", "error", "method", "url", "body", *RESPONSE_FIELDS),
     )
 )
 """Fields of a stored completion, or beside request and response, that are no parameters."""
@@ -493,8 +493,8 @@ FORMATS: Mapping[str, Callable[[], _Reader]] = {
 # Messages and answers, however they are spelled.
 
 
-QUESTIONS = ("question", "query", "input", "prompt", "text")
-ANSWERS = ("answer", "output", "result", "response", "content", "text")
+QUESTION_FIELDS = ("question", "query", "input", "prompt", "text")
+ANSWER_FIELDS = ("answer", "output", "result", "response", "content", "text")
 """Fields in which a question or an answer stands alone."""
 
 _ROLES: Mapping[str, str] = {
@@ -521,7 +521,7 @@ def _messages(value: Any, name: str) -> tuple[Mapping[str, Any], ...]:
         case {"role": _} | {"lc": _} | {"data": _, "type": _}:
             found: Sequence[Any] = [value]
         case dict():
-            only = _alone(value, QUESTIONS, name)
+            only = _alone(value, QUESTION_FIELDS, name)
             return ({"role": "user", "content": only},)
         case [[*inner]] if not inner or not isinstance(inner[0], str):
             found = inner
@@ -635,7 +635,7 @@ def _said_of(value: Any, name: str) -> Mapping[str, Any]:
         case {"role": _} | {"lc": _} | {"data": _, "type": _}:
             return _message(value, name)
         case Mapping():
-            return {"content": _alone(value, ANSWERS, name)}
+            return {"content": _alone(value, ANSWER_FIELDS, name)}
     raise ValueError(f"{name} must be a text or a message, not {_short(value)}")
 
 
