@@ -484,9 +484,13 @@ def _named(model: LLM | BaseEmbedding) -> tuple[str, bool]:
 
 
 class _OpenSpan(BaseSpan):
-    """A span under way; ``is_covered``: it is of a cached model, or inside one's."""
+    """A model's span under way; ``is_covered``: it is of a cached model, or inside one's."""
 
     is_covered: bool
+
+
+MAX_OPEN_SPANS = 10_000
+"""Spans of models under way that are remembered, the newest."""
 
 
 class _Watcher(BaseSpanHandler[_OpenSpan]):
@@ -502,8 +506,8 @@ class _Watcher(BaseSpanHandler[_OpenSpan]):
         parent_span_id: str | None = None,
         tags: dict[str, Any] | None = None,
         **_: Any,
-    ) -> _OpenSpan:
-        """Take note of a span that begins."""
+    ) -> _OpenSpan | None:
+        """Take note of a model's span that begins; no other is kept."""
         parent = self.open_spans.get(parent_span_id or "")
         is_covered = parent is not None and parent.is_covered
         if isinstance(instance, (LLM, BaseEmbedding)) and not is_covered:
@@ -515,6 +519,11 @@ class _Watcher(BaseSpanHandler[_OpenSpan]):
                 if not named[1] and isinstance(instance, LLM) and self.calls[named] == 1:
                     _warn(named[0])
             is_covered = named[1]
+        elif not is_covered:
+            return None
+        with self.lock:
+            while len(self.open_spans) >= MAX_OPEN_SPANS:  # of calls whose end nobody told
+                del self.open_spans[next(iter(self.open_spans))]
         return _OpenSpan(
             id_=id_, parent_id=parent_span_id, is_covered=is_covered, tags=_of(instance)
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from llama_index.core import Document, MockEmbedding, Settings, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.mock import MockLLM
+from llama_index.core.prompts import PromptTemplate
 
 from llamaindex_tiered_cache import cache_report, cached_llm, install
 from llamaindex_tiered_cache import llm as watched
@@ -82,3 +86,44 @@ def test_spans_that_end_are_forgotten() -> None:
     assert watched._watcher is not None
     Settings.llm.chat(ASKED)
     assert watched._watcher.open_spans == {}
+
+
+def test_calls_left_early_or_abandoned_leave_nothing_with_the_watcher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert watched._watcher is not None
+    watcher = watched._watcher
+    llm = Settings.llm
+    next(llm.stream_chat(ASKED))
+    chat = VectorStoreIndex.from_documents([Document(text="A")]).as_chat_engine(chat_mode="simple")
+    chat.stream_chat("What is a fuse?")  # whose answer nobody reads
+
+    async def abandon() -> None:
+        await anext(await llm.astream_chat([ChatMessage("What is a volt?")]))
+        await anext(await llm.astream(PromptTemplate("{query_str}"), query_str="What is an amp?"))
+
+        async def hang(*_: Any, **__: Any) -> Any:
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(FakeLLM, "achat", hang)
+        call = asyncio.ensure_future(llm.achat([ChatMessage("What is an ohm?")]))
+        await asyncio.sleep(0.01)
+        assert watcher.open_spans
+        call.cancel()
+
+    asyncio.run(abandon())
+    gc.collect()
+    assert watcher.open_spans == {}
+
+
+def test_a_call_whose_end_nobody_tells_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watched._watcher is not None
+    watcher = watched._watcher
+    monkeypatch.setattr(watched, "MAX_OPEN_SPANS", 3)
+    arguments = inspect.signature(lambda: None).bind()
+    for number in range(10):
+        watcher.span_enter(str(number), arguments, instance=Settings.llm)
+    assert list(watcher.open_spans) == ["7", "8", "9"]
+    for number in range(10):
+        watcher.span_exit(str(number), arguments)
+    assert not watcher.open_spans
