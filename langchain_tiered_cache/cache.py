@@ -274,11 +274,15 @@ class TieredCache(BaseCache):
             return None
         asking.hidden, asking.state = asker
         asking.is_sure = asking.is_chat or (caller is not None and caller.is_sure)
+        if caller is not None:
+            asking.under = caller.under
         if self._tenant is not None:
             asking.tenant = self._tenant.of_call(asking)
         with controlled(asking, self.cache, self.count, self._tenant):
             read = partial(self._parse, prompt, llm_string, asking.hidden)
             request = read() if len(prompt) <= _LONG else await runtime.run(read)
+            if asking.under is not None:
+                request = asking.under(request)
             knows = request.model or asking.hidden is not None  # then the model itself was read
             if not knows and (kind := names_nothing(llm_string)) is not None:
                 self._warn_of(kind)
@@ -286,7 +290,7 @@ class TieredCache(BaseCache):
                 self.cache,
                 runtime,
                 request,
-                stale=caller is not None,
+                stale=caller is not None and asking.under is None,
                 joins=asking.run is not None or not asking.is_chat,  # else no call may follow
                 is_sure=asking.is_sure,
             )
@@ -374,6 +378,8 @@ class TieredCache(BaseCache):
             with controlled(asking, self.cache, self.count, self._tenant):
                 read = partial(self._parse, prompt, llm_string, asker[0])
                 request = read() if len(prompt) <= _LONG else await runtime.run(read)
+                if asking is not None and asking.under is not None:
+                    request = asking.under(request)
                 is_call = way == "stream" or (asking is not None and asking.run is not None)
                 answer = self._answer(request, return_val, way if is_call else None)
                 entry_id = None

@@ -33,6 +33,7 @@ from shared_core.controls import Controls, controlling, controls_of, tag_tuple
 from shared_core.identity import Digest
 from shared_core.options import seconds
 from shared_core.record import Outcome
+from shared_core.request import Request
 
 # What LangChain says about the model call under way, for what an ``llm_string`` leaves out.
 #
@@ -295,6 +296,7 @@ class CallContext:
     ``state`` takes it, and is told when the call ends, if it was told that one began.
     ``outcome`` is that of the lookup.
     ``is_readable``: what the model hides can be read. ``tenant``: whom the call's config names.
+    ``under`` is that of its ``Caller``.
     """
 
     flight: Flight | None = None
@@ -308,6 +310,7 @@ class CallContext:
     is_readable: bool = True
     is_calling: bool = False
     tenant: str | None = None
+    under: Callable[[Request], Request] | None = None
 
     def __init__(self, id: tuple[int, int], is_chat: bool, run: Run | None, told: Any) -> None:
         # Every lookup makes one: the rest stands in the class until it is set.
@@ -614,13 +617,15 @@ _STATE = ("__dict__", "__pydantic_private__", "__pydantic_fields_set__", "__pyda
 class Caller:
     """Who calls a model: how it is asked, and how many lookups of which cache come before.
 
-    ``is_sure``: a call follows each lookup that misses.
+    ``is_sure``: a call follows each lookup that misses. ``under``: given the request of the call,
+    it returns the one that is looked up and kept in its place.
     """
 
     cache: object
     ask: AskAnew
     lookups: int
     is_sure: bool
+    under: Callable[[Request], Request] | None = None
 
 
 _caller: ContextVar[Caller | None] = ContextVar("tiered_cache_caller", default=None)
@@ -628,13 +633,18 @@ _caller: ContextVar[Caller | None] = ContextVar("tiered_cache_caller", default=N
 
 @contextmanager
 def refreshing(
-    cache: object, ask: AskAnew, lookups: int = 1, is_sure: bool = False
+    cache: object,
+    ask: AskAnew,
+    lookups: int = 1,
+    is_sure: bool = False,
+    under: Callable[[Request], Request] | None = None,
 ) -> Iterator[None]:
     """Let the next lookups of a cache in a block give stale answers, and ``ask`` for new ones.
 
-    Later ones are others': of a model that the model itself calls.
+    Later ones are others': of a model that the model itself calls. Those ``under`` another request
+    give no stale answers.
     """
-    token = _caller.set(Caller(cache, ask, lookups, is_sure))
+    token = _caller.set(Caller(cache, ask, lookups, is_sure, under))
     try:
         yield
     finally:

@@ -9,11 +9,14 @@ are looked up as the model gets them. Model and tools of one agent share a cache
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import types
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
+from inspect import signature
 from typing import Any
 
 try:
@@ -29,24 +32,24 @@ except ImportError as error:
         f"TieredCacheMiddleware needs langchain: pip install 'langchain>=1' ({error})"
     ) from None
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.load import dumps
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
-from langchain_tiered_cache.agents import keeping_answers, run_of
-from langchain_tiered_cache.answers import MARK
-from langchain_tiered_cache.cache import TieredCache
+from langchain_tiered_cache.answers import MARK, answer_of
+from langchain_tiered_cache.cache import FailingOpen, TieredCache, mark_as_fresh
 from langchain_tiered_cache.call_context import as_class, chat_acall, chat_call, refreshing
-from langchain_tiered_cache.tools import code_of, looks_like_writing, sees_more, tool_digest
+from shared_core.agents import Skippable, looks_like_writing, names_among, tool_lives
 from shared_core.compute import flow
 from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import controlling, controls_of
-from shared_core.identity import ValueReader
-from shared_core.options import Seconds, seconds
+from shared_core.identity import Digest, StateReader, ValueReader, names_in
+from shared_core.options import Seconds
 from shared_core.record import Answer, Hit
 from shared_core.request import Request, canonical_json
 from shared_core.resilience import reraise_as
-from shared_core.state_places import Unreadable
+from shared_core.state_places import Unreadable, digest_of
 
 TOOL_FORMAT = "langchain-tool/1"
 
@@ -95,22 +98,16 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         if not isinstance(cache, TieredCache):
             raise ValueError(f"cache must be a TieredCache, not {type(cache).__name__}")
-        if isinstance(tools, str):
-            raise ValueError(f"tools must name several tools, not the text {tools!r}: [{tools!r}]")
         if namespace is not None and not callable(namespace) and not _is_name(namespace):
             raise ValueError(f"namespace must be a text, a callable or None, not {namespace!r}")
-        lives = dict(tools) if isinstance(tools, Mapping) else dict.fromkeys(tools)
+        self._lives = lives = tool_lives(tools)
         if answers not in (True, False):
             raise ValueError(f"answers must be True or False, not {answers!r}")
         self._cache, self._answers, self._namespace = cache, answers, namespace
         self._keys = _keys_of(key, lives)
         self._ignored = _ignored_by(ignore, lives)
-        self._may_write = frozenset(_names("may_write", may_write, lives))
+        self._may_write = frozenset(names_among("may_write", may_write, lives))
         self._kinds: dict[type[BaseChatModel], type[BaseChatModel]] = {}
-        self._lives = {
-            name: None if life is None else seconds(f"tools[{name!r}]", life)
-            for name, life in lives.items()
-        }
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -193,7 +190,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
             and tool.name not in self._keys
             and (identity := self._identity(tool)) is not None
         }
-        return keeping_answers({name: self._lives[name] for name in known}, known)
+        return _keeping_answers(Skippable(self._lives, known))
 
     def _caching(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         """Return the request with a model that asks this cache, unless it says ``cache=False``."""
@@ -230,20 +227,20 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _identity(self, tool: BaseTool) -> Any:
         """Return what tells a tool apart, None if its results are not to be kept."""
-        if looks_like_writing(tool) and tool.name not in self._may_write:
+        if looks_like_writing(tool.name, _hints_of(tool)) and (tool.name not in self._may_write):
             self._cache.count(
                 "tool", f"{tool.name} looks as if it wrote something, and is not kept: may_write="
             )
             return None
         has_key = tool.name in self._keys
-        if sees_more(tool) and not has_key:
+        if _sees_more(tool) and not has_key:
             self._cache.count("tool", f"{tool.name} sees more than its arguments: not kept, key=")
             return None
         try:
-            return tool_digest(tool).now()
+            return _tool_digest(tool).now()
         except Unreadable as error:
             if has_key:
-                return code_of(tool)
+                return _code_of(tool)
             self._cache.count("tool", f"{tool.name} holds what cannot be read: {error}")
             return None
 
@@ -257,7 +254,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         form, tool = ToolForm(request.tool_call), request.tool
 
         async def ask() -> ToolResult:
-            with nullcontext() if tool is None else tool_digest(tool).calling():
+            with nullcontext() if tool is None else _tool_digest(tool).calling():
                 result: ToolResult = await runtime.ask(call)
                 return result
 
@@ -287,7 +284,7 @@ def _keys_of(
     key: ToolKey | Mapping[str, ToolKey] | None, names: Iterable[str]
 ) -> Mapping[str, ToolKey]:
     found = dict(key) if isinstance(key, Mapping) else dict.fromkeys(names, key)
-    _names("key", found, names)
+    names_among("key", found, names)
     for one in found.values():
         if one is not None and not callable(one):
             raise ValueError(f"key must be a callable given the call's request, not {one!r}")
@@ -298,7 +295,7 @@ def _ignored_by(
     ignore: Iterable[str] | Mapping[str, Iterable[str]], names: Iterable[str]
 ) -> Mapping[str, frozenset[str]]:
     by_name = ignore if isinstance(ignore, Mapping) else dict.fromkeys(names, ignore)
-    _names("ignore", by_name, names)
+    names_among("ignore", by_name, names)
     found = {}
     for name, arguments in by_name.items():
         if isinstance(arguments, str):
@@ -307,15 +304,77 @@ def _ignored_by(
     return found
 
 
-def _names(option: str, given: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """Return names of tools. Raises ValueError for a text, and for a tool that is not kept."""
-    if isinstance(given, str):
-        raise ValueError(f"{option} must be a list of names, not the text {given!r}")
-    names = tuple(given)
-    unknown = sorted(map(str, set(names) - set(known)))
-    if unknown:
-        raise ValueError(f"{option} names {', '.join(unknown)}, which tools= does not")
-    return names
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A model call of an agent's run: its place in the run, and the tools that were used so far.
+
+    ``begin`` is the place of the message that began the run, ``is_first`` tells whether the call is
+    the first of it.
+    """
+
+    skippable: Skippable
+    begin: int
+    is_first: bool
+    used: tuple[str, ...]
+
+    def keep(
+        self, tiered: TieredCache, model: Any, messages: Any, stop: Any, call: Any, result: Any
+    ) -> None:
+        """Keep the run's answer under its first call, if this call, a later one, ended the run."""
+        if self.is_first or len(result.generations) != 1:
+            return
+        message = result.generations[0].message
+        if not isinstance(message, AIMessage) or message.tool_calls or message.invalid_tool_calls:
+            return
+        with FailingOpen(tiered, "agent"):
+            asked = [one.model_copy(update={"id": None}) for one in messages[: self.begin + 1]]
+            prompt, llm_string = dumps(asked), model._get_llm_string(stop=stop, **call)
+            request = tiered.request_of(model, prompt, llm_string)
+            answer = answer_of(result.generations)
+            if request is not None and answer is not None and not answer.exact_only:
+                entry_id = tiered.cache.store(
+                    self.skippable.first(request), answer, ttl=self.skippable.life(self.used)
+                )
+                mark_as_fresh(result.generations, entry_id)
+
+
+_skippable: ContextVar[Skippable | None] = ContextVar("tiered_cache_agent", default=None)
+
+
+@contextmanager
+def _keeping_answers(skippable: Skippable) -> Iterator[None]:
+    """Let the model calls of a block give and keep the answers of whole runs."""
+    token = _skippable.set(skippable)
+    try:
+        yield
+    finally:
+        _skippable.reset(token)
+
+
+def _step_of(messages: Sequence[BaseMessage]) -> _Step | None:
+    """Return which call of a run this is; None if the run's answer may not be kept."""
+    skippable = _skippable.get()
+    if skippable is None:
+        return None
+    places = reversed(range(len(messages)))
+    begin = next((at for at in places if isinstance(messages[at], HumanMessage)), None)
+    used = None if begin is None else _used(messages[begin + 1 :])
+    if begin is None or used is None or not skippable.allows(used):
+        return None
+    return _Step(skippable, begin, begin == len(messages) - 1, used)
+
+
+def _used(messages: Sequence[BaseMessage]) -> tuple[str, ...] | None:
+    """Return the tools of a run; None if it holds anything but calls that all went well."""
+    names: dict[str, None] = {}
+    for message in messages:
+        if isinstance(message, AIMessage):
+            if message.invalid_tool_calls:
+                return None
+            names |= dict.fromkeys(call["name"] for call in message.tool_calls)
+        elif not isinstance(message, ToolMessage) or message.status != "success":
+            return None
+    return tuple(names)
 
 
 def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatModel]:
@@ -327,26 +386,26 @@ def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatMode
     def generate(
         model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **call: Any
     ) -> Any:
-        run = run_of(tiered, model, messages, stop, call)
-        if run is not None and (known := run.known()) is not None:
-            return known
-        with refreshing(tiered, chat_call(as_class(model, kind), messages, stop, call)):
+        step = _step_of(messages)
+        first = step.skippable.first if step is not None and step.is_first else None
+        ask = chat_call(as_class(model, kind), messages, stop, call)
+        with refreshing(tiered, ask, under=first):
             result = kind._generate_with_cache(model, messages, stop, run_manager, **call)
-        if run is not None:
-            run.keep(result)
+        if step is not None:
+            step.keep(tiered, model, messages, stop, call, result)
         return result
 
     async def agenerate(
         model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **call: Any
     ) -> Any:
-        run = run_of(tiered, model, messages, stop, call)
-        runtime = tiered.cache.on_loop
-        if run is not None and (known := await runtime.run(run.known)) is not None:
-            return known
-        with refreshing(tiered, chat_acall(as_class(model, kind), messages, stop, call)):
+        step = _step_of(messages)
+        first = step.skippable.first if step is not None and step.is_first else None
+        ask = chat_acall(as_class(model, kind), messages, stop, call)
+        with refreshing(tiered, ask, under=first):
             result = await kind._agenerate_with_cache(model, messages, stop, run_manager, **call)
-        if run is not None:
-            await runtime.run(lambda: run.keep(result))
+        if step is not None:
+            keep = partial(step.keep, tiered, model, messages, stop, call, result)
+            await tiered.cache.on_loop.run(keep)
         return result
 
     names = {
@@ -398,3 +457,100 @@ class ToolForm:
 
 def _mark(message: ToolMessage, mark: Mapping[str, Any]) -> None:
     message.response_metadata = {**message.response_metadata, MARK: dict(mark)}
+
+
+# What a tool is, and whether its results may be kept at all.
+
+
+_SEES_CONTEXT = frozenset(
+    {
+        "get_config", "get_runtime", "get_store", "get_stream_writer", "ensure_config",
+        "var_child_runnable_config", "copy_context", "interrupt",
+    }
+)  # fmt: skip
+"""Names of functions and variables by which a tool reads what it was not given."""
+
+_NO_SETTINGS = frozenset({"callbacks", "callback_manager", "verbose", "tags"})
+"""Fields of a tool on which no result depends."""
+
+
+def _hints_of(tool: BaseTool) -> dict[str, Any]:
+    """Return the annotations of a tool, wherever it says them."""
+    hints: dict[str, Any] = {}
+    for source in (tool.metadata or {}, getattr(tool, "annotations", None) or {}):
+        inner = source.get("annotations") if isinstance(source, Mapping) else None
+        hints |= dict(source) if isinstance(source, Mapping) else {}
+        hints |= dict(inner) if isinstance(inner, Mapping) else {}
+    return hints
+
+
+def _sees_more(tool: BaseTool) -> bool:
+    """Tell whether a tool sees more than the arguments that a model gives it.
+
+    Its function takes the config, a run manager, the agent's state, a store or a runtime, or reads
+    them by a function of LangChain or LangGraph.
+    """
+    said: Any = tool.tool_call_schema
+    known = set(said.get("properties", ()) if isinstance(said, dict) else said.model_fields)
+    return any(_takes_more(one, known) for one in _functions(tool))
+
+
+def _tool_digest(tool: BaseTool) -> Digest:
+    """Return the digest of all that a tool is."""
+
+    def make() -> Digest:
+        return Digest(lambda reader: _tool_spelt(reader, tool), owner=tool)
+
+    return digest_of(tool, "tool", make)
+
+
+def _code_of(tool: BaseTool) -> list[Any]:
+    """Return what is known of a tool of which not all can be read."""
+    codes = [StateReader().spell(one.__code__) for one in map(_plain, _functions(tool)) if one]
+    return [tool.name, tool.description, _schema_of(tool), codes]
+
+
+def _tool_spelt(reader: StateReader, tool: BaseTool) -> Any:
+    return [
+        tool.name,
+        tool.description,
+        _schema_of(tool),
+        reader.settings(tool, lambda name: name in _NO_SETTINGS),
+        [reader.spell(one) for one in map(_plain, _functions(tool)) if one is not None],
+    ]
+
+
+def _schema_of(tool: BaseTool) -> Any:
+    schema: Any = tool.tool_call_schema
+    return schema if isinstance(schema, dict) else schema.model_json_schema()
+
+
+def _functions(tool: BaseTool) -> Iterator[Callable[..., Any]]:
+    """Yield what a tool runs: the functions that it was made of, or the methods of its class."""
+    made_of = [getattr(tool, name, None) for name in ("func", "coroutine")]
+    if any(made_of):
+        yield from (one for one in made_of if one is not None)
+        return
+    yield tool._run
+    if type(tool)._arun is not BaseTool._arun:
+        yield tool._arun
+
+
+def _takes_more(function: Callable[..., Any], known: set[str]) -> bool:
+    parameters = signature(function).parameters.values()
+    named = {
+        one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+    }
+    plain = _plain(function)
+    looked_up = set(names_in(plain.__code__)) if plain is not None else set()
+    return bool(named - known - {"self"}) or not _SEES_CONTEXT.isdisjoint(looked_up)
+
+
+def _plain(function: Any) -> types.FunctionType | None:
+    """Return the Python function behind a method or a partial, None if there is none."""
+    while not isinstance(function, types.FunctionType):
+        inner = getattr(function, "__func__", getattr(function, "func", None))
+        if inner is None:
+            return None
+        function = inner
+    return function

@@ -492,10 +492,11 @@ class SemanticTier:
         """Return the record with vector and answer group, where it may ever be served by meaning.
 
         If the lookup of its request explored, its answer labels the candidate: now, or when it is
-        ``stored``.
+        ``stored``. An answer that is served only exactly, such as an agent's call of a tool, labels
+        nothing: another may follow it under this key.
         """
         self._scopes.remember(record.scope)
-        pending = self._pending.take(record.key)
+        pending = None if record.answer.exact_only else self._pending.take(record.key)
         try:
             if record.answer.exact_only or self.reader.why_exact_only(request) is not None:
                 return record
@@ -518,7 +519,7 @@ class SemanticTier:
 
     def stored(self, record: Record) -> None:
         """Have the background judge what the lookup of this record explored, if it did."""
-        pending = self._pending.take(record.key)
+        pending = None if record.answer.exact_only else self._pending.take(record.key)
         if pending is not None:
             self._labeler.stored(record, pending)
 

@@ -46,8 +46,6 @@ BOUNDARIES: Mapping[str, str] = {
     "shared_core.cli.demo": "a command, loaded when it is called",
     "shared_core.cli.doctor": "a command, loaded when it is called",
     "shared_core.cli.warm": "a command",
-    "langchain_tiered_cache.agents": "an idea of its own: the answer of a whole run",
-    "langchain_tiered_cache.tools": "what a tool is; all else of the middleware is about calls",
     "langchain_tiered_cache.streams": "an idea of its own: streams replayed and recorded",
 }
 

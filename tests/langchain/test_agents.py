@@ -16,7 +16,7 @@ from langgraph.prebuilt import ToolRuntime
 
 from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
-from shared_core import Static
+from shared_core import ResponseCache, Static, Verified
 from tests.fakes import fake_embed
 from tests.langchain.chat_models import Chat
 from tests.soak import FULL
@@ -240,6 +240,87 @@ def test_runs_that_differ_in_anything_share_nothing(changes: list[dict[str, Any]
 @given(st.lists(CHANGES, min_size=4, max_size=5))
 def test_many_runs_that_differ_share_nothing(changes: list[dict[str, Any]]) -> None:
     share_nothing(changes)
+
+
+def test_each_call_of_a_model_and_of_a_tool_is_looked_up_once(tiered: TieredCache) -> None:
+    agent = Weather(tiered)
+    agent.ask()
+    stats = tiered.cache.stats()
+    assert (stats.lookups, sum(stats.misses.values()), stats.hits) == (3, 3, 0)
+    agent.ask(REWORDED)
+    stats = tiered.cache.stats()
+    assert (stats.lookups, sum(stats.misses.values()), stats.hits) == (4, 3, 1)
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_the_first_call_of_a_run_is_serialised_once(
+    is_awaited: bool, tiered: TieredCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = list[int]()
+    strings = Calling._get_llm_string
+    monkeypatch.setattr(
+        Calling,
+        "_get_llm_string",
+        lambda *args, **kwargs: made.append(1) or strings(*args, **kwargs),
+    )
+    agent = Weather(tiered)
+    for calls in (3, 1):  # the run's answer is kept under its first call, spelt anew at the end
+        made.clear()
+        asyncio.run(agent.aask()) if is_awaited else agent.ask()
+        assert len(made) == calls
+
+
+def test_calls_of_a_model_hit_exactly_where_the_whole_run_may_not_be_skipped(
+    tiered: TieredCache,
+) -> None:
+    models = list[int]()
+
+    @tool
+    def forecast(city: str) -> str:
+        """Look something up."""
+        return "21"
+
+    def reply(messages: list[BaseMessage]) -> AIMessage:
+        models.append(1)
+        if isinstance(messages[-1], ToolMessage):
+            return AIMessage("warm")
+        call = {"name": "forecast", "args": {"city": "Rome"}, "id": "c", "type": "tool_call"}
+        return AIMessage("", tool_calls=[call])
+
+    agent = create_agent(
+        Calling(reply=reply), [forecast], middleware=[TieredCacheMiddleware(tiered, answers=True)]
+    )
+    for _ in range(2):
+        agent.invoke({"messages": [HumanMessage(QUESTION)]})
+    assert len(models) == 2
+    agent.invoke({"messages": [HumanMessage(REWORDED)]})
+    assert len(models) == 4
+
+
+def test_an_answer_whose_time_is_over_is_made_anew_by_a_whole_run() -> None:
+    now = [1000.0]
+    cache = ResponseCache.open(semantic=False, stale_ttl=9_000, clock=lambda: now[0])
+    agent = Weather(TieredCache(cache=cache), safe={"weather": 60})
+    agent.ask()
+    now[0] += 61
+    agent.models.clear()
+    agent.ask()
+    assert agent.did[1] == 2
+    agent.ask()
+    assert agent.did[1] == 2
+
+
+def test_a_run_that_is_audited_goes_through_and_labels_the_answer_it_might_have_got() -> None:
+    policy = Verified(start="own")  # which explores before it serves
+    with TieredCache(
+        embedder=fake_embed, threshold=policy, judge=lambda a, b: a.text == b.text
+    ) as c:
+        agent = Weather(c)
+        first, second = agent.ask(), agent.ask(REWORDED)
+        assert second.text == first.text
+        assert agent.did == (4, 1), "a result of the same tool is known"
+        assert c.cache.stats().policy["right"] == 1
+        assert c.cache.stats().policy["wrong"] == 0
 
 
 def test_coroutines_of_many_runs_do_not_mix(tiered: TieredCache) -> None:

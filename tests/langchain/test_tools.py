@@ -23,7 +23,6 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
 from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
-from langchain_tiered_cache.tools import looks_like_writing
 
 ODD: ContextVar[str] = ContextVar("odd", default="x")
 FORMS = ("wrap", "awrap")
@@ -249,16 +248,26 @@ def test_a_tool_whose_name_says_nothing_of_the_kind_is_kept(name: str) -> None:
     assert bench.runs == 1
 
 
-def test_annotations_say_more_than_a_name() -> None:
-    def annotated(name: str, **hints: Any) -> BaseTool:
-        one = made(plus, name)
-        one.metadata = {"annotations": hints} if hints.pop("inner", False) else hints
-        return one
-
-    assert not looks_like_writing(annotated("update_view", readOnlyHint=True))
-    assert looks_like_writing(annotated("search", readOnlyHint=False))
-    assert looks_like_writing(annotated("search", destructiveHint=True, inner=True))
-    assert not looks_like_writing(annotated("search", destructiveHint=False))
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize(
+    ("name", "hints", "is_kept"),
+    [
+        ("update_view", {"readOnlyHint": True}, True),
+        ("search", {"readOnlyHint": False}, False),
+        ("search", {"destructiveHint": True}, False),
+        ("search", {"destructiveHint": False}, True),
+        ("search", {"readOnlyHint": True, "destructiveHint": True}, True),
+    ],
+)
+def test_annotations_say_more_than_a_name(
+    name: str, hints: dict[str, bool], is_kept: bool, inner: bool
+) -> None:
+    bench = Bench(tools=[name])
+    one = made(plus, name)
+    one.metadata = {"annotations": hints} if inner else hints
+    for _ in range(2):
+        bench.call(one, word="a")
+    assert bench.runs == (1 if is_kept else 2)
 
 
 def test_arguments_on_which_no_result_depends_can_be_named() -> None:
