@@ -27,7 +27,7 @@ from shared_core.prefix import PrefixCache
 from shared_core.prefix.chunks import ChunkCache, split
 from shared_core.prefix.token_budget import estimate_tokens
 
-PROMPTS, MOST_BLOCKS, BLOCK = 10_000, 200, 256
+PROMPTS, MAX_BLOCKS, BLOCK = 10_000, 200, 256
 PREFIX_TOKENS, NEW_TOKENS = 2_000, 32
 
 
@@ -49,18 +49,18 @@ def text_of(rng: random.Random, characters: int) -> str:
 
 def lookups(rounds: int) -> None:
     rng = random.Random(0)
-    base = text_of(rng, MOST_BLOCKS * BLOCK)
-    prefixes = PrefixCache(max_blocks=PROMPTS * (MOST_BLOCKS + 2), ttl=None)
+    base = text_of(rng, MAX_BLOCKS * BLOCK)
+    prefixes = PrefixCache(max_blocks=PROMPTS * (MAX_BLOCKS + 2), ttl=None)
 
     def prompt(seed: int, blocks: int) -> list[dict[str, str]]:
         start = f"{seed:<{BLOCK}}"  # every prompt is another from its first block on
         return [{"role": "system", "content": (start + base)[: blocks * BLOCK]}]
 
     for seed in range(PROMPTS):
-        prefixes.note(prompt(seed, rng.randint(1, MOST_BLOCKS) if seed else MOST_BLOCKS))
+        prefixes.note(prompt(seed, rng.randint(1, MAX_BLOCKS) if seed else MAX_BLOCKS))
     counts = prefixes.counts()
     print(f"{counts.entries} prompts, {counts.blocks} blocks")
-    text = prompt(0, MOST_BLOCKS)[0]["content"]
+    text = prompt(0, MAX_BLOCKS)[0]["content"]
 
     def system(end: str) -> list[dict[str, str]]:
         return [{"role": "system", "content": text[:-1] + end}]  # new: its hash is not known yet
@@ -69,8 +69,8 @@ def lookups(rounds: int) -> None:
         return Request.of("Where?", model="m", system=text[:-1] + end)
 
     for name, make, end, blocks in (
-        ("known whole", system, text[-1], MOST_BLOCKS),
-        ("last block differs", system, "#", MOST_BLOCKS - 1),
+        ("known whole", system, text[-1], MAX_BLOCKS),
+        ("last block differs", system, "#", MAX_BLOCKS - 1),
         ("a Request, of no known front", request, "#", 0),
     ):
         assert prefixes.match(make(end)).blocks == blocks

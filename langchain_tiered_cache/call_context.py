@@ -60,7 +60,7 @@ def _config_variable() -> ContextVar[Any]:
     return var_child_runnable_config
 
 
-RUNS_KEPT = 32
+MAX_RUNS = 32
 """Live runs remembered in one context: nested calls, and those whose end nobody told."""
 
 
@@ -121,7 +121,7 @@ def current_runs() -> tuple[Run, ...]:
 
 def started(run: Run) -> None:
     """Remember a chat run in this context."""
-    _runs.set((run, *current_runs()[: RUNS_KEPT - 1]))
+    _runs.set((run, *current_runs()[: MAX_RUNS - 1]))
 
 
 def ended(id: object, error: BaseException | None = None) -> None:
@@ -181,13 +181,13 @@ _CONFIGURED = frozenset(
 )
 """Methods of models whose ``config`` is that of the call."""
 
-MOST_FRAMES_OF_CONFIG = 24
+MAX_FRAMES_OF_CONFIG = 24
 
 
 def config_above() -> Mapping[str, Any]:
     """Return the config of the model call under way, else that of the chain around it."""
     frame: FrameType | None = sys._getframe(1)
-    for _ in range(MOST_FRAMES_OF_CONFIG):
+    for _ in range(MAX_FRAMES_OF_CONFIG):
         if frame is None:
             break
         if frame.f_code.co_name in _CONFIGURED:
@@ -242,7 +242,7 @@ _watched_paths: list[tuple[str, ...]] = []
 SLOT = "__tiered_cache__"
 """Where the class of a cached model keeps its ``ModelOrigin``."""
 
-MOST_FRAMES = 8
+MAX_FRAMES = 8
 
 
 def tracers_beside() -> tuple[Any, ...]:
@@ -273,13 +273,13 @@ def arguments_unseen() -> tuple[str, ...]:
 def _callers() -> list[FrameType]:
     """Return the frames above the function that asks, nearest first."""
     frame, found = sys._getframe(1).f_back, list[FrameType]()
-    while frame is not None and len(found) < MOST_FRAMES:
+    while frame is not None and len(found) < MAX_FRAMES:
         found.append(frame)
         frame = frame.f_back
     return found
 
 
-LOOKUPS_KEPT = 1024
+MAX_LOOKUPS = 1024
 """Lookups of one context whose update is yet to come: a completion model's prompts of one call."""
 
 Complain = Callable[[str, str], None]
@@ -382,7 +382,7 @@ def asked(prompt: str, llm_string: str) -> CallContext:
     # equal lookup of a model call that goes on around it.
     hides = waiting and any(one.id == asking.id for one in waiting)
     if run is not None or not is_chat or hides:
-        _askings.set((asking, *waiting)[:LOOKUPS_KEPT])
+        _askings.set((asking, *waiting)[:MAX_LOOKUPS])
     return asking
 
 

@@ -94,12 +94,12 @@ def _name(key: str) -> str:
 
 VALUE_FORMAT = "value/1"
 
-MOST_REFRESHES = 16
+MAX_REFRESHES = 16
 """Stale answers refreshed at a time in one process; the next lookup of another tries again."""
 
 FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0
 """Seconds until a refresh that failed is tried again; twice as long each time."""
-MOST_RESTING = 1000
+MAX_RESTING = 1000
 
 
 class Answers:
@@ -155,14 +155,14 @@ class Answers:
         """Call ``anew`` in the background, unless somebody does so for this request or has done.
 
         Returns at once; what fails is counted, logged the first time, and tried again after a rest.
-        At most ``MOST_REFRESHES`` run at a time.
+        At most ``MAX_REFRESHES`` run at a time.
         """
         sampled = self._path.sampled(request, self._path.controls())
         key, now = sampled.address(self._path.namespace()).key, time.monotonic()
         for other, end in [*self._refreshing.items()]:
             if end <= now:
                 self._refreshing.pop(other, None)
-        if key in self._refreshing or len(self._refreshing) >= MOST_REFRESHES:
+        if key in self._refreshing or len(self._refreshing) >= MAX_REFRESHES:
             return
         if now < self._resting.get(key, (0.0, 0.0))[0]:
             return
@@ -201,7 +201,7 @@ class Answers:
         """Let a refresh that failed rest, twice as long as after the failure before."""
         _, last = self._resting.pop(key, (0.0, 0.0))
         rest = min(LONGEST_REST_S, 2 * last) if last else FIRST_REST_S
-        while len(self._resting) >= MOST_RESTING:
+        while len(self._resting) >= MAX_RESTING:
             self._resting.pop(next(iter(self._resting)), None)
         self._resting[key] = (time.monotonic() + rest, rest)
 

@@ -430,7 +430,7 @@ class ValueReader(StateReader):
         return {}
 
 
-_MOST_MARKS = 4096
+_MAX_MARKS = 4096
 _marks: dict[int, tuple[object, str]] = {}
 
 
@@ -440,7 +440,7 @@ def _mark_of(sentinel: object) -> str:
     No other process has it.
     """
     _, mark = _marks.setdefault(id(sentinel), (sentinel, token_hex(16)))
-    while len(_marks) > _MOST_MARKS:
+    while len(_marks) > _MAX_MARKS:
         _marks.pop(next(iter(_marks)), None)
     return mark
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vector = NDArray[float32]
-    from shared_core.request import Request
 
 
 class Tier(StrEnum):
@@ -290,7 +289,7 @@ ALWAYS_SAY: Mapping[str, frozenset[str]] = {
 """By framework, the providers whose classes hand on a reason to finish with every whole answer, in
 streams too: without one, an answer was cut. Of others it is learnt."""
 
-MOST_SOURCES = 1000
+MAX_SOURCES = 1000
 _PROVIDER = re.compile(r'"provider":"([^"\\]*)"')
 
 
@@ -311,7 +310,7 @@ class Endings:
         source = f"{framework} {provider} {request.model} {way}"
         if reason is None:
             return provider in ALWAYS_SAY[framework] or source in self._say
-        if source not in self._say and len(self._say) < MOST_SOURCES:
+        if source not in self._say and len(self._say) < MAX_SOURCES:
             with self._lock:
                 self._say.add(source)
         return False

@@ -153,7 +153,7 @@ RECENT = 20
 NEW_OF_RECENT = 16
 """Of which as many came in a new scope."""
 
-SCOPES_KEPT = 10_000
+MAX_SCOPES = 10_000
 COMPARED = 4
 """New scopes that the next one is held against: several apps may share a cache."""
 
@@ -181,7 +181,7 @@ class ScopeWatch:
     def remember(self, scope: str) -> None:
         """Note that something was asked in a scope."""
         self._known[scope] = None
-        if len(self._known) > SCOPES_KEPT:
+        if len(self._known) > MAX_SCOPES:
             with suppress(KeyError):  # another thread did it
                 self._known.popitem(last=False)
 

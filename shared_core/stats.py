@@ -24,7 +24,7 @@ from shared_core.resilience import Unavailable, swallow
 from shared_core.stores import KeyValue, open_store, without_password
 from shared_core.usage import money_saved, saved_by, tokens_saved
 
-LATENCIES_KEPT = 2048
+MAX_LATENCIES = 2048
 
 
 class Counters:
@@ -74,7 +74,7 @@ class Counters:
                 self._counts[name] += amount
             kept = self._latencies.get(kind)
             if kept is None:
-                kept = self._latencies[kind] = deque(maxlen=LATENCIES_KEPT)
+                kept = self._latencies[kind] = deque(maxlen=MAX_LATENCIES)
             kept.append(latency)
 
     def count_call(self, usage: object) -> None:

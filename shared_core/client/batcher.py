@@ -24,7 +24,7 @@ IN_FLIGHT = 50
 WARM_FOR_S = 240.0
 """Providers keep a prefix for five minutes at least after it was last used."""
 
-PREFIXES_KEPT = 10_000
+MAX_PREFIXES = 10_000
 
 
 class BatcherClosed(RuntimeError):
@@ -183,7 +183,7 @@ class Batcher(Generic[Q, A]):
         if batch.prefix is None or len(batch.calls) == 1 or not self._warm_for:
             return []
         cold = self._clock() - self._warm_for
-        if len(self._warm) > PREFIXES_KEPT:
+        if len(self._warm) > MAX_PREFIXES:
             self._warm = {prefix: at for prefix, at in self._warm.items() if at > cold}
         return [] if self._warm.get(batch.prefix, cold) > cold else batch.calls[:1]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Embed = Callable[[Sequence[str]], Any]
 """From n texts to n rows, or an EmbedderError."""
 
-MOST_TOGETHER = 16
+MAX_TOGETHER = 16
 """How many jobs are done together at most."""
 
 
@@ -164,7 +164,7 @@ class Turns:
 
     def _next(self) -> list[Job]:
         with self._lock:
-            most = min(MOST_TOGETHER, len(self._waiting))
+            most = min(MAX_TOGETHER, len(self._waiting))
             return [self._waiting.popleft() for _ in range(most)]
 
     def _leave(self, job: Job) -> None:
@@ -188,7 +188,7 @@ class Turns:
 # call.
 
 
-MOST_STUCK = 4
+MAX_STUCK = 4
 """How many threads may be stuck, in calls that nobody waits for any more, before none is added."""
 
 
@@ -258,7 +258,7 @@ class Worker:
         """Have later jobs done in a new thread, unless too many are stuck."""
         with self._lock:
             self._stuck = [one for one in self._stuck if one.thread.is_alive()]
-            if self._line is line and len(self._stuck) < MOST_STUCK:
+            if self._line is line and len(self._stuck) < MAX_STUCK:
                 self._stuck.append(line)
                 self._line = None
                 line.end()
@@ -285,7 +285,7 @@ def _next(jobs: SimpleQueue[Job | None]) -> list[Job]:
     """Wait for a job, and return it with those that wait behind it; none at the end."""
     waiting: list[Job] = []
     try:
-        while len(waiting) < MOST_TOGETHER:
+        while len(waiting) < MAX_TOGETHER:
             job = jobs.get(block=not waiting)
             if job is None:
                 if waiting:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VECTORS_KEPT = 1024
-WAITING_KEPT = 1000
+MAX_VECTORS = 1024
+MAX_WAITING = 1000
 RETRY_S = 30.0
 """How long a model that did not load is left alone."""
 
@@ -36,7 +36,7 @@ ADDED_TOKENS = 8
 """More than any tokenizer puts around a text."""
 
 CHARACTERS_PER_TOKEN = 20
-_MOST_CHARACTERS = 50_000
+_MAX_CHARACTERS = 50_000
 """What is longer, by either, is not read whole; nobody waits for its tokens to be counted."""
 
 _WORD = re.compile(r"[A-Za-z]+|\S")
@@ -155,7 +155,7 @@ class Memo:
         The embedder's ``reads`` says so, if it has it: signs that it does not know are not read,
         either. Else its tokens are counted, or estimated, rather too high than too low.
         """
-        if len(text) > _MOST_CHARACTERS:
+        if len(text) > _MAX_CHARACTERS:
             return True
         with self._lock:
             known = self._truncated.get(text)
@@ -184,17 +184,17 @@ class Memo:
     def _keep(self, newest: OrderedDict[str, T], text: str, value: T) -> None:
         with self._lock:
             newest[text] = value
-            if len(newest) > VECTORS_KEPT:
+            if len(newest) > MAX_VECTORS:
                 newest.popitem(last=False)
 
     def when_ready(self, callback: Callable[[], object]) -> None:
         """Call back once the model is there: now, or in the thread that loads it.
 
-        The newest ``WAITING_KEPT`` callbacks are kept; they must not raise.
+        The newest ``MAX_WAITING`` callbacks are kept; they must not raise.
         """
         with self._lock:
             if self._background and self._state is not _State.LOADED:
-                self._waiting = [*self._waiting[1 - WAITING_KEPT :], callback]
+                self._waiting = [*self._waiting[1 - MAX_WAITING :], callback]
                 return
         callback()
 

@@ -43,7 +43,7 @@ from shared_core.guard.vocabulary import (
 LIMIT = 6000
 """Characters read closely; of what follows only a digest of the words is compared."""
 
-MOST_OPERANDS = 40
+MAX_OPERANDS = 40
 """Operands kept of one text: they are compared pair by pair."""
 
 CONNECTORS = {
@@ -175,7 +175,7 @@ def _read(text: str) -> Reading:
         names=() if title else tuple(dict.fromkeys(words.names)),
         identifiers=tuple(dict.fromkeys(words.identifiers)),
         quotes=quotes,
-        operands=tuple(operands[:MOST_OPERANDS]),
+        operands=tuple(operands[:MAX_OPERANDS]),
         origins=frozenset(origins),
         targets=frozenset(targets),
         symbols=tuple(words.symbols),
@@ -436,7 +436,7 @@ _ABOUT_ME = re.compile(
 
 _ME = re.compile(r"\b(?:i|me|my|mine|we|us|our|i'm|i've|i'd|im|ive)\b", re.IGNORECASE)
 
-_LEAST_WORDS = 5
+_MIN_WORDS = 5
 """Words that it takes to tell what happened: "my balance now" asks."""
 
 _ASKING = re.compile(
@@ -469,7 +469,7 @@ def _tells_before_asking(text: str) -> bool:
         _ME.search(one) is not None
         and _ASKING.search(one) is None
         and all(map(_PAST.fullmatch, _RELATIVE.findall(one)))
-        and len(one.split()) >= _LEAST_WORDS
+        and len(one.split()) >= _MIN_WORDS
         for one in timed
     )
 
@@ -482,7 +482,7 @@ def _tells(clause: str) -> bool:
     return (
         all(map(_PAST.fullmatch, found))
         and _ABOUT_ME.match(_RELATIVE.sub("", clause)) is not None
-        and len(clause.split()) >= _LEAST_WORDS
+        and len(clause.split()) >= _MIN_WORDS
         and not _ASKING.search(clause)
     )
 

@@ -19,7 +19,7 @@ from shared_core.guard import ALTERNATIVES, STOP, canonical, opposites
 READ_CHARACTERS = 20_000
 """How much of an answer is read; longer ones are the same only if they are equal."""
 
-READINGS_KEPT = 2048
+MAX_READINGS = 2048
 
 BRIEF = 6
 """Words of an answer that is no more than a name, a figure, a verdict or a short phrase."""
@@ -386,7 +386,7 @@ class AnswerReading:
         return sum(word in _ENGLISH for word in letters) >= ENGLISH_SHARE * len(letters)
 
 
-@lru_cache(maxsize=READINGS_KEPT)
+@lru_cache(maxsize=MAX_READINGS)
 def read_answer(text: str) -> AnswerReading:
     """Read an answer, or remember what was read in it."""
     return AnswerReading(text)
@@ -521,8 +521,8 @@ SENTENCES_READ = 12
 NEARLY_ALL = 0.75
 """Jaccard index of the content words of two sentences that say one thing, or deny it."""
 
-MOST_NAMES = 3.0
-MOST_LONGER = 1.5
+MAX_NAMES = 3.0
+MAX_LONGER = 1.5
 ROLES_READ = 8
 SEVERAL = 4
 _FEW = 2
@@ -565,13 +565,13 @@ def overlap(one: AnswerReading, two: AnswerReading) -> tuple[float, ...]:
         float(_other_roles(one.numbers, two.numbers)),
         float(verdicts_differ(one, two)),
         len(one.names & two.names) / len(names) if names else 0.5,
-        min(MOST_NAMES, others),
+        min(MAX_NAMES, others),
         float(one.negates != two.negates),
         float(bool((one.denied & two.terms) - two.denied or (two.denied & one.terms) - one.denied)),
         float(_opposed(one, two, mine, theirs)),
         float(_alternatives(mine, theirs)),
         float(one.declines != two.declines),
-        min(MOST_LONGER, math.log((1 + longest) / (1 + shortest))),
+        min(MAX_LONGER, math.log((1 + longest) / (1 + shortest))),
         float(_flipped(one, two)),
     )
 

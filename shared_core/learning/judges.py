@@ -329,9 +329,9 @@ def _says(other: AnswerReading, brief: AnswerReading) -> bool:
 
 # ------------------------------------------------------------------------------------- vectors
 
-_VECTORS_KEPT = 4096
+_MAX_VECTORS = 4096
 PART_CHARACTERS = 700
-MOST_PARTS = 12
+MAX_PARTS = 12
 
 _BREAK = re.compile(r"(?<=[.!?;:])\s+|\n+")
 
@@ -348,7 +348,7 @@ SAMPLES = (
 SCALE = (0.063, 0.885)
 """Mean cosines of all-MiniLM-L6-v2 between other answers and between wordings of ``SAMPLES``."""
 
-LEAST_SPREAD, LEAST_ALIKE = 0.1, 0.6
+MIN_SPREAD, MIN_ALIKE = 0.1, 0.6
 """An embedder that tells the samples apart no better says nothing of answers."""
 
 FITTED_ON = "all-MiniLM-L6-v2"
@@ -388,7 +388,7 @@ class _AnswerVectors:
             vector = total / (float(total @ total) ** 0.5 or 1.0)
         with self._lock:
             self._kept[name] = vector
-            if len(self._kept) > _VECTORS_KEPT:
+            if len(self._kept) > _MAX_VECTORS:
                 self._kept.popitem(last=False)
         return vector
 
@@ -404,7 +404,7 @@ class _AnswerVectors:
         else:
             apart, alike = spread(embed)
             factor = 0.0
-            if alike - apart >= LEAST_SPREAD and alike >= LEAST_ALIKE:
+            if alike - apart >= MIN_SPREAD and alike >= MIN_ALIKE:
                 factor = (SCALE[1] - SCALE[0]) / (alike - apart)
             self._scale = factor, SCALE[0] - factor * apart
         return self._scale
@@ -429,7 +429,7 @@ def _parts(memo: Memo, text: str) -> list[str]:
             if len(parts[-1]) + len(piece) >= PART_CHARACTERS and parts[-1]:
                 parts.append("")
             parts[-1] = f"{parts[-1]} {piece}".strip()
-    every = max(1, -(-len(parts) // MOST_PARTS))
+    every = max(1, -(-len(parts) // MAX_PARTS))
     return [part for part in parts[::every] if part] or [text[:PART_CHARACTERS]]
 
 

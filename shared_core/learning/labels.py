@@ -155,7 +155,7 @@ The cache's own thread brings them up to date every second; only what it has lef
 pause, is read by a lookup.
 """
 
-NAMESPACES_KEPT = 1000
+MAX_NAMESPACES = 1000
 
 
 class LabelStore:
@@ -214,7 +214,7 @@ class LabelStore:
                 if label is not None:
                     state = self._policy.learn(state, label)
             self._policy.settle(state)
-            if len(self._known) >= NAMESPACES_KEPT:
+            if len(self._known) >= MAX_NAMESPACES:
                 self._known.clear()
             self._known[namespace] = (era, seen, self._clock(), state)
             return state
@@ -261,8 +261,8 @@ def _era_key(namespace: str) -> str:
 # What a lookup saw and could not serve, until the fresh answer comes and labels it.
 
 
-PENDING_KEPT = 1000
-SERVINGS_KEPT = 10_000
+MAX_PENDING = 1000
+MAX_SERVINGS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class PendingLabels:
         with self._lock:
             self._pending[key] = pending
             self._pending.move_to_end(key)
-            if len(self._pending) > PENDING_KEPT:
+            if len(self._pending) > MAX_PENDING:
                 self._pending.popitem(last=False)
 
     def take(self, key: str) -> PendingLabel | None:
@@ -315,7 +315,7 @@ class PendingLabels:
         with self._lock:
             self._servings[key] = self._servings.get(key, 0) + 1
             self._servings.move_to_end(key)
-            if len(self._servings) > SERVINGS_KEPT:
+            if len(self._servings) > MAX_SERVINGS:
                 self._servings.popitem(last=False)
 
 

@@ -67,7 +67,7 @@ SAME_COSINE = 1e-5
 PARTS = 5
 """Rows without sets are dealt into so many; each is left out once for the record."""
 
-LEAST_OF_EACH = 10
+MIN_OF_EACH = 10
 """Right ones, and wrong ones, without which a prior would say next to nothing."""
 
 
@@ -154,9 +154,9 @@ def prior_of_rows(
         raise ValueError("a prior needs rows with question and cached, not similarities alone")
     found = _explored(pairs, vectors)
     right = sum(is_right for _, is_right in found)
-    if min(right, len(found) - right) < LEAST_OF_EACH:
+    if min(right, len(found) - right) < MIN_OF_EACH:
         raise ValueError(
-            f"a prior needs at least {LEAST_OF_EACH} right and {LEAST_OF_EACH} wrong candidates; "
+            f"a prior needs at least {MIN_OF_EACH} right and {MIN_OF_EACH} wrong candidates; "
             f"the rows tell of {right} right and {len(found) - right} wrong ones"
         )
     parts = [found[start::PARTS] for start in range(PARTS)]

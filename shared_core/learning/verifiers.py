@@ -238,11 +238,11 @@ BELIEVED, ODDS = 20.0, 20.0
 likely."""
 
 MARGIN = 0.85
-FIRST_AUDITED, CHECKED, LEAST_AUDITED = 0.25, 10.0, 0.03
+FIRST_AUDITED, CHECKED, MIN_AUDITED = 0.25, 10.0, 0.03
 """Share of its first, and of all, hits that the app's model is asked about all the same."""
 
 ASKED_AT_ONCE = 8
-_WORDS_KEPT = 4096
+_MAX_WORDS = 4096
 WORD_TTL = 30 * 86_400.0
 _STALE_S = 2.0
 
@@ -370,7 +370,7 @@ class GrayZone:
         with self._lock:
             self._words[name] = word
             self._words.move_to_end(name)
-            if len(self._words) > _WORDS_KEPT:
+            if len(self._words) > _MAX_WORDS:
                 self._words.popitem(last=False)
         return word
 
@@ -392,7 +392,7 @@ class GrayZone:
         if not allowed or lowest is None:
             return False
         labels, _ = record.of(True, lowest)
-        chance = max(LEAST_AUDITED, FIRST_AUDITED * CHECKED / (CHECKED + labels))
+        chance = max(MIN_AUDITED, FIRST_AUDITED * CHECKED / (CHECKED + labels))
         return None if rng.random() < chance else True
 
     def _lowest(self, record: _Record) -> int | None:
@@ -403,7 +403,7 @@ class GrayZone:
             odds = ODDS * math.exp(_BINS[lowest - 1] if lowest else _BINS[0] - 1)
             known, bad = labels + BELIEVED, wrong + BELIEVED / (1 + odds)
             pool = Pool(float(lowest), known, bad, 1.0)
-            if labels >= LEAST_LABELS and self._promise.is_kept_by(pool):
+            if labels >= MIN_LABELS and self._promise.is_kept_by(pool):
                 found = lowest
         return found
 
@@ -473,7 +473,7 @@ class GrayZone:
         }
 
 
-LEAST_LABELS = 20
+MIN_LABELS = 20
 _ALL = [(b, w, r) for b in range(len(_BINS) + 1) for w in (True, False) for r in (True, False)]
 
 

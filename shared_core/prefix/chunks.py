@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_CHARACTERS = 1200
+MAX_CHARACTERS = 1200
 """Of a chunk: about 300 tokens."""
 
 _PARAGRAPH = re.compile(r".+?(?:\n[ \t\r]*(?:\n[ \t\r]*)+|\n(?=#{1,6} )|\Z)", re.DOTALL)
@@ -32,7 +32,7 @@ _SENTENCE = re.compile(r".+?(?:[.!?…]['\")\]]*\s+|[。！？]|\n|\Z)", re.DOTA
 _HEADING = re.compile(r"#{1,6} [^\n]*\s*\Z")
 
 
-def split(text: str, most: int = MOST_CHARACTERS) -> list[str]:
+def split(text: str, most: int = MAX_CHARACTERS) -> list[str]:
     """Cut a text into chunks of at most ``most`` characters; joined, they are the text.
 
     A chunk ends where a paragraph does, a Markdown heading stays with what follows it. A longer
@@ -122,7 +122,7 @@ class ChunkCache:
         values: KeyValue,
         namespace: str = "default",
         ttl: Seconds | None = None,
-        most: int = MOST_CHARACTERS,
+        most: int = MAX_CHARACTERS,
     ) -> None:
         if not isinstance(namespace, str) or not namespace:
             raise ValueError(f"namespace must be a text that is not empty, not {namespace!r}")

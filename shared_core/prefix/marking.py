@@ -149,7 +149,7 @@ LIFETIMES: Final[dict[str, tuple[str, ...]]] = {
 }
 """What ``ttl`` may say; the providers without one keep fronts by themselves, or under a name."""
 
-MOST_BREAKPOINTS = 4
+MAX_BREAKPOINTS = 4
 """Of Anthropic and Bedrock, tools and system included."""
 
 _CLAUDE_MINIMUM = (
@@ -295,7 +295,7 @@ def _places(
         for spot in wanted
         if of_tools + (sum(map(count, layout.front(spot))) if spot else 0) >= least
     ]
-    return long_enough[:MOST_BREAKPOINTS]
+    return long_enough[:MAX_BREAKPOINTS]
 
 
 def _marked(

@@ -45,9 +45,9 @@ BELOW = -1
 _STEPS = 8
 """Latencies are counted in bins of a factor 2 ** (1 / 8): percentiles are true to 9 %."""
 
-HITS_KEPT = 50
-VERDICTS_KEPT = 500
-_NAMESPACES_KEPT = 200
+MAX_HITS = 50
+MAX_VERDICTS = 500
+_MAX_NAMESPACES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Tally:
 
     def see(self, namespace: str, now: float) -> None:
         """Remember that a namespace is used."""
-        _keep(self.namespaces, namespace, now, _NAMESPACES_KEPT)
+        _keep(self.namespaces, namespace, now, _MAX_NAMESPACES)
 
     def count(self, outcome: str, now: float) -> None:
         """Count an outcome."""
@@ -116,13 +116,13 @@ class Tally:
         if known is not None:
             newest = max(known, hit, key=lambda one: one.time)
             hit = replace(newest, times=known.times + hit.times)
-        _keep(self.hits, hit.entry_id, hit, HITS_KEPT)
+        _keep(self.hits, hit.entry_id, hit, MAX_HITS)
 
     def judge(self, entry_id: str, verdict: Verdict) -> None:
         """Remember what was said last of a hit."""
         known = self.verdicts.get(entry_id, verdict)
         newest = max(known, verdict, key=lambda one: one.time)
-        _keep(self.verdicts, entry_id, newest, VERDICTS_KEPT)
+        _keep(self.verdicts, entry_id, newest, MAX_VERDICTS)
 
     def forget(self, now: float) -> None:
         """Drop what is older than a day."""
@@ -278,7 +278,7 @@ def _said(verdict: Verdict | None) -> str | None:
 _PERIOD_S = 2.0
 """How often a worker writes its row at most."""
 
-QUESTION_KEPT, ANSWER_KEPT = 1000, 300
+MAX_QUESTION_CHARACTERS, MAX_ANSWER_CHARACTERS = 1000, 300
 """Characters of a question and of an answer that are shown to a person."""
 
 ROWS_READ = 256
@@ -320,7 +320,7 @@ class Activity:
         self._worker = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._tally, self._changed, self._written = Tally(), False, 0.0
-        self._noted: deque[_Noted] = deque(maxlen=HITS_KEPT)
+        self._noted: deque[_Noted] = deque(maxlen=MAX_HITS)
 
     def renew_after_fork(self) -> None:
         """Let a child count for itself: what was counted so far is the parent's."""
@@ -357,7 +357,7 @@ class Activity:
         """
         if hit.tier is Tier.EXACT:
             return
-        text = (asked or "")[:QUESTION_KEPT]
+        text = (asked or "")[:MAX_QUESTION_CHARACTERS]
         with self._lock:
             self._noted.append(_Noted(text, hit, namespace, self._clock()))
             self._changed = True
@@ -444,7 +444,7 @@ class Activity:
         hit = noted.hit
         asked: str | None = noted.asked
         stored: str | None = None
-        answer: str | None = hit.answer.text[:ANSWER_KEPT]
+        answer: str | None = hit.answer.text[:MAX_ANSWER_CHARACTERS]
         if not self._record_questions:
             asked = answer = None
         elif self._shared is not None:
@@ -499,4 +499,4 @@ class _Rows:
         except Unavailable:
             return None
         text = record.question if record else None
-        return None if text is None else text[:QUESTION_KEPT]
+        return None if text is None else text[:MAX_QUESTION_CHARACTERS]

@@ -50,9 +50,9 @@ _PATIENCE_S = 3.0
 ROOM = 8
 """How many times the limit is held while walking."""
 
-ANSWER_KEPT = 300
+MAX_ANSWER_CHARACTERS = 300
 
-LEAST_SIMILARITY = 0.3
+MIN_SIMILARITY = 0.3
 """What is less near than this is not of the same meaning for anybody."""
 
 
@@ -157,7 +157,7 @@ def _by_meaning(path: Pipeline, query: str) -> Callable[[Record], float | None]:
         if embedded is None or record.vector is None or record.space != embedded[0]:
             return None
         similarity = float(record.vector @ embedded[1])
-        return similarity if similarity >= LEAST_SIMILARITY else None
+        return similarity if similarity >= MIN_SIMILARITY else None
 
     return weigh
 
@@ -166,7 +166,7 @@ def _found(record: Record, similarity: float | None) -> FoundEntry:
     return FoundEntry(
         entry_id=str(EntryId(record.key)),
         question=record.question or "",
-        answer=record.answer.text[:ANSWER_KEPT],
+        answer=record.answer.text[:MAX_ANSWER_CHARACTERS],
         model=record.model,
         tags=record.tags,
         created=record.created,
@@ -187,7 +187,7 @@ _HEADERS = {
 }
 
 TOKEN_PLACE = "{token}"  # noqa: S105 - where the page has it
-MOST_SHOWN = 50
+MAX_SHOWN = 50
 _ERRORS = (400, 401, 403, 413, 431)
 
 router = APIRouter()
@@ -319,7 +319,7 @@ async def entries(
         str | None,
         Query(min_length=1, max_length=200, description="Where to look: the caller's, or a part."),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = MOST_SHOWN,
+    limit: Annotated[int, Query(ge=1, le=MAX_SHOWN)] = MAX_SHOWN,
 ) -> ShownEntries:
     """Find stored questions. Looks at them one by one, for some seconds at most."""
     name = namespace or namespace_of(caller, request)

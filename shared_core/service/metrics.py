@@ -43,7 +43,7 @@ FAILING = frozenset({"server_error", "timeout", "unreachable"})
 BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 OUTCOMES = ("exact", "semantic", "explore", "miss")
 
-_MOST_LABELS = 100
+_MAX_LABELS = 100
 OTHER = "other"
 
 _OWN = "service:"
@@ -79,7 +79,7 @@ class Meter:
         if name in known:
             return name
         with self._lock:
-            if len(known) >= _MOST_LABELS or len(name) > _MOST_LABELS:
+            if len(known) >= _MAX_LABELS or len(name) > _MAX_LABELS:
                 return OTHER
             known.add(name)
         return name
@@ -184,8 +184,8 @@ def money_of(counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
             if name.startswith(f"{what}:")
         }
         dollars = sorted(dollars_by_model(own).items(), key=lambda one: -one[1])
-        found[what] = dict(dollars[:_MOST_LABELS])
-        if rest := sum(amount for _, amount in dollars[_MOST_LABELS:]):
+        found[what] = dict(dollars[:_MAX_LABELS])
+        if rest := sum(amount for _, amount in dollars[_MAX_LABELS:]):
             found[what][OTHER] = found[what].get(OTHER, 0.0) + rest
     return found
 

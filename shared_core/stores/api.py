@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 
-KEPT_LABELS = 10_000
+LABELS_PER_ID = 10_000
 """How many labels of an id a store keeps, at least; the newest."""
 
 

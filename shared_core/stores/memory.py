@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared_core.concurrency import renew_after_fork
 from shared_core.record import Neighbour, Record, copy_for_reader, copy_for_store
-from shared_core.stores.api import KEPT_LABELS, Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.api import LABELS_PER_ID, Clock, Selector, StoreError, StoreInfo, epoch_key
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
@@ -134,7 +134,7 @@ class MemoryStore:
     def add_labels(self, id: str, labels: Sequence[str]) -> None:
         with self._lock:
             self._check_open()
-            last, kept = self._labels.get(id, (0, deque(maxlen=KEPT_LABELS)))
+            last, kept = self._labels.get(id, (0, deque(maxlen=LABELS_PER_ID)))
             kept.extend(labels)
             self._labels[id] = (last + len(labels), kept)
 

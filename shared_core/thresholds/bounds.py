@@ -26,7 +26,7 @@ LEAST = 20
 """Labels of its own without which nothing is proven by an app's own labels."""
 
 FRACTION_STEPS = 200
-MOST_LABELS = 1e5
+MAX_LABELS = 1e5
 TINY = 1e-300
 EPSILON = 1e-10
 
@@ -223,12 +223,12 @@ class Promise:
         if pool.rate > MARGINS[self.per] * self.allowed(pool):
             return math.inf
         low = high = max(1.0, pool.labels)
-        while not self._refutes(pool, high) and high < MOST_LABELS:
+        while not self._refutes(pool, high) and high < MAX_LABELS:
             low, high = high, 2 * high
         for _ in range(10):
             middle = (low + high) / 2
             low, high = (low, middle) if self._refutes(pool, middle) else (middle, high)
-        return high if high < MOST_LABELS else math.inf
+        return high if high < MAX_LABELS else math.inf
 
     def _refutes(self, pool: Pool, of: float) -> bool:
         chance = chance_of_so_few(pool.rate * of, of, self.allowed(pool))
@@ -247,7 +247,7 @@ DOUBT = 0.03
 ALARM = 8.0
 """Log-likelihood ratio at which a change is believed: odds of 3000 to 1."""
 
-GROUPS_KEPT = 10_000
+MAX_GROUPS = 10_000
 SURE = 3.0
 """Log-odds from which on a wrong answer is held against its group: it should not have happened."""
 
@@ -305,12 +305,12 @@ class Groups:
         owed += -1 if right else DEBT * (score > SURE)
         if owed > 0:
             self.debts[group] = owed
-            if len(self.debts) > GROUPS_KEPT:
+            if len(self.debts) > MAX_GROUPS:
                 self.debts.pop(next(iter(self.debts)))
 
     def serve(self, group: float) -> None:
         """Count a hit."""
-        if len(self.unchecked) > GROUPS_KEPT:
+        if len(self.unchecked) > MAX_GROUPS:
             self.unchecked.clear()
         self.unchecked[group] = self.unchecked.get(group, 0) + 1
 

@@ -38,9 +38,9 @@ from shared_core.thresholds.features import FEATURES, Vocabulary
 
 Array = NDArray[float64]
 
-STEP_LEAST = 1e-3
-GAIN_LEAST = 1e-5
-LEVERAGE_MOST = 0.9
+MIN_STEP = 1e-3
+MIN_GAIN = 1e-5
+MAX_LEVERAGE = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,12 +91,12 @@ def fit(
         slope += np.einsum("ij,i->j", values, counts * (chance - right))
         step = np.linalg.solve(_precision(values, counts * chance * (1 - chance), prior), slope)
         size = 1.0
-        while (reached := loss(weights - size * step)) > current and size > STEP_LEAST:
+        while (reached := loss(weights - size * step)) > current and size > MIN_STEP:
             size /= 2
         if reached > current:
             break
         weights, gain, current = weights - size * step, current - reached, reached
-        if gain < GAIN_LEAST * (1 + abs(current)):
+        if gain < MIN_GAIN * (1 + abs(current)):
             break
     chance = sigmoid(_scores(values, weights))
     return Fit(weights, _precision(values, counts * chance * (1 - chance), prior))
@@ -131,7 +131,7 @@ def scores_left_out(fitted: Fit, values: Array, right: Array) -> Array:
     inverse = np.linalg.inv(fitted.precision)
     spread = [values[at : at + BLOCK] @ inverse for at in range(0, len(values), BLOCK)]
     influence = np.einsum("ij,ij->i", np.concatenate(spread or [values]), values)
-    leverage = np.minimum(LEVERAGE_MOST, influence * chance * (1 - chance))
+    leverage = np.minimum(MAX_LEVERAGE, influence * chance * (1 - chance))
     return np.asarray(scores - influence * (right - chance) / (1 - leverage))
 
 
@@ -159,7 +159,7 @@ OVERDUE = 50
 SAID_TO_BE_RIGHT = 0.03
 """Public data is held to account where it expects at most this share to be wrong."""
 
-LEAST_WRONG = 3
+MIN_WRONG = 3
 TWICE, SURPRISE = 2.0, 2.33
 """One in a hundred apps in which twice as many are wrong as public data says is taken for worse."""
 
@@ -278,7 +278,7 @@ class TrackRecord:
         """Tell whether public data speaks wrongly of this app."""
         most = TWICE * self.expected
         most += SURPRISE * math.sqrt(most) + 1
-        return self.wrong >= LEAST_WRONG and self.wrong > most
+        return self.wrong >= MIN_WRONG and self.wrong > most
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ FEATURES = (
 VOTE_WIDTH = 0.05
 """A neighbour this much farther than the nearest has 1/e of its vote."""
 
-WORDS_KEPT = 20_000
+MAX_WORDS = 20_000
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Vocabulary:
         """Count the words of a question; drop what was seen once when there are too many."""
         self.questions += 1
         self.seen_in.update(words)
-        if len(self.seen_in) > WORDS_KEPT:
+        if len(self.seen_in) > MAX_WORDS:
             self.seen_in = Counter({word: n for word, n in self.seen_in.items() if n > 1})
 
     def rarity(self, words: Iterable[str]) -> float:

@@ -34,7 +34,7 @@ ALERT = 0.25
 """Share of hits that is checked more when a change of the world is all but believed."""
 
 AUDITED_OF_WRONG = 0.5
-MOST_AUDITED = 0.05
+MAX_AUDITED = 0.05
 """Half as many hits are asked for real as are expected to be wrong, up to a share of all: where
 more goes wrong, more labels are needed to know how much, and each saves more."""
 
@@ -267,7 +267,7 @@ class Verified:
         if serving is None:
             return 1.0
         at_first = FIRST_AUDITED * CHECKED / (CHECKED + serving.labels)
-        return max(self.audit, at_first, min(MOST_AUDITED, AUDITED_OF_WRONG * serving.error))
+        return max(self.audit, at_first, min(MAX_AUDITED, AUDITED_OF_WRONG * serving.error))
 
     @property
     def _promise(self) -> Promise:

@@ -19,7 +19,7 @@ import pytest
 
 from shared_core import Answer, Hit, Miss, Request, ResponseCache
 from shared_core.embedding import EmbedderError, LoadError, Unresponsive
-from shared_core.embedding.batching import MOST_STUCK, MOST_TOGETHER, Job, Turns, Worker
+from shared_core.embedding.batching import MAX_STUCK, MAX_TOGETHER, Job, Turns, Worker
 from shared_core.embedding.memo import Memo
 from tests.fakes import DIMENSION, FakeEmbedder, fake_embed
 
@@ -93,16 +93,16 @@ def ask_behind_a_first(calls: Any, held: Held, texts: Sequence[str]) -> dict[int
 
 
 def test_texts_that_wait_share_one_call_and_each_gets_its_own_row(kind: Any, held: Held) -> None:
-    texts = [f"text {n}" for n in range(MOST_TOGETHER)]
+    texts = [f"text {n}" for n in range(MAX_TOGETHER)]
     got = ask_behind_a_first(kind(held, WAIT), held, texts)
-    assert sorted(map(len, held.calls)) == [1, MOST_TOGETHER]
+    assert sorted(map(len, held.calls)) == [1, MAX_TOGETHER]
     for n, text in enumerate(texts):
         assert np.array_equal(got[n], fake_embed([text])[0])
 
 
 def test_no_call_has_more_texts_than_are_worth_it(kind: Any, held: Held) -> None:
-    ask_behind_a_first(kind(held, WAIT), held, [f"text {n}" for n in range(2 * MOST_TOGETHER + 3)])
-    assert [len(texts) for texts in held.calls] == [1, MOST_TOGETHER, MOST_TOGETHER, 3]
+    ask_behind_a_first(kind(held, WAIT), held, [f"text {n}" for n in range(2 * MAX_TOGETHER + 3)])
+    assert [len(texts) for texts in held.calls] == [1, MAX_TOGETHER, MAX_TOGETHER, 3]
 
 
 def test_equal_texts_that_wait_are_embedded_once(kind: Any, held: Held) -> None:
@@ -195,11 +195,11 @@ def test_a_call_that_hangs_keeps_no_later_one_waiting(held: Held) -> None:
 def test_threads_that_hang_are_few(held: Held) -> None:
     worker = Worker(held, PATIENCE)
     before = set(threading.enumerate())
-    for n in range(3 * MOST_STUCK):
+    for n in range(3 * MAX_STUCK):
         with pytest.raises(Unresponsive):
             worker.vector(f"text {n}")
     stuck = set(threading.enumerate()) - before
-    assert len(stuck) == MOST_STUCK + 1
+    assert len(stuck) == MAX_STUCK + 1
     held.go.set()
     until(lambda: sum(thread.is_alive() for thread in stuck) == 1)
     assert np.array_equal(worker.vector("next"), fake_embed(["next"])[0])

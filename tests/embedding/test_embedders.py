@@ -20,11 +20,11 @@ import pytest
 from shared_core.embedding import Embedder, EmbedderError, LoadError, unit_rows
 from shared_core.embedding.local import SentenceTransformerEmbedder, folder_of, source_of
 from shared_core.embedding.memo import (
-    _MOST_CHARACTERS,
+    _MAX_CHARACTERS,
     CHARACTERS_PER_TOKEN,
+    MAX_VECTORS,
     RETRY_S,
     UNKNOWN_LIMIT,
-    VECTORS_KEPT,
     Memo,
     estimated_tokens,
 )
@@ -308,7 +308,7 @@ def test_two_memos_of_two_embedders_never_mix() -> None:
 def test_the_least_recently_used_vector_is_forgotten_first() -> None:
     fake = FakeEmbedder()
     memo = Memo(fake)
-    for i in range(VECTORS_KEPT):
+    for i in range(MAX_VECTORS):
         memo.vector(f"text {i}")
     memo.vector("text 0")
     memo.vector("one more")
@@ -399,7 +399,7 @@ def test_tokens_of_very_long_texts_are_not_counted() -> None:
             raise AssertionError(len(text))
 
     assert Memo(Counted(max_tokens=32)).truncates(" " * (32 * CHARACTERS_PER_TOKEN + 1))
-    assert Memo(Counted(max_tokens=10**6)).truncates(" " * (_MOST_CHARACTERS + 1))
+    assert Memo(Counted(max_tokens=10**6)).truncates(" " * (_MAX_CHARACTERS + 1))
 
 
 def test_an_embedder_that_does_not_say_is_taken_to_read_512_estimated_tokens() -> None:

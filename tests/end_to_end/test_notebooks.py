@@ -27,7 +27,7 @@ from notebooks.questions import (
     written,
 )
 
-MOST_BYTES = 200_000
+MAX_BYTES = 200_000
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(zmq|tornado|jupyter).*")
 
@@ -115,7 +115,7 @@ def test_a_notebook_is_kept_small_with_its_figures_and_without_errors(source: Pa
     outputs = [output for cell in kept.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert complaints(outputs) == []
-    assert path.stat().st_size < MOST_BYTES
+    assert path.stat().st_size < MAX_BYTES
     assert not re.search(r"/(?:home|tmp|work|Users)/", path.read_text())
 
 

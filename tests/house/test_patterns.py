@@ -29,7 +29,7 @@ SHORT, LONG = 1_500, 6_000
 SUSPICIOUS_S = 0.001
 """How long a short text may take before a long one is tried: 0.7 µs a letter."""
 
-MOST_RATIO = 9.0
+MAX_RATIO = 9.0
 """Of linear work it is 4, of quadratic work 16."""
 
 ALWAYS = (
@@ -215,7 +215,7 @@ def is_superlinear(
         return False
     short = min(seconds(pattern, ways, text, SHORT) for _ in range(2))
     long = seconds(pattern, ways, text, LONG)
-    return short >= SUSPICIOUS_S and long / short > MOST_RATIO
+    return short >= SUSPICIOUS_S and long / short > MAX_RATIO
 
 
 def test_every_pattern_is_found() -> None:

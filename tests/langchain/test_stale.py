@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from langchain_tiered_cache import TieredCache, cached_model
 from langchain_tiered_cache.middleware import TieredCacheMiddleware
-from shared_core.compute import MOST_REFRESHES
+from shared_core.compute import MAX_REFRESHES
 from tests.fakes import Clock
 from tests.langchain.chat_models import Chat
 
@@ -239,14 +239,14 @@ async def test_a_refresh_that_fails_is_counted_and_tried_again(
 async def test_refreshes_at_a_time_are_bounded(tiered: TieredCache, clock: Clock) -> None:
     gate = threading.Event()
     model = cached_model(Numbered(), tiered)
-    questions = [f"q{number}" for number in range(MOST_REFRESHES + 4)]
+    questions = [f"q{number}" for number in range(MAX_REFRESHES + 4)]
     for question in questions:
         model.invoke(question)
     clock.now += 61
     model.gate = gate
     for question in questions:
         assert model.invoke(question).response_metadata["tiered_cache"]["stale"]
-    first = len(questions) + MOST_REFRESHES
+    first = len(questions) + MAX_REFRESHES
     await until(lambda: model.calls == first)
     await asyncio.sleep(0.05)
     assert model.calls == first

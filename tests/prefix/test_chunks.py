@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shared_core import open_store
-from shared_core.prefix.chunks import MOST_CHARACTERS, ChunkCache, split
+from shared_core.prefix.chunks import MAX_CHARACTERS, ChunkCache, split
 from shared_core.prefix.token_budget import estimate_tokens
 from shared_core.stores import StoreError
 from tests.fakes import FakeEmbedder, fake_embed
@@ -51,7 +51,7 @@ TEXTS = [
 def test_chunks_joined_are_the_text_and_none_is_too_long_or_empty(text: str) -> None:
     chunks = split(text)
     assert "".join(chunks) == text
-    assert all(0 < len(chunk) <= MOST_CHARACTERS for chunk in chunks)
+    assert all(0 < len(chunk) <= MAX_CHARACTERS for chunk in chunks)
 
 
 def test_paragraphs_are_chunks_and_a_heading_stays_with_the_next() -> None:

@@ -15,9 +15,9 @@ from shared_core.record import Hit, Tier
 from shared_core.service.activity import (
     BINS,
     DAY_S,
-    HITS_KEPT,
+    MAX_HITS,
+    MAX_VERDICTS,
     ROWS_READ,
-    VERDICTS_KEPT,
     Activity,
     Tally,
     Verdict,
@@ -281,14 +281,14 @@ def test_recent_hits_and_verdicts_are_bounded(clock: Clock) -> None:
         if number % 40 == 0:
             activity.picture()
     recent = activity.picture()["recent"]
-    assert len(recent) == HITS_KEPT
+    assert len(recent) == MAX_HITS
     assert recent[0]["entry_id"].startswith(f"{1999:064x}")
     assert len(recent[0]["asked"]) == 1000
     assert len(recent[0]["answer"]) == 300
     tally = Tally()
-    for number in range(2 * VERDICTS_KEPT):
+    for number in range(2 * MAX_VERDICTS):
         tally.judge(f"{number}", Verdict(True, clock.now))
-    assert len(tally.verdicts) == VERDICTS_KEPT
+    assert len(tally.verdicts) == MAX_VERDICTS
 
 
 def test_a_full_day_of_one_worker_is_a_row_of_bounded_size(clock: Clock) -> None:

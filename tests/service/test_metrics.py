@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared_core.cache import ResponseCache
-from shared_core.service.metrics import _KINDS, _MOST_LABELS, OTHER, Meter, counts_of
+from shared_core.service.metrics import _KINDS, _MAX_LABELS, OTHER, Meter, counts_of
 from tests.fakes import Clock
 from tests.service.conftest import Serve
 from tests.service.test_attacks import Asked, service
@@ -79,16 +79,16 @@ def test_what_is_spent_and_saved_is_told_by_model(serve: Serve, upstream: Any) -
 
 async def test_labels_are_a_bounded_set_whatever_callers_send() -> None:
     async with service() as (client, _, _):
-        for number in range(_MOST_LABELS + 50):
+        for number in range(_MAX_LABELS + 50):
             body = asking(number, f"model-{number} {'x' * number}")
             headers = {"authorization": f"Bearer sk-{number}"}
             await client.post("/v1/chat/completions", json=body, headers=headers)
         read = samples((await client.get("/metrics")).text)
     labels = [key[1] for key in read if key[0] == "tiered_cache_requests_total"]
     for place in (0, 1):
-        assert len({one[place] for one in labels}) <= _MOST_LABELS + 1
+        assert len({one[place] for one in labels}) <= _MAX_LABELS + 1
         assert OTHER in {one[place] for one in labels}
-    assert sum(read["tiered_cache_requests_total", one] for one in labels) == _MOST_LABELS + 50
+    assert sum(read["tiered_cache_requests_total", one] for one in labels) == _MAX_LABELS + 50
 
 
 class Failing(Asked):

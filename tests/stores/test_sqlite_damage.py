@@ -389,7 +389,7 @@ def test_where_nothing_can_be_deleted_a_file_without_it_takes_the_place(
 def test_what_is_too_much_for_memory_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared_core.stores.sqlite.store.MOST_COPIED", 1000)
+    monkeypatch.setattr("shared_core.stores.sqlite.store.MAX_COPIED", 1000)
 
     def refuse(*_: object) -> int:
         raise database.DiskFull("full")

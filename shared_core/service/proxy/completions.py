@@ -293,10 +293,10 @@ TAGS_HEADER, TTL_HEADER = "x-tiered-cache-tags", "x-tiered-cache-ttl"
 TAG = r"[!-+\--~]{1,64}"
 """Printable ASCII but the comma: what a header carries unchanged."""
 
-MOST_TAGS = 16
+MAX_TAGS = 16
 LONGEST_TTL_S = 10**9
 
-_TAGS = re.compile(rf"{TAG}( ?, ?{TAG}){{0,{MOST_TAGS - 1}}}")
+_TAGS = re.compile(rf"{TAG}( ?, ?{TAG}){{0,{MAX_TAGS - 1}}}")
 _NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _SECONDS = re.compile(r"[0-9]{1,10}")
 
@@ -323,7 +323,7 @@ def _tags(value: str | None) -> tuple[str, ...]:
     if value is None:
         return ()
     if not _TAGS.fullmatch(value):
-        rule = f"must be 1 to {MOST_TAGS} tags of 1 to 64 letters of ASCII: prices, shop-7"
+        rule = f"must be 1 to {MAX_TAGS} tags of 1 to 64 letters of ASCII: prices, shop-7"
         raise _senseless(TAGS_HEADER, rule)
     return tuple(dict.fromkeys(tag.strip() for tag in value.split(",")))
 

@@ -16,7 +16,7 @@ from shared_core.service.auth import Caller
 from shared_core.service.dependencies import NAMESPACE_HEADER, By, On, Service
 from shared_core.service.errors import APIError, responses
 from shared_core.service.proxy.completions import (
-    MOST_TAGS,
+    MAX_TAGS,
     TAG,
     TAGS_HEADER,
     TTL_HEADER,
@@ -50,7 +50,7 @@ def _header(name: str, schema: dict[str, Any], told: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "schema": schema, "description": told}
 
 
-_TAGS = rf"^{TAG}( ?, ?{TAG}){{0,{MOST_TAGS - 1}}}$"
+_TAGS = rf"^{TAG}( ?, ?{TAG}){{0,{MAX_TAGS - 1}}}$"
 HEADERS = [
     _header(
         "cache-control",

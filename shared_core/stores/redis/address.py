@@ -152,7 +152,7 @@ FORMS = (
     "redis+sentinel://host:port,host:port/service[/db], redis+cluster://host:port,host:port"
 )
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
-MOST_CONNECTIONS = 10_000
+MAX_CONNECTIONS = 10_000
 """One for each thread at work; a limit that is felt would make threads wait for each other."""
 
 CLIENT_OPTIONS = (
@@ -203,13 +203,13 @@ class RedisAddress:
         login = {name: one for name, one in self.login.items() if name != "sentinel_password"}
         match self.kind:
             case "server":
-                options = {**login, **limits, "max_connections": MOST_CONNECTIONS}
+                options = {**login, **limits, "max_connections": MAX_CONNECTIONS}
                 return redis.Redis.from_pool(redis.ConnectionPool(timed(self.pool), **options))
             case "sentinel":
                 return self._behind_sentinels(login, limits)
             case "cluster":
                 nodes = [ClusterNode(host, port) for host, port in self.hosts]
-                options = {**login, **limits, "max_connections": MOST_CONNECTIONS}
+                options = {**login, **limits, "max_connections": MAX_CONNECTIONS}
                 return in_time(
                     lambda: RedisCluster(
                         startup_nodes=nodes, require_full_coverage=False, **options

@@ -18,7 +18,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from shared_core.record import Neighbour, Record
-from shared_core.stores.api import KEPT_LABELS, Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.api import LABELS_PER_ID, Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.codec import Codec
 from shared_core.stores.redis.address import RedisAddress
 from shared_core.stores.redis.connection import (
@@ -161,7 +161,7 @@ def milliseconds(seconds: float) -> int:
 # and as long as it stands, the epochs that this process knows are those in the server.
 
 
-MOST_KNOWN = 100_000
+MAX_KNOWN = 100_000
 
 
 class Epochs:
@@ -215,7 +215,7 @@ class Epochs:
         )
         if stands is not None:
             old = known[1] if known is not None and known[0] == stands else {}
-            kept = old if len(old) < MOST_KNOWN else {}
+            kept = old if len(old) < MAX_KNOWN else {}
             self._known[tag] = (stands, kept | dict(zip(names, epochs, strict=True)))
         return list(epochs)
 
@@ -555,7 +555,7 @@ class RedisStore:
     def add_labels(self, id: str, labels: Sequence[str]) -> None:
         if labels:
             tag, names = self._names.value_tag(id), self._names.label_keys(id)
-            self._connection.run_script(tag, PUSH, names, KEPT_LABELS, *map(encoded, labels))
+            self._connection.run_script(tag, PUSH, names, LABELS_PER_ID, *map(encoded, labels))
 
     def browse(self, namespace: str, cursor: str = "") -> tuple[list[Record], str]:
         codec, clock = self._codec, self._clock

@@ -44,7 +44,7 @@ CROWDED = 1.0
 """Seconds after it met another writer in which a process makes way."""
 LONGEST_STEP = 0.001
 """Seconds between two attempts to get the write lock."""
-MOST_DAMAGED = 3
+MAX_DAMAGED = 3
 """Files set aside at one opening; more are the disk's fault."""
 FORK_WAIT = 2.0
 """Seconds that a fork waits for calls in other threads, so that it inherits no open handle."""
@@ -429,7 +429,7 @@ class DatabaseFile:
                 self._ready = True
                 return
             except sqlite3.Error as error:
-                if self._is_odd(error) and damaged < MOST_DAMAGED:
+                if self._is_odd(error) and damaged < MAX_DAMAGED:
                     damaged += 1
                     self._begin_anew(identity, error)
                     make_file(self.path)

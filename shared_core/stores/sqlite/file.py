@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 
 APPLICATION_ID = int.from_bytes(b"tlc1", "big")
 """Stands in the header of our files, where it can be read however damaged the rest is."""
-ID_AT, LEAST_BYTES = slice(68, 72), 100
+ID_AT, MIN_BYTES = slice(68, 72), 100
 
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -74,7 +74,7 @@ def make_file(path: str) -> None:
     if not os.path.isdir(os.path.dirname(path)):
         raise ValueError(f"the folder of {path!r} does not exist; create it first")
     if os.path.exists(path):
-        if 0 < os.path.getsize(path) < LEAST_BYTES:  # SQLite would take it for an empty one
+        if 0 < os.path.getsize(path) < MIN_BYTES:  # SQLite would take it for an empty one
             raise ValueError(f"{path!r} is no database; name another file")
         return
     try:

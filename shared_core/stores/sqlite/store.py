@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.request import pathname2url
 
 from shared_core.record import Neighbour, Record, is_fresh
-from shared_core.stores.api import KEPT_LABELS, Clock, Selector, StoreError, StoreInfo, epoch_key
+from shared_core.stores.api import LABELS_PER_ID, Clock, Selector, StoreError, StoreInfo, epoch_key
 from shared_core.stores.codec import Codec, UndecodableError
 from shared_core.stores.sqlite.database import DatabaseFile, DiskFull, blob, text
 from shared_core.stores.sqlite.file import DamagedFile
@@ -170,13 +170,13 @@ class ReadOnlyFile:
 
 SWEEP_EVERY = 1.0
 """Seconds between two looks for what expired."""
-MOST_COPIED = 64 * 2**20
+MAX_COPIED = 64 * 2**20
 """Bytes that are held in memory to get rid of others on a full disk."""
 BATCH = 500
 """Rows that a long deletion removes while it holds the write lock."""
 EXPIRED = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE expires <= ? LIMIT ?)"
 BY_USE = "CREATE INDEX IF NOT EXISTS records_by_use ON records (used)"
-KEPT_NOTES = 1000
+MAX_NOTES = 1000
 """Uses and dead rows that are noted at most, until a write."""
 
 
@@ -207,12 +207,12 @@ class Eviction:
         if self._max_entries is None:
             return
         self._touched[id] = self.use()
-        if len(self._touched) >= KEPT_NOTES:
+        if len(self._touched) >= MAX_NOTES:
             self.flush()
 
     def bury(self, ids: Iterable[int]) -> None:
         """Note rows that are dead."""
-        if len(self._dead) < KEPT_NOTES:
+        if len(self._dead) < MAX_NOTES:
             self._dead.update(ids)
 
     def flush(self) -> None:
@@ -498,7 +498,7 @@ class SqliteStore:
                 "INSERT INTO labels VALUES (?, ?, ?)",
                 [(name, number, blob(label)) for number, label in enumerate(labels, last + 1)],
             )
-            excess = last + len(labels) - KEPT_LABELS
+            excess = last + len(labels) - LABELS_PER_ID
             if excess > 0:
                 writer.execute("DELETE FROM labels WHERE id = ? AND number <= ?", (name, excess))
 
@@ -577,7 +577,7 @@ def _copy_rows(
         new.executemany(f"INSERT INTO {table} VALUES ({marks})", some)  # noqa: S608 - constants
         (pages,) = new.execute("PRAGMA page_count").fetchone()
         (size,) = new.execute("PRAGMA page_size").fetchone()
-        if pages * size > MOST_COPIED:
+        if pages * size > MAX_COPIED:
             raise StoreError("the disk is full, and what is kept is too much for memory")
 
 
