@@ -2,7 +2,7 @@
 FROM python:3.12-slim
 
 WORKDIR /app
-COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY pyproject.toml hatch_build.py README.md LICENSE constraints.txt ./
 COPY shared_core shared_core
 COPY langchain_tiered_cache langchain_tiered_cache
 COPY llamaindex_tiered_cache llamaindex_tiered_cache

@@ -40,7 +40,7 @@ class Options:
     - ``namespace``: tenant; hashed into every key and scope, never crossed
     - ``semantic``: False for the exact tier alone; no embedder is ever loaded
     - ``threshold``: a policy, or a similarity 0..1, which means ``Static(similarity)``; by default
-      ``Verified()``, which first learns what may be served: at most 2 % of its hits are wrong
+      ``Verified()``, which learns what may be served, so that at most 2 % of its hits are wrong
     - ``embedder``: None for the local all-MiniLM-L6-v2; a name, a path, an ``Embedder``, LangChain
       or LlamaIndex embeddings, or a callable: list of n texts -> (n, d) array
     - ``load``: "lazy": the first lookup that needs the model loads it; "background": no answer is
@@ -51,7 +51,8 @@ class Options:
     - ``verifier``: asked, before the app's model, whether two questions want one answer, about
       candidates that are neither proven nor hopeless: a callable (asked, cached question) -> True,
       False, a probability or None, a LangChain or LlamaIndex model, or a decision model; None (the
-      default): nobody is asked. ``verify_timeout``: seconds that one word may take
+      default): nobody is asked
+    - ``verify_timeout``: seconds that one verification may take; then the model is asked
     - ``shadow``: True: learn and report, serve nothing by meaning
     - ``ttl``: seconds or timedelta that an entry lives, None for ever; a hit does not extend it
     - ``stale_ttl``: seconds or timedelta that an entry is still given after its ttl, while the

@@ -33,12 +33,9 @@ app.command("warm")(warm_command)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
+        from shared_core import __version__
 
-        try:
-            typer.echo(version("tiered-llm-cache"))
-        except PackageNotFoundError:
-            typer.echo("from source")
+        typer.echo(__version__)
         raise typer.Exit
 
 

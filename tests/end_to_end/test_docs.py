@@ -6,11 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType
 
 import pytest
+
+from docs import reference_pages
+from shared_core import Options
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -37,6 +41,72 @@ def test_every_public_name_says_what_it_does(package: str) -> None:
         and not (getattr(module, name).__doc__ or "").strip()
     ]
     assert not silent
+
+
+DOCS = ROOT / "docs"
+GENERATED = frozenset(reference_pages.PAGES)
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    """Return the pages that are made of the code."""
+    return {path: page() for path, page in reference_pages.PAGES.items()}
+
+
+@pytest.mark.slow
+def test_every_option_is_on_its_page(generated: dict[str, str]) -> None:
+    shown = re.findall(
+        r"^\| `(\w+)` \| .+ \| .+ \|$", generated["reference/options.md"], re.MULTILINE
+    )
+    assert sorted(shown) == sorted(field.name for field in fields(Options))
+
+
+@pytest.mark.slow
+def test_every_command_is_on_its_page(generated: dict[str, str]) -> None:
+    from shared_core.cli import app
+
+    commands = {
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if command.callback is not None
+    }
+    headings = set(re.findall(r"^## (\w+)$", generated["reference/cli.md"], re.MULTILINE))
+    assert headings == {name.removesuffix("_command") for name in commands}
+
+
+@pytest.mark.slow
+def test_every_route_is_on_its_page(generated: dict[str, str]) -> None:
+    from shared_core.service import Settings, create_app
+
+    page = generated["reference/service.md"]
+    for path, methods in create_app(Settings()).openapi()["paths"].items():
+        for method in methods:
+            assert f"`{method.upper()} {path}`" in page
+
+
+@pytest.mark.slow
+def test_every_metric_is_on_its_page(generated: dict[str, str]) -> None:
+    page = generated["reference/metrics.md"]
+    sources = (ROOT / "shared_core" / "telemetry", ROOT / "shared_core" / "service")
+    code = "".join(path.read_text() for folder in sources for path in folder.glob("*.py"))
+    named = set(re.findall(r'"(tiered_cache[._][a-z_.]+)"', code))
+    assert len(named) > 15
+    assert {name for name in named if name not in page} == set()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    named = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert named == written | GENERATED
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("https://", "http://127.0.0.1", "#")):
+            continue
+        found = (page.parent / target.partition("#")[0]).resolve()
+        assert found.exists() or found.relative_to(DOCS).as_posix() in GENERATED, target
 
 
 @pytest.mark.slow
