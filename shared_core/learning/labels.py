@@ -211,7 +211,7 @@ class LabelStore:
             for number, text in self._store.load_state({name: seen}).get(name, ()):
                 seen = number
                 label = Label.from_json(text)
-                if label is not None:
+                if label is not None and self._wants(label):
                     state = self._policy.learn(state, label)
             self._policy.settle(state)
             if len(self._known) >= MAX_NAMESPACES:
@@ -221,12 +221,18 @@ class LabelStore:
 
     def learn(self, namespace: str, *labels: Label) -> None:
         """Add labels for all processes; here they are in effect at once."""
+        labels = tuple(filter(self._wants, labels))
         if self._policy.learns and labels:
             known = self._known.get(namespace)
             era = known[0] if known else self.era(namespace)
             log = self._log(namespace, era)
             self._store.add_labels(log, [label.to_json() for label in labels])
             self._fold(namespace, era)
+
+    def _wants(self, label: Label) -> bool:
+        """Say whether the policy learns from it: not all know what to do with what is unknown."""
+        is_plain = not label.unknown and (label.truth is None or bool(label.evidence))
+        return is_plain or getattr(self._policy, "weighs_unknown", False)
 
     def taught_until(self, namespace: str) -> float:
         """Return when the newest record was made that was held against older ones."""
@@ -333,7 +339,9 @@ class Labeler:
     A judge whose attribute ``background`` is true, as the default one's is, judges after the answer
     was stored, in a thread: it labels what was explored, if ``wants()`` chooses it, and puts the
     answer into the group of those that say the same. One that only labels a sample, or asks a
-    model, leaves the groups to the default. Any other judge is asked at once.
+    model, leaves the groups to the default. Its ``check``, a better judge, is asked about a sample
+    of the same answers, and ``error`` is the share of its words "same" that it holds for false. Any
+    other judge is asked at once.
 
     ``count`` adds to the cache's counters; ``breaker`` guards the store. ``regroup``, and
     ``learnt``, which is called with each new label, must not raise.
@@ -351,10 +359,14 @@ class Labeler:
         self._labels, self._breaker, self._count = labels, breaker, count
         self._regroup, self._learnt = regroup, learnt
         self._controls: Counter[bool | None] = Counter()
+        check: Judge | None = getattr(judge, "check", None)
+        self._checks: Callable[[], bool] = getattr(check, "wants", lambda: check is not None)
+        self._error = float(getattr(judge, "error", 0.0))
         self._late = judge if isinstance(judge, BackgroundJudge) and judge.background else None
         self._groups_by_default = self._late is not None and not isinstance(judge, AnswerJudge)
         self._judge = partial(_judged, self._judge_breaker(), judge)
         self._queue = JudgeQueue(self._judge)
+        self._better = partial(_judged, self._judge_breaker(), check or same_answer)
         grouping = same_answer if self._groups_by_default else judge
         self._same = partial(_judged, self._judge_breaker(), grouping)
         self._grouping = JudgeQueue(self._same) if self._groups_by_default else self._queue
@@ -402,7 +414,7 @@ class Labeler:
         group = partial(self._group, record, pending)
         if one.record.group == record.group:  # the very words: no judge is needed
             if candidate is not None and self._late.wants():
-                label(True)
+                label(True, judged=False)
             return
         fresh, cached = record.answer, one.record.answer
         if self._groups_by_default:
@@ -435,22 +447,53 @@ class Labeler:
             if group not in verdicts:
                 verdicts[group] = self._same(record.answer, one.record.answer)
             if same_words(record.question, one.record.question):
-                self._controls[verdicts[group]] += 1
+                self._note_control(record.namespace, verdicts[group])
             if verdicts[group]:
                 self._regroup(record, group)
                 return
 
-    def _label(self, record: Record, pending: PendingLabel, right: bool | None) -> None:
+    def _note_control(self, namespace: str, said: bool | None) -> None:
+        """Count what the judge said of two answers to one question: they are right."""
+        self._controls[said] += 1
+        label = Label(said is True, 1.0, fair=False, unknown=said is None, truth=True)
+        with suppress(Unavailable):  # counted
+            self._breaker.call(self._labels.learn, namespace, label)
+
+    def _label(
+        self, record: Record, pending: PendingLabel, right: bool | None, judged: bool = True
+    ) -> None:
         kind = "shadow" if pending.in_shadow else "explored"
         verdict = {True: "right", False: "wrong", None: "unknown"}[right]
         self._count(f"{kind}:{verdict}")
-        if right is None or pending.candidate is None:
+        if pending.candidate is None:
             return
-        similarity = pending.near[pending.candidate].similarity
-        label = Label(right, similarity, pending.evidence, pending.score)
+        one = pending.near[pending.candidate]
+        truth = self._checked(record.answer, one.record.answer) if judged else None
+        label = Label(
+            right is True,
+            one.similarity,
+            pending.evidence,
+            pending.score,
+            unknown=right is None,
+            truth=truth,
+            error=self._error if judged else 0.0,
+        )
         with suppress(Unavailable):  # counted
             self._breaker.call(self._labels.learn, record.namespace, label)
-        self._learnt(record.namespace, pending, right)
+        known = right if truth is None else truth
+        if known is not None:
+            self._learnt(record.namespace, pending, known)
+
+    def _checked(self, fresh: Answer, cached: Answer) -> bool | None:
+        """Return what a better judge says, if it is to be asked; chosen before anything is known.
+
+        Only for a judge in the background: no request waits for two.
+        """
+        if self._late is None or not self._checks():
+            return None
+        found = self._better(fresh, cached)
+        self._count("errors:judge_check" if found is None else "judge:checked")
+        return found
 
     def drain(self, timeout: float = DRAIN_S) -> bool:
         """Wait, for a bounded time, for what is judged in the background; say whether all is."""

@@ -198,6 +198,9 @@ ODD_LABELS = (
     Label(True, 1.0, evidence=(1.0,)),
     Label(False, -1.0, evidence=(0.0,) * 99, score=0.5),
     Label(True, 0.5, score=2.0),
+    Label(False, 0.5, evidence=(1.0,), unknown=True),
+    Label(True, 0.5, evidence=(1.0,), truth=False, error=0.5),
+    Label(False, 1.0, fair=False, truth=True),
 )
 """As another policy, or an older version of this one, left them in the store."""
 

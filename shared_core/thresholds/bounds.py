@@ -92,10 +92,84 @@ def _quantile(share: float, a: float, b: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeError:
+    """How far a judge's labels are from the truth, as limits that a promise reckons with.
+
+    ``false_same``: of its words on wrong candidates, the share that says "right", at most;
+    ``false_different``: of those on right ones, the share that says "wrong", at least. ``heard``:
+    how often it has a word on wrong candidates, to how often on right ones, at least; 1 at most.
+    """
+
+    false_same: float = 0.0
+    false_different: float = 0.0
+    heard: float = 1.0
+
+    def labelled_wrong(self, wrong: float) -> float:
+        """Return the share of labels that say "wrong" where this share of candidates is wrong."""
+        seen, right = self.heard * wrong, 1 - wrong
+        said = seen * (1 - self.false_same) + right * self.false_different
+        return said / max(seen + right, TINY)
+
+    def truly_wrong(self, labelled: float) -> float:
+        """Return the share of wrong candidates where this share of labels says "wrong"."""
+        more = labelled - self.false_different
+        of = self.heard * (1 - self.false_same - labelled) + more
+        return min(1.0, max(0.0, more / of)) if of > TINY else float(more > 0)
+
+
+NEVER_WRONG = JudgeError()
+
+LIKE_CHECKED = 20.0
+"""Checked words that what is believed of a judge counts for, once some were checked."""
+
+
+@dataclass(slots=True)
+class JudgeRecord:
+    """What a judge said where the truth is known, and what it says of its own errors.
+
+    ``said`` counts its words, None for "not known", by the truth beside them.
+    """
+
+    said: dict[tuple[bool | None, bool], int] = field(default_factory=dict)
+    doubts: float = 0.0
+    words: int = 0
+
+    def check(self, word: bool | None, truth: bool) -> None:
+        """Count a word that was checked."""
+        self.said[word, truth] = self.said.get((word, truth), 0) + 1
+
+    def add(self, error: float) -> None:
+        """Count a word "right" that the judge holds for false with this probability."""
+        self.doubts, self.words = self.doubts + error, self.words + 1
+
+    def of(self, truth: bool) -> tuple[int, int]:
+        """Return how many checked words there were on such candidates, and how many were false."""
+        right, wrong = self.said.get((True, truth), 0), self.said.get((False, truth), 0)
+        return right + wrong, wrong if truth else right
+
+    def limits(self, noise: float, confidence: float, heard: float) -> JudgeError:
+        """Return the limits of its errors; ``noise`` is what is believed of both kinds."""
+        believed = max(noise, self.doubts / self.words if self.words else 0.0)
+        (wrong, same), (right, different) = self.of(truth=False), self.of(truth=True)
+        most = _limit(confidence, same, wrong, believed) if wrong else believed
+        least = noise
+        if right:
+            found = different + noise > 0
+            least = _limit(1 - confidence, different, right, noise) if found else 0.0
+        return JudgeError(min(most, 0.5), min(least, 0.4), heard)
+
+
+def _limit(confidence: float, false: int, of: int, believed: float) -> float:
+    """Return the quantile of a share, of which this was believed and so much was counted."""
+    a = false + LIKE_CHECKED * believed + 0.5
+    return _quantile(confidence, a, of - false + LIKE_CHECKED * (1 - believed) + 0.5)
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """What is known of all that scores at or above ``threshold``.
 
-    ``labels`` of it are known, ``wrong`` of these were wrong; ``share`` of all requests fall into
+    ``labels`` of it are known, ``wrong`` of these say wrong; ``share`` of all requests fall into
     it. ``expected`` is the share of wrong answers were all of it served, as estimated from strata,
     with its standard deviation ``spread``; by default the share of wrong labels.
     """
@@ -196,11 +270,16 @@ def _not_falling(rates: Sequence[tuple[float, float]]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """At most ``max_error`` of the hits, or of the requests, are wrong, with this confidence."""
+    """At most ``max_error`` of the hits, or of the requests, are wrong, with this confidence.
+
+    The counts and rates of pools are of labels, and labels are what a judge says: the promise is
+    held to what ``judge`` would say if it were just kept.
+    """
 
     max_error: float
     per: Per
     confidence: float
+    judge: JudgeError = NEVER_WRONG
 
     def allowed(self, pool: Pool) -> float:
         """Return the rate of wrong answers at which serving the pool would break the promise."""
@@ -210,17 +289,15 @@ class Promise:
     def is_expected_of(self, pool: Pool) -> bool:
         """Tell whether the estimate, with its spread, keeps the promise."""
         cautious = NormalDist().inv_cdf(self.confidence)
-        return pool.error + cautious * pool.spread <= self.allowed(pool)
+        return pool.error + cautious * pool.spread <= self.judge.labelled_wrong(self.allowed(pool))
 
     def is_kept_by(self, pool: Pool) -> bool:
         """Tell whether the labels alone refute that serving the pool would break the promise."""
-        if pool.rate > MARGINS[self.per] * self.allowed(pool):
-            return False
-        return self._refutes(pool, pool.labels)
+        return self._is_likely(pool) and self._refutes(pool, pool.labels)
 
     def labels_needed(self, pool: Pool) -> float:
         """Return how many labels would do if they go on as they were; infinite if none would."""
-        if pool.rate > MARGINS[self.per] * self.allowed(pool):
+        if not self._is_likely(pool):
             return math.inf
         low = high = max(1.0, pool.labels)
         while not self._refutes(pool, high) and high < MAX_LABELS:
@@ -230,8 +307,11 @@ class Promise:
             low, high = (low, middle) if self._refutes(pool, middle) else (middle, high)
         return high if high < MAX_LABELS else math.inf
 
+    def _is_likely(self, pool: Pool) -> bool:
+        return pool.rate <= self.judge.labelled_wrong(MARGINS[self.per] * self.allowed(pool))
+
     def _refutes(self, pool: Pool, of: float) -> bool:
-        chance = chance_of_so_few(pool.rate * of, of, self.allowed(pool))
+        chance = chance_of_so_few(pool.rate * of, of, self.judge.labelled_wrong(self.allowed(pool)))
         return chance <= 1 - self.confidence
 
 
@@ -269,10 +349,13 @@ class Watch:
     sum: float = 0.0
     since: int = 0
 
-    def notices(self, right: bool, score: float) -> bool:
+    def notices(self, right: bool, score: float, judge: JudgeError) -> bool:
         """Add a label whose candidate had this log-odds; tell whether a change is now believed."""
         error = max(DOUBT, 1 / (1 + math.exp(min(score, 30.0))))
-        changed = error + CHANGE * (1 - error)
+        error, changed = (
+            judge.labelled_wrong(error),
+            judge.labelled_wrong(error + CHANGE * (1 - error)),
+        )
         self.sum += math.log((1 - changed) / (1 - error) if right else changed / error)
         self.since += 1
         if self.sum <= 0:
@@ -357,7 +440,8 @@ class Wealth:
     confidence holds for all together (fixed sequence; Angelopoulos et al., "Learn then test").
 
     ``shares`` are the weights of RATES in that mean, for each pool: a prior that knows the pool
-    bets on what it expects. Whatever they are, the bound holds.
+    bets on what it expects. Whatever they are, the bound holds. Where a judge's labels err, d is
+    the share of labels that say "wrong" where ``max_error`` of the pool is, as it was known before.
     """
 
     max_error: float
@@ -369,9 +453,12 @@ class Wealth:
     def __post_init__(self) -> None:
         self.logs = [[math.log(share) for share in pool] for pool in self.shares]
 
-    def add(self, score: float, wrong: bool, weight: float) -> None:
-        """Bet on a label of a candidate that had this log-odds; ``weight`` is b / c, 0..1."""
-        d = self.max_error
+    def add(self, score: float, wrong: bool, weight: float, bound: float | None = None) -> None:
+        """Bet on a label of a candidate that had this log-odds; ``weight`` is b / c, 0..1.
+
+        ``bound`` is the share of labels that say "wrong" where ``max_error`` of the pool is.
+        """
+        d = self.max_error if bound is None else min(0.5, bound)
         for pool, threshold in enumerate(TESTED):
             if score >= threshold:
                 self.logs[pool] = [

@@ -9,6 +9,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy import bool_, float64, int64
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 from shared_core.thresholds.bounds import (
     EDGES,
     LEAST,
+    NEVER_WRONG,
     NOTHING,
     STRATA,
     TESTED,
     Groups,
+    JudgeError,
+    JudgeRecord,
     Pool,
     Promise,
     Stratum,
@@ -184,6 +188,7 @@ class LinearModel:
     pools: tuple[Pool, ...] = ()
     proven: Mapping[int, float] = field(default_factory=dict)
     idle: bool = False  # nothing that was asked lately is as good as what may be served
+    judge: JudgeError = NEVER_WRONG  # the limits of its errors that the plan reckons with
 
     @property
     def threshold(self) -> float:
@@ -267,11 +272,14 @@ class TrackRecord:
     expected: float = 0.0
     wrong: int = 0
 
-    def add(self, belief: Belief, score: float, right: bool) -> None:
+    def add(
+        self, belief: Belief, score: float, right: bool, judge: JudgeError = NEVER_WRONG
+    ) -> None:
         """Add a label of a candidate that had this log-odds when it was chosen."""
         rate = belief.rates[bisect_right(EDGES, score)]
         if rate <= SAID_TO_BE_RIGHT:
-            self.expected, self.wrong = self.expected + rate, self.wrong + (not right)
+            self.expected += judge.labelled_wrong(rate)
+            self.wrong += not right
 
     @property
     def failed(self) -> bool:
@@ -303,6 +311,7 @@ class Learned:
     record: TrackRecord = field(default_factory=TrackRecord)
     doubted: bool = False  # public data does not count, or not any more
     wealth: Wealth | None = None  # only certified pools are served
+    judged: JudgeRecord = field(default_factory=JudgeRecord)
     stopped: str = ""  # why nothing is served that was served before
     since_fit: int = 0
     labels: RingBuffer = field(
@@ -312,6 +321,9 @@ class Learned:
         default_factory=lambda: RingBuffer(WINDOW // 2, 1 + D)
     )  # right, values: labels that were not chosen by chance
     feedback: RingBuffer = field(default_factory=lambda: RingBuffer(WINDOW // 4, 2))  # score, right
+    unknown: RingBuffer = field(
+        default_factory=lambda: RingBuffer(WINDOW, 1 + D)
+    )  # objections, values: what the judge was asked about and did not know
     arrivals: RingBuffer = field(
         default_factory=lambda: RingBuffer(ARRIVALS, 2 + D)
     )  # candidate?, objections, values
@@ -354,11 +366,17 @@ class Learned:
         if group:
             self.groups.label(group, right, score)
         if not objections and not self.doubted:
-            self.record.add(self.belief, score, right)
+            self.record.add(self.belief, score, right, self.model.judge)
             self.doubted = self.record.failed
         if not objections and self.wealth is not None:
-            self.wealth.add(score, not right, min(1.0, least / chance))
+            rate = self.model.judge.labelled_wrong(self.wealth.max_error)
+            self.wealth.add(score, not right, min(1.0, least / chance), rate)
         self._count(right, score)
+
+    def add_unknown(self, objections: float, values: Sequence[float]) -> None:
+        """Add a candidate of which the judge did not know whether it was right."""
+        self.unknown.add((objections, *values))
+        self.since_fit += 1
 
     def add_taught(self, right: bool, values: Sequence[float]) -> None:
         """Add a label that was not chosen by chance: the weights are fitted to it, no more."""
@@ -382,7 +400,7 @@ class Learned:
             self.since_fit = WINDOW  # it would have been served: think again at once
         if len(self.labels) < LABELS_BEFORE_DRIFT:
             self.watch = Watch()  # what surprises so early is that the prior does not fit
-        elif self.watch.notices(right, score):
+        elif self.watch.notices(right, score, self.model.judge):
             self.changes += 1
             self.doubted = True
             self.stopped = "what was right is wrong now"
@@ -391,6 +409,7 @@ class Learned:
             self.labels.keep(self.watch.since)
             self.taught.keep(0)
             self.feedback.keep(0)
+            self.unknown.keep(self.watch.since)
             self.watch = Watch()
             self.model = LinearModel(self.model.weights)
             self.since_fit = WINDOW
@@ -398,7 +417,8 @@ class Learned:
     @property
     def is_due(self) -> bool:
         """Tell whether enough labels came since the last fit."""
-        return self.since_fit >= max(1, len(self.labels) // LABELS_PER_FIT)
+        known = len(self.labels) + len(self.unknown)
+        return self.since_fit >= max(1, known // LABELS_PER_FIT)
 
     @property
     def is_overdue(self) -> bool:
@@ -421,8 +441,8 @@ LIKE_BEFORE = 25.0
 def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     """Fit the weights to the labels, and plan what to serve.
 
-    ``noise`` of the labels are expected to say the opposite of the truth:
-    wrong = (told wrong - noise n) / (1 - 2 noise).
+    Labels are what a judge says. ``noise`` of them are believed to say the opposite of the truth;
+    what was checked measures it, and the candidates that the judge did not know of are weighed.
     """
     rows = state.labels.rows()
     right, objections, values = rows[:, 1], rows[:, 2].astype(int), rows[:, 3:]
@@ -435,9 +455,12 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
         STEPS,
     )
     scores = scores_left_out(fitted, values, right) if len(rows) else np.zeros(0)
+    heard = _heard(state, fitted, scores, right, objections, promise.confidence)
+    judge = state.judged.limits(noise, promise.confidence, heard)
+    promise = replace(promise, judge=judge)
     proven: dict[int, float] = {}
     if state.wealth is None:  # what is certified are candidates that nothing speaks against
-        proven = _proven(scores, right, objections, promise, noise)
+        proven = _proven(scores, right, objections, promise)
     able = _eligible(scores, objections, proven)
     told, arrived = state.feedback.rows(), state.arrivals.rows()
     if len(arrived) >= ARRIVALS_NEEDED:
@@ -445,9 +468,11 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
         kept = (arrived[:, 0] > 0) & _eligible(seen, arrived[:, 1].astype(int), proven)
     else:  # a label that had a chance of 1 in 50 stands for 50 requests
         seen, shares, kept = scores, np.asarray(1 / rows[:, 0]), able
-    known = np.concatenate([scores[able], told[:, 0]]), np.concatenate([right[able], told[:, 1]])
+    of_right, of_wrong = 1 - judge.false_different, judge.false_same  # as the judge would say it
+    said = of_wrong + told[:, 1] * (of_right - of_wrong)
+    known = np.concatenate([scores[able], told[:, 0]]), np.concatenate([right[able], said])
     belief = state.belief.at_most(1.0) if state.doubted else state.belief
-    strata = _strata(*known, (seen[kept], shares[kept], float(shares.sum())), belief, noise)
+    strata = _strata(*known, (seen[kept], shares[kept], float(shares.sum())), belief, judge)
     pools = pools_of(strata)
     if state.wealth is None:
         able_to = (
@@ -462,15 +487,75 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     idle = (
         serving is not None and len(rows) >= LEAST and not (seen[kept] >= serving.threshold).any()
     )
-    return LinearModel(tuple(fitted.weights.tolist()), serving, tuple(pools), proven, bool(idle))
+    weights = tuple(fitted.weights.tolist())
+    return LinearModel(weights, serving, tuple(pools), proven, bool(idle), judge)
+
+
+LIKE_HEARD = 10.0
+"""Candidates that it counts for that a judge knows of wrong ones as often as of right ones."""
+
+MIN_HEARD = 0.05
+ROUNDS_OF_EM = 30
+
+
+def _heard(
+    state: Learned,
+    fitted: Fit,
+    scores: Array,
+    right: Array,
+    objections: NDArray[int64],
+    confidence: float,
+) -> float:
+    """Return how often the judge knows of wrong candidates, to how often of right ones, 0..1.
+
+    Labels are missing where it does not. It is taken to know of right ones equally often whatever
+    their score, and of wrong ones too: then what is unknown in strata of many wrong labels and of
+    few tells both shares (by expectation and maximisation), and checked words tell them as well.
+    Never above 1: what is unknown makes nothing look better.
+    """
+    rows = state.unknown.rows()
+    if not len(rows):
+        return 1.0
+    clear = objections == 0
+    silent = _strata_of(_scores(rows[:, 1:], fitted.weights)[rows[:, 0] == 0])
+    wrong = _strata_of(scores[clear], 1 - right[clear])
+    true = _strata_of(scores[clear], right[clear])
+    said = state.judged.said
+    checked = {t: [said.get((word, t), 0) for word in (True, False, None)] for t in (True, False)}
+    total = float(silent.sum() + wrong.sum() + true.sum())
+    usual = (1 + float((wrong + true).sum())) / (1 + total)
+    knows = {True: usual, False: usual}
+    of = dict.fromkeys(knows, 1.0)
+    amounts = {True: true, False: wrong}
+    share = (wrong + 0.5) / (wrong + true + 1)
+    for _ in range(ROUNDS_OF_EM):
+        missed = share * (1 - knows[False]), (1 - share) * (1 - knows[True])
+        bad = silent * missed[0] / np.maximum(missed[0] + missed[1], 1e-9)
+        hidden = {True: silent - bad, False: bad}
+        share = (wrong + bad + 0.5) / (wrong + true + silent + 1)
+        for truth, seen in amounts.items():
+            known = float(seen.sum()) + sum(checked[truth][:2]) + LIKE_HEARD * usual
+            of[truth] = known + float(hidden[truth].sum()) + checked[truth][2]
+            of[truth] += LIKE_HEARD * (1 - usual)
+            knows[truth] = min(1.0, known / of[truth])
+    spread = sum((1 - knows[t]) / max(knows[t] * of[t], 1e-9) for t in knows)
+    cautious = math.exp(-NormalDist().inv_cdf(confidence) * math.sqrt(spread))
+    return min(1.0, max(MIN_HEARD, cautious * knows[False] / max(knows[True], 1e-9)))
+
+
+def _strata_of(scores: Array, weights: Array | None = None) -> Array:
+    """Return how much falls into each stratum, lowest first."""
+    places = np.searchsorted(EDGES, scores, side="right")
+    return np.bincount(places, weights=weights, minlength=STRATA).astype(float)
 
 
 def _proven(
-    scores: Array, right: Array, objections: NDArray[int64], promise: Promise, noise: float
+    scores: Array, right: Array, objections: NDArray[int64], promise: Promise
 ) -> dict[int, float]:
     """Return for each objection from which score on own labels alone outweigh it, if they do."""
     proven: dict[int, float] = {}
-    promise = Promise(min(0.5, OUTWEIGHED * promise.max_error), "hit", PROOF)
+    most = min(0.5, OUTWEIGHED * promise.max_error)
+    promise = Promise(most, "hit", PROOF, promise.judge)
     bit, every = 1, int(np.bitwise_or.reduce(objections)) if len(objections) else 0
     while bit <= every:
         has = (objections & bit) > 0
@@ -481,7 +566,7 @@ def _proven(
                 n = int(above.sum())
                 if n < LEAST:
                     break
-                bad = max(0.0, float(wrong[above].sum()) - noise * n) / (1 - 2 * noise)
+                bad = float(wrong[above].sum())
                 if promise.is_kept_by(Pool(edge, n, bad, n / len(scores))):
                     proven[bit] = edge
                     break
@@ -508,20 +593,18 @@ def _strata(
     right: Array,
     seen: tuple[Array, Array, float],
     belief: Belief,
-    noise: float,
+    judge: JudgeError,
 ) -> list[Stratum]:
-    """Return the strata, lowest first, of labels (n,) and of requests, each with its weight."""
-    of_label = np.searchsorted(EDGES, scores, side="right")
-    labels = np.bincount(of_label, minlength=STRATA)
-    told = np.bincount(of_label, weights=1 - right, minlength=STRATA)
-    wrong = np.maximum(0.0, told - noise * labels) / (1 - 2 * noise)
+    """Return the strata, lowest first, of labels (n,) and of requests, each with its weight.
+
+    What is believed is put as the judge would say it.
+    """
+    labels, wrong = _strata_of(scores), _strata_of(scores, 1 - right)
     arrived, weights, total = seen
-    counts = np.bincount(
-        np.searchsorted(EDGES, arrived, side="right"), weights=weights, minlength=STRATA
-    )
+    counts = _strata_of(arrived, weights)
     shares = (counts + LIKE_BEFORE * np.asarray(belief.shares)) / (total + LIKE_BEFORE)
     return [
-        Stratum(share, n, bad, believed, believed * rate)
+        Stratum(share, n, bad, believed, believed * judge.labelled_wrong(rate))
         for share, n, bad, believed, rate in zip(
             shares.tolist(),
             labels.tolist(),

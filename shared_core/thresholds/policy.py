@@ -68,6 +68,11 @@ class Label:
     ``evidence`` and ``score`` are what the policy gave with its decision. ``fair``: chosen for a
     label by the policy's own chance. Others, such as of stored answers held against each other,
     teach what speaks for a candidate, and say nothing of how often what is served is wrong.
+
+    ``unknown`` says that the judge did not know; then ``right`` means nothing, and only policies
+    with the attribute ``weighs_unknown`` are given the label. ``truth`` is what a better judge said
+    of the same two answers, or is known of them; with no ``evidence`` it measures the judge and is
+    no label. ``error`` is the share of such words that the judge itself holds for false.
     """
 
     right: bool
@@ -75,12 +80,15 @@ class Label:
     evidence: tuple[float, ...] = ()
     score: float | None = None
     fair: bool = True
+    unknown: bool = False
+    truth: bool | None = None
+    error: float = 0.0
 
     def to_json(self) -> str:
         """Spell the label for a store."""
         body = asdict(self)
-        if self.fair:
-            del body["fair"]
+        usual = {"fair": True, "unknown": False, "truth": None, "error": 0.0}
+        body = {name: value for name, value in body.items() if value != usual.get(name, "")}
         return json.dumps(body, separators=(",", ":"))
 
     @classmethod
@@ -88,13 +96,16 @@ class Label:
         """Read a label; None if it is not one."""
         try:
             body = json.loads(text)
-            score = body.get("score")
+            score, truth = body.get("score"), body.get("truth")
             return cls(
                 bool(body["right"]),
                 float(body["similarity"]),
                 tuple(map(float, body.get("evidence", ()))),
                 None if score is None else float(score),
                 body.get("fair", True) is not False,
+                body.get("unknown", False) is True,
+                None if truth is None else bool(truth),
+                min(0.5, max(0.0, float(body.get("error", 0.0)))),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None

@@ -66,10 +66,13 @@ class Verified:
     own labels prove it, as it is in any case with an embedder that public data says nothing of.
     ``guarantee`` "average": over the life of an app; "anytime": at every moment, with a confidence
     of 0.95, for later and fewer hits. ``prior`` is what is believed before the first label; by
-    default what was fitted for all-MiniLM-L6-v2. ``label_noise`` is the share of labels known to
-    say the opposite of the truth, 0 to below 0.5. ``confidence`` is that of the estimate which lets
+    default what was fitted for all-MiniLM-L6-v2. ``confidence`` is that of the estimate which lets
     candidates be served, by default 0.7, or of the bound at every moment, by default 0.95;
     ``audit`` the least share of hits that is asked for real all the same.
+
+    ``label_noise`` is the share of labels believed to say the opposite of the truth, 0 to below
+    0.5; where a better judge checks some of them, that is measured. Labels are held to what a judge
+    that errs so would say if the promise were just kept.
 
     What speaks against a candidate in plain words, an opposite or another name, is not served
     before own labels prove that kind. The promise is on the average over the traffic, not on a
@@ -92,6 +95,7 @@ class Verified:
     k = 10
     learns = True
     explores = True
+    weighs_unknown = True
     floor = FLOOR
 
     def __post_init__(self) -> None:
@@ -190,16 +194,27 @@ class Verified:
     def learn(self, state: Learned, label: Label) -> Learned:
         """Add a label to the state, in place, and return it; the fit waits for ``settle``."""
         evidence = label.evidence
+        if label.truth is not None:
+            state.judged.check(None if label.unknown else label.right, label.truth)
+            if not evidence:
+                return state
         if (
             len(evidence) == FRONT + len(FEATURES)
             and evidence[0] == _FORMAT
             and all(map(math.isfinite, evidence))
         ):
             _, score, chance, group, objections, least, *values = evidence
+            if label.unknown:
+                state.add_unknown(objections, values)
+                return state
             if not label.fair:
                 state.add_taught(label.right, values)
                 return state
+            if label.right:
+                state.judged.add(label.error)
             state.add(label.right, score, chance, group, objections, least, values)
+        elif label.unknown:
+            return state
         elif label.score is not None and math.isfinite(label.score):
             state.add_scored(label.right, label.score)
         else:
@@ -237,7 +252,7 @@ class Verified:
             "right": state.right,
             "wrong": state.wrong,
             "changes_noticed": state.changes,
-            "rests_on": _rests_on(serving, self._promise, state.wealth is not None),
+            "rests_on": _rests_on(serving, self._promise_of(model), state.wealth is not None),
             "outweighed": [kind for bit, kind in enumerate(OBJECTIONS) if 1 << bit in model.proven],
             "learning": None if serving else self._progress(state, model),
             "idle": model.idle,
@@ -247,16 +262,19 @@ class Verified:
             "error_per_hit_95": None,
             "error_per_request": None,
             "error_per_request_95": None,
+            "judge": _judge_in_words(state),
         }
         if serving is not None:
-            low, high = serving.error_between()
+            judge = model.judge
+            low, high = map(judge.truly_wrong, serving.error_between())
+            error = judge.truly_wrong(serving.error)
             share = serving.share
             told |= {
                 "serves_from": round(1 / (1 + math.exp(-serving.threshold)), 4),
                 "share_served": round(share, 4),
-                "error_per_hit": round(serving.error, 5),
+                "error_per_hit": round(error, 5),
                 "error_per_hit_95": [round(low, 5), round(high, 5)],
-                "error_per_request": round(serving.error * share, 5),
+                "error_per_request": round(error * share, 5),
                 "error_per_request_95": [round(low * share, 5), round(high * share, 5)],
             }
         return told
@@ -267,12 +285,16 @@ class Verified:
         if serving is None:
             return 1.0
         at_first = FIRST_AUDITED * CHECKED / (CHECKED + serving.labels)
-        return max(self.audit, at_first, min(MAX_AUDITED, AUDITED_OF_WRONG * serving.error))
+        error = model.judge.truly_wrong(serving.error)
+        return max(self.audit, at_first, min(MAX_AUDITED, AUDITED_OF_WRONG * error))
 
     @property
     def _promise(self) -> Promise:
         confidence = CONFIDENCE[self.guarantee] if self.confidence is None else self.confidence
         return Promise(self.max_error, self.per, confidence)
+
+    def _promise_of(self, model: LinearModel) -> Promise:
+        return replace(self._promise, judge=model.judge)
 
     def _progress(self, state: Learned, model: LinearModel) -> str:
         """Say how many labels there are and, if it can be told, how many will do."""
@@ -282,7 +304,7 @@ class Verified:
             return f"{known} labels; {more} right ones more would certify a first pool"
         told = [f"stopped, as {state.stopped}"] if state.stopped else []
         needed = [
-            known * self._promise.labels_needed(pool) / pool.labels
+            known * self._promise_of(model).labels_needed(pool) / pool.labels
             for pool in model.pools
             if pool.labels
         ]
@@ -296,6 +318,18 @@ class Verified:
         if self.prior == cold():
             told.append("public data says nothing of this embedder")
         return "; ".join(told)
+
+
+def _judge_in_words(state: Learned) -> Mapping[str, Any]:
+    """Return what is known of the judge of answers: its limits, and how many words were checked."""
+    judge, checked = state.model.judge, sum(state.judged.said.values())
+    return {
+        "false_same_at_most": round(judge.false_same, 4),
+        "false_different_at_least": round(judge.false_different, 4),
+        "knows_of_wrong_to_right": round(judge.heard, 3),
+        "unknown": len(state.unknown),
+        "checked": checked,
+    }
 
 
 def _rests_on(serving: Pool | None, promise: Promise, certified: bool) -> str | None:

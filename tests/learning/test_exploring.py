@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Explore, Hit, Miss, Request, ResponseCache, StoreError
-from shared_core.learning import Judge
+from shared_core.learning import AnswerJudge, Judge
 from shared_core.thresholds import Candidate, Decision, Label, Serve, Skip
 from shared_core.thresholds import Explore as Try
 from tests.fakes import fake_embed
@@ -326,3 +326,51 @@ def test_the_judges_error_on_right_answers_is_counted_on_questions_in_the_same_w
     semantic = cache._path.semantic
     assert semantic is not None
     assert semantic.describe("default")["judge_on_same_words"] == {"different": 1, "same": 1}
+
+
+@dataclass(frozen=True)
+class Weighing(Probing):
+    """A policy that is given what the judge did not know, and what measures it."""
+
+    weighs_unknown: bool = True
+
+
+def test_what_the_judge_does_not_know_and_says_of_the_same_words_reaches_a_policy_that_weighs_it(
+    make: Callable[..., ResponseCache],
+) -> None:
+    policy, plain = Weighing(), Probing()
+    for one in (policy, plain):
+        cache = make(threshold=one, namespace=type(one).__name__)
+        ask(cache, ASKED, RETURNS)
+        ask(cache, ASKED + " Please!", Answer("A refund takes a while. Ask the shop about books."))
+        ask(cache, ASKED.upper(), OTHER)
+    assert plain.seen == [label for label in policy.seen if not label.unknown and label.evidence]
+    unknown = [label for label in policy.seen if label.unknown]
+    assert [label.evidence != () for label in unknown] == [True]
+    assert [(label.right, label.truth) for label in policy.seen if label.truth is not None] == [
+        (False, True)
+    ]
+
+
+def test_a_better_judge_checks_a_sample_of_what_the_default_one_says(
+    make: Callable[..., ResponseCache],
+) -> None:
+    class Better:
+        asked = 0
+
+        def wants(self) -> bool:
+            self.asked += 1
+            return self.asked % 2 == 1
+
+        def __call__(self, fresh: Answer, cached: Answer) -> bool:
+            return False
+
+    policy, better = Weighing(), Better()
+    cache = make(threshold=policy, judge=AnswerJudge(embedder=False, check=better))
+    ask(cache, ASKED, RETURNS)
+    for n, answer in enumerate((REWORDED, REWORDED, RETURNS)):
+        ask(cache, ASKED + " Please" + "!" * n + f" {n} ", answer)
+    said = [(label.right, label.truth, label.error > 0) for label in policy.seen]
+    assert said == [(True, False, True), (True, None, True), (True, None, False)]
+    with pytest.raises(ValueError, match="check"):
+        AnswerJudge(check="gpt")  # type: ignore[arg-type]
