@@ -21,8 +21,8 @@ import numpy as np
 import uvicorn
 from numpy.typing import NDArray
 
+from shared_core.service.access import Keyring, new_key
 from shared_core.service.app import create_app
-from shared_core.service.auth import Keyring, new_key
 from shared_core.service.settings import Settings
 
 KEYS = 50

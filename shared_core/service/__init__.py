@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from shared_core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from shared_core.service.access import KeyEntry, new_key
     from shared_core.service.app import create_app, run
-    from shared_core.service.auth import KeyEntry, new_key
     from shared_core.service.settings import Settings, load_settings
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "KeyEntry": "auth",
+            "KeyEntry": "access",
             "Settings": "settings",
             "create_app": "app",
             "load_settings": "settings",
-            "new_key": "auth",
+            "new_key": "access",
             "run": "app",
         },
     )

@@ -1,7 +1,8 @@
-"""Count what happened lately in all workers, for the service's page.
+"""Count what happens in all workers: lately, for the service's page, and ever, for its metrics.
 
     lookups, hits, verdicts --> this worker's tally --every 2 s--> its row in the store
     rows of all workers --merged--> picture
+    lookups, calls of the upstream --Meter--> counters that all workers share through the store
 
 Nothing of it is on the path of a request but a count under a lock. A store that fails loses nothing
 but the others' part of the picture.
@@ -14,6 +15,7 @@ import math
 import secrets
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -24,9 +26,9 @@ from shared_core.concurrency import renew_after_fork
 from shared_core.controls import LookupEvent
 from shared_core.record import Answer, EntryId, Hit, Record, Tier
 from shared_core.resilience import CircuitBreaker, Unavailable
-from shared_core.service.metrics import Meter
-from shared_core.stats import BackgroundFlush
+from shared_core.stats import BackgroundFlush, Counters
 from shared_core.stores import Clock, Codec, UndecodableError
+from shared_core.usage import MILLION, saved_by
 
 # What one worker saw of a day, as plain numbers and texts that add up with those of others.
 #
@@ -500,3 +502,63 @@ class _Rows:
             return None
         text = record.question if record else None
         return None if text is None else text[:MAX_QUESTION_CHARACTERS]
+
+
+# What /metrics tells: counts that all workers add up in the store, for ever.
+
+
+BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+MAX_LABEL_VALUES = 100
+OTHER = "other"
+
+OWN = "service:"
+"""How the names of counters begin that are the service's own."""
+
+
+class Meter:
+    """Counts what the service does into the counters of its cache, which all workers share.
+
+    Names of models and namespaces are whatever callers send: the first hundred are told apart.
+    """
+
+    def __init__(self, cache: ResponseCache) -> None:
+        self._counters: Counters = cache._path.counters
+        self._lock = threading.Lock()
+        self._labels: dict[str, set[str]] = {"model": set(), "namespace": set()}
+
+    def label(self, kind: str, name: str) -> str:
+        """Return a name as a label: itself, or "other" once there are a hundred."""
+        known = self._labels[kind]
+        if name in known:
+            return name
+        with self._lock:
+            if len(known) >= MAX_LABEL_VALUES or len(name) > MAX_LABEL_VALUES:
+                return OTHER
+            known.add(name)
+        return name
+
+    def looked_up(self, event: LookupEvent) -> None:
+        """Count a lookup: its latency, and for whom it was."""
+        outcome = event.outcome if event.tier is None else str(event.tier)
+        self.observe(f"lookup:{outcome}", event.latency)
+        model = self.label("model", event.model)
+        namespace = self.label("namespace", event.namespace)
+        self.count(f"requests:{outcome}|{model}|{namespace}")
+        if event.outcome == "explore" and event.reason == "audit":
+            self.count("audits")
+
+    def answered(self, model: str, usage: Mapping[str, int] | None) -> None:
+        """Count the tokens of a fresh answer, which were paid for."""
+        for name, count in saved_by(usage, self.label("model", model)).items():
+            self.count(f"spent:{name}", count)
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Count one more of the service's own."""
+        self._counters.add(f"{OWN}{name}", amount)
+
+    def observe(self, name: str, seconds: float) -> None:
+        """Count a duration, in its bucket and in all."""
+        bucket = bisect_left(BUCKETS_S, seconds)
+        self.count(f"seconds:{name}:{bucket}")
+        self.count(f"micros:{name}", round(seconds * MILLION))

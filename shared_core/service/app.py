@@ -27,14 +27,13 @@ from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
 from shared_core.options import Hook
 from shared_core.resilience import areraise_as
-from shared_core.service import cache_api, chat, dashboard, health, proxy
-from shared_core.service.access import TOKEN_VARIABLE, Access, new_token
-from shared_core.service.activity import Activity
-from shared_core.service.auth import Keyring
-from shared_core.service.dependencies import CALLS_OF_ONE, Pools, Service
+from shared_core.service import cache_api, dashboard, metrics, proxy
+from shared_core.service.access import TOKEN_VARIABLE, Access, Keyring, new_token
+from shared_core.service.activity import Activity, Meter
+from shared_core.service.dependencies import Service
 from shared_core.service.errors import APIError, refused, responses
-from shared_core.service.metrics import Meter
 from shared_core.service.settings import HANDED_OVER, Settings, handed_over
+from shared_core.service.upstream import CALLS_OF_ONE, Pools, Upstreams, named_by
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,11 +65,13 @@ class Gate:
         app: ASGIApp,
         *,
         access: Access,
+        names: frozenset[str],
         body_limit: int,
         header_limit: int,
         request_timeout: float,
     ) -> None:
         self._app, self._access, self._request_timeout = app, access, request_timeout
+        self._names = names
         self._body_limit, self._header_limit = body_limit, header_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,6 +79,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._names:
+            scope = named_by(scope, self._names)
         started, size, is_whole = False, 0, False
         overrun: APIError | None = None
         until = asyncio.get_running_loop().time() + self._request_timeout
@@ -179,7 +182,7 @@ def create_app(
             if opened is None:
                 opened = ResponseCache.open(settings.cache, hooks=hooks, **settings.cache_options())
                 stack.push_async_callback(opened.aclose)
-            meter = Meter(opened, settings.upstream_down_after)
+            meter = Meter(opened)
             activity.open(opened, meter)
             stack.callback(activity.close)
             asked = upstream
@@ -188,13 +191,12 @@ def create_app(
             app.state.service = Service(
                 settings=settings,
                 cache=opened,
-                upstream=asked,
+                upstreams=Upstreams.open(settings, asked, activity, meter),
                 keyring=Keyring(settings.keys),
                 activity=activity,
                 embeddings=EmbeddingCache(opened),
                 access=access,
                 meter=meter,
-                rules=settings.rules,
             )
             yield
 
@@ -209,9 +211,9 @@ def create_app(
     for error in (APIError, RequestValidationError, HTTPException):
         app.add_exception_handler(error, refused)
     app.include_router(proxy.router)  # first: what is asked most is found at once
-    app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(cache_api.router)
-    app.include_router(chat.router)
+    app.include_router(proxy.chat)
     app.include_router(dashboard.router)
     app.include_router(proxy.rest)  # last: it passes on what no other takes
     if settings.cors_origins:
@@ -226,6 +228,7 @@ def create_app(
     app.add_middleware(
         Gate,
         access=access,
+        names=settings.upstream_names,
         body_limit=settings.body_limit,
         header_limit=settings.header_limit,
         request_timeout=settings.request_timeout,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -27,8 +28,8 @@ from shared_core.openai_format import request_of
 from shared_core.record import Answer, EntryId, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import Unavailable, deadline
+from shared_core.service.access import Caller
 from shared_core.service.activity import is_within
-from shared_core.service.auth import Caller
 from shared_core.service.body import BoundedRoute
 from shared_core.service.dependencies import (
     Administrator,
@@ -38,13 +39,10 @@ from shared_core.service.dependencies import (
     namespace_of,
 )
 from shared_core.service.errors import APIError, errors_as_json, invalid, responses
-from shared_core.service.metrics import State, counts_of, money_of, upstream_of
-from shared_core.stats import stats_as_json
+from shared_core.service.metrics import UpstreamStats, counts_of, money_of, together, upstreams_of
+from shared_core.stats import Stats, stats_as_json
 
 # What the service must know of a cache that the cache's own users need not.
-
-
-_PROBE = "is it there?"
 
 
 def owner_of(cache: ResponseCache, entry_id: str) -> str | None:
@@ -66,30 +64,6 @@ def has(cache: ResponseCache, request: CacheRequest, namespace: str) -> bool:
         return cache._path.peek(request) is not None
 
 
-def store_state(cache: ResponseCache) -> Literal["ok", "down"]:
-    """Say whether the store answers."""
-    try:
-        with deadline(cache.options.timeout):
-            cache._path.breaker.call(cache.values.get_many, [_PROBE])
-    except Unavailable:
-        return "down"
-    return "ok"
-
-
-def embedder_state(cache: ResponseCache) -> Literal["ok", "loading", "down", "off"]:
-    """Say whether vectors can be had; without a load in the background, load the model for that."""
-    semantic = cache._path.semantic
-    if semantic is None:
-        return "off"
-    if not semantic.reader.ready:
-        return "loading"
-    try:
-        semantic.reader.embed(_PROBE)
-    except Unavailable:
-        return "down"
-    return "ok"
-
-
 # What the cache API is sent and what it answers, as OpenAPI describes it.
 
 
@@ -100,7 +74,6 @@ NamespaceName = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,64}(:[A-Za-z0-9_.\-]{1,64}){0,2}$"),
 ]
 Lifetime = Annotated[float, Field(gt=0, le=10**10, allow_inf_nan=False)]
-Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 QUESTION: dict[str, Any] = {
     "model": "gpt-4o-mini",
@@ -310,55 +283,25 @@ class Progress(BaseModel):
     failed: int
 
 
-class UpstreamStats(BaseModel):
-    """How the upstream does: ``state`` as this worker sees it, the rest of all workers."""
-
-    state: State
-    calls: Mapping[str, int] = Field(description="Calls by how they ended.")
-    latency: Mapping[str, float] = Field(description="p50, p90 and p99 in seconds, about.")
-
-
-class CacheStats(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats(Stats):
     """What all processes that share the store ever did; see ``shared_core.Stats`` for the fields.
 
-    Latencies are those of the process that answers.
+    Latencies are those of the process that answers. ``upstream`` adds up all ``upstreams``.
     """
 
-    model_config = ConfigDict(
+    __pydantic_config__ = ConfigDict(
         json_schema_extra={"examples": [{"lookups": 4, "hits": 3, "hit_rate": 0.75}]}
     )
 
-    lookups: int
-    hits: int
-    hits_by_tier: Mapping[str, int]
-    rates_by_tier: Mapping[str, float]
-    hit_rate: float
-    explores: int
-    misses: Mapping[str, int]
-    coalesced: int
-    stores: int
-    feedback: Mapping[str, int]
-    policy: Mapping[str, Any]
-    progress: str | None
-    labels: int
-    error_per_hit: float | None
-    error_interval: Interval
-    error_per_request: float | None
-    error_per_request_interval: Interval
-    shadow: Mapping[str, Any] | None
-    errors: Mapping[str, int]
-    breakers: Mapping[str, str]
-    tokens_saved: Mapping[str, int]
-    money_saved: float | None
-    latency: Mapping[str, Mapping[str, float]]
-    prefix_hits: int
-    prefix_tokens: int
-    provider_cached_tokens: int
-    provider_cache_write_tokens: int
-    advice: str
     upstream: UpstreamStats
-    spent: Mapping[str, float] = Field(description="US dollars of fresh answers, by model.")
-    saved: Mapping[str, float] = Field(description="US dollars that hits saved, by model.")
+    upstreams: Annotated[Mapping[str, UpstreamStats], Field(description="By name.")]
+    spent: Annotated[
+        Mapping[str, float], Field(description="US dollars of fresh answers, by model.")
+    ]
+    saved: Annotated[
+        Mapping[str, float], Field(description="US dollars that hits saved, by model.")
+    ]
 
 
 router = APIRouter(
@@ -391,7 +334,10 @@ def asked_of(on: Service, body: LookupRequest) -> CacheRequest:
     messages = [message.model_dump(exclude_unset=True) for message in body.messages]
     arguments = {**body.params.model_dump(exclude_unset=True), "model": body.model}
     try:
-        return request_of(on.endpoint, messages, arguments)
+        endpoint = on.upstreams.of(body.model, "chat/completions").endpoint
+        return request_of(endpoint, messages, arguments)
+    except APIError as error:  # no upstream has the model
+        raise APIError(422, error.message, code=error.code, param=error.param) from None
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         kind = type(error).__name__
         raise APIError(
@@ -606,7 +552,8 @@ def stats(
     with on.cache.control(namespace=namespace or whose):
         found = stats_as_json(on.cache.stats(all=True))
     counts = counts_of(on.cache)
-    found["upstream"] = upstream_of(counts, on.meter.upstream)
+    found["upstream"] = together(counts, on.upstreams)
+    found["upstreams"] = upstreams_of(counts, on.upstreams)
     return finite({**found, **money_of(counts)})
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 from fastapi import Depends, Request, params
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
-from shared_core.openai_format import Endpoint
-from shared_core.service.access import Access, Rule, names_this_machine
-from shared_core.service.activity import Activity
-from shared_core.service.auth import NAME, Caller, Keyring, Role
+from shared_core.service.access import (
+    CREDENTIALS,
+    NAME,
+    Access,
+    Caller,
+    Keyring,
+    Role,
+    names_this_machine,
+)
+from shared_core.service.activity import Activity, Meter
 from shared_core.service.errors import APIError
-from shared_core.service.metrics import Meter
 from shared_core.service.settings import Settings
+from shared_core.service.upstream import Upstreams
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -27,9 +31,6 @@ if TYPE_CHECKING:
 
 KEY_HEADER = "x-tiered-cache-key"
 NAMESPACE_HEADER = "x-tiered-cache-namespace"
-
-CREDENTIALS = ("authorization", "api-key", "x-api-key")
-"""Headers by which an upstream knows who pays."""
 
 ANTHROPIC_KEY = "x-api-key"
 """Where Anthropic's clients put their key."""
@@ -55,18 +56,12 @@ class Service:
 
     settings: Settings
     cache: ResponseCache
-    upstream: httpx.AsyncClient
+    upstreams: Upstreams
     keyring: Keyring
     activity: Activity
     embeddings: EmbeddingCache
     access: Access
     meter: Meter
-    rules: tuple[Rule, ...] = ()
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Return whom requests are to, which is part of their keys."""
-        return Endpoint("openai", self.settings.upstream, {})
 
 
 async def service(request: Request) -> Service:
@@ -93,7 +88,7 @@ def _identified(on: Service, headers: Headers) -> Caller:
     if not on.keyring:
         role: Role = "admin" if settings.admin_is_open else "use"
         own = any(name in headers for name in CREDENTIALS)
-        return Caller(role, settings.namespace, settings.upstream_key is not None and not own)
+        return Caller(role, settings.namespace, False, own)
     key = headers.get(KEY_HEADER)
     apart = key is not None
     if key is None:
@@ -108,7 +103,7 @@ def _identified(on: Service, headers: Headers) -> Caller:
             headers={"www-authenticate": "Bearer"},
         )
     passed_on = apart and any(name in headers for name in CREDENTIALS)
-    return Caller(entry.role, entry.namespace, not passed_on)
+    return Caller(entry.role, entry.namespace, True, passed_on)
 
 
 async def administrator(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
@@ -157,75 +152,6 @@ def _credential_digest(headers: Headers) -> str:
     while len(values) > 1 and not values[-1]:
         values.pop()
     return sha256("\n".join(values).encode()).hexdigest()[:DIGEST_DIGITS]
-
-
-# Connections to the upstream: many small pools, since a pool's work grows with its square.
-#
-# httpcore looks at all connections of a pool whenever a call begins or ends. With 200 clients, none
-# of whom was answered by the cache, 100 requests a second became 171 (benchmarks/service.py).
-
-
-CALLS_OF_ONE = 8
-"""Calls under way in one pool before the next is used."""
-
-
-class Pools(httpx.AsyncBaseTransport):
-    """Sends a request by the first pool that has room; ``make`` opens one more."""
-
-    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
-        self._make = make
-        self._pools: list[_Pool] = []
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request. Raises as httpx does."""
-        pool = next((one for one in self._pools if one.calls < CALLS_OF_ONE), None)
-        if pool is None:
-            pool = _Pool(self._make())
-            self._pools.append(pool)
-        pool.calls += 1
-        try:
-            response = await pool.client.send(request, stream=True)
-        except BaseException:
-            pool.calls -= 1
-            raise
-        return httpx.Response(
-            response.status_code,
-            headers=response.headers.raw,
-            stream=_Counted(response, pool),
-            extensions=response.extensions,
-        )
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        for pool in self._pools:
-            await pool.client.aclose()
-
-
-class _Pool:
-    """A client of httpx and how many of its calls are under way."""
-
-    __slots__ = ("calls", "client")
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.client, self.calls = client, 0
-
-
-class _Counted(httpx.AsyncByteStream):
-    """A body that says when its call is over."""
-
-    def __init__(self, response: httpx.Response, pool: _Pool) -> None:
-        self._response, self._pool, self._open = response, pool, True
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        assert isinstance(self._response.stream, httpx.AsyncByteStream)  # noqa: S101 - it was sent so
-        async for part in self._response.stream:
-            yield part
-
-    async def aclose(self) -> None:
-        if self._open:
-            self._open = False
-            self._pool.calls -= 1
-        await self._response.aclose()
 
 
 # What routes declare to be given: the service, who sent the request, or who administers it.

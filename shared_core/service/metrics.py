@@ -1,18 +1,19 @@
-"""Metrics of the service: how the upstream does, and all counters as Prometheus reads them.
+"""Say how the service does: /health, /ready, and all counters as Prometheus reads them.
 
 calls, lookups --Meter--> counters that all workers share through the store --exposition--> /metrics
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from prometheus_client import CollectorRegistry, generate_latest
+from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -20,138 +21,20 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared_core.cache import ResponseCache
-from shared_core.controls import LookupEvent
 from shared_core.record import Tier
-from shared_core.resilience import Unavailable
-from shared_core.service.errors import APIError
-from shared_core.stats import Counters, Stats, counts_of_all
-from shared_core.usage import dollars_by_model, saved_by
+from shared_core.resilience import Unavailable, deadline
+from shared_core.service.access import Caller
+from shared_core.service.activity import BUCKETS_S, MAX_LABEL_VALUES, OTHER, OWN
+from shared_core.service.dependencies import On, administrator
+from shared_core.service.errors import errors_as_json
+from shared_core.service.upstream import ENDINGS, State, Upstreams
+from shared_core.stats import Stats, counts_of_all
+from shared_core.usage import MILLION, dollars_by_model
 
-Kind = Literal[
-    "ok", "rate_limited", "client_error", "server_error", "timeout", "unreachable", "cut"
-]
-_KINDS: tuple[Kind, ...] = (
-    "ok", "rate_limited", "client_error", "server_error", "timeout", "unreachable", "cut",
-)  # fmt: skip
-"""How a call of the upstream ended; "cut": its stream broke off."""
-
-FAILING = frozenset({"server_error", "timeout", "unreachable"})
-"""Ends that say that the upstream does not work, whoever asked it for what."""
-
-BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 OUTCOMES = ("exact", "semantic", "explore", "miss")
-
-_MAX_LABELS = 100
-OTHER = "other"
-
-_OWN = "service:"
-_MILLION = 1_000_000
-
-State = Literal["ok", "failing", "down"]
-
-
-class Meter:
-    """Counts what the service does into the counters of its cache, which all workers share.
-
-    Names of models and namespaces are whatever callers send: the first hundred are told apart.
-    """
-
-    def __init__(
-        self,
-        cache: ResponseCache,
-        down_after: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._counters: Counters = cache._path.counters
-        self._down_after, self._clock = down_after, clock
-        self._lock = threading.Lock()
-        self._labels: dict[str, set[str]] = {"model": set(), "namespace": set()}
-        self._failing_since: float | None = None
-        self._failed_last = 0.0
-        self.in_flight = 0
-
-    def label(self, kind: str, name: str) -> str:
-        """Return a name as a label: itself, or "other" once there are a hundred."""
-        known = self._labels[kind]
-        if name in known:
-            return name
-        with self._lock:
-            if len(known) >= _MAX_LABELS or len(name) > _MAX_LABELS:
-                return OTHER
-            known.add(name)
-        return name
-
-    def looked_up(self, event: LookupEvent) -> None:
-        """Count a lookup: its latency, and for whom it was."""
-        outcome = event.outcome if event.tier is None else str(event.tier)
-        self._observe(f"lookup:{outcome}", event.latency)
-        model = self.label("model", event.model)
-        namespace = self.label("namespace", event.namespace)
-        self._counters.add(f"{_OWN}requests:{outcome}|{model}|{namespace}")
-
-    def answered(self, model: str, usage: Mapping[str, int] | None) -> None:
-        """Count the tokens of a fresh answer, which were paid for."""
-        for name, count in saved_by(usage, self.label("model", model)).items():
-            self._counters.add(f"{_OWN}spent:{name}", count)
-
-    @contextmanager
-    def calling(self) -> Iterator[None]:
-        """Count a call of the upstream that is under way; what it raises is counted as its end."""
-        self.in_flight += 1
-        try:
-            yield
-        except APIError as error:
-            if error.code in ("upstream_timeout", "upstream_unreachable"):
-                self.ended("timeout" if error.code == "upstream_timeout" else "unreachable")
-            raise
-        finally:
-            self.in_flight -= 1
-
-    def responded(self, status: int, seconds: float) -> None:
-        """Count the response to a call, and how long its headers took."""
-        self._observe("upstream", seconds)
-        if status == 429:  # noqa: PLR2004 - too many requests
-            self.ended("rate_limited")
-        elif status >= 500:  # noqa: PLR2004 - its own failure
-            self.ended("server_error")
-        else:
-            self.ended("client_error" if status >= 400 else "ok")  # noqa: PLR2004
-
-    def ended(self, kind: Kind) -> None:
-        """Count how a call ended."""
-        self._counters.add(f"{_OWN}upstream:{kind}")
-        now = self._clock()
-        with self._lock:
-            if kind in FAILING:
-                self._failed_last = now
-                if self._failing_since is None:
-                    self._failing_since = now
-            elif kind != "cut":
-                self._failing_since = None
-
-    @property
-    def upstream(self) -> State:
-        """Say how the upstream does, as this worker sees it.
-
-        "failing" from a call that failed to one that does not, "down" when that took ``down_after``
-        seconds. After as long without any call nobody knows, and it is no longer called down: else
-        nothing would be sent any more to whom /ready says so.
-        """
-        with self._lock:
-            since, last = self._failing_since, self._failed_last
-        now = self._clock()
-        if since is None:
-            return "ok"
-        lasts = last - since >= self._down_after
-        return "down" if lasts and now - last <= self._down_after else "failing"
-
-    def _observe(self, name: str, seconds: float) -> None:
-        bucket = next((i for i, most in enumerate(BUCKETS_S) if seconds <= most), len(BUCKETS_S))
-        self._counters.add(f"{_OWN}seconds:{name}:{bucket}")
-        self._counters.add(f"{_OWN}micros:{name}", round(seconds * _MILLION))
 
 
 def counts_of(cache: ResponseCache) -> dict[str, int]:
@@ -162,16 +45,28 @@ def counts_of(cache: ResponseCache) -> dict[str, int]:
         with suppress(Unavailable):
             counts = cache._path.breaker.call(counts_of_all, cache._store, cache.options.namespace)
     return {
-        name.removeprefix(_OWN): n
-        for name, n in counts.items()
-        if name.startswith((_OWN, "saved:"))
+        name.removeprefix(OWN): n for name, n in counts.items() if name.startswith((OWN, "saved:"))
     }
 
 
-def upstream_of(counts: Mapping[str, int], state: State) -> dict[str, Any]:
-    """Return how the upstream did: calls by how they ended, and percentiles of its latency."""
-    calls = {kind: counts.get(f"upstream:{kind}", 0) for kind in _KINDS}
-    return {"state": state, "calls": calls, "latency": _percentiles(counts, "upstream")}
+class UpstreamStats(BaseModel):
+    """How an upstream does: ``state`` as this worker sees it, the rest of all workers."""
+
+    state: State
+    calls: Mapping[str, int] = Field(description="Calls by how they ended.")
+    latency: Mapping[str, float] = Field(description="p50, p90 and p99 in seconds, about.")
+
+
+def upstreams_of(counts: Mapping[str, int], upstreams: Upstreams) -> dict[str, Any]:
+    """Return by name how each upstream did: calls by how they ended, percentiles of its latency."""
+    return {
+        one.name: {
+            "state": one.state,
+            "calls": {kind: counts.get(f"{one.counter}:{kind}", 0) for kind in ENDINGS},
+            "latency": _percentiles(_bins(counts, one.counter)),
+        }
+        for one in upstreams.all
+    }
 
 
 def money_of(counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
@@ -184,15 +79,39 @@ def money_of(counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
             if name.startswith(f"{what}:")
         }
         dollars = sorted(dollars_by_model(own).items(), key=lambda one: -one[1])
-        found[what] = dict(dollars[:_MAX_LABELS])
-        if rest := sum(amount for _, amount in dollars[_MAX_LABELS:]):
+        found[what] = dict(dollars[:MAX_LABEL_VALUES])
+        if rest := sum(amount for _, amount in dollars[MAX_LABEL_VALUES:]):
             found[what][OTHER] = found[what].get(OTHER, 0.0) + rest
     return found
 
 
-def _percentiles(counts: Mapping[str, int], name: str) -> dict[str, float]:
+def together(counts: Mapping[str, int], upstreams: Upstreams) -> dict[str, Any]:
+    """Return how all upstreams did, as if they were one: down when each of them is."""
+    bins = [_bins(counts, one.counter) for one in upstreams.all]
+    return {
+        "state": state_of_all(upstreams),
+        "calls": {
+            kind: sum(counts.get(f"{one.counter}:{kind}", 0) for one in upstreams.all)
+            for kind in ENDINGS
+        },
+        "latency": _percentiles([sum(some) for some in zip(*bins, strict=True)]),
+    }
+
+
+def state_of_all(upstreams: Upstreams) -> State:
+    """Return how all upstreams do: down when each of them is, failing when one of them does."""
+    found = {one.state for one in upstreams.all}
+    if found == {"down"}:
+        return "down"
+    return "ok" if found <= {"ok"} else "failing"
+
+
+def _bins(counts: Mapping[str, int], name: str) -> list[int]:
+    return [counts.get(f"seconds:{name}:{i}", 0) for i in range(len(BUCKETS_S) + 1)]
+
+
+def _percentiles(bins: Sequence[int]) -> dict[str, float]:
     """Return p50, p90 and p99 in seconds: the upper end of the bucket in which each lies."""
-    bins = [counts.get(f"seconds:{name}:{i}", 0) for i in range(len(BUCKETS_S) + 1)]
     total, found = sum(bins), dict[str, float]()
     for share in (50, 90, 99) if total else ():
         seen = 0
@@ -210,8 +129,7 @@ class Snapshot:
 
     stats: Stats
     counts: Mapping[str, int]
-    state: State
-    in_flight: int
+    upstreams: Upstreams
     judging: int
 
 
@@ -271,6 +189,8 @@ class _Told(Collector):
             if name.startswith("requests:"):
                 requests.add_metric(name.removeprefix("requests:").split("|", 2), count)
         yield requests
+        audits = "Hits by meaning that were asked of the model all the same, to be checked."
+        yield CounterMetricFamily("tiered_cache_audits", audits, value=counts.get("audits", 0))
         yield CounterMetricFamily("tiered_cache_stores", "Answers kept.", value=stats.stores)
         shared = "Requests answered by the call of another."
         yield CounterMetricFamily("tiered_cache_coalesced", shared, value=stats.coalesced)
@@ -289,25 +209,29 @@ class _Told(Collector):
     def _upstream(self) -> Iterator[Metric]:
         counts = self._of.counts
         calls = CounterMetricFamily(
-            "tiered_cache_upstream_calls", "Calls by how they ended.", labels=("status",)
+            "tiered_cache_upstream_calls",
+            "Calls by how they ended.",
+            labels=("upstream", "status"),
         )
-        for kind in _KINDS:
-            calls.add_metric((kind,), counts.get(f"upstream:{kind}", 0))
-        yield calls
         told = "Time until the headers of the upstream's response."
-        seconds = HistogramMetricFamily("tiered_cache_upstream_seconds", told, labels=())
-        seconds.add_metric((), *_histogram(counts, "upstream"))
-        yield seconds
-        yield GaugeMetricFamily(
+        seconds = HistogramMetricFamily("tiered_cache_upstream_seconds", told, labels=("upstream",))
+        up = GaugeMetricFamily(
             "tiered_cache_upstream_up",
             "1 unless this worker's calls have failed for a while.",
-            value=float(self._of.state != "down"),
+            labels=("upstream",),
         )
-        yield GaugeMetricFamily(
+        in_flight = GaugeMetricFamily(
             "tiered_cache_upstream_in_flight",
             "Calls of this worker that wait for a response.",
-            value=float(self._of.in_flight),
+            labels=("upstream",),
         )
+        for one in self._of.upstreams.all:
+            for kind in ENDINGS:
+                calls.add_metric((one.name, kind), counts.get(f"{one.counter}:{kind}", 0))
+            seconds.add_metric((one.name,), *_histogram(counts, one.counter))
+            up.add_metric((one.name,), float(one.state != "down"))
+            in_flight.add_metric((one.name,), float(one.in_flight))
+        yield from (calls, seconds, up, in_flight)
 
     def _learning(self) -> Iterator[Metric]:
         stats = self._of.stats
@@ -326,13 +250,13 @@ class _Told(Collector):
         for part, state in stats.breakers.items():
             breakers.add_metric((part,), float(state != "closed"))
         yield breakers
+        wrong = math.nan if stats.error_per_hit is None else stats.error_per_hit
         for name, documentation, value in (
-            ("error_per_hit", "Estimated share of wrong hits by meaning.", stats.error_per_hit),
+            ("error_per_hit", "Estimated share of wrong hits by meaning; NaN: none yet.", wrong),
             ("labels", "Labels behind that estimate.", float(stats.labels)),
             ("judge_queue", "Answers that wait for a judge in this worker.", self._of.judging),
         ):
-            if value is not None:
-                yield GaugeMetricFamily(f"tiered_cache_{name}", documentation, value=value)
+            yield GaugeMetricFamily(f"tiered_cache_{name}", documentation, value=value)
 
 
 def _histogram(counts: Mapping[str, int], name: str) -> tuple[list[tuple[str, float]], float]:
@@ -341,4 +265,119 @@ def _histogram(counts: Mapping[str, int], name: str) -> tuple[list[tuple[str, fl
     for i, most in enumerate((*map(str, BUCKETS_S), "+Inf")):
         seen += counts.get(f"seconds:{name}:{i}", 0)
         buckets.append((most, seen))
-    return buckets, counts.get(f"micros:{name}", 0) / _MILLION
+    return buckets, counts.get(f"micros:{name}", 0) / MILLION
+
+
+# What machines ask: does the service live, can it serve, what did it do?
+
+
+_PROBE = "is it there?"
+
+
+def store_state(cache: ResponseCache) -> Literal["ok", "down"]:
+    """Say whether the store answers."""
+    try:
+        with deadline(cache.options.timeout):
+            cache._path.breaker.call(cache.values.get_many, [_PROBE])
+    except Unavailable:
+        return "down"
+    return "ok"
+
+
+def embedder_state(cache: ResponseCache) -> Literal["ok", "loading", "down", "off"]:
+    """Say whether vectors can be had; without a load in the background, load the model for that."""
+    semantic = cache._path.semantic
+    if semantic is None:
+        return "off"
+    if not semantic.reader.ready:
+        return "loading"
+    try:
+        semantic.reader.embed(_PROBE)
+    except Unavailable:
+        return "down"
+    return "ok"
+
+
+router = APIRouter(tags=["health"])
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """What works. ``embedder``: "off" if questions are matched exactly alone.
+
+    ``upstreams``: each is "failing" since the last call that did not fail, "down" when that lasts;
+    ``upstream``: all of them together, down when each of them is.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "ready": True,
+                    "store": "ok",
+                    "embedder": "ok",
+                    "upstream": "ok",
+                    "upstreams": {"default": "ok"},
+                }
+            ]
+        }
+    )
+
+    ready: bool
+    store: Literal["ok", "down"]
+    embedder: Literal["ok", "loading", "down", "off"]
+    upstream: State
+    upstreams: Mapping[str, State]
+
+
+@router.head("/health", include_in_schema=False)
+@router.get("/health")
+async def health() -> Alive:
+    """Say that the process answers; asks nothing else."""
+    return Alive()
+
+
+@router.head("/ready", include_in_schema=False)
+@router.get(
+    "/ready",
+    response_model=Ready,
+    responses={503: {"model": Ready, "description": "Not ready."}},
+)
+def ready(on: On) -> JSONResponse:
+    """Say whether the store, the embedding model and the upstream work.
+
+    Requests are served all the same: without the first two the upstream answers, without it the
+    cache does, where it can.
+    """
+    store, embedder = store_state(on.cache), embedder_state(on.cache)
+    upstream = state_of_all(on.upstreams)
+    whole = store == "ok" and embedder in ("ok", "off") and upstream != "down"
+    each = {one.name: one.state for one in on.upstreams.all}
+    found = Ready(ready=whole, store=store, embedder=embedder, upstream=upstream, upstreams=each)
+    return JSONResponse(found.model_dump(), 200 if whole else 503)
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={
+        200: {"content": {"text/plain": {"example": "tiered_cache_lookups_total 4\n"}}},
+        **errors_as_json(401, 403, 408, 413, 431),
+    },
+)
+def metrics(on: On, _: Annotated[Caller, Depends(administrator)]) -> PlainTextResponse:
+    """Return the counters of all workers for Prometheus; scrape any one of them."""
+    picture = Snapshot(
+        on.cache.stats(all=True),
+        counts_of(on.cache),
+        on.upstreams,
+        judging(on.cache),
+    )
+    return PlainTextResponse(exposition(picture), media_type=CONTENT_TYPE_LATEST)

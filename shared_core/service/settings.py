@@ -10,9 +10,11 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -24,8 +26,7 @@ from pydantic_settings import (
 )
 
 from shared_core.options import Options
-from shared_core.service.access import TOKEN_VARIABLE, Rule, is_loopback, is_stored
-from shared_core.service.auth import NAME, Keyring
+from shared_core.service.access import NAME, TOKEN_VARIABLE, Keyring, Rule, is_loopback, is_stored
 from shared_core.stores import without_password
 from shared_core.thresholds import Static, Verified
 
@@ -48,6 +49,159 @@ Endpoints = Annotated[tuple[str, ...], NoDecode]
 """Several endpoints: a list in a file, separated by commas in the environment."""
 
 
+ApiKind = Literal["openai", "anthropic"]
+
+_UPSTREAM_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_NOT_A_NAME = frozenset({"health", "metrics", "page", "ready", "v1"})
+_MODEL = re.compile(r"[!-)+-~]{1,200}\*?|\*")
+MAX_UPSTREAMS = 20
+MAX_KEY_CHARACTERS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamEntry:
+    """One of several upstreams, as a table ``[[upstream]]`` of the file has it.
+
+    ``kind`` is the API that it speaks; None: whatever a request is of. ``key_env`` and ``key_file``
+    say where the server's credential is, ``models`` which it has: names, or beginnings of names
+    that end in ``*``; none: all that no other has. ``allow`` names further endpoints.
+    """
+
+    name: str
+    url: str
+    kind: ApiKind | None = None
+    key_env: str | None = None
+    key_file: Path | None = None
+    models: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    key: SecretStr | None = field(default=None, repr=False)
+
+    DEFAULT: ClassVar[str] = "default"
+    """The name of the only upstream of a server whose setting is an address."""
+
+    @classmethod
+    def of(cls, table: Any) -> UpstreamEntry:
+        """Read a table. Raises ValueError that names the value and the remedy."""
+        if isinstance(table, cls):
+            return table
+        if not isinstance(table, Mapping):
+            raise ValueError(f"each upstream must be a table [[upstream]], not {table!r}")
+        names = [one.name for one in fields(cls) if one.name != "key"]
+        for one in table:
+            if one not in names:
+                near = difflib.get_close_matches(str(one), names, n=1, cutoff=0.4)
+                hint = f"; did you mean {near[0]!r}?" if near else f": it has {', '.join(names)}"
+                raise ValueError(f"an upstream has no {one!r}{hint}")
+        name = table.get("name")
+        if not isinstance(name, str) or not _UPSTREAM_NAME.fullmatch(name) or name in _NOT_A_NAME:
+            raise ValueError(
+                f"the name {name!r} of an upstream must be 1 to 32 of a-z 0-9 -, a letter first, "
+                f"and none of {', '.join(sorted(_NOT_A_NAME))}"
+            )
+        try:
+            return cls(name, **_checked(table))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def read_key(self) -> SecretStr | None:
+        """Return the credential. Raises ValueError, without any of it, if there is none."""
+        if self.key_env is not None:
+            text, where = os.environ.get(self.key_env, ""), f"the variable {self.key_env}"
+        elif self.key_file is not None:
+            where = f"the file {self.key_file}"
+            try:
+                with self.key_file.open(encoding="ascii") as file:
+                    text = file.read(MAX_KEY_CHARACTERS)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{where} cannot be read: {type(error).__name__}") from None
+        else:
+            return self.key
+        if not re.fullmatch(r"[!-~]+", text.strip()):
+            raise ValueError(f"{where} must hold a key in one line, and does not")
+        return SecretStr(text.strip())
+
+
+def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an upstream but its name. Raises ValueError."""
+    kind = table.get("kind") or "openai"
+    if kind not in get_args(ApiKind):
+        raise ValueError(f"kind must be openai or anthropic, not {kind!r}")
+    several: dict[str, tuple[str, ...]] = {}
+    for name in ("models", "allow"):
+        value = table.get(name) or ()
+        if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+            raise ValueError(f'{name} must be a list of texts such as ["…"], not {value!r}')
+        several[name] = tuple(value)
+    for model in several["models"]:
+        if not _MODEL.fullmatch(model):
+            raise ValueError(
+                f"models: {model!r} must be the name of a model, or its beginning and a *"
+            )
+    places = {name: table.get(name) for name in ("key_env", "key_file")}
+    for name, value in places.items():
+        if not isinstance(value, (str, Path, NoneType)) or value == "":
+            raise ValueError(f"{name} must be a text, not a {type(value).__name__}")
+    if None not in places.values():
+        raise ValueError("key_env and key_file are both there: leave one out")
+    file = places["key_file"]
+    entry: dict[str, Any] = {
+        "url": _url_of(table),
+        "kind": kind,
+        "key_env": places["key_env"],
+        "key_file": None if file is None else Path(file),
+        "models": several["models"],
+        "allow": checked_rules(several["allow"]),
+    }
+    UpstreamEntry("", **entry).read_key()
+    return entry
+
+
+def _url_of(table: Mapping[str, Any]) -> str:
+    try:
+        return checked_url(str(table.get("url") or ""))
+    except ValueError as error:
+        raise ValueError(f"url: {error}") from None
+
+
+def checked_url(value: str) -> str:
+    """Return the address of an upstream as it is used. Raises ValueError that does not show it."""
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
+        raise ValueError("give an address such as https://api.openai.com/v1")
+    return value.rstrip("/")
+
+
+def checked_rules(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return endpoints that may be allowed. Raises ValueError for one that may not."""
+    for rule in map(Rule.parse, value):
+        if is_stored(rule.path):
+            raise ValueError(
+                f"/v1/{rule.path}: what the upstream stores passes with the caller's own "
+                "credential, and with nothing else: leave it out"
+            )
+    return value
+
+
+def checked_upstreams(tables: Sequence[Any]) -> tuple[UpstreamEntry, ...]:
+    """Read all tables. Raises ValueError for one that is wrong, or for two that clash."""
+    if not 1 <= len(tables) <= MAX_UPSTREAMS:
+        raise ValueError(f"give 1 to {MAX_UPSTREAMS} upstreams, not {len(tables)}")
+    entries = tuple(map(UpstreamEntry.of, tables))
+    names: set[str] = set()
+    owners: dict[tuple[str, str | None], str] = {}
+    for entry in entries:
+        if entry.name in names:
+            raise ValueError(f"two upstreams have the name {entry.name!r}: rename one")
+        names.add(entry.name)
+        for model in entry.models or ("*",):
+            other = owners.setdefault((model, entry.kind), entry.name)
+            if other != entry.name:
+                raise ValueError(
+                    f"{other} and {entry.name} both have the model {model!r}: leave it out of one, "
+                    f"and ask it of the other below /{entry.name}/v1"
+                )
+    return entries
+
+
 class Settings(BaseSettings):
     """Everything that can be configured; see docs/service.md. Raises ValidationError."""
 
@@ -64,10 +218,10 @@ class Settings(BaseSettings):
     cache: str = Field(
         "memory://", repr=False, description="The store: memory://, sqlite:///PATH, redis://…"
     )
-    upstream: str = Field(
+    upstream: Annotated[str | tuple[UpstreamEntry, ...], NoDecode] = Field(
         "https://api.openai.com/v1",
         repr=False,
-        description="The OpenAI-compatible API that is asked.",
+        description="The OpenAI-compatible API that is asked; several: tables [[upstream]].",
     )
     upstream_key: SecretStr | None = Field(
         None, description="The server's own key at the upstream; none: callers send theirs."
@@ -169,13 +323,7 @@ class Settings(BaseSettings):
     @field_validator("allow")
     @classmethod
     def _are_endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for rule in map(Rule.parse, value):
-            if is_stored(rule.path):
-                raise ValueError(
-                    f"/v1/{rule.path}: what the upstream stores passes with the caller's own "
-                    "credential, and with nothing else: leave it out"
-                )
-        return value
+        return checked_rules(value)
 
     @field_validator("keys", "cors_origins", "hosts", "ignore_headers", mode="before")
     @classmethod
@@ -188,12 +336,12 @@ class Settings(BaseSettings):
         are_texts = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
         return ",".join(value) if are_texts else value
 
-    @field_validator("upstream")
+    @field_validator("upstream", mode="before")
     @classmethod
-    def _is_url(cls, value: str) -> str:
-        if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
-            raise ValueError("give an address such as https://api.openai.com/v1")
-        return value.rstrip("/")
+    def _are_upstreams(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return checked_upstreams(value)
+        return checked_url(value) if isinstance(value, str) else value
 
     @field_validator("namespace")
     @classmethod
@@ -215,6 +363,11 @@ class Settings(BaseSettings):
                 f"workers={self.workers} with cache=memory://: each worker would have a cache of "
                 "its own; give sqlite:///PATH or redis://HOST, or one worker"
             )
+        if self.upstream_key is not None and not isinstance(self.upstream, str):
+            raise ValueError(
+                "upstream_key beside [[upstream]]: whose is it? give key_env or key_file in the "
+                "table of each upstream instead"
+            )
         if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
             raise ValueError("TLS needs both: give ssl_certfile and ssl_keyfile")
         for name in ("ssl_keyfile", "ssl_certfile"):
@@ -227,13 +380,32 @@ class Settings(BaseSettings):
                     f"admin=true on {self.host} without keys: anybody could delete the cache; "
                     "add a key made by `tiered-cache key NAME --role admin`, or listen on 127.0.0.1"
                 )
-            if self.upstream_key is not None:
-                raise ValueError(
-                    f"upstream_key on {self.host} without keys: anybody could spend your money; "
-                    "add keys made by `tiered-cache key NAME`, or listen on 127.0.0.1"
-                )
+            for name, key in self._server_keys():
+                if key is not None:
+                    raise ValueError(
+                        f"{name} on {self.host} without keys: anybody could spend your money; add "
+                        "keys made by `tiered-cache key NAME`, or listen on 127.0.0.1"
+                    )
         Options.of(self.cache_options())
         return self
+
+    def _server_keys(self) -> Iterator[tuple[str, object]]:
+        yield "upstream_key", self.upstream_key
+        for entry in self.upstreams:
+            yield f"the key of {entry.name}", entry.key_env or entry.key_file
+
+    @property
+    def upstreams(self) -> tuple[UpstreamEntry, ...]:
+        """Return all upstreams; the one that an address names has no kind: it speaks any API."""
+        if isinstance(self.upstream, str):
+            return (UpstreamEntry(UpstreamEntry.DEFAULT, self.upstream, key=self.upstream_key),)
+        return self.upstream
+
+    @property
+    def upstream_names(self) -> frozenset[str]:
+        """Return the names below which upstreams are asked, /NAME/v1."""
+        named = () if isinstance(self.upstream, str) else self.upstream
+        return frozenset(entry.name for entry in named)
 
     @property
     def is_local(self) -> bool:
@@ -276,6 +448,8 @@ class Settings(BaseSettings):
         for name, value in self:
             if isinstance(value, SecretStr):
                 found[name] = value.get_secret_value()
+        if not isinstance(self.upstream, str):
+            found["upstream"] = [_table_of(entry) for entry in self.upstream]
         return found
 
     def masked(self) -> dict[str, Any]:
@@ -283,8 +457,21 @@ class Settings(BaseSettings):
         return {
             **self.model_dump(mode="json"),
             "cache": without_password(self.cache),
-            "upstream": without_password(self.upstream),
+            "upstream": without_password(self.upstream)
+            if isinstance(self.upstream, str)
+            else [_shown(entry) for entry in self.upstream],
         }
+
+
+def _table_of(entry: UpstreamEntry) -> dict[str, Any]:
+    """Return an upstream as its table; where its credential is, not what it is."""
+    names = ("name", "url", "kind", "key_env", "key_file", "models", "allow")
+    told = {name: getattr(entry, name) for name in names if getattr(entry, name)}
+    return {name: str(one) if isinstance(one, Path) else one for name, one in told.items()}
+
+
+def _shown(entry: UpstreamEntry) -> dict[str, Any]:
+    return {**_table_of(entry), "url": without_password(entry.url)}
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -17,9 +17,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from shared_core.cache import ResponseCache
-from shared_core.service.access import ENDPOINTS, STORED, TOKEN_HEADER, Rule
+from shared_core.service.access import ENDPOINTS, STORED, TOKEN_HEADER, Rule, new_key
 from shared_core.service.app import BoundedH11, create_app
-from shared_core.service.auth import new_key
 from shared_core.service.settings import Settings
 from tests.service.serving import served
 

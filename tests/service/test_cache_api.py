@@ -14,11 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared_core.cache import ResponseCache
 from shared_core.openai_format import Endpoint, request_of
 from shared_core.record import Answer
-from shared_core.service.cache_api import CacheStats, finite
+from shared_core.service.cache_api import finite
 from shared_core.service.metrics import Snapshot, exposition
+from shared_core.service.upstream import Upstreams
 from shared_core.stats import Stats
 from tests.fakes import FakeEmbedder
 from tests.service.conftest import Serve
+from tests.service.test_attacks import service
 from tests.service.upstream import Upstream
 
 QUESTION = "What is a fuse?"
@@ -165,9 +167,13 @@ def test_statistics_are_those_of_the_cache(client: httpx.Client) -> None:
     assert told["money_saved"] > 0
 
 
-def test_the_statistics_that_are_described_are_those_that_there_are() -> None:
-    of_service = ["upstream", "spent", "saved"]
-    assert list(CacheStats.model_fields) == [*(one.name for one in fields(Stats)), *of_service]
+async def test_the_statistics_that_are_described_are_those_that_there_are() -> None:
+    names = {one.name for one in fields(Stats)} | {"upstream", "upstreams", "spent", "saved"}
+    async with service() as (client, _, _):
+        told = (await client.get("/v1/cache/stats")).json()
+        schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    assert set(told) == names
+    assert set(schemas["CacheStats"]["properties"]) == names
 
 
 def test_numbers_that_json_does_not_have_are_null() -> None:
@@ -202,7 +208,7 @@ def test_metrics_are_read_by_prometheus(client: httpx.Client) -> None:
 def test_label_values_are_escaped() -> None:
     with ResponseCache.open(semantic=False) as cache:
         cache.count_error('a"b\\c\nd')
-        text = exposition(Snapshot(cache.stats(), {}, "ok", 0, 0)).decode()
+        text = exposition(Snapshot(cache.stats(), {}, Upstreams(()), 0)).decode()
     kinds = [
         sample.labels["kind"]
         for family in text_string_to_metric_families(text)
@@ -235,5 +241,6 @@ def test_readiness_tells_of_the_embedder(
             "store": "ok",
             "embedder": state,
             "upstream": "ok",
+            "upstreams": {"default": "ok"},
         }
         assert httpx.get(f"{url}/health").is_success

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared_core.cache import ResponseCache
-from shared_core.service.metrics import _KINDS, _MAX_LABELS, OTHER, Meter, counts_of
+from shared_core.service.activity import MAX_LABEL_VALUES, OTHER, Activity, Meter
+from shared_core.service.metrics import counts_of
+from shared_core.service.settings import UpstreamEntry
+from shared_core.service.upstream import ENDINGS, Upstream
 from tests.fakes import Clock
 from tests.service.conftest import Serve
 from tests.service.test_attacks import Asked, service
@@ -37,13 +41,17 @@ def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 async def test_counters_are_there_from_the_first_scrape() -> None:
     async with service() as (client, _, _):
         read = samples((await client.get("/metrics")).text)
-    for kind in _KINDS:
-        assert read["tiered_cache_upstream_calls_total", (kind,)] == 0
+    for kind in ENDINGS:
+        assert read["tiered_cache_upstream_calls_total", (kind, "default")] == 0
     for outcome in ("exact", "semantic", "explore", "miss"):
         assert read["tiered_cache_lookup_seconds_count", (outcome,)] == 0
     assert read["tiered_cache_lookups_total", ("hit", "", "exact")] == 0
-    assert read["tiered_cache_upstream_up", ()] == 1
-    assert read["tiered_cache_judge_queue", ()] == 0
+    assert read["tiered_cache_upstream_up", ("default",)] == 1
+    for name in ("judge_queue", "labels", "audits_total", "coalesced_total", "stores_total"):
+        assert read[f"tiered_cache_{name}", ()] == 0, name
+    for kind in ("app", "page"):
+        assert read["tiered_cache_feedback_total", (kind,)] == 0
+    assert math.isnan(read["tiered_cache_error_per_hit", ()]), "no estimate yet"
 
 
 async def test_what_happens_is_counted_by_tier_and_status() -> None:
@@ -53,8 +61,8 @@ async def test_what_happens_is_counted_by_tier_and_status() -> None:
         read = samples((await client.get("/metrics")).text)
         stats = (await client.get("/v1/cache/stats")).json()
     assert len(asked.calls) == 2
-    assert read["tiered_cache_upstream_calls_total", ("ok",)] == 2
-    assert read["tiered_cache_upstream_seconds_count", ()] == 2
+    assert read["tiered_cache_upstream_calls_total", ("ok", "default")] == 2
+    assert read["tiered_cache_upstream_seconds_count", ("default",)] == 2
     assert read["tiered_cache_lookup_seconds_bucket", ("+Inf", "exact")] == 1
     assert read["tiered_cache_lookup_seconds_count", ("miss",)] == 2
     model_and_tenant = [key[1] for key in read if key[0] == "tiered_cache_requests_total"]
@@ -79,16 +87,16 @@ def test_what_is_spent_and_saved_is_told_by_model(serve: Serve, upstream: Any) -
 
 async def test_labels_are_a_bounded_set_whatever_callers_send() -> None:
     async with service() as (client, _, _):
-        for number in range(_MAX_LABELS + 50):
+        for number in range(MAX_LABEL_VALUES + 50):
             body = asking(number, f"model-{number} {'x' * number}")
             headers = {"authorization": f"Bearer sk-{number}"}
             await client.post("/v1/chat/completions", json=body, headers=headers)
         read = samples((await client.get("/metrics")).text)
     labels = [key[1] for key in read if key[0] == "tiered_cache_requests_total"]
     for place in (0, 1):
-        assert len({one[place] for one in labels}) <= _MAX_LABELS + 1
+        assert len({one[place] for one in labels}) <= MAX_LABEL_VALUES + 1
         assert OTHER in {one[place] for one in labels}
-    assert sum(read["tiered_cache_requests_total", one] for one in labels) == _MAX_LABELS + 50
+    assert sum(read["tiered_cache_requests_total", one] for one in labels) == MAX_LABEL_VALUES + 50
 
 
 class Failing(Asked):
@@ -133,23 +141,27 @@ async def test_an_upstream_that_fails_is_in_sight() -> None:
 def test_an_upstream_is_down_when_it_fails_for_a_while_and_unknown_when_nobody_asks() -> None:
     clock = Clock()
     with ResponseCache.open(semantic=False) as cache:
-        meter = Meter(cache, 30.0, clock=clock)
-        meter.ended("timeout")
-        assert meter.upstream == "failing"
+        meter = Meter(cache)
+        one = Upstream(
+            UpstreamEntry("default", "http://here/v1"), httpx.AsyncClient(), Activity(), meter,
+            clock=clock,
+        )  # fmt: skip
+        one.ended("timeout")
+        assert one.state == "failing"
         clock.now += 29
-        meter.ended("unreachable")
-        assert meter.upstream == "failing"
+        one.ended("unreachable")
+        assert one.state == "failing"
         clock.now += 2
-        meter.ended("server_error")
-        assert meter.upstream == "down"
-        meter.ended("client_error")  # it answers
-        assert meter.upstream == "ok"
+        one.ended("server_error")
+        assert one.state == "down"
+        one.ended("client_error")  # it answers
+        assert one.state == "ok"
         for _ in range(3):
-            meter.ended("server_error")
+            one.ended("server_error")
             clock.now += 20
-        assert meter.upstream == "down"
+        assert one.state == "down"
         clock.now += 20
-        assert meter.upstream == "failing", "nobody asked it since"
+        assert one.state == "failing", "nobody asked it since"
         assert counts_of(cache)["upstream:server_error"] == 4
 
 
@@ -157,10 +169,10 @@ async def test_ready_is_503_while_the_upstream_is_down() -> None:
     async with service(upstream_down_after=30.0) as (client, _, app):
         assert (await client.get("/ready")).status_code == 200
         clock = Clock()
-        meter = app.state.service.meter
-        meter._clock = clock
+        one = app.state.service.upstreams.only
+        one._clock = clock
         for _ in range(3):
-            meter.ended("unreachable")
+            one.ended("unreachable")
             clock.now += 20
         found = await client.get("/ready")
         assert (found.status_code, found.json()["upstream"]) == (503, "down")
@@ -180,7 +192,6 @@ async def test_the_dashboard_and_the_alerts_read_metrics_that_exist() -> None:
         told = (await client.get("/metrics")).text
     known = {family.name for family in text_string_to_metric_families(told)}
     known |= {f"{name}_{end}" for name in known for end in ("total", "bucket", "count", "sum")}
-    known |= {"tiered_cache_error_per_hit"}  # there once there is an estimate
     dashboard = json.loads((DOCS / "grafana.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     alerts = (DOCS / "alerts.yaml").read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared_core.service.auth import new_key
+from shared_core.service.access import new_key
 from tests.service.conftest import Serve
 
 FULL = os.environ.get("TIERED_CACHE_SOAK") == "full"

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from shared_core import Feedback, ResponseCache, Verified
+from shared_core.service.access import new_key
 from shared_core.service.activity import Activity
 from shared_core.service.app import create_app
-from shared_core.service.auth import new_key
 from shared_core.service.settings import Settings
 from tests.fakes import FakeEmbedder
 from tests.service.serving import served
@@ -42,8 +42,8 @@ class Site:
     app: Any = None
 
     @property
-    def meter(self) -> Any:
-        return self.app.state.service.meter
+    def upstream(self) -> Any:
+        return self.app.state.service.upstreams.only
 
     def get(self, path: str) -> Any:
         return self.http.get(path).raise_for_status().json()
@@ -593,10 +593,10 @@ def test_answers_are_judged_by_single_keys(busy: Site, show: Show) -> None:
 def test_failures_of_the_upstream_are_in_sight(busy: Site, show: Show) -> None:
     page = show(busy.url).loaded()
     assert (page.text("#health"), page.text("#upstream")) == ("all parts work", "not asked yet")
-    meter = busy.meter
-    meter.responded(200, 0.5)
+    upstream = busy.upstream
+    upstream.responded(200, 0.5)
     for kind in ("timeout", "server_error"):
-        meter.ended(kind)
+        upstream.ended(kind)
     page.click("#refresh")
     page.until(lambda: page.text("#health") == "the upstream fails")
     assert page.text("#upstream") == "fails"

@@ -18,7 +18,7 @@ import httpx
 import openai
 from langchain_openai import ChatOpenAI
 
-from shared_core.service.auth import new_key
+from shared_core.service.access import new_key
 from tests.service.conftest import Serve
 from tests.service.upstream import Upstream
 

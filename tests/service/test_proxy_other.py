@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared_core.service.auth import new_key
+from shared_core.service.access import new_key
 from tests.service.conftest import Serve
 from tests.service.test_proxy import KEY, TLS, post, status
 from tests.service.upstream import Upstream

@@ -94,6 +94,7 @@ def test_requests_go_on_while_redis_is_gone_and_hit_when_it_is_back(
         "store": "ok",
         "embedder": "off",
         "upstream": "ok",
+        "upstreams": {"default": "ok"},
     }
     with Load(url) as load:
         load.wait_for_hits(10)

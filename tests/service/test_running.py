@@ -13,7 +13,7 @@ from statistics import quantiles
 import httpx
 import pytest
 
-from shared_core.service.auth import new_key
+from shared_core.service.access import new_key
 from tests.service.process import started
 from tests.service.upstream import Upstream
 

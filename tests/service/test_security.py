@@ -11,7 +11,7 @@ import pytest
 
 from shared_core.cache import ResponseCache
 from shared_core.request import Request
-from shared_core.service.auth import Keyring, new_key
+from shared_core.service.access import Keyring, new_key
 from tests.service.conftest import Serve
 
 QUESTION = {"model": "m", "messages": [{"role": "user", "content": "What is a fuse?"}]}
@@ -73,7 +73,7 @@ def test_every_entry_is_compared_whichever_key_comes(monkeypatch: pytest.MonkeyP
         compared.append(one)
         return one == other
 
-    monkeypatch.setattr("shared_core.service.auth.hmac.compare_digest", compare)
+    monkeypatch.setattr("shared_core.service.access.hmac.compare_digest", compare)
     for key in (made[0][0], made[4][0], "tc-unknown"):
         compared.clear()
         ring.find(key)

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_core.cli import app
-from shared_core.service.auth import new_key
+from shared_core.service.access import new_key
 from shared_core.service.settings import HANDED_OVER, Settings, handed_over, load_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "service.md"

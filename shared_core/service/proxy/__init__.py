@@ -1,5 +1,5 @@
 """Answer OpenAI's endpoints: from the cache where it can, else by the upstream."""
 
-from shared_core.service.proxy.routes import rest, router
+from shared_core.service.proxy.routes import chat, rest, router
 
-__all__ = ["rest", "router"]
+__all__ = ["chat", "rest", "router"]

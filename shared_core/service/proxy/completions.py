@@ -31,16 +31,16 @@ from shared_core.openai_format import SHARED, Endpoint, answer_of, choices_of, r
 from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import or_else
-from shared_core.service.access import check_state
-from shared_core.service.auth import Caller
+from shared_core.service.access import Caller, check_state
 from shared_core.service.body import parsed
 from shared_core.service.dependencies import Service, namespace_of
 from shared_core.service.errors import APIError
-from shared_core.service.proxy import upstream as sse
+from shared_core.service.proxy import dialect as sse
 from shared_core.service.proxy.dialect import Body, Dialect, Head, StreamRecording
-from shared_core.service.proxy.upstream import (
+from shared_core.service.upstream import (
+    NAMED,
     RawHeaders,
-    ask,
+    Upstream,
     reached,
     returned,
     scoped_headers,
@@ -351,14 +351,24 @@ UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, OverflowError,
 """What goes wrong in bodies that are not what they should be."""
 
 
-def endpoint_of(on: Service, http: Request) -> Endpoint:
+def endpoint_of(on: Service, upstream: Upstream, http: Request) -> Endpoint:
     """Return whom a request is to, with all of it that is not in its body."""
     query = http.query_params
     found = {name: query.getlist(name) for name in query}
     found_once = {name: one[0] if len(one) == 1 else one for name, one in found.items()}
     headers = {name: ", ".join(http.headers.getlist(name)) for name in scoped_headers(http)}
     ignore = frozenset(on.cache.options.ignore_headers)
-    return replace(on.endpoint, query=found_once, headers=headers, ignore=ignore)
+    return replace(upstream.endpoint, query=found_once, headers=headers, ignore=ignore)
+
+
+def upstream_of(on: Service, http: Request, body: object, path: str) -> Upstream:
+    """Return the upstream of a request. Raises APIError 404 for a model that none has."""
+    return on.upstreams.of(model_of(body), path, name=http.scope.get(NAMED))
+
+
+def model_of(body: object) -> object:
+    """Return the model that a body names."""
+    return body.get("model") if isinstance(body, Mapping) else None
 
 
 @dataclass(slots=True)
@@ -382,6 +392,7 @@ class Forwarding:
         self._controls = controls_for(http.headers, self._namespace)
         self._hidden = on.settings.hide_headers
         self._asked = _Asked({})
+        self._upstream: Upstream
 
     async def response(self) -> Response:
         """Return what the client is sent.
@@ -390,7 +401,7 @@ class Forwarding:
         be reached.
         """
         await self._read()
-        if self._caller.upstream_key:
+        if self._upstream.pays_for(self._caller):
             check_state(self._asked.body)
         reply = await self._safely(self._looked_up)
         if reply is not None:
@@ -415,11 +426,12 @@ class Forwarding:
             self._asked.body = await parsed(self._content)
         except ValueError:
             pass  # the upstream says what is wrong with it
+        self._upstream = upstream_of(self._on, self._http, self._asked.body, self._dialect.path)
 
     def _looked_up(self) -> Response | None:
         """Look up the answer to a body. Blocks."""
         try:
-            endpoint = endpoint_of(self._on, self._http)
+            endpoint = endpoint_of(self._on, self._upstream, self._http)
             request = self._dialect.request_of(endpoint, self._asked.body)
         except UNREADABLE:
             return None  # the upstream says what is wrong with it
@@ -455,7 +467,7 @@ class Forwarding:
 
     async def _passed_on(self, flight: Flight | None) -> Response:
         path = self._dialect.path
-        told = await ask(self._on, self._http, self._caller, self._content, path=path)
+        told = await self._upstream.ask(self._http, self._caller, self._content, path=path)
         if told.headers.get("content-type", "").startswith(sse.MEDIA_TYPE):
             return Relay(told, self, flight)
         try:
@@ -504,7 +516,7 @@ class Forwarding:
 
     def broke_off(self, error: httpx.HTTPError) -> None:
         """Count and log that a stream of the upstream broke off."""
-        self._on.meter.ended("cut")
+        self._upstream.ended("cut")
         logger.warning("a stream of the upstream broke off (%s)", type(error).__name__)
 
     def finish(self, flight: Flight | None, error: BaseException | None = None) -> None:

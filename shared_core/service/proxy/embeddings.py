@@ -17,7 +17,7 @@ from fastapi import Request, Response
 from shared_core.controls import controlling
 from shared_core.embedding_cache import Vector
 from shared_core.harmless import header_identity
-from shared_core.service.auth import Caller
+from shared_core.service.access import Caller
 from shared_core.service.body import parsed
 from shared_core.service.dependencies import Service, namespace_of
 from shared_core.service.proxy.completions import (
@@ -27,8 +27,9 @@ from shared_core.service.proxy.completions import (
     controls_for,
     describe,
     endpoint_of,
+    upstream_of,
 )
-from shared_core.service.proxy.upstream import ask, reached, returned
+from shared_core.service.upstream import Upstream, reached, returned
 
 PATH = "embeddings"
 _NO_MATTER = frozenset({"input", "encoding_format", "user"})
@@ -86,6 +87,7 @@ class _Asking:
     """Asks the upstream for what is not known, and keeps what it said."""
 
     on: Service
+    upstream: Upstream
     http: Request
     caller: Caller
     content: bytes
@@ -117,7 +119,7 @@ class _Asking:
 
     async def passed_on(self, content: bytes) -> Response:
         """Return what the upstream says to a body."""
-        told = await ask(self.on, self.http, self.caller, content, path=PATH)
+        told = await self.upstream.ask(self.http, self.caller, content, path=PATH)
         try:
             with reached():
                 said = await told.aread()
@@ -141,12 +143,19 @@ class _Asking:
 async def embedded(on: Service, http: Request, caller: Caller, content: bytes) -> Response:
     """Return the vectors that a request asks for. Raises APIError."""
     controls = controls_for(http.headers, namespace_of(caller, http))
-    endpoint = endpoint_of(on, http)
+    try:
+        body = await parsed(content)
+    except ValueError:
+        body = None  # the upstream says what is wrong with it
+    upstream = upstream_of(on, http, body, PATH)
+    endpoint = endpoint_of(on, upstream, http)
     headers = header_identity(endpoint.headers, ignore=endpoint.ignore)
     where = {"base_url": endpoint.base_url, "query": dict(endpoint.query), "headers": headers}
-    asking = _Asking(on, http, caller, content, None)
+    if endpoint.more:
+        where["more"] = endpoint.more
+    asking = _Asking(on, upstream, http, caller, content, None)
     try:
-        wanted = asking.wanted = Wanted.of(await parsed(content), where)
+        wanted = asking.wanted = Wanted.of(body, where)
     except (*UNREADABLE, KeyError):
         return _told(on, await asking.passed_on(content), describe(None))
     try:

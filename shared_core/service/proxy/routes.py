@@ -1,35 +1,45 @@
-"""Route OpenAI's API: completions and embeddings through the cache, all else passed on."""
+"""Route the APIs of models: completions and embeddings through the cache, all else passed on."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
 import anyio
 import httpx
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
-from shared_core.service.access import check_browser, check_endpoint, upstream_path
-from shared_core.service.auth import Caller
-from shared_core.service.dependencies import NAMESPACE_HEADER, By, On, Service
+from shared_core.controls import LookupEvent
+from shared_core.service.access import Caller, check_browser, check_endpoint, upstream_path
+from shared_core.service.body import BoundedRoute, parsed
+from shared_core.service.cache_api import ENTRY, QUESTION, Params, Text
+from shared_core.service.dependencies import NAMESPACE_HEADER, By, On, Service, key_places
 from shared_core.service.errors import APIError, responses
 from shared_core.service.proxy.completions import (
     MAX_TAGS,
     TAG,
     TAGS_HEADER,
     TTL_HEADER,
+    UNREADABLE,
     Completion,
     Completions,
     Forwarding,
     describe,
+    model_of,
 )
 from shared_core.service.proxy.dialect import Dialect
 from shared_core.service.proxy.embeddings import embedded
 from shared_core.service.proxy.messages import MessagesAPI
 from shared_core.service.proxy.responses import ResponsesAPI
-from shared_core.service.proxy.upstream import ask, returned
+from shared_core.service.upstream import ANTHROPIC_VERSION, NAMED, Upstream, returned
+from shared_core.usage import price, tokens_of
 
 # What OpenAPI says of the proxy: what it reads itself; the rest is the upstream's to say.
 
@@ -207,11 +217,105 @@ async def other(path: str, request: Request, on: On, by: By) -> Response:
         raise APIError(405 if methods else 404, "the cache has no such operation", headers=allow)
     raw = request.scope["raw_path"].decode("latin-1").partition("/v1/")[2]
     check_browser(on.access, request.method, request.headers.raw)
-    check_endpoint(on.rules, request.method, upstream_path(raw), is_own=not by.upstream_key)
+    asked = upstream_path(raw)
+    own = {} if on.settings.hide_headers else describe(None)
+    if asked == _MODELS and request.method == "GET" and is_of_several(on, request):
+        return await _all_models(on, request, by, own)
     sends = {"content-length", "transfer-encoding"} & {*request.headers.keys()}
-    content = request.stream() if sends else None
-    told = await ask(on, request, by, content, path=raw)
-    return PassedOn(told, {} if on.settings.hide_headers else describe(None))
+    content: AsyncIterator[bytes] | bytes | None = request.stream() if sends else None
+    model: object = None
+    if asked.startswith(f"{_MODELS}/"):
+        model = asked.removeprefix(f"{_MODELS}/")
+    elif content is not None and is_of_several(on, request) and _is_json(request):
+        content = await request.body()
+        model = model_of(await _parsed(content))
+    upstream = on.upstreams.of(model, asked, name=request.scope.get(NAMED))
+    check_endpoint(upstream.rules, request.method, asked, is_own=not upstream.pays_for(by))
+    told = await upstream.ask(request, by, content, path=raw)
+    return PassedOn(told, own)
+
+
+def is_of_several(on: Service, request: Request) -> bool:
+    """Say whether a request leaves it to the server which of several upstreams is asked."""
+    return on.upstreams.only is None and NAMED not in request.scope
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+
+
+async def _parsed(content: bytes) -> Any:
+    try:
+        return await parsed(content)
+    except ValueError:
+        return None  # the upstream says what is wrong with it
+
+
+_MODELS = "models"
+_LISTING_S = 10.0
+
+
+async def _all_models(
+    on: Service, request: Request, caller: Caller, own: Mapping[str, str]
+) -> Response:
+    """List the models of all upstreams that a request reaches by their name, as both APIs do.
+
+    With a caller's own credential it is one upstream's list: no other is shown that credential.
+    One that does not answer in ten seconds is left out. Raises APIError 502 if none does.
+    """
+    if caller.brings_own:
+        api = "messages" if ANTHROPIC_VERSION[0].decode() in request.headers else _MODELS
+        upstream = on.upstreams.of(None, api)
+        return PassedOn(await upstream.ask(request, caller, None, path=_MODELS), own)
+    lists = await asyncio.gather(*(_models_of(one, request, caller) for one in on.upstreams.all))
+    if all(found is None for found in lists):
+        raise APIError(502, "no upstream lists its models", code="upstream_unreachable")
+    models: dict[str, dict[str, Any]] = {}
+    for upstream, found in zip(on.upstreams.all, lists, strict=True):
+        for item in found or ():
+            name = item["id"]
+            if name not in models and on.upstreams.reaches(upstream, name):
+                models[name] = _as_both(item, upstream)
+    ids = list(models)
+    told = {
+        "object": "list",
+        "data": list(models.values()),
+        "has_more": False,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+    }
+    return JSONResponse(told, headers=dict(own))
+
+
+async def _models_of(
+    upstream: Upstream, request: Request, caller: Caller
+) -> list[dict[str, Any]] | None:
+    """Return what an upstream lists, None if it does not."""
+    query = "limit=1000" if upstream.kind == "anthropic" else ""
+    try:
+        async with asyncio.timeout(_LISTING_S):
+            told = await upstream.ask(request, caller, b"", path=_MODELS, query=query)
+            try:
+                body = json.loads(await told.aread())
+            finally:
+                await told.aclose()
+        return [item for item in body["data"] if isinstance(item["id"], str)]
+    except (APIError, httpx.HTTPError, TimeoutError, *UNREADABLE):
+        return None
+
+
+def _as_both(item: dict[str, Any], upstream: Upstream) -> dict[str, Any]:
+    """Spell a model of a list so that the clients of both APIs can read it."""
+    created = item.get("created") or 0
+    return {
+        "object": "model",
+        "type": "model",
+        "created": created,
+        "created_at": datetime.fromtimestamp(created, UTC).isoformat(),
+        "owned_by": upstream.name,
+        "display_name": item["id"],
+        **item,
+    }
 
 
 class PassedOn(StreamingResponse):
@@ -234,3 +338,135 @@ class PassedOn(StreamingResponse):
     async def _pieces(self) -> AsyncIterator[bytes]:
         async for piece in self._told.aiter_raw():
             yield piece
+
+
+# One question, one answer, and what it took, for apps without a client of OpenAI.
+#
+# body -> /v1/chat/completions of this very app -> content, and what the cache did meanwhile
+
+
+chat = APIRouter(tags=["chat"], route_class=BoundedRoute)
+
+HERE = "http://here"
+PAST_THE_CACHE = "no-cache, no-store"
+_OF_BODY = frozenset({"content-length", "content-type", "transfer-encoding", "accept-encoding"})
+"""Headers of the body as it came, which the inner request has of its own."""
+
+
+class ContentPart(BaseModel):
+    """A part of a message, such as a text or an image; its other fields are taken as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Text
+
+
+class ChatTurn(BaseModel):
+    """A message as chat completions take it; its other fields are taken as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPart]
+
+
+class ChatBody(BaseModel):
+    """A question to a model; ``use_cache`` False: neither read nor keep an answer."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{**QUESTION, "use_cache": True}]}
+    )
+
+    model: Text
+    messages: Annotated[list[ChatTurn], Field(min_length=1)]
+    params: Params = Params()
+    use_cache: bool = True
+
+
+class Chatted(BaseModel):
+    """An answer, and what it took. ``cached``: the upstream was not asked for it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "content": "It melts.",
+                    "cached": True,
+                    "cache_tier": "exact",
+                    "latency_ms": 1.8,
+                    "cost": 0.0,
+                    "entry_id": ENTRY,
+                }
+            ]
+        }
+    )
+
+    content: str | None = Field(description="None if the model called tools instead.")
+    cached: bool
+    cache_tier: str | None = Field(description="exact, semantic, or shared: another's call.")
+    latency_ms: float
+    cost: float | None = Field(description="US dollars of this call; none: no price is known.")
+    entry_id: str | None = Field(description="For feedback.")
+
+
+@chat.post(
+    "/v1/chat",
+    response_model=Chatted,
+    dependencies=key_places(),  # the proxy itself says who may come in, and counts them
+    responses={
+        **responses(400, 401, 403, 422, 429, 502, 504),
+        "default": {"description": "An error of the upstream, as it came."},
+    },
+)
+async def chat_(body: ChatBody, request: Request, on: On) -> Chatted | Response:
+    """Answer from the cache, or by the upstream; its errors come as they are."""
+    began = time.perf_counter()
+    with on.cache.trace() as trace:
+        found = await _completion(request, body)
+    if not found.is_success:
+        return Response(found.content, found.status_code, media_type="application/json")
+    hit = next((e for e in trace.events if isinstance(e, LookupEvent) and e.outcome == "hit"), None)
+    cached = hit is not None or found.headers.get("x-tiered-cache") == "hit"
+    tier = None if not cached else "shared" if hit is None else str(hit.tier)
+    told, message = _read(found)
+    ids = (event.entry_id for event in reversed(trace.events))
+    return Chatted(
+        content=message.get("content"),
+        cached=cached,
+        cache_tier=tier,
+        latency_ms=(time.perf_counter() - began) * 1000,
+        cost=0.0 if cached else _cost(body.model, told.get("usage")),
+        entry_id=next((one for one in ids if one is not None), None),
+    )
+
+
+async def _completion(request: Request, body: ChatBody) -> httpx.Response:
+    """Ask this app's own proxy, in this task and so in this trace."""
+    headers = {n: v for n, v in request.headers.items() if n not in _OF_BODY}
+    if not body.use_cache:
+        headers["cache-control"] = PAST_THE_CACHE
+    asked = {
+        **body.params.model_dump(exclude_unset=True),
+        "model": body.model,
+        "messages": [message.model_dump(exclude_unset=True) for message in body.messages],
+        "stream": False,
+    }
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(request.app), base_url=HERE
+    ) as inner:
+        return await inner.post("/v1/chat/completions", json=asked, headers=headers, timeout=None)
+
+
+def _read(found: httpx.Response) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a completion and its first message. Raises APIError 502 for what is none."""
+    try:
+        told = found.json()
+        return told, dict(told["choices"][0]["message"])
+    except (ValueError, LookupError, TypeError):
+        raise APIError(502, "the upstream's answer is no chat completion") from None
+
+
+def _cost(model: str, usage: Mapping[str, Any] | None) -> float | None:
+    """Price the tokens that the upstream counted."""
+    counted = tokens_of(usage)
+    return None if counted is None else price(model, counted)
