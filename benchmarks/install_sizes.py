@@ -108,6 +108,8 @@ def measure_first_hit() -> None:
                 text=True,
                 check=False,
             )
+            for kept in (folder / "app").glob("answers.db*"):
+                kept.unlink()
             hit = "'tier': 'semantic'" in ran.stdout
             environment, home = size_of(folder / "venv") - bare, size_of(folder / "home")
             print(f"[{extras}]: {'hit' if hit else 'no hit'}", end=", ")

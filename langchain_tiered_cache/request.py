@@ -168,6 +168,9 @@ def parse(
     Whatever the two strings hold, the result is a request: in the worst case one that is matched
     only as it stands. Raises what ``question`` raises, and TypeError if what it
     returns is neither text, pair nor None.
+
+    >>> parse("What is a fuse?", "[('model', 'm'), ('temperature', 0.0)]").question
+    'What is a fuse?'
     """
     try:
         found = read_string(llm_string, ignore)
@@ -286,6 +289,8 @@ def rag_question(
     whenever the index or the retriever changes.
 
     Raises ValueError for another ``context``, or one without its ``version``.
+
+        cache = TieredCache("sqlite:///answers.db", question=rag_question("exact"))
     """
     if context not in ("exact", "version"):
         raise ValueError(f'context must be "exact" or "version", not {context!r}')

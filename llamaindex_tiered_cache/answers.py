@@ -389,6 +389,11 @@ class TieredCacheHitEvent(BaseEvent):
     """An answer came from the cache: no event of the model follows, and no token was spent.
 
     ``age`` is in seconds; ``entry_id`` is for ``ResponseCache.feedback``.
+
+        class Handler(BaseEventHandler):
+            def handle(self, event, **kwargs):
+                if isinstance(event, TieredCacheHitEvent):
+                    print(event.tier, event.similarity)
     """
 
     model: str

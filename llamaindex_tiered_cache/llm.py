@@ -289,13 +289,23 @@ def cached_llm(
 
 
 def uncached(llm: LLM) -> LLM:
-    """Return the LLM inside a cached one; any other as it is."""
+    """Return the LLM inside a cached one; any other as it is.
+
+    Its calls ask the model:
+
+        uncached(llm).complete("asks the model, whatever is cached")
+    """
     found = getattr(llm, SLOT, None)
     return found.inner if isinstance(found, Wrapped) else llm
 
 
 def cache_of(llm: LLM) -> ResponseCache:
-    """Return the cache of a cached LLM. Raises ValueError for any other."""
+    """Return the cache of a cached LLM. Raises ValueError for any other.
+
+    Judge its answers there:
+
+        cache_of(llm).feedback(entry_id, correct=False)
+    """
     found = getattr(llm, SLOT, None)
     if not isinstance(found, Wrapped):
         raise ValueError(f"this {type(llm).__name__} has no cache; cached_llm() gives it one")
@@ -445,7 +455,12 @@ def install(
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One model of the app: what it is, whether its calls go through the cache, how many did."""
+    """One model of the app: what it is, whether its calls go through the cache, how many did.
+
+    ``cache_report`` returns them:
+
+        assert all(component.is_cached for component in cache_report())  # each is a Component
+    """
 
     name: str
     is_cached: bool

@@ -30,6 +30,12 @@ class LookupEvent:
     ``latency`` is in seconds. ``usage`` is what the stored answer once cost in tokens, and ``age``
     how many seconds ago it was stored, on a hit. ``key`` is a digest: no event holds a prompt or an
     answer.
+
+        def hook(event: LookupEvent) -> None:
+            print(event.outcome, event.tier, event.reason)
+
+
+        cache = ResponseCache.open(hooks=[hook])
     """
 
     outcome: str
@@ -51,6 +57,12 @@ class StoreEvent:
     """One store: ``entry_id`` None means that nothing was kept. ``latency`` is in seconds.
 
     ``usage`` is what the answer that was to be kept cost in tokens.
+
+        class Hook:
+            def __call__(self, event: LookupEvent) -> None: ...
+
+            def stored(self, event: StoreEvent) -> None:
+                print("kept", event.entry_id)
     """
 
     entry_id: str | None
@@ -66,6 +78,10 @@ class SharedEvent:
     """A lookup that missed and was then given the answer of a call under way.
 
     ``usage`` is what that call cost in tokens.
+
+        with cache.trace() as trace:
+            app()
+        print([event for event in trace.events if isinstance(event, SharedEvent)])
     """
 
     entry_id: str
@@ -81,6 +97,12 @@ class Trace:
 
     ``hits`` were answered from a store, ``shared`` lookups by another's call; ``tokens_saved`` and
     ``money_saved``, in US dollars, are of both. Money is None if no model that saved has a price.
+
+        with cache.trace() as trace:  # a Trace
+            cache.lookup(request)
+        print(trace.lookups, trace.hits, trace.tokens_saved)
+
+        assert isinstance(trace, Trace)
     """
 
     events: list[LookupEvent | StoreEvent | SharedEvent] = field(default_factory=list)

@@ -86,6 +86,8 @@ class Budget:
 
     ``model`` and ``namespace`` None: all of them. ``period`` in seconds, counted from the epoch
     (86,400: a UTC day); None: for ever. Raises ValueError for a limit or period not above 0.
+
+        costs = Costs(budgets=[Budget(20.0, lambda passed: print(passed.spent), period=86_400)])
     """
 
     limit: float

@@ -26,7 +26,13 @@ from shared_core.state_places import Unreadable
 
 
 class UnkeyableError(TypeError):
-    """An argument has no identity beyond this process, so no key can be made of it."""
+    """An argument has no identity beyond this process, so no key can be made of it.
+
+    ``ignore=`` leaves such an argument out:
+
+        @cached(cache, ignore=("connection",))  # without ignore=, a call raises UnkeyableError
+        def rows(connection, table): ...
+    """
 
 
 def argument_digest(

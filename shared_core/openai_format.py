@@ -135,6 +135,9 @@ class CachedResponse:
     whenever that was; ``estimated`` if no provider counted them. ``message`` is the assistant's
     message as JSON, tool calls included: ready to go back into a conversation. ``entry_id`` is for
     ``cache.feedback``.
+
+        response: CachedResponse = client.chat(messages, model="gpt-4o-mini")
+        print(response.content, response.cached, response.cost)
     """
 
     content: str

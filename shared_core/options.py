@@ -92,6 +92,9 @@ class Options:
     - ``ssl``: of TLS: redis-py's options without their "ssl_", such as ``ca_certs``
 
     Raises ValueError for a value that makes no sense, naming it and the remedy.
+
+    >>> Options(ttl=3600, threshold=0.9).timeout
+    0.25
     """
 
     namespace: str = "default"

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 class Tier(StrEnum):
-    """Which tier answered; ``str(tier)`` is its name."""
+    """Which tier answered; ``str(tier)`` is its name.
+
+    >>> str(Tier.EXACT), str(Tier.SEMANTIC)
+    ('exact', 'semantic')
+    """
 
     EXACT = "exact"
     SEMANTIC = "semantic"
@@ -40,6 +44,9 @@ class Answer:
     ``exact_only`` answers are never served by meaning: tool calls, refusals, cut-off texts.
     ``usage`` counts tokens: ``input_tokens``, ``output_tokens`` and what the provider adds.
     ``flaw`` is why its adapter says that it must not be served again, None if it is whole and good.
+
+    >>> Answer("It melts.", usage={"input_tokens": 12, "output_tokens": 3}).format
+    'text'
     """
 
     text: str
@@ -59,6 +66,9 @@ class Record:
     ``vector`` is float32 of shape (d,) and length 1, or None if the question is only matched
     exactly; ``space`` names the embedder that made it. ``created`` and ``expires`` are seconds
     since the epoch; ``expires`` None means never. ``group`` names the answers that say the same.
+
+    >>> Record("key", "scope", "default", "What is a fuse?", Answer("It melts.")).expires is None
+    True
     """
 
     key: str
@@ -120,6 +130,10 @@ class Hit:
 
     ``is_stale``: its time is over, and the model is to be asked anew. ``is_shared``: it is the
     answer to an equal call that was under way.
+
+        match cache.lookup(request):
+            case Hit(answer=answer, tier=tier, age=seconds):
+                print(tier, answer.text)
     """
 
     answer: Answer
@@ -153,6 +167,10 @@ class Explore:
     is not sure enough, "audit" for one that is checked although it is, "shadow" in shadow mode.
     ``prefix`` is None unless the cache was opened with a prefix cache; ``progress`` says how far
     the policy is while it serves nothing yet ("34 of about 80 labels").
+
+        match cache.lookup(request):
+            case Explore(candidate=old, reason=why):
+                print(why, "near is:", old.question)
     """
 
     candidate: Record
@@ -169,6 +187,10 @@ class Miss:
     "new_scope": nothing was ever asked with this system message, history and settings.
     ``similarity`` is that of the nearest candidate, when there was one; ``prefix`` and ``progress``
     are those of ``Explore``.
+
+        match cache.lookup(request):
+            case Miss(reason=why):
+                print("asking the model:", why)
     """
 
     reason: str

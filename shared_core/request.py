@@ -183,6 +183,9 @@ class Address(NamedTuple):
     """Where a request lives in a store: hex sha256 digests, with the namespace hashed into both.
 
     Both open with the same ``HOME_DIGITS`` of the namespace's own digest.
+
+    >>> Request.of("What is a fuse?", model="m").address("default") == Address("…", "…")
+    False
     """
 
     key: str

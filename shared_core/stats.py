@@ -141,6 +141,9 @@ class Stats:
     count, their prompt caches had ``provider_cached_tokens`` of the calls whose answers were
     stored, and took in ``provider_cache_write_tokens``. ``advice`` says in a sentence or two what
     holds the cache back; "" if nothing does.
+
+        stats: Stats = cache.stats()
+        print(stats.hit_rate, stats.misses, stats.money_saved, stats.advice)
     """
 
     lookups: int

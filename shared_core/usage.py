@@ -74,6 +74,10 @@ def cached_tokens(usage: Any) -> CachedTokens:
 
     Mappings and objects, of OpenAI, Anthropic, Gemini, Bedrock, DeepSeek, LangChain and LlamaIndex.
     Zero for what is not told.
+
+    >>> usage = {"prompt_tokens": 900, "prompt_tokens_details": {"cached_tokens": 800}}
+    >>> cached_tokens(usage).read
+    800
     """
     return _cached(list(_places(usage, (*_HOLDERS, "response_metadata", *_INPUT_DETAILS), 3)))
 
@@ -176,6 +180,9 @@ class Price:
 
     ``cache_read`` and ``cache_write`` are for tokens that a provider's prompt cache has, or takes
     in. Raises ValueError for a price below 0.
+
+    >>> Price(input=0.5, output=1.5, cache_read=0.05).output
+    1.5
     """
 
     input: float

@@ -28,7 +28,15 @@ MAX_PREFIXES = 10_000
 
 
 class BatcherClosed(RuntimeError):
-    """The batcher was closed before this request was answered."""
+    """The batcher was closed before this request was answered.
+
+    Ask its question without the batcher then:
+
+        try:
+            answer = await batcher.ask(messages)
+        except BatcherClosed:
+            answer = await client.achat(messages, model="gpt-4o-mini")
+    """
 
 
 @dataclass(frozen=True, slots=True)

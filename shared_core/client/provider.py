@@ -60,6 +60,8 @@ class RateLimit:
 
     A request of more tokens than the limit is sent alone. ``clock`` is in seconds and only grows;
     ``sleep`` and ``asleep`` wait. Raises ValueError for a limit below 1.
+
+        client = CachedClient(cache, openai.OpenAI(), rate=RateLimit(500, 200_000))
     """
 
     def __init__(
@@ -200,6 +202,8 @@ class Retries:
     ``patience`` seconds were spent waiting. After any other failure, ``attempts`` are made in all,
     with waits of random length up to ``first`` seconds, then twice as much each time, up to
     ``most``. Raises ValueError for numbers that make no sense.
+
+        client = CachedClient(cache, openai.OpenAI(), retries=Retries(attempts=3, patience=30))
     """
 
     attempts: int = 6

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 
 class EmbedderError(Exception):
-    """An embedder is missing or failed. The cache turns it into a miss of the semantic tier."""
+    """An embedder is missing or failed. The cache turns it into a miss of the semantic tier.
+
+    Raise it in an embedder of your own:
+
+        def embed(self, texts):
+            try:
+                return self.client.embed(texts)
+            except ConnectionError as error:
+                raise EmbedderError(f"no vectors: {error}") from error
+    """
 
 
 class LoadError(EmbedderError):
@@ -38,6 +47,16 @@ class Embedder(Protocol):
 
     Two methods are optional: ``count_tokens(text) -> int``, and ``reads(text) -> bool``, False for
     a text that is too long or has parts that the model does not know, and takes for equal.
+
+        class Hashed:  # an Embedder
+            name, dimension, max_tokens = "letters", 26, None
+
+            def embed(self, texts: Sequence[str]) -> NDArray[float32]:
+                rows = [[text.count(letter) + 0.1 for letter in ascii_lowercase] for text in texts]
+                return unit_rows(rows, len(texts), self.dimension)
+
+
+        embedder: Embedder = Hashed()
     """
 
     @property

@@ -202,7 +202,13 @@ FRAME = 25
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that matters and is not the same: its kind, and what either question says."""
+    """One thing that matters and is not the same: its kind, and what either question says.
+
+    The guard returns them:
+
+        (found,) = Guard().differences("Flights on May 3", "Flights on May 4")
+        assert found == Difference("number", ("3",), ("4",))
+    """
 
     kind: str
     asked: tuple[str, ...]

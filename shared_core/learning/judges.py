@@ -240,6 +240,8 @@ class EmbeddingJudge(AnswerJudge):
     Answers below a cosine of ``same`` are never the same, and at ``other`` or above they never
     differ, unless they are brief or contradict each other in plain figures; by default there are no
     such bounds. Raises ValueError for cosines that are crossed or none.
+
+        cache = ResponseCache.open(judge=EmbeddingJudge(embeddings, other=0.95))
     """
 
     def __init__(

@@ -74,6 +74,10 @@ class Tuning:
     ``curve`` has a point for each threshold at which anything is served, highest first. ``barred``
     of the ``rows`` are served at no threshold: the guard objects, or the embedder does not read
     them whole.
+
+        found: Tuning = tune(rows, max_error=0.05)
+        print(found.verdict)
+        cache = ResponseCache.open(threshold=found.policy())
     """
 
     max_error: float
@@ -305,7 +309,11 @@ _KINDS = {"static": Static, "feedback": Feedback, "verified": Verified}
 
 
 def policy_to_json(policy: Static | Feedback | Verified, **about: object) -> str:
-    """Spell a policy; ``about`` is kept with it for people to read, and not read back."""
+    """Spell a policy; ``about`` is kept with it for people to read, and not read back.
+
+    >>> policy_from_json(policy_to_json(Static(0.9), made_of="May's log")).similarity
+    0.9
+    """
     name = next(name for name, kind in _KINDS.items() if isinstance(policy, kind))
     options = {one.name: getattr(policy, one.name) for one in fields(policy)}
     if isinstance(prior := options.get("prior"), Prior):

@@ -182,6 +182,8 @@ class DecisionJudge(LLMJudge):
 
     As ``LLMJudge``, for models that answer a yes-or-no question with its probability. Raises
     ValueError for a ``model`` that is none, or a ``sample`` outside 0..1.
+
+        cache = ResponseCache.open(judge=DecisionJudge(model, sample=0.2))
     """
 
     def __init__(
@@ -203,6 +205,8 @@ class LocalVerifier:
 
     A callable (asked, cached) -> the probability that one answer is right for both. It is there to
     try the verifier's place in an app, and for tests. ``embedder`` is anything that a cache takes.
+
+        cache = ResponseCache.open(verifier=LocalVerifier())
     """
 
     def __init__(self, embedder: Any = None) -> None:

@@ -248,6 +248,9 @@ def mark(
     - automatic: order alone, for providers that need no more
 
     Raises ValueError for a provider or ttl that is not known, and for what Gemini would refuse.
+
+        marked = mark(messages, "anthropic", model="claude-sonnet-5", ttl="1h")
+        client.messages.create(model="claude-sonnet-5", max_tokens=500, **marked.body())
     """
     if provider not in get_args(Provider):
         raise ValueError(f"provider must be one of {', '.join(LIFETIMES)}, not {provider!r}")

@@ -46,7 +46,15 @@ def counted_text(message: _Message) -> str:
 
 
 class NoRoomError(ValueError):
-    """The prompt leaves too little of the window; the message says by how many tokens."""
+    """The prompt leaves too little of the window; the message says by how many tokens.
+
+    Drop the oldest turns then:
+
+        try:
+            room = budget.room(messages)
+        except NoRoomError:
+            room = budget.room(budget.trim(messages))
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,9 @@ def open_store(  # noqa: PLR0913 - each is an option of the cache
     Raises ValueError for a URL or an option that can not be, naming it and what can; ImportError
     for packages that are missing. A file that other processes keep locked is no error before it is
     used.
+
+    >>> open_store("memory://", max_entries=1000).get("no such key") is None
+    True
     """
     if not isinstance(url, str):
         raise ValueError(f"store URL {url!r} is not a text; known forms: {KNOWN_FORMS}")

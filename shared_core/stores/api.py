@@ -28,6 +28,11 @@ class StoreError(Exception):
     """A store could not do what was asked: locked, full, unreadable, gone.
 
     The cache turns it into a miss.
+
+        try:
+            store.put(record)
+        except StoreError as error:
+            print("not kept:", error)
     """
 
 
@@ -67,7 +72,14 @@ class StoreInfo:
 
 
 class RecordStore(Protocol):
-    """Records by key and by vector, and the labels learnt about them."""
+    """Records by key and by vector, and the labels learnt about them.
+
+    ``open_store`` returns one:
+
+        store: RecordStore = open_store("sqlite:///answers.db")
+        store.put(record)
+        assert store.get(record.key) == record
+    """
 
     def get(self, key: str) -> Record | None:
         """Return the live record, or None. Counts as a use of it.
@@ -121,6 +133,10 @@ class KeyValue(Protocol):
 
     ``ttl`` is in seconds; None means for ever. Expired values are as absent. Every method raises
     StoreError.
+
+        values: KeyValue = open_store("memory://")
+        values.put_many({"a": b"1"}, ttl=60.0)
+        assert values.get_many(["a", "b"]) == {"a": b"1"}
     """
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:

@@ -37,7 +37,15 @@ MAX_DECODED, LONGEST_DECODED = 512, 16_000
 
 
 class UndecodableError(ValueError):
-    """Bytes that are no record of this version, or are encrypted with another key."""
+    """Bytes that are no record of this version, or are encrypted with another key.
+
+    A store takes it for a miss:
+
+        try:
+            record = codec.decode(data)
+        except UndecodableError:
+            record = None  # a miss
+    """
 
 
 class Codec:

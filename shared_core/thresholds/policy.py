@@ -116,6 +116,9 @@ class Policy(Protocol):
 
     A policy is immutable; what it learnt is a ``state`` that the cache keeps, folded from the
     labels of every process in the order in which the store numbered them.
+
+        policy: Policy = Verified(max_error=0.05)
+        cache = ResponseCache.open(threshold=policy)  # examples/own_policy.py has one of your own
     """
 
     @property
@@ -194,6 +197,8 @@ class Static:
     """Serve the nearest candidate at or above ``similarity`` whose question does not differ.
 
     Raises ValueError for a similarity outside 0..1.
+
+        cache = ResponseCache.open(threshold=Static(0.92))  # or threshold=0.92
     """
 
     similarity: float = DEFAULT_SIMILARITY
@@ -262,6 +267,9 @@ class Feedback:
     within ``minimum`` and ``maximum``. Accuracies and similarities are 0..1.
 
     Raises ValueError for crossed limits, a step <= 0, a window < 1 or values outside 0..1.
+
+    >>> Feedback(initial=0.9, minimum=0.85).maximum
+    0.99
     """
 
     initial: float = 0.95

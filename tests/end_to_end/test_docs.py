@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
+import inspect
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +45,38 @@ def test_every_public_name_says_what_it_does(package: str) -> None:
         and not (getattr(module, name).__doc__ or "").strip()
     ]
     assert not silent
+
+
+def examples_of(doc: str) -> list[str]:
+    """Return the code in a docstring: lines that are indented, and those behind ">>>"."""
+    text = inspect.cleandoc(doc) + "\n"
+    blocks = re.findall(r"(?<=\n\n)((?:    .*\n|\n(?=    ))+)", text)
+    typed = re.findall(r"^ *(?:>>>|\.\.\.) (.*\n)", text, re.MULTILINE)
+    return [textwrap.dedent(block) for block in blocks if ">>>" not in block] + ["".join(typed)]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_class_and_function_has_an_example(package: str) -> None:
+    module = import_module(package)
+    for name in module.__all__:
+        found = getattr(module, name)
+        if not isinstance(found, (type, FunctionType)):
+            continue  # another name of types: it has no docstring of its own
+        examples = [code for code in examples_of(found.__doc__ or "") if name in code]
+        assert examples, f"{package}.{name}"
+        for code in examples:
+            compile(code, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_examples_with_results_are_right(package: str) -> None:
+    module = import_module(package)
+    names = {name: getattr(module, name) for name in module.__all__}
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    for name, found in names.items():
+        for case in finder.find(found, name, module=False, globs=names):
+            runner.run(case)
+    assert runner.summarize(verbose=False).failed == 0
 
 
 DOCS = ROOT / "docs"
