@@ -295,12 +295,18 @@ def _flags() -> argparse.ArgumentParser:
 
 def _printed(settings: Settings) -> str:
     """Spell settings as TOML, of which every JSON text, number and list is a part."""
-    return "\n".join(
-        f"# {name} is not set"
-        if value is None
-        else f"{name} = {'inf' if value == math.inf else json.dumps(value)}"
-        for name, value in settings.masked().items()
-    )
+
+    def line(name: str, value: object) -> str:
+        if value is None:
+            return f"# {name} is not set"
+        return f"{name} = {'inf' if value == math.inf else json.dumps(value)}"
+
+    told = settings.masked()
+    tables = [] if isinstance(told["upstream"], str) else told.pop("upstream")
+    lines = [line(name, value) for name, value in told.items()]
+    for table in tables:  # last: all that follows a table belongs to it
+        lines += ["", "[[upstream]]", *(line(name, value) for name, value in table.items())]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from shared_core.service.access import ENDPOINTS, STORED, TOKEN_HEADER, Rule, ne
 from shared_core.service.app import BoundedH11, create_app
 from shared_core.service.settings import Settings
 from tests.service.serving import served
+from tests.soak import FULL
 
 HERE = "http://127.0.0.1:8000"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -63,7 +64,11 @@ class Asked:
         said = f"{self.name} {credential} {body.get('messages', [{}])[-1].get('content')}"
         message = {"role": "assistant", "content": said}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        whole = json.dumps({"model": "m", "choices": choices}).encode()
+        blocks = [{"type": "text", "text": said}]
+        as_message = {"type": "message", "role": "assistant", "content": blocks}
+        whole = json.dumps(
+            {"model": "m", "choices": choices, **as_message, "stop_reason": "end_turn"}
+        ).encode()
         json_type = {"content-type": "application/json"}
         return httpx.Response(200, headers=json_type, stream=httpx.ByteStream(whole))
 
@@ -414,45 +419,76 @@ def test_no_smuggled_request_reaches_the_upstream(lines: tuple[str, ...], body: 
 # ---------------------------------------------------------------------------------------- tenants
 
 
+REQUESTS = 5_000 if FULL else 800
+
+
 @pytest.mark.slow
-async def test_5_000_requests_of_three_keys_to_two_upstreams_mix_nothing_up() -> None:
+async def test_random_requests_of_three_keys_to_two_upstreams_mix_nothing_up() -> None:
+    """Two upstreams behind one server, by path and by model, beside another server."""
     keys = {name: new_key(f"of-{name}", "use", name) for name in ("shop", "bank", "club")}
     lines = tuple(str(entry) for _, entry in keys.values())
     chance, hits = random.Random(11), 0
-    with ResponseCache.open(semantic=False) as cache:
+    asked = {name: Asked(name=name) for name in ("one", "two")}
+
+    def by_host(request: httpx.Request) -> httpx.Response:
+        return asked[request.url.host.partition(".")[0]](request)
+
+    tables = [
+        {"name": "one", "url": "https://one.example/v1", "key_env": "KEY_ONE",
+         "models": ["of-one*"]},
+        {"name": "two", "url": "https://two.example/v1", "key_env": "KEY_TWO",
+         "kind": "anthropic"},
+    ]  # fmt: skip
+    with ResponseCache.open(semantic=False) as cache, pytest.MonkeyPatch.context() as patch:
+        for name in asked:
+            patch.setenv(f"KEY_{name.upper()}", f"sk-{name}")
         async with AsyncExitStack() as stack:
-            clients = []
-            for name in ("one", "two"):
-                settings = {"upstream": f"https://{name}.example/v1", "upstream_key": f"sk-{name}"}
-                found = await stack.enter_async_context(
-                    service(cache, Asked(name=name), keys=lines, **settings)
-                )
-                clients.append((name, *found[:2]))
-            for _ in range(5_000):
-                upstream, client, asked = chance.choice(clients)
+            both = service(cache, by_host, keys=lines, upstream=tables)  # type: ignore[arg-type]
+            client, _, _ = await stack.enter_async_context(both)
+            alone = service(cache, asked["two"], keys=lines, upstream="https://two.example/v1",
+                            upstream_key="sk-two")  # fmt: skip
+            second, _, _ = await stack.enter_async_context(alone)
+            for _ in range(REQUESTS):
                 tenant = chance.choice(sorted(keys))
-                hits += await one_request(chance, upstream, client, tenant, keys[tenant][0])
-            for upstream, _, asked in clients:
-                assert all(may_reach(method, path, own=False) for method, path, _ in asked.calls)
-                assert {one for _, _, one in asked.calls} == {f"Bearer sk-{upstream}"}
-    assert hits > 500
+                key = keys[tenant][0]
+                if chance.random() < 0.1:
+                    hits += await one_request(chance, "two", second, "", tenant, key)
+                else:
+                    name = chance.choice(("one", "two"))
+                    prefix = f"/{name}" if chance.random() < 0.5 else ""
+                    hits += await one_request(chance, name, client, prefix, tenant, key)
+            for name, of_one in asked.items():
+                assert all(may_reach(method, path, own=False) for method, path, _ in of_one.calls)
+                assert {one for _, _, one in of_one.calls} == {f"Bearer sk-{name}"}
+    assert hits > REQUESTS / 10
 
 
 async def one_request(
-    chance: random.Random, upstream: str, client: httpx.AsyncClient, tenant: str, key: str
+    chance: random.Random,
+    upstream: str,
+    client: httpx.AsyncClient,
+    prefix: str,
+    tenant: str,
+    key: str,
 ) -> bool:
     """Send one of all kinds, and say whether it was answered by the cache."""
     headers = {"authorization": f"Bearer {key}"}
+    model = chance.choice(("m", "of-one-m")) if prefix else f"of-{upstream}-m"
     if chance.random() < 0.4:
         method, path = chance.choice(METHODS), chance.choice(OF_UPSTREAMS)
-        await client.request(method, f"/v1/{path}", json={"model": "m"}, headers=headers)
+        body = {"model": model}
+        await client.request(method, f"{prefix}/v1/{path}", json=body, headers=headers)
         return False
     text = f"{tenant} asks {chance.randrange(40)}"
     shared = f"all ask {chance.randrange(5)}"
     asking = chance.choice((text, shared))
-    body = {"model": "m", "messages": [{"role": "user", "content": asking}]}
-    found = await client.post("/v1/chat/completions", json=body, headers=headers)
-    said = found.json()["choices"][0]["message"]["content"]
+    body = {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": asking}]}
+    if chance.random() < 0.5:
+        found = await client.post(f"{prefix}/v1/chat/completions", json=body, headers=headers)
+        said = found.json()["choices"][0]["message"]["content"]
+    else:
+        found = await client.post(f"{prefix}/v1/messages", json=body, headers=headers)
+        said = found.json()["content"][0]["text"]
     assert said == f"{upstream} Bearer sk-{upstream} {asking}"
     if found.headers["x-tiered-cache"] == "hit":
         check = found.headers["x-tiered-cache-entry-id"]
