@@ -3,6 +3,7 @@
 from shared_core.lazy import missing
 
 try:
+    from llamaindex_tiered_cache.agents import cached_agent
     from llamaindex_tiered_cache.answers import TieredCacheHitEvent, feedback_from
     from llamaindex_tiered_cache.embeddings import CachedEmbedding, TieredKVStore
     from llamaindex_tiered_cache.llm import (
@@ -25,6 +26,7 @@ __all__ = [
     "TieredKVStore",
     "cache_of",
     "cache_report",
+    "cached_agent",
     "cached_llm",
     "feedback_from",
     "install",

@@ -114,15 +114,54 @@ class Parsing:
 _parsing: ContextVar[Parsing | None] = ContextVar("tiered_cache_parsing", default=None)
 
 
+@dataclass(slots=True)
+class AgentStep:
+    """A step of an agent under way: its model call, and what that was answered with.
+
+    ``under``, in the first step of a run, returns the request that is looked up and kept in the
+    place of the call's own. What the model says then is kept for the very same question alone,
+    until the run has ended: it may be no more than which tool to use. A hit is no answer of it.
+
+    with AgentStep(skippable.first) as step:
+        output = await super().take_step(...)
+    """
+
+    under: Callable[[Request], Request] | None = None
+    call: Call[Any] | None = None
+    answer: Answer | None = None
+    _token: Token[AgentStep | None] | None = None
+
+    def __enter__(self) -> AgentStep:
+        self._token = _step.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _step.reset(self._token)
+
+    @staticmethod
+    def now() -> AgentStep | None:
+        """Return the step under way whose model call is yet to be made."""
+        step = _step.get()
+        return step if step is not None and step.call is None else None
+
+
+_step: ContextVar[AgentStep | None] = ContextVar("tiered_cache_agent_step", default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """What is asked of which cache, and in which form it answers; ``model`` is whom it asks."""
+    """What is asked of which cache, and in which form it answers; ``model`` is whom it asks.
+
+    ``step`` is that of an agent which makes the call.
+    """
 
     cache: ResponseCache
     namespace: str | None
     request: Request
     form: Form[T]
     model: Digest | None = None
+    step: AgentStep | None = None
     parsing: Parsing | None = field(default_factory=_parsing.get)
 
     def working(self) -> AbstractContextManager[None]:
@@ -159,6 +198,8 @@ class Call(Generic[T]):
         return self._told(hit, self.form.chunks(hit.answer, Serving.of_hit(hit)))
 
     def _told(self, hit: Hit, found: R) -> R:
+        if self.step is not None and self.step.under is None:
+            self.step.answer = hit.answer
         Serving.of_hit(hit).tell(self.request.model)
         return found
 
@@ -176,8 +217,14 @@ class Call(Generic[T]):
         reason = reason or answer.finish_reason
         way = f"{type(response).__name__} {'call' if deltas is None else 'stream'}"
         if self.cache.endings.is_unfinished(self.request, "llamaindex", way, reason):
-            return replace(answer, flaw=answer.flaw or UNFINISHED)
-        return answer if answer.finish_reason else replace(answer, finish_reason=reason)
+            answer = replace(answer, flaw=answer.flaw or UNFINISHED)
+        elif not answer.finish_reason:
+            answer = replace(answer, finish_reason=reason)
+        if self.step is not None:
+            self.step.answer = answer
+            if self.step.under is not None:
+                return replace(answer, exact_only=True)
+        return answer
 
     def fresh(self, response: T, mark: dict[str, Any]) -> T:
         """Note in the model's own response what the cache says of it."""

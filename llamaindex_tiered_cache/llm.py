@@ -27,7 +27,16 @@ from llama_index_instrumentation.span.base import BaseSpan
 from llama_index_instrumentation.span_handlers.base import BaseSpanHandler
 
 from llamaindex_tiered_cache.answers import Response, ResponseForm, Retention
-from llamaindex_tiered_cache.calls import Call, Parsing, arun, astream, open_cache, run, stream
+from llamaindex_tiered_cache.calls import (
+    AgentStep,
+    Call,
+    Parsing,
+    arun,
+    astream,
+    open_cache,
+    run,
+    stream,
+)
 from llamaindex_tiered_cache.components import hidden_of
 from llamaindex_tiered_cache.embeddings import CachedEmbedding
 from llamaindex_tiered_cache.request import asking, chat_request, completion_request
@@ -51,7 +60,7 @@ _dispatcher = get_dispatcher(__name__)
 SLOT = "__tiered_cache__"
 """Where a cached LLM keeps ``Wrapped``; beside its state, which it shares with the inner LLM."""
 
-_STATE = ("__dict__", "__pydantic_private__", "__pydantic_fields_set__", "__pydantic_extra__")
+STATE = ("__dict__", "__pydantic_private__", "__pydantic_fields_set__", "__pydantic_extra__")
 
 NAMES = (
     "chat", "achat", "stream_chat", "astream_chat",
@@ -94,7 +103,13 @@ class Wrapped:
             request = replace(request, exact_only="off")
         form = ResponseForm(kind, terms.kept, terms.cache.options.hit_usage)
         model = hidden_of(self.inner, self.ignored)
-        return Call(terms.cache, terms.namespace, request, form, model)
+        step = AgentStep.now()
+        if step is not None and step.under is not None and not request.uncacheable:
+            request = step.under(request)
+        call = Call(terms.cache, terms.namespace, request, form, model, step)
+        if step is not None:
+            step.call = call
+        return call
 
     @property
     def ignored(self) -> frozenset[str]:
@@ -115,7 +130,7 @@ def wrapped(llm: Any) -> Wrapped:
 
 def share_state(twin: LLM, inner: LLM) -> None:
     """Let the twin hold the very dictionaries of the inner LLM, so that changes go both ways."""
-    for name in _STATE:
+    for name in STATE:
         object.__setattr__(twin, name, getattr(inner, name))
 
 

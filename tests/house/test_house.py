@@ -29,7 +29,6 @@ PAST_THE_FACE: Mapping[str, tuple[str, ...]] = {}
 # Rule 3. A module that one other imports is merged into it, unless it is a boundary.
 
 BOUNDARIES: Mapping[str, str] = {
-    "shared_core.agents": "one rule for the agents of both frameworks",
     "shared_core.semantic": "the semantic tier; a cache without it never loads what it needs",
     "shared_core.embedding.batching": "threads of the local model, apart from what is remembered",
     "shared_core.embedding.bert": "needs onnxruntime and tokenizers",

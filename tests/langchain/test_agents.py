@@ -30,7 +30,7 @@ class Weather:
 
     def __init__(self, tiered: TieredCache, name: str = "weather", **options: Any) -> None:
         self.models, self.tools = list[str](), list[str]()
-        self.fails = False
+        self.fails, self.unit = False, options.pop("unit", "")
         looks: list[BaseTool] = [self._tool(name) for name in ("weather", "forecast")]
         self.model = Calling(reply=self._reply, settings={"model": options.pop("model", "m")})
         self.name, prompt = name, options.pop("system_prompt", "Be brief.")
@@ -54,7 +54,7 @@ class Weather:
             self.tools.append(name)
             if self.fails:
                 raise ValueError("no")
-            return f"{name} of {city}: 21"
+            return f"{name} of {city}: 21{self.unit}"
 
         made: BaseTool = tool(name)(look)
         made.handle_tool_error = True
@@ -193,6 +193,8 @@ def test_a_tool_that_is_given_the_state_is_not_skipped(tiered: TieredCache) -> N
 PLAIN: dict[str, Any] = {
     "system_prompt": "Be brief.",
     "model": "m",
+    "unit": "",
+    "context": None,
     "question": QUESTION,
     "history": [],
     "safe": ("weather",),
@@ -202,6 +204,8 @@ CHANGES = st.fixed_dictionaries(
     optional={
         "system_prompt": st.text(min_size=1, max_size=20),
         "model": st.sampled_from(["m", "n", "o"]),
+        "unit": st.sampled_from(["", " C", " F"]),
+        "context": st.sampled_from([None, {"user": "a"}, {"user": "b"}]),
         "question": st.sampled_from([QUESTION, "How cold is it in Oslo?", "How warm is 2?"]),
         "history": st.lists(st.text(min_size=1, max_size=9), max_size=2),
         "safe": st.sampled_from([("weather",), ("weather", "forecast")]),
@@ -218,12 +222,16 @@ def share_nothing(changes: list[dict[str, Any]]) -> None:
             tiered,
             system_prompt=case["system_prompt"],
             model=case["model"],
+            unit=case["unit"],
             safe=dict.fromkeys(case["safe"]),
         )
-        found = agent.ask(case["question"], history=[HumanMessage(one) for one in case["history"]])
-        assert found.response_metadata["tiered_cache"]["hit"] == (case in seen)
+        history = [HumanMessage(one) for one in case["history"]]
+        found = agent.ask(case["question"], history=history, context=case["context"])
+        assert found.text == f"It is: weather of Rome: 21{case['unit']}"
         if case in seen:
             assert agent.did == (0, 0)
+        else:
+            assert agent.did[0] > 0
         seen.append(case)
     tiered.close()
 
