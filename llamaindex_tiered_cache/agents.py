@@ -172,7 +172,7 @@ def _inner(tool: Any) -> Any:
     return getattr(tool, "base_tool", tool)
 
 
-SLOT = "_tiered_cache_runs"
+RUNS = "_tiered_cache_runs"
 """Where a cached agent or workflow keeps its ``AgentRuns``."""
 
 
@@ -183,7 +183,7 @@ class CachedCalls:
 
     async def _call_tool(self, ctx: Any, tool: AsyncBaseTool, tool_input: dict[str, Any]) -> Any:
         name = tool.metadata.name
-        runs: AgentRuns = getattr(self, SLOT)
+        runs: AgentRuns = getattr(self, RUNS)
         is_read = name in runs.lives and name not in runs.versions
         with tool_digest(tool).calling() if is_read else nullcontext():
             return await super()._call_tool(ctx, tool, tool_input)  # type: ignore[misc]
@@ -202,7 +202,7 @@ class CachedSteps(CachedCalls):
         memory: BaseMemory,
     ) -> AgentOutput:
         """Take a step as the agent's class does; the first may know the answer of the run."""
-        runs: AgentRuns = getattr(self, SLOT)
+        runs: AgentRuns = getattr(self, RUNS)
         nothing = AgentStep(), None
         step, skippable = await or_else(nothing, runs.failed, "agent", runs.begin(ctx, tools))
         with step:
@@ -290,7 +290,7 @@ def _twin(agent: Any, mixed: type[CachedCalls], runs: AgentRuns) -> Any:
     copied, twin = copy.copy(agent), object.__new__(_class_of(base, mixed))
     for name in STATE if isinstance(agent, BaseModel) else STATE[:1]:
         object.__setattr__(twin, name, getattr(copied, name))
-    object.__setattr__(twin, SLOT, runs)
+    object.__setattr__(twin, RUNS, runs)
     return twin
 
 
