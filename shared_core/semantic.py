@@ -134,8 +134,11 @@ ANY_SIMILARITY = -1.0
 WIDEST = 64
 """How many neighbours are looked at when the guard objects to the nearest ones."""
 
-VERIFIED_ERROR, VERIFIED_CONFIDENCE = 0.02, 0.7
+VERIFIED_ERROR = 0.02
 """What is promised of hits by a verifier's word where the policy promises nothing."""
+
+VERIFIED_CONFIDENCE = {"average": 0.7, "anytime": 0.95}
+"""Of the estimate that lets its word be served, by the guarantee of the policy."""
 
 GRAY = ("learning", "risk")
 """Why the model is asked about candidates that a verifier may decide about."""
@@ -269,7 +272,8 @@ class SemanticTier:
         if options.verifier is None or options.shadow:
             return None
         most, per = (getattr(self._policy, name, None) for name in ("max_error", "per"))
-        promise = Promise(most or VERIFIED_ERROR, per or "hit", VERIFIED_CONFIDENCE)
+        confidence = VERIFIED_CONFIDENCE[getattr(self._policy, "guarantee", "average")]
+        promise = Promise(most or VERIFIED_ERROR, per or "hit", confidence)
         asked = options.verifier, options.verify_timeout
         return GrayZone(
             *asked, promise, self._store, self._breaker, self._count, tell, self.labels.era
@@ -421,8 +425,10 @@ class SemanticTier:
             return self._explore(address, seen, reason)
         seen = replace(seen, word=word, odds=score)
         may = gray.may_serve(namespace, score, self._rng) if word else False
-        if not may or self._is_due(address):
-            return self._explore(address, seen, reason if may is False else "audit")
+        if may is False:
+            return self._explore(address, seen, reason)
+        if may is None or self._is_due(address):
+            return self._explore(address, replace(seen, checked=True), "audit")
         self._count("verifier:served")
         self._pending.count_serving(address.key)
         return self._hit(one, address, None, now)
@@ -466,7 +472,7 @@ class SemanticTier:
     def _note_label(self, namespace: str, seen: PendingLabel, right: bool) -> None:
         """Hold a verifier to its word, and log what the latest label has changed."""
         if self._gray is not None and seen.word is not None:
-            self._gray.learn(namespace, seen.word, seen.odds, right)
+            self._gray.learn(namespace, seen.word, seen.odds, right, seen.checked)
         if self._policy.explores:
             with suppress(Unavailable):  # counted
                 state = self._breaker.call(self.labels.state, namespace)

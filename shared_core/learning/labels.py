@@ -276,7 +276,8 @@ class PendingLabel:
     """A question's neighbours, nearest first, and which of them the fresh answer will label.
 
     ``evidence`` is the policy's; ``in_shadow`` says that the candidate would have been served.
-    ``word`` is what a verifier said of it, and ``odds`` the log-odds at which it was asked.
+    ``word`` is what a verifier said of it, and ``odds`` the log-odds at which it was asked;
+    ``checked`` says that the word might have been served.
     """
 
     near: tuple[Neighbour, ...]
@@ -286,6 +287,7 @@ class PendingLabel:
     in_shadow: bool = False
     word: bool | None = None
     odds: float = 0.0
+    checked: bool = False
 
 
 class PendingLabels:

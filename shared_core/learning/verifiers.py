@@ -29,7 +29,7 @@ from shared_core.learning.judges import LLMJudge
 from shared_core.record import Answer
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Candidate, Pool, Promise
+from shared_core.thresholds import Candidate, Pool, Promise, quantile
 
 logger = logging.getLogger("tiered_cache")
 
@@ -237,12 +237,16 @@ _BINS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 HOPELESS = -3.0
 """Log-odds below which a verifier is not asked: one candidate in twenty would be right."""
 
-BELIEVED, ODDS = 20.0, 20.0
-"""What is believed of any verifier counts for so many labels: that yes makes "right" 20 times as
-likely."""
+FALSE_YES, FALSE_NO = 0.05, 0.05
+"""What is believed of any verifier: of wrong pairs it says yes to 5 %, of right ones no to 5 %."""
 
-MARGIN = 0.85
-FIRST_AUDITED, CHECKED, MIN_AUDITED = 0.25, 10.0, 0.03
+BELIEVED_WORDS = 20.0
+"""Words of either kind, and labels of a yes, that such beliefs count for."""
+
+BELIEVED_ODDS = 10.0
+"""Candidates of a bin that the policy's own log-odds count for."""
+
+FIRST_AUDITED, CHECKED, MIN_AUDITED = 0.2, 10.0, 0.03
 """Share of its first, and of all, hits that the app's model is asked about all the same."""
 
 ASKED_AT_ONCE = 8
@@ -258,18 +262,65 @@ FAIR_TRIAL = 150
 """Labels of its yes that it is given before that counts."""
 
 
+class _Labelled(NamedTuple):
+    """A candidate that a verifier had a word on, and that the app's model labelled.
+
+    ``checked``: the word would have been served, and was chosen to be checked.
+    """
+
+    bin: int
+    word: bool
+    right: bool
+    checked: bool
+
+
 @dataclass(slots=True)
 class _Record:
     """How often a word was followed by a right and a wrong answer, by bin of scores."""
 
     at: float = -math.inf
     era: int = 0
-    counts: dict[tuple[int, bool, bool], int] = field(default_factory=dict)
+    counts: dict[_Labelled, int] = field(default_factory=dict)
 
-    def of(self, word: bool, lowest: int) -> tuple[int, int]:
+    def of(self, word: bool, lowest: int = 0) -> tuple[int, int]:
         """Return labels, and how many were wrong, of this word from a bin on."""
-        each = [(right, n) for (b, w, right), n in self.counts.items() if w == word and b >= lowest]
-        return sum(n for _, n in each), sum(n for right, n in each if not right)
+        each = [(one, n) for one, n in self.counts.items() if one.word == word]
+        each = [(one, n) for one, n in each if one.bin >= lowest]
+        return sum(n for _, n in each), sum(n for one, n in each if not one.right)
+
+    def unchosen(self, *, word: bool | None = None, right: bool, bin_: int | None = None) -> int:
+        """Count the labels that did not hang on the word: of a word, of right or wrong ones."""
+        return sum(
+            n
+            for one, n in self.counts.items()
+            if not one.checked
+            and one.right == right
+            and word in (None, one.word)
+            and bin_ in (None, one.bin)
+        )
+
+    def error_of_yes(self, confidence: float) -> list[float]:
+        """Return for each bin the share of wrong ones among those it says yes to, as expected.
+
+        By Bayes' rule, of the share that is right there, and of how often yes is said to wrong
+        pairs, at most, and to right ones: both are learnt from all bins, so that the many wrong
+        candidates that score low tell what a yes is worth where few are wrong.
+        """
+        bad, of_wrong = self.unchosen(word=True, right=False), self.unchosen(right=False)
+        good, of_right = self.unchosen(word=True, right=True), self.unchosen(right=True)
+        yes_to_wrong = quantile(
+            confidence,
+            bad + FALSE_YES * BELIEVED_WORDS,
+            of_wrong - bad + (1 - FALSE_YES) * BELIEVED_WORDS,
+        )
+        yes_to_right = (good + (1 - FALSE_NO) * BELIEVED_WORDS) / (of_right + BELIEVED_WORDS)
+        found = []
+        for bin_ in range(len(_BINS) + 1):
+            middle = _BINS[bin_] - 0.5 if bin_ < len(_BINS) else _BINS[-1] + 0.5
+            right = self.unchosen(right=True, bin_=bin_) + BELIEVED_ODDS / (1 + math.exp(-middle))
+            wrong = self.unchosen(right=False, bin_=bin_) + BELIEVED_ODDS / (1 + math.exp(middle))
+            found.append(yes_to_wrong * wrong / (yes_to_wrong * wrong + yes_to_right * right))
+        return found
 
 
 class GrayZone:
@@ -388,10 +439,10 @@ class GrayZone:
     def may_serve(self, namespace: str, score: float, rng: random.Random) -> bool | None:
         """Say whether a "yes" at this score may be served; None: it may, but is to be checked."""
         record = self._record(namespace)
-        bin_ = _bin(score)
         lowest = self._lowest(record)
-        allowed = lowest is not None and bin_ >= lowest
-        if lowest is not None or record.of(True, 0)[0] >= FAIR_TRIAL:
+        labels, _ = record.of(True)
+        allowed = lowest is not None and _bin(score) >= lowest
+        if lowest is not None or labels >= FAIR_TRIAL:
             self._note(allowed)
         if not allowed or lowest is None:
             return False
@@ -400,20 +451,32 @@ class GrayZone:
         return None if rng.random() < chance else True
 
     def _lowest(self, record: _Record) -> int | None:
-        """Return the lowest bin from which on its yes keeps the promise."""
-        found = None
+        """Return the lowest bin from which on its yes is expected to keep the promise.
+
+        The labels of its yes count, and beside them what its words elsewhere let expect.
+        """
+        found, said, expected = None, 0.0, 0.0
+        errors = record.error_of_yes(self._promise.confidence)
         for lowest in range(len(_BINS), -1, -1):
+            here = 1 + sum(n for one, n in record.counts.items() if one[:2] == (lowest, True))
+            said, expected = said + here, expected + here * errors[lowest]
             labels, wrong = record.of(True, lowest)
-            odds = ODDS * math.exp(_BINS[lowest - 1] if lowest else _BINS[0] - 1)
-            known, bad = labels + BELIEVED, wrong + BELIEVED / (1 + odds)
-            pool = Pool(float(lowest), known, bad, 1.0)
-            if labels >= MIN_LABELS and self._promise.is_kept_by(pool):
+            known = labels + BELIEVED_WORDS
+            rate = (wrong + BELIEVED_WORDS * expected / said) / known
+            spread = math.sqrt(rate * (1 - rate) / (known + 1))
+            pool = Pool(float(lowest), labels, wrong, 1.0, rate, spread)
+            if self._promise.is_expected_of(pool):
                 found = lowest
         return found
 
-    def learn(self, namespace: str, word: bool, score: float, right: bool) -> None:
-        """Add the answer of the app's model to the record of a word."""
-        key = _bin(score), word, right
+    def learn(
+        self, namespace: str, word: bool, score: float, right: bool, checked: bool = False
+    ) -> None:
+        """Add the answer of the app's model to the record of a word.
+
+        ``checked``: it was given although the word might have been served.
+        """
+        key = _Labelled(_bin(score), word, right, checked)
         record = self._record(namespace)
         with self._lock:
             record.counts[key] = record.counts.get(key, 0) + 1
@@ -464,7 +527,7 @@ class GrayZone:
     def describe(self, namespace: str) -> dict[str, Any]:
         """Return its record as JSON values: labels of each word, and whether its yes is served."""
         record = self._record(namespace)
-        (yes, wrong), (no, refuted) = record.of(True, 0), record.of(False, 0)
+        (yes, wrong), (no, refuted) = record.of(True), record.of(False)
         lowest = self._lowest(record)
         return {
             "model": self.model,
@@ -477,13 +540,20 @@ class GrayZone:
         }
 
 
-MIN_LABELS = 20
-_ALL = [(b, w, r) for b in range(len(_BINS) + 1) for w in (True, False) for r in (True, False)]
+_EITHER = (True, False)
+_ALL = [
+    _Labelled(bin_, word, right, checked)
+    for bin_ in range(len(_BINS) + 1)
+    for word in _EITHER
+    for right in _EITHER
+    for checked in _EITHER
+]
 
 
 def _bin(score: float) -> int:
     return sum(score >= edge for edge in _BINS)
 
 
-def _key(namespace: str, era: int, key: tuple[int, bool, bool]) -> str:
-    return f"verifier:{era}:{key[0]}{int(key[1])}{int(key[2])}:{namespace}"
+def _key(namespace: str, era: int, key: _Labelled) -> str:
+    flags = "".join(str(int(flag)) for flag in key[1:])
+    return f"verifier:{era}:{key.bin}{flags}:{namespace}"

@@ -14,6 +14,7 @@ from shared_core.thresholds.bounds import (
     Promise,
     chance_of_so_few,
     interval,
+    quantile,
 )
 from shared_core.thresholds.features import (
     FEATURES,
@@ -77,6 +78,7 @@ __all__ = [
     "content",
     "fit",
     "interval",
+    "quantile",
     "shipped",
     "weigh",
 ]

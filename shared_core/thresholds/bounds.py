@@ -78,12 +78,13 @@ def interval(wrong: float, of: float, confidence: float = 0.95) -> tuple[float, 
     if of <= 0:
         return 0.0, 1.0
     tail = (1 - confidence) / 2
-    low = 0.0 if wrong <= 0 else _quantile(tail, wrong, of - wrong + 1)
-    high = 1.0 if wrong >= of else _quantile(1 - tail, wrong + 1, of - wrong)
+    low = 0.0 if wrong <= 0 else quantile(tail, wrong, of - wrong + 1)
+    high = 1.0 if wrong >= of else quantile(1 - tail, wrong + 1, of - wrong)
     return low, high
 
 
-def _quantile(share: float, a: float, b: float) -> float:
+def quantile(share: float, a: float, b: float) -> float:
+    """Return the value below which this share of a beta distribution lies; a, b > 0."""
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2
@@ -162,7 +163,7 @@ class JudgeRecord:
 def _limit(confidence: float, false: int, of: int, believed: float) -> float:
     """Return the quantile of a share, of which this was believed and so much was counted."""
     a = false + LIKE_CHECKED * believed + 0.5
-    return _quantile(confidence, a, of - false + LIKE_CHECKED * (1 - believed) + 0.5)
+    return quantile(confidence, a, of - false + LIKE_CHECKED * (1 - believed) + 0.5)
 
 
 @dataclass(frozen=True, slots=True)

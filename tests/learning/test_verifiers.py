@@ -113,8 +113,8 @@ def counts(cache: ResponseCache) -> Mapping[str, int]:
 def test_a_verifier_that_is_right_saves_calls_once_its_word_is_proven() -> None:
     truth = Truth()
     cache = opened(truth)
-    hits, wrong = stream(cache, 300)
-    assert hits >= 50
+    hits, wrong = stream(cache, 100)
+    assert hits >= 40
     assert wrong == 0
     described = cache.stats().policy["verifier"]
     assert described["serves"]
@@ -123,11 +123,42 @@ def test_a_verifier_that_is_right_saves_calls_once_its_word_is_proven() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_one_that_lies_often_is_found_out_and_serves_next_to_nothing(seed: int) -> None:
-    cache = opened(Truth(lies=0.1, seed=seed))
+@pytest.mark.parametrize("lies", [0.03, 0.1, 0.2])
+def test_the_promise_holds_with_one_that_lies_and_one_that_lies_often_serves_next_to_nothing(
+    lies: float, seed: int
+) -> None:
+    cache = opened(Truth(lies=lies, seed=seed))
     hits, wrong = stream(cache, 300, seed=seed)
     assert wrong <= 0.02 * hits + 2 * (0.02 * 0.98 * max(hits, 1)) ** 0.5
-    assert cache.stats().policy["verifier"]["yes_wrong"] > 0
+    if lies == 0.2:
+        assert hits < 20
+        assert cache.stats().policy["verifier"]["yes_wrong"] > 0
+
+
+def worth(*labels: tuple[float, bool, bool, int]) -> list[bool]:
+    """Say at which scores a yes may be served after so many labels: score, word, right, count."""
+    cache = opened(Truth())
+    gray = cache._path.semantic._gray  # type: ignore[union-attr]
+    assert gray is not None
+    for score, word, right, count in labels:
+        for _ in range(count):
+            gray.learn("n", word, score, right)
+    rng = random.Random(0)
+    return [gray.may_serve("n", score, rng) is not False for score in (-2.5, -0.5, 0.5, 2.5)]
+
+
+def test_wrong_candidates_that_score_low_tell_what_a_yes_is_worth_where_few_are_wrong() -> None:
+    assert worth() == [False, False, False, True]
+    seen_through = (-2.5, False, False, 150), (-2.5, True, True, 20)
+    assert worth(*seen_through) == [False, True, True, True]
+    fooled = (-2.5, False, False, 100), (-2.5, True, False, 50), (-2.5, True, True, 20)
+    assert worth(*fooled) == [False, False, False, False]
+
+
+def test_a_yes_that_was_wrong_where_it_would_be_served_counts_there() -> None:
+    elsewhere = (-2.5, False, False, 300), (-2.5, True, True, 30)
+    assert worth(*elsewhere, (2.5, True, True, 40))[3]
+    assert not worth(*elsewhere, (2.5, True, True, 36), (2.5, True, False, 4))[3]
 
 
 def test_what_it_serves_is_checked_now_and_then() -> None:
