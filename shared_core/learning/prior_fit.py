@@ -9,14 +9,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy import float64, int64
 from numpy.typing import NDArray
 
 from shared_core.guard import Guard
-from shared_core.learning.pairs import LabelledPair
 from shared_core.thresholds import (
     EDGES,
     FEATURES,
@@ -37,6 +36,19 @@ from shared_core.thresholds import (
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
+
+
+class Labelled(Protocol):
+    """A pair of questions and its label; ``LabelledPair`` is one."""
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def cached(self) -> str: ...
+
+    @property
+    def same(self) -> bool | None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,9 +152,7 @@ def _beta(wrong: Sequence[float], of: Sequence[float]) -> tuple[float, float]:
     return max(itertools.product(_RATES, _COUNTS), key=lambda pair: likelihood(*pair))
 
 
-def prior_of_rows(
-    rows: Sequence[LabelledPair], vectors: Mapping[str, Vector], embedder: str
-) -> Prior:
+def prior_of_rows(rows: Sequence[Labelled], vectors: Mapping[str, Vector], embedder: str) -> Prior:
     """Fit a prior to labelled pairs of questions.
 
     Each question is held against its cached one and those of other rows that are farther away, as
@@ -174,7 +184,7 @@ def prior_of_rows(
 
 
 def _explored(
-    pairs: Sequence[LabelledPair], vectors: Mapping[str, Vector]
+    pairs: Sequence[Labelled], vectors: Mapping[str, Vector]
 ) -> list[tuple[Evidence, bool]]:
     """Return the evidence for what each question would explore, and whether it is right."""
     groups = _groups(pairs)
@@ -204,7 +214,7 @@ def _explored(
     return found
 
 
-def _groups(pairs: Sequence[LabelledPair]) -> dict[str, str]:
+def _groups(pairs: Sequence[Labelled]) -> dict[str, str]:
     """Return, for each question, one that stands for all that are the same as it."""
     parent = {text: text for row in pairs for text in (row.question, row.cached)}
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from shared_core import Feedback, Static, Verified, policy_from_json, policy_to_json, tune
 from shared_core.learning import Tuning, read_rows
-from shared_core.learning.pairs import rows_of
-from shared_core.learning.tuning import lowest, tuning_lines
+from shared_core.learning.tuning import lowest, rows_of, tuning_lines
 from shared_core.thresholds.bounds import Pool, interval
 from shared_core.thresholds.verified import FEATURES, Prior, cold
 from tests.fakes import FakeEmbedder, fake_embed
