@@ -1,24 +1,20 @@
-"""Show a LangChain session on real embeddings: what is served, what is refused, and why.
+"""Play a minute of a support bot behind the cache: what is served, what is refused, and why.
 
-Nothing about the outcome is scripted. A step says what it expects of the cache, the table says what
-the cache did, and the two are compared.
+The visitors' questions are scripted, and nothing else. A step says what it expects of the cache;
+what the cache did is shown, and compared with that.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from shared_core.thresholds import DEFAULT_SIMILARITY
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -27,194 +23,286 @@ if TYPE_CHECKING:
     from langchain_tiered_cache import TieredCache
 
 
-_MODEL = "gpt-4o-mini"
+PRICED_AS = "gpt-4o"
 """Whose prices are used; the model itself is a local stand-in."""
 
-SUPPORT = "You answer questions about the online shop of a bookseller, briefly."
-LEGAL = "You are a lawyer. You answer questions about contracts, at length."
+MODEL_S = (0.9, 1.5)
+"""Seconds that the stand-in takes for an answer, at least and at most."""
 
-ANSWER = (
-    "Open your account, choose Settings and then Security, and follow the link at the bottom of "
-    "the page. You will get a message within five minutes; its link is good for one hour. If "
-    "nothing arrives, look into the spam folder before you ask again, since each request makes "
-    "the earlier links invalid."
+PAUSE_S = 0.9
+"""How long each answer stands before the next question, where a person watches."""
+
+TOKENS_PER_CHARACTER = 0.25
+A_DAY = 10_000
+"""Questions a day for which the savings are scaled up at the end."""
+
+SHOP = "You answer customers of an online bookshop, briefly, and only by the rules of the shop."
+LIBRARY_DESK = (
+    "You answer readers of a public library, briefly, and only by the rules of the library."
 )
 
-MODEL_S = (0.6, 1.2)
-TOKENS_PER_CHARACTER = 0.25
-FAILED = 1
+ANSWERS = {
+    "cancel": "Open My orders, choose the order and press Cancel; that works until we ship it.",
+    "status": "Sign in and open My orders: each order shows its status and the parcel's number.",
+    "voucher": "Type its code into the field Voucher in the basket, then press Redeem.",
+    "return 2024": "No: books ordered in 2024 can no longer be returned, as 60 days have passed.",
+    "return 2025": "Yes, within 60 days: open My orders, choose the book and print the label.",
+    "notify on": "Open Settings, then Messages, and switch Order notifications on.",
+    "notify off": "Open Settings, then Messages, and switch Order notifications off.",
+    "delivery": "Two working days.",
+    "library": "Bring the book back to any desk; what you have ordered is then free for others.",
+}
+"""What the model knows, by topic."""
+
+NEWS = {"delivery": "Five working days this week, because of the strike; two again from Monday."}
+"""What it knows once the world has changed."""
+
+AUDIT = "audit"
+"""The reason of a miss that checks what would have been served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One question, and who must answer it: "model", "exact", "semantic", or None: either may.
+    """One question, whose answer it wants, and who may give it: a tier, "model", or "audit".
 
-    ``answer_to`` is the question that was asked when the right answer was stored.
+    ``near`` is a stored question that is nearly the same and must not be taken for it. ``reports``:
+    the visitor says that the answer is wrong.
     """
 
-    title: str
     question: str
-    expected: str | None
-    answer_to: str
-    system: str = SUPPORT
+    topic: str
+    expected: tuple[str, ...]
+    near: str = ""
+    system: str = SHOP
+    reports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Who answered a step, with the answer to which question, and what that saved."""
+    """Who answered a step and what that saved: ``seconds`` of waiting, and ``dollars``.
 
+    ``apart`` is what the guard sees between the question and the one that is nearly the same.
+    """
+
+    question: str
     served_by: str
-    answer_to: str
-    seconds: float
+    answer: str
+    ms: float
+    ok: bool
     reason: str | None = None
     similarity: float | None = None
-    tokens: int = 0
-    dollars: float | None = None
+    apart: str = ""
+    seconds_saved: float = 0.0
+    dollars_saved: float = 0.0
 
 
-RESET = "How do I reset my password?"
-POLITE = "Could you tell me how to reset my password, please?"
-IN_2024 = "What is the refund policy for orders placed in 2024?"
-IN_2025 = "What is the refund policy for orders placed in 2025?"
-ENABLE = "How do I enable dark mode in the app settings?"
-DISABLE = "How do I disable dark mode in the app settings?"
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Steps under one title; ``news``: the world changes before them; ``restart``: the app ends."""
 
-AT_A_SIMILARITY = (
-    Step("first ask", RESET, "model", RESET),
-    Step("asked again", RESET, "exact", RESET),
-    Step("paraphrase", "How can I reset my password?", "semantic", RESET),
-    Step("paraphrase", POLITE, "semantic", RESET),
-    Step("far paraphrase", "I forgot my password, how do I get a new one?", None, RESET),
-    Step("first ask", IN_2024, "model", IN_2024),
-    Step("near miss", IN_2025, "model", IN_2025),
-    Step("first ask", ENABLE, "model", ENABLE),
-    Step("near miss", DISABLE, "model", DISABLE),
-    Step("other system prompt", RESET, "model", RESET, LEGAL),
+    title: str
+    steps: tuple[Step, ...]
+    news: bool = False
+    restart: bool = False
+
+
+FRESH, EXACT, MEANING = ("model",), ("exact",), ("semantic", AUDIT)
+CANCEL = "How do I cancel my order?"
+ORDERED_IN_2024 = "Can I return a book that I ordered in 2024?"
+TURN_ON = "How do I turn on order notifications?"
+DELIVERY = "How long does delivery take?"
+
+SCRIPT = (
+    Act(
+        "The same question, and the same in other words",
+        (
+            Step(CANCEL, "cancel", FRESH),
+            Step(CANCEL, "cancel", EXACT),
+            Step("How can I cancel my order?", "cancel", ("semantic",)),
+            Step("Where can I see my order status?", "status", FRESH),
+            Step("Where do I see the status of my order?", "status", MEANING),
+            Step("How do I redeem a voucher?", "voucher", FRESH),
+            Step("How can I redeem a voucher?", "voucher", MEANING),
+        ),
+    ),
+    Act(
+        "Nearly the same words, and another answer",
+        (
+            Step(ORDERED_IN_2024, "return 2024", FRESH),
+            Step(ORDERED_IN_2024.replace("2024", "2025"), "return 2025", FRESH, ORDERED_IN_2024),
+            Step(TURN_ON, "notify on", FRESH),
+            Step(TURN_ON.replace(" on ", " off "), "notify off", FRESH, TURN_ON),
+        ),
+    ),
+    Act(
+        "The same words to another bot: nothing is shared",
+        (Step(CANCEL, "library", FRESH, system=LIBRARY_DESK),),
+    ),
+    Act(
+        "Before the strike, parcels took two days",
+        (Step(DELIVERY, "delivery", FRESH),),
+    ),
+    Act(
+        "During the strike a visitor reports that answer as wrong, and it is gone",
+        (
+            Step(DELIVERY, "delivery", EXACT, reports=True),
+            Step(DELIVERY, "delivery", FRESH),
+            Step("How long will delivery take?", "delivery", MEANING),
+        ),
+        news=True,
+    ),
+    Act(
+        "The app starts anew, on the same file",
+        (
+            Step(CANCEL, "cancel", EXACT),
+            Step("Please tell me how to cancel my order", "cancel", MEANING),
+            Step("How can I redeem a voucher?", "voucher", (*MEANING, *EXACT)),
+            Step("How do I redeem a voucher?", "voucher", EXACT),
+            Step("Where can I see my order status?", "status", EXACT),
+            Step("How long does delivery take?", "delivery", EXACT),
+        ),
+        restart=True,
+    ),
 )
 
-AFTER_RESTART = (
-    Step("after a restart", RESET, "exact", RESET),
-    Step("after a restart", "What are the steps to reset my password?", "semantic", RESET),
-)
 
-OTHER_PROCESS = (
-    Step("another process", ENABLE, "exact", ENABLE),
-    Step("another process", ENABLE.replace("do I", "can I"), "semantic", ENABLE),
-)
+@dataclass(slots=True)
+class Played:
+    """What became of the steps so far; the first of a kind of hit counts as what it saved."""
 
-BY_DEFAULT = (
-    Step("first ask", RESET, "model", RESET),
-    Step("asked again", RESET, "exact", RESET),
-    Step("paraphrase", "How can I reset my password?", "semantic", RESET),
-    Step("first ask", IN_2024, "model", IN_2024),
-    Step("near miss", IN_2025, "model", IN_2025),
-    Step("first ask", ENABLE, "model", ENABLE),
-    Step("near miss", DISABLE, "model", DISABLE),
-)
-"""The default policy serves at once what public data proves."""
+    steps: list[StepResult] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Say whether every step went as expected."""
+        return all(step.ok for step in self.steps)
+
+    @property
+    def hits(self) -> int:
+        """Return how many answers came from the cache."""
+        return sum(step.served_by != "model" for step in self.steps)
+
+    @property
+    def seconds_saved(self) -> float:
+        """Return the waiting that hits saved."""
+        return sum(step.seconds_saved for step in self.steps)
+
+    @property
+    def dollars_saved(self) -> float:
+        """Return the money that hits saved."""
+        return sum(step.dollars_saved for step in self.steps)
+
+    def counter(self) -> str:
+        """Return the counter that runs along."""
+        return (
+            f"{len(self.steps)} questions, {self.hits} answered by the cache: "
+            f"{1000 * self.seconds_saved:,.0f} ms and ${self.dollars_saved:.5f} saved"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        names = ("ok", "hits", "seconds_saved", "dollars_saved")
+        return {
+            "steps": [asdict(step) for step in self.steps],
+            **{name: getattr(self, name) for name in names},
+        }
 
 
-def run_demo(console: Console) -> int:
-    """Play the session and return the exit code: 0, or 1 if an expectation was not met."""
+def run_demo(console: Console | None = None) -> Played:
+    """Play the script and return what happened; without a console nothing is printed."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one question keeps no second thread busy
+    played, known = Played(), dict(ANSWERS)
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'answers.db'}"
-        console.print(f"model: a local stand-in for {_MODEL}, store: {url}")
-        by_default = _session("memory://", BY_DEFAULT, console, threshold=None)
-        played = list(zip(BY_DEFAULT, by_default, strict=True))
-        console.print(f"from here on threshold={DEFAULT_SIMILARITY}, in a file")
-        played += zip(AT_A_SIMILARITY, _session(url, AT_A_SIMILARITY), strict=True)
-        played += zip(AFTER_RESTART, _session(url, AFTER_RESTART), strict=True)
-        played += zip(OTHER_PROCESS, _in_another_process(url, OTHER_PROCESS), strict=True)
-    return _tell(played, console)
+        screen = _Screen(console, played)
+        cache = _opened(url)
+        screen.opening(cache)
+        model = stand_in(cache, known)
+        with screen.live():
+            for act in SCRIPT:
+                if act.news:
+                    known |= NEWS
+                if act.restart:
+                    cache.close()
+                    cache = _opened(url)
+                    model = stand_in(cache, known)
+                screen.act(act.title)
+                for step in act.steps:
+                    screen.asked(step)
+                    played.steps.append(_ask(model, cache, step, known))
+                    screen.answered(step, played.steps[-1])
+        cache.close()
+        screen.closing()
+    return played
 
 
-def _session(
-    url: str,
-    steps: Sequence[Step],
-    console: Console | None = None,
-    threshold: float | None = DEFAULT_SIMILARITY,
-) -> list[StepResult]:
-    """Open the cache, ask, and close it again; a fixed threshold has nothing to learn first."""
+def _opened(url: str) -> TieredCache:
     from langchain_tiered_cache import TieredCache
 
-    options: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
-    cache = TieredCache(url, **options)
-    started = time.perf_counter()
+    cache = TieredCache(url)
     cache.preload()
-    if console is not None:
-        took = time.perf_counter() - started
-        console.print(f"embedding model: loaded in {took:.1f} s")
-        policy = cache.cache.stats().policy
-        told = ("policy", "max_error", "per", "start")
-        console.print("policy:", ", ".join(f"{name} {policy[name]}" for name in told))
-    model = local_model(cache)
-    outcomes = [_ask(model, cache, step) for step in steps]
-    cache.close()
-    return outcomes
+    return cache
 
 
-def _ask(model: BaseChatModel, cache: TieredCache, step: Step) -> StepResult:
+def _ask(
+    model: BaseChatModel, cache: TieredCache, step: Step, known: Mapping[str, str]
+) -> StepResult:
+    from shared_core.cli.review import difference_line
     from shared_core.controls import LookupEvent
+    from shared_core.guard import Guard
     from shared_core.usage import price
 
     started = time.perf_counter()
     with cache.cache.trace() as trace:
         message = model.invoke([("system", step.system), ("human", step.question)])
-    answer_to = message.text.removesuffix(f" {ANSWER}")
     seconds = time.perf_counter() - started
     event = next(event for event in trace.events if isinstance(event, LookupEvent))
-    if event.tier is None:
-        reason = event.reason or event.outcome
-        return StepResult("model", answer_to, seconds, reason, event.similarity)
-    usage = event.usage or {}
-    tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
-    saved = price(_MODEL, usage)
-    return StepResult(str(event.tier), answer_to, seconds, None, event.similarity, tokens, saved)
-
-
-def _in_another_process(url: str, steps: Sequence[Step]) -> list[StepResult]:
-    code = (
-        "import sys; from shared_core.cli.demo import answer_as_json; answer_as_json(*sys.argv[1:])"
+    texts = step.question, step.near
+    apart = "; ".join(difference_line(one, *texts) for one in Guard().differences(*texts))
+    served_by = "model" if event.tier is None else str(event.tier)
+    reason = (event.reason or event.outcome) if event.tier is None else None
+    wanted = ANSWERS[step.topic] if step.reports else known[step.topic]
+    who = AUDIT if reason == AUDIT else served_by
+    ok = who in step.expected and message.text == wanted
+    saved = (0.0, 0.0)
+    if event.tier is not None:
+        dollars = price(PRICED_AS, event.usage or {})
+        saved = max(0.0, sum(MODEL_S) / 2 - seconds), dollars or 0.0
+        if step.reports:
+            cache.feedback(message, correct=False)
+    return StepResult(
+        *(step.question, served_by, message.text, 1000 * seconds, ok, reason, event.similarity),
+        *(apart if step.near else "", *saved),
     )
-    asked = json.dumps([asdict(step) for step in steps])
-    ran = subprocess.run(  # noqa: S603 - this interpreter, on arguments of our own
-        [sys.executable, "-c", code, url, asked], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return [StepResult(**outcome) for outcome in json.loads(ran.stdout.splitlines()[-1])]
 
 
-def answer_as_json(url: str, steps: str) -> None:
-    """Play steps and print their outcomes, both as JSON: what the second process does."""
-    outcomes = _session(url, [Step(**step) for step in json.loads(steps)])
-    print(json.dumps([asdict(outcome) for outcome in outcomes]))
-
-
-def local_model(cache: TieredCache) -> BaseChatModel:
+def stand_in(cache: TieredCache, known: Mapping[str, str]) -> BaseChatModel:
     """Return a chat model that needs no network: it takes its time and counts its tokens."""
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
     from langchain_core.outputs import ChatGeneration, ChatResult
 
     rng = random.Random(0)  # noqa: S311 - how long an answer takes is no secret
+    topics = {(step.system, step.question): step.topic for act in SCRIPT for step in act.steps}
 
-    class LocalModel(BaseChatModel):
+    class StandIn(BaseChatModel):
         @property
         def _llm_type(self) -> str:
             return "local-stand-in"
 
         @property
         def _identifying_params(self) -> dict[str, Any]:
-            return {"model_name": _MODEL, "temperature": 0.0}
+            return {"model_name": PRICED_AS, "temperature": 0.0}
 
         def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
             time.sleep(rng.uniform(*MODEL_S))
-            asked = round(sum(len(m.text) for m in messages) * TOKENS_PER_CHARACTER)
-            answer = f"{messages[-1].text} {ANSWER}"  # it says which question it is about
+            system, question = (message.text for message in messages)
+            answer = known[topics[system, question]]
+            asked = round(len(system + question) * TOKENS_PER_CHARACTER)
             answered = round(len(answer) * TOKENS_PER_CHARACTER)
             message = AIMessage(
                 answer,
-                response_metadata={"finish_reason": "stop", "model_name": _MODEL},
+                response_metadata={"finish_reason": "stop", "model_name": PRICED_AS},
                 usage_metadata={
                     "input_tokens": asked,
                     "output_tokens": answered,
@@ -223,46 +311,98 @@ def local_model(cache: TieredCache) -> BaseChatModel:
             )
             return ChatResult(generations=[ChatGeneration(message=message)])
 
-    return LocalModel(cache=cache)
+    return StandIn(cache=cache)
 
 
-def _tell(played: Sequence[tuple[Step, StepResult]], console: Console) -> int:
-    from rich.table import Table
+class _Screen:
+    """Prints the play: with a counter that runs along in a terminal, plainly elsewhere."""
 
-    table = Table()
-    for name in ("step", "question", "answered by"):
-        table.add_column(name)
-    for name in ("similarity", "latency", "tokens saved", "$ saved"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("as expected")
-    for step, got in played:
-        table.add_row(
-            step.title,
-            step.question,
-            got.served_by + (f" ({got.reason})" if got.reason else ""),
-            "" if got.similarity is None else f"{got.similarity:.3f}",
-            f"{got.seconds * 1000:,.1f} ms",
-            str(got.tokens or ""),
-            "" if got.dollars is None else f"{got.dollars:.6f}",
-            _verdict(step, got),
+    def __init__(self, console: Console | None, played: Played) -> None:
+        self._console, self._played = console, played
+        self._live: Any = None
+
+    def opening(self, cache: TieredCache) -> None:
+        policy = cache.cache.stats().policy
+        self._print("A bookshop's support bot. Its model is a stand-in that takes about a second;")
+        self._print(f"the cache, the embeddings and the prices (of {PRICED_AS}) are real.")
+        self._print(
+            f"policy: the default, at most {100 * policy['max_error']:g} % of hits by meaning wrong"
         )
-    console.print(table)
-    hits = [got for _, got in played if got.served_by != "model"]
-    misses = [got for _, got in played if got.served_by == "model"]
-    tokens, dollars = sum(got.tokens for got in hits), sum(got.dollars or 0.0 for got in hits)
-    console.print(
-        f"{len(hits)} of {len(played)} answers came from the cache and saved {tokens:,} tokens, "
-        f"${dollars:.6f} at the prices of {_MODEL}. Slowest hit "
-        f"{max((got.seconds for got in hits), default=0.0) * 1000:,.0f} ms, fastest model call "
-        f"{min((got.seconds for got in misses), default=0.0) * 1000:,.0f} ms."
-    )
-    failed = [step for step, got in played if _verdict(step, got).startswith("NO")]
-    return FAILED if failed else 0
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Keep the counter at the bottom while the block runs."""
+        if self._console is None or not self._console.is_terminal:
+            yield
+            return
+        from rich.live import Live
+
+        with Live(console=self._console, auto_refresh=False, transient=True) as self._live:
+            yield
+        self._live = None
+
+    def act(self, title: str) -> None:
+        self._print("")
+        self._print(title, "bold")
+
+    def asked(self, step: Step) -> None:
+        self._print(f"  visitor  {step.question}")
+        self._count()
+
+    def answered(self, step: Step, got: StepResult) -> None:
+        self._print(f"  bot      {got.answer}")
+        self._print(f"           {_verdict(step, got)}", _style(got))
+        if step.reports:
+            self._print("           the visitor says that this is wrong: feedback(…, False)", "red")
+        if not got.ok:
+            self._print(f"           NOT as expected: {' or '.join(step.expected)}", "bold red")
+        self._count()
+        if self._live is not None:
+            time.sleep(PAUSE_S)
+
+    def closing(self) -> None:
+        played = self._played
+        a_day = A_DAY / max(1, len(played.steps))
+        self._print("")
+        self._print(played.counter(), "bold")
+        self._print(
+            f"At {A_DAY:,} such questions a day: ${played.dollars_saved * a_day:,.2f} and "
+            f"{played.seconds_saved * a_day / 3600:,.1f} hours of waiting saved, every day."
+        )
+        self._print("next: tiered-cache doctor, and the first six lines of README.md")
+
+    def _count(self) -> None:
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text(f"\n{self._played.counter()}", "bold cyan"), refresh=True)
+
+    def _print(self, text: str, style: str = "") -> None:
+        if self._console is not None:
+            self._console.print(text, style=style or None, markup=False, highlight=False)
 
 
 def _verdict(step: Step, got: StepResult) -> str:
-    if got.answer_to != (step.question if got.served_by == "model" else step.answer_to):
-        return f"NO: the answer to {got.answer_to!r}"
-    if step.expected is None:
-        return "either is right"
-    return "yes" if step.expected == got.served_by else f"NO: {step.expected} was"
+    """Say who answered, how fast, and why it was not the cache."""
+    took = f"{got.ms:,.0f} ms" if got.ms >= 1 else f"{got.ms:.2f} ms"
+    match got.served_by, got.reason:
+        case "exact", _:
+            return f"cache, the same words: {took}, ${got.dollars_saved:.5f} saved"
+        case "semantic", _:
+            cosine = f"{got.similarity or 0:.3f}"
+            return f"cache, by meaning ({cosine}): {took}, ${got.dollars_saved:.5f} saved"
+        case _, reason if reason == AUDIT:
+            return f"model, to check the cache, as with some of the first hits: {took}"
+        case _ if got.apart:
+            return f"model: {took}. The cache refused its nearest answer: {got.apart}"
+        case _, "new_scope":
+            return f"model: {took}. Nothing was asked of this bot before"
+        case _, reason:
+            return f"model: {took}"
+    raise AssertionError(got)
+
+
+def _style(got: StepResult) -> str:
+    if got.served_by != "model":
+        return "green"
+    return "yellow" if got.apart else "dim"

@@ -1,12 +1,18 @@
-"""Define the command line: ``tiered-cache demo doctor key learn serve stats tune warm``."""
+"""Define the command line ``tiered-cache``: all commands but those that read logs.
+
+Every command prints one JSON value with ``--json``, and nothing else to standard output; what is
+said on the way, and what went wrong, goes to standard error. A failure ends with exit code 1.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 try:
     import typer
@@ -14,10 +20,7 @@ try:
 except ImportError:
     raise SystemExit("tiered-cache needs: pip install 'tiered-llm-cache[cli]'") from None
 
-from shared_core.cli.warm import warm_command
-
 if TYPE_CHECKING:
-    from shared_core.learning import Tuning
     from shared_core.service import Settings
 
 WIDTH_OF_A_PIPE = 160
@@ -28,7 +31,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-app.command("warm")(warm_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,23 +51,58 @@ def _root(
     """A cache for LLM answers."""
 
 
-def _console() -> Console:
+def make_console() -> Console:
     console = Console(highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(width=WIDTH_OF_A_PIPE, highlight=False)
 
 
+def print_json(body: object) -> None:
+    """Print one JSON value, which is all that goes to standard output then."""
+    typer.echo(json.dumps(body, indent=1, ensure_ascii=False))
+
+
+def fail(error: Exception | str) -> NoReturn:
+    typer.echo(f"tiered-cache: {error}", err=True)
+    raise typer.Exit(1) from None
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+Url = Annotated[str, typer.Argument(help="The store: sqlite:///PATH or redis://HOST.")]
+Tenant = Annotated[str, typer.Option("--namespace", help="The tenant.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--embedder", help="Name or path of the embedding model that the app has."),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help="Judge by this similarity, not by the policy that the app's cache told of last.",
+    ),
+]
+
+
 @app.command()
-def demo() -> None:
-    """Play a LangChain session on real embeddings; needs no key and no network."""
+def demo(as_json: AsJson = False) -> None:
+    """Play a minute of a support bot behind the cache: hits, refusals, a wrong answer taken back.
+
+    It needs no key and no network. A stand-in plays the model, with a delay; embeddings, cache and
+    prices are real. The exit code is 0 if everything went as the demo says, else 1.
+
+    --json: an object with "steps" (question, served_by, reason, similarity, ms, dollars_saved, ok),
+    "hits", "seconds_saved", "dollars_saved".
+    """
     from shared_core.cli.demo import run_demo
     from shared_core.cli.doctor import missing_for_demo
 
-    console = _console()
+    console = make_console()
     missing = missing_for_demo()
     if missing is not None:
-        console.print(f"{missing.text}\n-> {missing.remedy}", markup=False)
-        raise typer.Exit(1)
-    raise typer.Exit(run_demo(console))
+        fail(f"{missing.text}\n-> {missing.remedy}")
+    told = run_demo(None if as_json else console)
+    if as_json:
+        print_json(told.as_json())
+    raise typer.Exit(0 if told.ok else 1)
 
 
 @app.command()
@@ -73,121 +110,159 @@ def doctor(
     url: Annotated[
         str, typer.Argument(help="The store: memory://, sqlite:///PATH or redis://HOST.")
     ] = "memory://",
+    as_json: AsJson = False,
 ) -> None:
-    """Say what is installed, what will be used, what is missing, and the command that mends it."""
+    """Say what is installed, what is missing, and the command that mends it.
+
+    With the URL of a store it looks at that too: can it be used, what does it hold, and what do the
+    caches on it say holds them back. It changes nothing. The exit code is 1 if something is missing
+    without which the cache does not do what it is for.
+
+    --json: a list of objects with "level" (ok, absent, warning, missing), "text", "remedy".
+    """
     from shared_core.cli.doctor import examine
 
-    console = _console()
     findings = examine(url)
-    for finding in findings:
-        console.print(f"{finding.level:7} {finding.text}", markup=False)
-        if finding.remedy:
-            console.print(f"{'':7} -> {finding.remedy}", markup=False)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        console = make_console()
+        for finding in findings:
+            console.print(f"{finding.level:7} {finding.text}", markup=False)
+            if finding.remedy:
+                console.print(f"{'':7} -> {finding.remedy}", markup=False)
     raise typer.Exit(1 if any(finding.level == "missing" for finding in findings) else 0)
 
 
-def _fail(error: Exception) -> NoReturn:
-    typer.echo(f"tiered-cache: {error}", err=True)
-    raise typer.Exit(1) from None
-
-
 @app.command()
-def stats(
-    url: Annotated[str, typer.Argument(help="The store: sqlite:///PATH or redis://HOST.")],
-    namespace: Annotated[str, typer.Option(help="The tenant.")] = "default",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Say what the caches on a store did: hits, misses and why, errors with intervals, savings."""
+def stats(url: Url, namespace: Tenant = "default", as_json: AsJson = False) -> None:
+    """Say what the caches on a store did: hits, misses and why, errors with intervals, savings.
+
+    It reads what all processes wrote, up to about a second ago, changes nothing and loads no model.
+
+    --json: an object with the fields of cache.stats().
+    """
     from shared_core.stats import read_stats, stats_as_json, stats_lines
     from shared_core.stores import StoreError
 
     try:
         found = read_stats(url, namespace)
     except (ValueError, StoreError, ImportError) as error:
-        _fail(error)
+        fail(error)
     if as_json:
-        typer.echo(json.dumps(stats_as_json(found), indent=1))
+        print_json(stats_as_json(found))
         return
-    console = _console()
+    console = make_console()
     for name, text in stats_lines(found):
         console.print(f"{name:18} {text}", markup=False)
 
 
 @app.command()
-def learn(
-    url: Annotated[str, typer.Argument(help="The store: sqlite:///PATH or redis://HOST.")],
-    namespace: Annotated[str, typer.Option(help="The tenant.")] = "default",
-    embedder: Annotated[
-        str | None, typer.Option(help="Name or path of the embedding model that the app has.")
+def inspect(
+    url: Url,
+    question: Annotated[str, typer.Argument(help="What a user might ask.")],
+    namespace: Tenant = "default",
+    model: Annotated[
+        str | None, typer.Option(help="Look at answers of this model of the app's alone.")
     ] = None,
-    most: Annotated[int, typer.Option(min=1, help="Most of the newest answers to go by.")] = 500,
+    scope: Annotated[
+        str, typer.Option(help="Look at scopes whose digest begins so; --json has them whole.")
+    ] = "",
+    threshold: Threshold = None,
+    embedder: Model = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Hold stored answers against each other, so that the policy learns what they tell."""
-    from shared_core import ResponseCache, StoreError
+    """Say what a question would hit now, and if it would hit nothing, why and what to do.
+
+    Prints the outcome with its reason, the policy's estimate, and the nearest stored questions of
+    one scope with what sets each apart. A scope is all but the question that an answer depends on;
+    that of the nearest question is looked at. All entries of the namespace are read, and nothing is
+    changed or counted. The exit code is 0 for a hit and for a miss.
+
+    --json: an object with "outcome", "tier", "reason", "why", "what_to_do", "answer", "similarity",
+    "chance", "needed", "neighbours", "scope", "scopes", "entries", "policy".
+    """
+    from shared_core import StoreError
+    from shared_core.cli.review import Examiner
     from shared_core.embedding import EmbedderError
+    from shared_core.resilience import Unavailable
 
     try:
-        with ResponseCache.open(url, namespace=namespace, embedder=embedder, strict=True) as cache:
-            cache.preload()
-            found = cache.learn(most)
-            told = cache.stats().policy
-    except (ValueError, OSError, ImportError, EmbedderError, StoreError) as error:
-        _fail(error)
-    typer.echo(f"{found:,} labels, {told.get('labels', 0):,} in all")
+        with Examiner(url, namespace, threshold, embedder) as examiner:
+            found = examiner.inspect(question, model, scope)
+    except (ValueError, OSError, ImportError, EmbedderError, StoreError, Unavailable) as error:
+        fail(error)
+    if as_json:
+        print_json(asdict(found))
+        return
+    console = make_console()
+    for line in found.lines():
+        console.print(line, markup=False)
 
 
 @app.command()
-def tune(
-    file: Annotated[
-        Path,
+def review(
+    where: Annotated[
+        str,
         typer.Argument(
-            help="JSON lines, or CSV, with question, cached and same, or similarity and same."
+            metavar="URL|PAIRS.csv",
+            help="A store, or a file that tiered-cache tune LOG --pairs wrote.",
         ),
     ],
-    max_error: Annotated[float, typer.Option(help="Share of wrong answers to allow.")] = 0.02,
-    per: Annotated[str, typer.Option(help='Of what: "hit" or "request".')] = "hit",
-    embedder: Annotated[
-        str | None, typer.Option(help="Name or path of a sentence-transformers model.")
-    ] = None,
-    guard: Annotated[bool, typer.Option(help="Whether the cache has its guard.")] = True,
-    export: Annotated[
-        Path | None, typer.Option(help="Write the policy to this file, as JSON.")
-    ] = None,
-    prior: Annotated[
-        bool, typer.Option("--prior", help="Export Verified with a prior, not a threshold.")
-    ] = False,
+    namespace: Tenant = "default",
+    most: Annotated[int, typer.Option(min=1, help="Most pairs to ask about.")] = 50,
+    threshold: Threshold = None,
+    embedder: Model = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Find the threshold that keeps wrong answers under a bound, by labelled questions."""
-    from shared_core import learning
+    """Judge pairs in the terminal: would the answer to one question do for the other?
+
+    Of a store these are the pairs that its caches would serve now, newest first: y and n go to
+    feedback, so the policy learns and a wrong answer is not served again. Of a file of pairs they
+    are those without a label, and the labels are written into it. Answer y (yes), n (no), s (skip)
+    or q (quit); each verdict is kept at once.
+
+    --json: an object with "right", "wrong", "skipped" and "left", the pairs left to judge.
+    """
+    from shared_core import StoreError
+    from shared_core.cli.review import review_file, review_store
     from shared_core.embedding import EmbedderError
+    from shared_core.resilience import Unavailable
 
-    if prior and export is None:
-        _fail(ValueError("--prior is for --export: name a file to write"))
     try:
-        rows = learning.read_rows(file)
-        if texts := {
-            text for row in rows if row.similarity is None for text in (row.question, row.cached)
-        }:
-            typer.echo(f"embedding {len(texts):,} questions", err=True)
-        found = learning.tune(rows, max_error, per, embedder, guard=guard)  # type: ignore[arg-type]  # tune says what per may be
-        console = _console()
-        for line in learning.tuning_lines(found):
-            console.print(line, markup=False)
-        if export is not None:
-            export.write_text(_exported(found, prior), encoding="utf-8")
-            console.print(f"written to {export}", markup=False)
-    except (ValueError, OSError, EmbedderError) as error:
-        _fail(error)
-    raise typer.Exit(0 if prior or found.threshold is not None else 1)
+        if "://" in where:
+            found = review_store(
+                where,
+                _verdict,
+                namespace=namespace,
+                policy=threshold,
+                embedder=embedder,
+                most=most,
+            )
+        else:
+            found = review_file(Path(where), _verdict, most)
+    except (ValueError, OSError, ImportError, EmbedderError, StoreError, Unavailable) as error:
+        fail(error)
+    if as_json:
+        print_json(asdict(found))
+        return
+    typer.echo(
+        f"{found.right:,} right, {found.wrong:,} wrong, {found.skipped:,} skipped, "
+        f"{found.left:,} left to judge"
+    )
 
 
-def _exported(found: Tuning, prior: bool) -> str:
-    from shared_core.learning import policy_to_json
-    from shared_core.thresholds import Verified
-
-    policy = Verified(found.max_error, found.per, prior=found.prior()) if prior else found.policy()
-    about = {"embedder": found.embedder, "rows": len(found.rows), "verdict": found.verdict}
-    return policy_to_json(policy, **about)
+def _verdict(text: str) -> Literal["y", "n", "s", "q"]:
+    """Show a pair and read one letter; the end of the input quits."""
+    typer.echo(f"\n{text}", err=True)
+    while True:
+        typer.echo("does the answer fit? [y/n/s/q] ", err=True, nl=False)
+        line = sys.stdin.readline()
+        letter = line.strip().lower()[:1]
+        if not line or letter == "q":
+            return "q"
+        if letter in ("y", "n", "s"):
+            return letter  # type: ignore[return-value]  # one of the three
 
 
 ABOUT = "Run the service: an OpenAI-compatible proxy with the cache in it."
@@ -210,7 +285,7 @@ def serve(context: typer.Context) -> None:
         if {"-h", "--help"} & {*context.args}:
             typer.echo(f"{ABOUT}\n{EXTRA}")
             return
-        _fail(ImportError(f"{EXTRA} ({error})"))
+        fail(ImportError(f"{EXTRA} ({error})"))
     given = vars(_flags().parse_args(context.args))
     printing = given.pop("print_config")
     try:
@@ -220,7 +295,7 @@ def serve(context: typer.Context) -> None:
             return
         run(settings)
     except (ValueError, ImportError) as error:
-        _fail(error)
+        fail(error)
 
 
 @app.command()
@@ -234,8 +309,12 @@ def key(
         str | None,
         typer.Option(metavar="LINE", help="The line of the key that the new one takes over from."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a client key: the key, once, and the line by which a server knows it."""
+    """Make a client key: the key, once, and the line by which a server knows it.
+
+    --json: an object with "key", for the client, and "line", for the server.
+    """
     from shared_core.service import KeyEntry, new_key
 
     try:
@@ -246,7 +325,10 @@ def key(
             role, namespace = old.role, old.namespace
         made, entry = new_key(name, role, namespace)
     except ValueError as error:
-        _fail(error)
+        fail(error)
+    if as_json:
+        print_json({"key": made, "line": str(entry)})
+        return
     typer.echo(f"{made}\n{entry}")
     typer.echo(
         "The first line is the key: give it to the client, it is shown only now. The second is for "

@@ -122,6 +122,91 @@ def test_tune_names_the_line_and_the_remedy(tmp_path: Path) -> None:
     assert run("tune", file, "--prior")[0] == 1
 
 
+def test_tune_as_json_has_the_curve(labelled: Path) -> None:
+    code, output = run("tune", labelled, "--json")
+    body = json.loads(output)
+    assert (code, body["threshold"], body["rows"]) == (0, 0.71, 400)
+    assert {"threshold", "served", "wrong", "hit_rate", "error", "interval"} <= body["curve"][
+        0
+    ].keys()
+    assert "log" not in body
+
+
+def test_pairs_that_nobody_has_labelled_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    rows = [f"q {n},c {n},{'true' if n % 2 else ''},0.9" for n in range(20)]
+    file.write_text("\n".join(["question,cached,same,similarity", *rows]))
+    code, output = run("tune", file, "--json")
+    assert (code, json.loads(output)["rows"]) == (1, 10)
+    file.write_text("question,cached,same,similarity\na,b,,0.9\n")
+    code, output = run("tune", file)
+    assert code == 1
+    assert "tiered-cache review asks for the labels" in output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune", "{log}", "--prior"], "--prior is for --export"),
+        (["tune", "{pairs}", "--pairs", "x.csv"], "this file holds pairs already"),
+        (["tune", "{none}"], "cannot be read"),
+        (["tune", "{empty}"], "holds no call of a model"),
+        (["warm", "{none}", "sqlite:///{folder}/a.db"], "cannot be read"),
+        (["warm", "{log}", "memory://"], "name a file or a server"),
+        (["learn", "sqlite:///{folder}/a.db", "{none}"], "cannot be read"),
+        (["learn", "nonsense"], "not understood"),
+        (["inspect", "memory://", "why?"], "lives inside the app"),
+        (["inspect", "sqlite:///{folder}/a.db", "why?"], "there is no file"),
+        (["review", "sqlite:///{folder}/a.db"], "there is no file"),
+        (["review", "{none}"], "cannot be read"),
+        (["review", "{log}"], "it must name question, cached and same"),
+        (["key", "ann", "--role", "boss"], "role"),
+    ],
+)
+def test_errors_come_before_anything_is_done_or_shown(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    places = {name: tmp_path / f"{name}.csv" for name in ("log", "pairs", "none", "empty")}
+    places["log"].write_text("question,answer\na,b\n")
+    places["pairs"].write_text("question,cached,same\na,b,true\n")
+    places["empty"].write_text("question\n")
+    asked = [one.format(folder=tmp_path, **places) for one in arguments]
+    code, output = run(*asked)
+    assert code == 1
+    assert message in output.replace("\n", " ")
+    assert "%|" not in output, "no bar was begun"
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_doctor_and_key_as_json(answers: str) -> None:
+    code, output = run("doctor", answers, "--json")
+    findings = json.loads(output)
+    assert code == any(one["level"] == "missing" for one in findings)
+    assert all(one.keys() == {"level", "text", "remedy"} for one in findings)
+    assert any(one["text"].startswith("advice: ") for one in findings)
+    code, output = run("key", "ann", "--json")
+    assert (code, json.loads(output).keys()) == (0, {"key", "line"})
+
+
+def test_warm_as_json_counts_what_became_of_the_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    rows = [
+        {"run_type": "llm", "inputs": {"question": "q"}, "outputs": {"answer": "a"}},
+        {"run_type": "tool", "inputs": {}, "outputs": {}},
+        {"run_type": "llm", "outputs": {}},
+    ]
+    log.write_text("\n".join(map(json.dumps, rows)))
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    ran = CliRunner().invoke(app, ["warm", str(log), url, "--model", "m", "--exact", "--json"])
+    body = json.loads(ran.stdout)
+    assert ran.exit_code == 1
+    assert {name: body[name] for name in ("rows", "stored", "bad", "other")} == {
+        "rows": 3, "stored": 1, "bad": 1, "other": 1
+    }  # fmt: skip
+    assert "line 3: it has no 'inputs'" in ran.stderr
+    assert "1 lines passed over: a run of type tool" in ran.stderr
+
+
 @pytest.mark.model
 def test_tune_embeds_pairs_and_exports_a_prior(tmp_path: Path, model_embedder: object) -> None:
     file, written = tmp_path / "pairs.jsonl", tmp_path / "policy.json"
@@ -148,5 +233,82 @@ def test_learn_holds_the_answers_of_a_file_against_each_other(
         ):
             cache.store(Request.of(question, model="m"), answer)
     assert run("learn", url) == (0, "2 labels, 2 in all\n")
-    assert run("learn", url) == (0, "0 labels, 2 in all\n")
-    assert run("learn", "nonsense")[0] == 1
+    code, output = run("learn", url, "--json")
+    assert (code, json.loads(output)) == (0, {"labels": 0, "labels_in_all": 2, "stored": 0})
+    log = tmp_path / "log.csv"
+    log.write_text("question,answer,model\nCan I reset my password?,Use the link.,m\n")
+    code, output = run("learn", url, log, "--json")
+    assert (code, json.loads(output)["stored"]) == (0, 1)
+
+
+@pytest.mark.model
+def test_tune_reads_a_log_and_review_labels_its_pairs(
+    tmp_path: Path, model_embedder: object
+) -> None:
+    log, pairs = tmp_path / "log.jsonl", tmp_path / "pairs.csv"
+    asked = ["How do I reset my {}?", "How can I reset my {}?", "How do I reset my {}?"]
+    things = ("password", "router", "phone", "watch")
+    rows = [
+        {
+            "messages": [{"role": "user", "content": one.format(thing)}],
+            "model": "m",
+            "response": f"See the page on {thing}s.",
+        }
+        for one in asked
+        for thing in things
+    ]  # fmt: skip
+    rows[4]["response"] = "Ask at the desk, they know; it takes long."
+    log.write_text("\n".join(map(json.dumps, rows)))
+    code, output = run("tune", log, "--pairs", pairs)
+    assert code == 1
+    assert "12 calls: 4 exact repeats, 7 with an earlier question in their scope, 1 with" in output
+    body = json.loads(CliRunner().invoke(app, ["tune", str(log), "--json"]).stdout)
+    assert body["log"]["pairs"] == 7
+    known = pairs.read_text().count(",true,") + pairs.read_text().count(",false,")
+    ran = CliRunner().invoke(app, ["review", str(pairs), "--json"], input="y\n" * 7)
+    told = json.loads(ran.stdout)
+    assert (told["right"], told["left"]) == (7 - known, 0)
+    assert json.loads(run("tune", pairs, "--json")[1])["rows"] == 7
+
+
+COMMANDS = ("demo", "doctor", "inspect", "key", "learn", "review", "stats", "tune", "warm")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_json_and_says_what_is_in_it(command: str) -> None:
+    code, output = run(command, "--help")
+    assert code == 0
+    assert "--json" in output
+    assert "--json: " in output
+
+
+def test_there_are_no_other_commands() -> None:
+    names = {one.callback.__name__ for one in app.registered_commands if one.callback}
+    assert names == {*COMMANDS, "serve"}
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_every_command_runs_as_a_process(tmp_path: Path, model_embedder: object) -> None:
+    url = f"sqlite:///{tmp_path / 'answers.db'}"
+    log = tmp_path / "log.csv"
+    log.write_text(
+        "question,answer,model\nHow do I pay?,By card or by invoice.,m\n"
+        "How can I pay?,By card or by invoice.,m\n"
+    )
+    for arguments, code, key in (
+        (["warm", log, url], 0, "stored"),
+        (["learn", url], 0, "labels"),
+        (["inspect", url, "How do I pay?"], 0, "outcome"),
+        (["review", url], 0, "left"),
+        (["stats", url], 0, "lookups"),
+        (["doctor", url], None, None),
+        (["key", "ann"], 0, "key"),
+        (["tune", log], 1, "verdict"),
+    ):
+        command = [sys.executable, "-m", "shared_core.cli", *map(str, arguments), "--json"]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, input="s\ns\n")
+        assert "Traceback" not in ran.stderr, arguments
+        body = json.loads(ran.stdout)
+        assert code in (None, ran.returncode), (arguments, ran.stderr)
+        assert key is None or key in body

@@ -275,16 +275,14 @@ def test_a_model_that_fails_makes_its_line_bad(cache: ResponseCache, tmp_path: P
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    typer = pytest.importorskip("typer")
+    pytest.importorskip("typer")
     from typer.testing import CliRunner
 
-    from shared_core.cli.warm import warm_command
-
-    app = typer.Typer()
-    app.command()(warm_command)
+    from shared_core.cli import app
 
     def run(*arguments: object) -> tuple[int, str]:
-        ran = CliRunner().invoke(app, [*map(str, arguments), "--exact", "--no-progress"])
+        asked = ["warm", *map(str, arguments), "--exact", "--no-progress"]
+        ran = CliRunner().invoke(app, asked)
         assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
         return ran.exit_code, ran.output
 

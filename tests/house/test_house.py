@@ -29,7 +29,6 @@ PAST_THE_FACE: Mapping[str, tuple[str, ...]] = {}
 # Rule 3. A module that one other imports is merged into it, unless it is a boundary.
 
 BOUNDARIES: Mapping[str, str] = {
-    "shared_core.semantic": "the semantic tier; a cache without it never loads what it needs",
     "shared_core.embedding.batching": "threads of the local model, apart from what is remembered",
     "shared_core.embedding.bert": "needs onnxruntime and tokenizers",
     "shared_core.guard.synonyms": "a word list, longer than the rules that read it",
@@ -44,7 +43,6 @@ BOUNDARIES: Mapping[str, str] = {
     "shared_core.service.proxy.responses": "one kind of API",
     "shared_core.cli.demo": "a command, loaded when it is called",
     "shared_core.cli.doctor": "a command, loaded when it is called",
-    "shared_core.cli.warm": "a command",
     "langchain_tiered_cache.streams": "an idea of its own: streams replayed and recorded",
 }
 
