@@ -17,8 +17,6 @@ from shared_core.learning import (
     LLMJudge,
     LocalVerifier,
     Tuning,
-    policy_from_json,
-    policy_to_json,
     tune,
 )
 from shared_core.options import Options
@@ -26,7 +24,14 @@ from shared_core.record import Answer, Explore, Hit, Miss, Outcome, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.stats import Stats
 from shared_core.stores import KeyValue, RecordStore, StoreError, UndecodableError, open_store
-from shared_core.thresholds import Feedback, Policy, Static, Verified
+from shared_core.thresholds import (
+    Feedback,
+    Policy,
+    Static,
+    Verified,
+    policy_from_json,
+    policy_to_json,
+)
 
 if TYPE_CHECKING:
     from shared_core.client import Batcher, BatcherClosed, CachedClient, RateLimit, Retries

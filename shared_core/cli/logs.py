@@ -344,8 +344,7 @@ def _tuning_as_json(found: Tuning, log: Neighbours | None) -> dict[str, Any]:
 
 
 def _exported(found: Tuning, prior: bool) -> str:
-    from shared_core.learning import policy_to_json
-    from shared_core.thresholds import Verified
+    from shared_core.thresholds import Verified, policy_to_json
 
     policy = Verified(found.max_error, found.per, prior=found.prior()) if prior else found.policy()
     about = {"embedder": found.embedder, "rows": len(found.rows), "verdict": found.verdict}

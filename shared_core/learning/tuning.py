@@ -1,4 +1,4 @@
-"""Find a threshold for labelled pairs of questions, with a bound on its errors; keep policies.
+"""Find a threshold for labelled pairs of questions, with a bound on its errors.
 
 log --neighbours_of--> pairs --labels--> rows, or a file of rows
 rows --embed, guard--> similarity --pool above each threshold--> curve --binomial tests--> Tuning
@@ -14,7 +14,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from shared_core.guard import Difference, Guard
 from shared_core.learning.judges import AnswerJudge, Judge
 from shared_core.request import Request, split_question
 from shared_core.thresholds import (
-    Feedback,
     Per,
     Pool,
     Prior,
@@ -654,48 +653,3 @@ def tuning_lines(tuning: Tuning) -> Iterator[str]:
         last = (one.served, one.wrong)
     yield ""
     yield tuning.verdict
-
-
-# A policy as a JSON text, so that what was tuned in one place is used in another.
-
-
-_FORMAT = "tiered-llm-cache policy 1"
-_KINDS = {"static": Static, "feedback": Feedback, "verified": Verified}
-
-
-def policy_to_json(policy: Static | Feedback | Verified, **about: object) -> str:
-    """Spell a policy; ``about`` is kept with it for people to read, and not read back.
-
-    >>> policy_from_json(policy_to_json(Static(0.9), made_of="May's log")).similarity
-    0.9
-    """
-    name = next(name for name, kind in _KINDS.items() if isinstance(policy, kind))
-    options = {one.name: getattr(policy, one.name) for one in fields(policy)}
-    if isinstance(prior := options.get("prior"), Prior):
-        options["prior"] = json.loads(prior.to_json())
-    body = {"format": _FORMAT, "policy": name, "options": options, "about": about}
-    return json.dumps(body, indent=1) + "\n"
-
-
-def policy_from_json(text: str) -> Static | Feedback | Verified:
-    """Read a policy that ``policy_to_json`` spelled.
-
-    >>> policy_from_json(policy_to_json(Static(0.9)))
-    Static(similarity=0.9)
-
-    Raises ValueError for any other text.
-    """
-    body = json.loads(text)
-    if not isinstance(body, dict) or body.get("format") != _FORMAT:
-        raise ValueError(f"this is no policy: its format must be {_FORMAT!r}")
-    kind, options = _KINDS.get(body.get("policy", "")), body.get("options")
-    if kind is None or not isinstance(options, dict):
-        raise ValueError(f"the policy {body.get('policy')!r} is not known; known are {[*_KINDS]}")
-    chosen: dict[str, Any] = dict(options)
-    if chosen.get("prior") is not None:
-        chosen["prior"] = Prior.from_json(json.dumps(chosen["prior"]))
-    try:
-        made: Static | Feedback | Verified = kind(**chosen)
-    except TypeError as error:
-        raise ValueError(f"the options of the policy are not understood: {error}") from None
-    return made

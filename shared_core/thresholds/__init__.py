@@ -38,7 +38,12 @@ from shared_core.thresholds.policy import (
     Teachable,
 )
 from shared_core.thresholds.prior import Prior, cold, shipped
-from shared_core.thresholds.verified import FLOOR, Verified
+from shared_core.thresholds.verified import (
+    FLOOR,
+    Verified,
+    policy_from_json,
+    policy_to_json,
+)
 
 if TYPE_CHECKING:
     from shared_core.thresholds.estimator import Fit, Gaussian, fit
@@ -78,6 +83,8 @@ __all__ = [
     "content",
     "fit",
     "interval",
+    "policy_from_json",
+    "policy_to_json",
     "quantile",
     "shipped",
     "weigh",

@@ -6,15 +6,25 @@ labels --fit--> model --strata--> plan
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared_core.thresholds.bounds import LEAST, Per, Pool, Promise, group_number
 from shared_core.thresholds.features import FEATURES, OBJECTIONS, content, weigh
-from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
+from shared_core.thresholds.policy import (
+    Candidate,
+    Decision,
+    Explore,
+    Feedback,
+    Label,
+    Serve,
+    Skip,
+    Static,
+)
 from shared_core.thresholds.prior import Prior, cold, shipped
 
 if TYPE_CHECKING:
@@ -344,3 +354,48 @@ def _check(name: str, value: object, above: float, below: float, expected: str) 
     known = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (known and above < value < below):  # type: ignore[operator]  # a number is compared
         raise ValueError(f"Verified({name}) must be a number {expected}, not {value!r}")
+
+
+# A policy as a JSON text, so that what was tuned in one place is used in another.
+
+
+_FILE_FORMAT = "tiered-llm-cache policy 1"
+_KINDS = {"static": Static, "feedback": Feedback, "verified": Verified}
+
+
+def policy_to_json(policy: Static | Feedback | Verified, **about: object) -> str:
+    """Spell a policy; ``about`` is kept with it for people to read, and not read back.
+
+    >>> policy_from_json(policy_to_json(Static(0.9), made_of="May's log")).similarity
+    0.9
+    """
+    name = next(name for name, kind in _KINDS.items() if isinstance(policy, kind))
+    options = {one.name: getattr(policy, one.name) for one in fields(policy)}
+    if isinstance(prior := options.get("prior"), Prior):
+        options["prior"] = json.loads(prior.to_json())
+    body = {"format": _FILE_FORMAT, "policy": name, "options": options, "about": about}
+    return json.dumps(body, indent=1) + "\n"
+
+
+def policy_from_json(text: str) -> Static | Feedback | Verified:
+    """Read a policy that ``policy_to_json`` spelled.
+
+    >>> policy_from_json(policy_to_json(Static(0.9)))
+    Static(similarity=0.9)
+
+    Raises ValueError for any other text.
+    """
+    body = json.loads(text)
+    if not isinstance(body, dict) or body.get("format") != _FILE_FORMAT:
+        raise ValueError(f"this is no policy: its format must be {_FILE_FORMAT!r}")
+    kind, options = _KINDS.get(body.get("policy", "")), body.get("options")
+    if kind is None or not isinstance(options, dict):
+        raise ValueError(f"the policy {body.get('policy')!r} is not known; known are {[*_KINDS]}")
+    chosen: dict[str, Any] = dict(options)
+    if chosen.get("prior") is not None:
+        chosen["prior"] = Prior.from_json(json.dumps(chosen["prior"]))
+    try:
+        made: Static | Feedback | Verified = kind(**chosen)
+    except TypeError as error:
+        raise ValueError(f"the options of the policy are not understood: {error}") from None
+    return made
