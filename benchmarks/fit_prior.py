@@ -29,7 +29,7 @@ from question_families import families
 from shared_core.guard import Guard
 from shared_core.learning.prior_fit import Log, prior_of_logs
 from shared_core.thresholds.bounds import EDGES
-from shared_core.thresholds.features import FEATURES, Vocabulary, content, weigh
+from shared_core.thresholds.features import FEATURES, weigh
 from shared_core.thresholds.policy import Candidate
 from shared_core.thresholds.prior import Prior
 from shared_core.thresholds.verified import FLOOR, Verified
@@ -79,7 +79,7 @@ def probed(prior: Prior) -> list[tuple[str, str, float, float]]:
     found = []
     for asked, cached, cosine in PROBES:
         near = Candidate(cosine, Guard().differences(asked, cached), cached, "g")
-        best = weigh(asked, [near], Vocabulary())
+        best = weigh(asked, [near])
         values = best.values if best is not None else (0.0,) * len(FEATURES)
         score = sum(w * v for w, v in zip(prior.mean, values, strict=True))
         found.append((asked, cached, cosine, round(score, 3)))
@@ -100,7 +100,7 @@ def explore_log(data: Path, name: str, k: int, vectors: Path) -> Log:
     """Return every candidate of a set in a cache that shows k neighbours."""
     texts, classes = sets(data)[name]
     known = embed(texts, vectors)
-    guard, vocabulary = Guard(), Vocabulary()
+    guard = Guard()
     values, right, objections = [], [], []
     for row, question in enumerate(texts):
         similarities = known[:row] @ known[row]
@@ -115,8 +115,7 @@ def explore_log(data: Path, name: str, k: int, vectors: Path) -> Log:
             for at in near
             if similarities[at] >= FLOOR
         ]
-        best = weigh(question, candidates, vocabulary)
-        vocabulary.add(content(question))
+        best = weigh(question, candidates)
         if best is not None:
             values.append(best.values)
             right.append(float(best.group == classes[row]))

@@ -2,7 +2,7 @@
 
     python benchmarks/question_families.py --out FOLDER [--rows 4000]
 
-They are for ``benchmarks/fit_prior.py``: three files ``families_*.jsonl.gz`` of rows
+They are for ``benchmarks/fit_prior.py``: four files ``families_*.jsonl.gz`` of rows
 {"t": question, "c": class}, made of the templates and words below by a fixed seed. Two questions of
 one class want one answer. Whatever else looks alike (another verb, object, qualifier, name, or kind
 of question) is of another class, so that most neighbours of a question are near misses, as in an
@@ -11,6 +11,7 @@ app about one subject.
     service   twelve offices and shops: verb x object x qualifier x kind of question
     facts     names and things: relation x name
     craft     code, kitchen, garden and body: verb x object x place, causes and meanings
+    desk      help desks: what people wish x the thing, in wordings that share few words
 """
 
 from __future__ import annotations
@@ -342,6 +343,123 @@ CRAFT: Mapping[str, tuple[Words, Words, Sequence[str]]] = {
 CRAFT_KINDS = ("how", "may", "time", "fails", "where", "cost")
 
 
+ASKED: Words = {
+    "dispose": (
+        "How do I get rid of {m}?", "Where can I recycle {a}?", "Do you take back {a}?",
+        "What do I do with {a} that I no longer use?", "How is {a} thrown away properly?",
+        "Which bin does {a} go into?",
+    ),
+    "care": (
+        "How do I look after {m}?", "What can I do so that {m} lasts longer?",
+        "How should {a} be maintained?", "How do I keep {m} in good shape?", "care tips for {t}",
+        "What prolongs the life of {m}?",
+    ),
+    "buy": (
+        "Where can I buy {a}?", "Do you sell {o}s?", "How do I order {a}?",
+        "I would like to get {a}, where do I find one?", "Where are {o}s available?",
+    ),
+    "price": (
+        "How much is {t}?", "What does {t} cost?", "price of {t}", "What do you charge for {t}?",
+        "How expensive is {a}?", "What would I pay for {t}?",
+    ),
+    "broken": (
+        "{m} does not work any more, what now?", "What can I do about a broken {o}?",
+        "{t} stopped working", "My {o} is defective", "Something is wrong with {m}",
+        "How do I report a faulty {o}?",
+    ),
+    "warranty": (
+        "How long is the warranty on {t}?", "For how many years is {t} guaranteed?",
+        "Is {m} still covered if it breaks?", "What guarantee does {t} come with?",
+        "When does the guarantee of {m} run out?",
+    ),
+    "use": (
+        "How do I use {t}?", "How is {t} operated?", "Do you have instructions for {t}?",
+        "Can you explain how {t} works?", "Where is the manual of {t}?",
+    ),
+    "lost": (
+        "I lost {m}", "What if {m} is gone?", "I can't find {m} any more",
+        "{m} went missing, what should I do?", "How do I replace a lost {o}?",
+    ),
+    "arrive": (
+        "When will {m} arrive?", "How long does delivery of {t} take?", "How soon do I get {m}?",
+        "In how many days is {t} delivered?", "What is the delivery time of {t}?",
+    ),
+    "track": (
+        "Where is {m} now?", "How can I track {m}?", "Can I see how far {m} has come?",
+        "Is {m} on its way yet?", "What is the status of {m}?",
+    ),
+    "cancel": (
+        "How do I cancel {m}?", "I don't want {t} any more", "Can I still call off {t}?",
+        "Please stop {m}", "I changed my mind about {t}",
+    ),
+    "return": (
+        "Can I return {t}?", "How do I send {t} back?", "I want to give {t} back",
+        "What are the steps to return {a}?", "By when must I have sent {t} back?",
+    ),
+    "rent": (
+        "Can I rent {a}?", "Is it possible to borrow {a}?", "Do you hire out {o}s?",
+        "I only need {a} for a day, is that possible?", "Are there {o}s to lend?",
+    ),
+    "fit": (
+        "Which {o} is right for me?", "How do I choose {a}?", "What {o} do you recommend?",
+        "Which {o} suits beginners?", "Help me pick {a}",
+    ),
+    "store": (
+        "Where should I keep {m} in winter?", "How do I store {t}?",
+        "What is the best place to put {t} away?", "Can {t} stay outside?",
+    ),
+    "clean": (
+        "How do I clean {m}?", "What gets stains off {t}?", "How is {t} washed?",
+        "{m} is dirty, what helps?", "Which cleaner is good for {t}?",
+    ),
+    "share": (
+        "Can somebody else use {m}?", "May I share {t} with my family?",
+        "Is {t} transferable?", "Can I lend {m} to a friend?", "Does {t} work for two people?",
+    ),
+    "change": (
+        "How do I change {m}?", "Can I modify {t}?", "I need to correct something in {m}",
+        "What if something in {m} is not right?", "Is it possible to edit {t} afterwards?",
+    ),
+    "copy": (
+        "Can I have a copy of {m}?", "Please send me {m} again", "Where can I download {m}?",
+        "I need {t} once more", "How do I get a duplicate of {t}?",
+    ),
+    "expire": (
+        "How long is {m} valid?", "When does {m} expire?", "Until when can I use {t}?",
+        "Does {t} run out?", "What is the expiry date of {m}?",
+    ),
+    "pay": (
+        "How can I pay for {t}?", "Which cards do you accept for {t}?",
+        "Can {t} be paid by invoice?", "What are the ways to pay for {t}?",
+    ),
+    "extend": (
+        "Can I keep {t} for longer?", "How do I renew {m}?", "I want to prolong {m}",
+        "Is it possible to extend {t}?", "Can {t} be continued?",
+    ),
+}  # fmt: skip
+"""What people ask of a help desk about one thing: {o} the thing, {a}, {t} and {m} with its article,
+"the" and "my". The wordings of one wish share few words, and different wishes share the thing."""
+
+_OWNED = ("dispose", "care", "buy", "price", "broken", "warranty", "use", "return", "rent", "fit",
+          "store", "clean", "lost", "arrive")  # fmt: skip
+_PAPERS = ("lost", "arrive", "track", "cancel", "change", "copy", "expire", "price", "pay",
+           "share", "extend", "buy", "use")  # fmt: skip
+DESKS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
+    "bikes": (_OWNED, ("bike", "helmet", "child seat", "pump", "lock", "trailer")),
+    "kitchen": (_OWNED, ("kettle", "blender", "oven", "fridge", "toaster", "coffee machine")),
+    "music": (_OWNED, ("guitar", "violin", "drum kit", "microphone", "amplifier", "piano")),
+    "outdoor": (_OWNED, ("tent", "sleeping bag", "stove", "rucksack", "kayak", "rope")),
+    "office": (_OWNED, ("printer", "desk", "monitor", "keyboard", "headset", "shredder")),
+    "care": (_OWNED, ("wheelchair", "hearing aid", "walking frame", "thermometer", "mattress")),
+    "travel": (_PAPERS, ("ticket", "seat reservation", "rail pass", "boarding pass", "visa")),
+    "library": (_PAPERS, ("library card", "loan", "reservation", "reader pass", "audio guide")),
+    "energy": (_PAPERS, ("contract", "bill", "meter reading", "tariff", "deposit")),
+    "events": (_PAPERS, ("booking", "season ticket", "parking permit", "group ticket", "coupon")),
+    "school": (_PAPERS, ("certificate", "course place", "student card", "transcript", "locker")),
+    "health": (_PAPERS, ("prescription", "appointment", "referral", "sick note", "vaccine card")),
+}
+
+
 DOUBLING = frozenset(
     {"get", "put", "cut", "swap", "wrap", "gift-wrap", "drop", "plan", "log", "trim", "enrol",
      "bar", "quit", "set", "fit", "skip", "cancel", "transfer", "output", "split"}
@@ -386,6 +504,16 @@ def facts(rng: random.Random) -> Iterator[tuple[str, list[str]]]:
             yield f"{theme}|{relation}|{name}", [f.format(n=name) for f in relations[relation]]
 
 
+def desks() -> Iterator[tuple[str, list[str]]]:
+    """Yield classes with all their wordings."""
+    for desk, (wishes, things) in DESKS.items():
+        for wish, thing in itertools.product(wishes, things):
+            article = "an" if thing[0] in "aeiou" else "a"
+            forms = {"o": thing, "a": f"{article} {thing}", "t": f"the {thing}", "m": f"my {thing}"}
+            wordings = [form.format(**forms) for form in ASKED[wish]]
+            yield f"{desk}|{wish}|{thing}", [text[0].upper() + text[1:] for text in wordings]
+
+
 def rows_of(classes: Sequence[tuple[str, list[str]]], most: int, rng: random.Random) -> list[Row]:
     """Take one to six wordings of each class, some in lower case or without their last sign."""
     found: dict[str, str] = {}
@@ -407,6 +535,7 @@ def families(most: int = 4000) -> dict[str, list[Row]]:
         "families_service": list(acts(SERVICE, tuple(KINDS), rng)),
         "families_facts": list(facts(rng)),
         "families_craft": list(acts(CRAFT, CRAFT_KINDS, rng)),
+        "families_desk": list(desks()),
     }
     found = {}
     for name, classes in sets.items():

@@ -27,9 +27,7 @@ from shared_core.thresholds import (
     Gaussian,
     Prior,
     Verified,
-    Vocabulary,
     cold,
-    content,
     fit,
     weigh,
 )
@@ -190,7 +188,7 @@ def _explored(
     groups = _groups(pairs)
     cached = list(dict.fromkeys(row.cached for row in pairs))
     matrix = np.stack([vectors[text] for text in cached])
-    guard, vocabulary = Guard(), Vocabulary()
+    guard = Guard()
     found: list[tuple[Evidence, bool]] = []
     for row in pairs:
         cosines = matrix @ vectors[row.question]
@@ -207,8 +205,7 @@ def _explored(
             for at in np.argsort(-cosines, kind="stable")[: Verified.k].tolist()
             if cosines[at] >= FLOOR
         ]
-        best = weigh(row.question, near, vocabulary)
-        vocabulary.add(content(row.question))
+        best = weigh(row.question, near)
         if best is not None and best.group == groups[row.cached]:
             found.append((best, row.same is True))
     return found

@@ -217,11 +217,11 @@ class LocalVerifier:
     def __call__(self, asked: str, cached: str) -> float:
         """Return the probability that one answer is right for both questions."""
         from shared_core.guard import Guard
-        from shared_core.thresholds import Vocabulary, shipped, weigh
+        from shared_core.thresholds import shipped, weigh
 
         cosine = float(self._memo.vector(asked) @ self._memo.vector(cached))
         candidate = Candidate(cosine, Guard().differences(asked, cached), cached)
-        found = weigh(asked, [candidate], Vocabulary())
+        found = weigh(asked, [candidate])
         if found is None:
             return 0.0
         weights = shipped().mean

@@ -20,8 +20,6 @@ from shared_core.thresholds.features import (
     FEATURES,
     OBJECTIONS,
     Evidence,
-    Vocabulary,
-    content,
     weigh,
 )
 from shared_core.thresholds.policy import (
@@ -77,10 +75,8 @@ __all__ = [
     "Static",
     "Teachable",
     "Verified",
-    "Vocabulary",
     "chance_of_so_few",
     "cold",
-    "content",
     "fit",
     "interval",
     "policy_from_json",

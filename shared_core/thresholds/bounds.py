@@ -289,6 +289,8 @@ class Promise:
 
     def is_expected_of(self, pool: Pool) -> bool:
         """Tell whether the estimate, with its spread, keeps the promise."""
+        if pool.error > self.judge.labelled_wrong(MARGINS[self.per] * self.allowed(pool)):
+            return False
         cautious = NormalDist().inv_cdf(self.confidence)
         return pool.error + cautious * pool.spread <= self.judge.labelled_wrong(self.allowed(pool))
 

@@ -33,7 +33,7 @@ from shared_core.thresholds.bounds import (
     pools_of,
     shares_for,
 )
-from shared_core.thresholds.features import FEATURES, Vocabulary
+from shared_core.thresholds.features import FEATURES
 
 # Logistic regression under a Gaussian prior, by Newton's method. Pure; numpy is imported here.
 #
@@ -171,6 +171,13 @@ OUTWEIGHED, PROOF = 2.5, 0.7
 """What speaks against a candidate is outweighed when own labels show, with this confidence, that at
 most so many times ``max_error`` of what has it is wrong; all together must keep the promise."""
 
+SHIFTS = tuple(0.1 * step for step in range(41))
+"""How much worse than public data says an app may be, in log-odds."""
+
+OWN, LENT = 8, 2.0
+"""Labels of a kind itself without which it is not outweighed, and for how many times as many those
+of all other kinds count at most: where one kind does not matter, others seldom do."""
+
 LABELS_BEFORE_DRIFT = 100
 """Labels that must be known of a world before a change of it can be noticed."""
 
@@ -255,6 +262,25 @@ class Belief:
             found.append(wrong / max(sum(shares), 1e-9))
         return found
 
+    def excess(self, scores: Array, right: Array, judge: JudgeError) -> float:
+        """Return by how many log-odds an app's labels are wrong oftener than public data says.
+
+        ``scores`` (n,) are those that the prior gives, before any label. It is the mode, not below
+        0, under a standard normal prior: sets of another kind are off by one shift in all strata.
+        """
+        of, wrong = _strata_of(scores), _strata_of(scores, 1 - right)
+
+        def likelihood(by: float) -> float:
+            said = np.array([judge.labelled_wrong(rate) for rate in self.shifted(by).rates])
+            return float(wrong @ np.log(said) + (of - wrong) @ np.log1p(-said) - by**2 / 2)
+
+        return max(SHIFTS, key=likelihood)
+
+    def shifted(self, by: float) -> Belief:
+        """Return the belief where every stratum is wrong oftener, by so many log-odds."""
+        said = np.log(self.rates) - np.log1p(-np.asarray(self.rates))
+        return replace(self, rates=tuple(sigmoid(said + by).tolist()))
+
     def at_most(self, most: float) -> Belief:
         """Return the belief, counting for at most so many labels in each stratum."""
         return replace(self, labels=tuple(min(most, n) for n in self.labels))
@@ -293,9 +319,8 @@ class TrackRecord:
 class Learned:
     """The state of one namespace. It grows in place; ``model`` is replaced as a whole.
 
-    What labels changed is the same in every process that folded the same labels. ``vocabulary``,
-    ``arrivals``, ``has_served`` and the unchecked hits of ``groups`` are what this process alone
-    saw.
+    What labels changed is the same in every process that folded the same labels. ``arrivals``,
+    ``has_served`` and the unchecked hits of ``groups`` are what this process alone saw.
     """
 
     prior: Gaussian
@@ -303,7 +328,6 @@ class Learned:
     model: LinearModel
     watch: Watch = field(default_factory=Watch)
     groups: Groups = field(default_factory=Groups)
-    vocabulary: Vocabulary = field(default_factory=Vocabulary)
     right: int = 0
     wrong: int = 0
     changes: int = 0
@@ -317,6 +341,9 @@ class Learned:
     labels: RingBuffer = field(
         default_factory=lambda: RingBuffer(WINDOW, 3 + D)
     )  # chance, right, objections, values
+    objected: RingBuffer = field(
+        default_factory=lambda: RingBuffer(WINDOW // 2, 3 + D)
+    )  # the same, of what something speaks against: it is rare, and kept for longer
     taught: RingBuffer = field(
         default_factory=lambda: RingBuffer(WINDOW // 2, 1 + D)
     )  # right, values: labels that were not chosen by chance
@@ -362,7 +389,8 @@ class Learned:
 
         ``least`` is the lowest chance that any candidate had at that time.
         """
-        self.labels.add((max(chance, 1e-3), float(right), objections, *values))
+        kept = self.objected if objections else self.labels
+        kept.add((max(chance, 1e-3), float(right), objections, *values))
         if group:
             self.groups.label(group, right, score)
         if not objections and not self.doubted:
@@ -398,7 +426,7 @@ class Learned:
         self.since_fit += 1
         if not right and score >= self.model.threshold:
             self.since_fit = WINDOW  # it would have been served: think again at once
-        if len(self.labels) < LABELS_BEFORE_DRIFT:
+        if self.known < LABELS_BEFORE_DRIFT:
             self.watch = Watch()  # what surprises so early is that the prior does not fit
         elif self.watch.notices(right, score, self.model.judge):
             self.changes += 1
@@ -407,6 +435,7 @@ class Learned:
             if self.wealth is not None:
                 self.wealth = replace(self.wealth, certified=0)
             self.labels.keep(self.watch.since)
+            self.objected.keep(0)
             self.taught.keep(0)
             self.feedback.keep(0)
             self.unknown.keep(self.watch.since)
@@ -415,10 +444,14 @@ class Learned:
             self.since_fit = WINDOW
 
     @property
+    def known(self) -> int:
+        """Return how many labels are kept that were chosen by a known chance."""
+        return len(self.labels) + len(self.objected)
+
+    @property
     def is_due(self) -> bool:
         """Tell whether enough labels came since the last fit."""
-        known = len(self.labels) + len(self.unknown)
-        return self.since_fit >= max(1, known // LABELS_PER_FIT)
+        return self.since_fit >= max(1, (self.known + len(self.unknown)) // LABELS_PER_FIT)
 
     @property
     def is_overdue(self) -> bool:
@@ -444,7 +477,7 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     Labels are what a judge says. ``noise`` of them are believed to say the opposite of the truth;
     what was checked measures it, and the candidates that the judge did not know of are weighed.
     """
-    rows = state.labels.rows()
+    rows = np.concatenate([state.labels.rows(), state.objected.rows()])
     right, objections, values = rows[:, 1], rows[:, 2].astype(int), rows[:, 3:]
     taught = state.taught.rows()
     fitted = fit(
@@ -471,7 +504,11 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     of_right, of_wrong = 1 - judge.false_different, judge.false_same  # as the judge would say it
     said = of_wrong + told[:, 1] * (of_right - of_wrong)
     known = np.concatenate([scores[able], told[:, 0]]), np.concatenate([right[able], said])
-    belief = state.belief.at_most(1.0) if state.doubted else state.belief
+    belief = state.belief
+    if len(rows):
+        clean, before = objections == 0, state.prior.mean
+        belief = belief.shifted(belief.excess(_scores(values[clean], before), right[clean], judge))
+    belief = belief.at_most(1.0) if state.doubted else belief
     strata = _strata(*known, (seen[kept], shares[kept], float(shares.sum())), belief, judge)
     pools = pools_of(strata)
     if state.wealth is None:
@@ -552,23 +589,31 @@ def _strata_of(scores: Array, weights: Array | None = None) -> Array:
 def _proven(
     scores: Array, right: Array, objections: NDArray[int64], promise: Promise
 ) -> dict[int, float]:
-    """Return for each objection from which score on own labels alone outweigh it, if they do."""
+    """Return for each objection from which score on own labels outweigh it, if they do.
+
+    Its own labels alone, or with some of other objections that are lent to it, must refute that too
+    many are wrong.
+    """
     proven: dict[int, float] = {}
     most = min(0.5, OUTWEIGHED * promise.max_error)
     promise = Promise(most, "hit", PROOF, promise.judge)
+    wrong = 1 - right
     bit, every = 1, int(np.bitwise_or.reduce(objections)) if len(objections) else 0
     while bit <= every:
         has = (objections & bit) > 0
-        if has.sum() >= LEAST:
-            own, wrong = scores[has], 1 - right[has]
+        if has.sum() >= OWN:
             for edge in EDGES:
-                above = own >= edge
-                n = int(above.sum())
-                if n < LEAST:
+                own, others = has & (scores >= edge), ~has & (objections > 0) & (scores >= edge)
+                n, there = float(own.sum()), float(others.sum())
+                if n < OWN:
                     break
-                bad = float(wrong[above].sum())
-                if promise.is_kept_by(Pool(edge, n, bad, n / len(scores))):
-                    proven[bit] = edge
+                lent = min(LENT * n, there) / max(there, 1.0)
+                alone, helped = wrong[own].sum(), wrong[own].sum() + lent * wrong[others].sum()
+                for bad, of in ((alone, n), (helped, n + lent * there)):
+                    pool = Pool(edge, of, float(bad), of / len(scores))
+                    if of >= LEAST and promise.is_kept_by(pool):
+                        proven[bit] = edge
+                if bit in proven:
                     break
         bit <<= 1
     return proven

@@ -6,9 +6,8 @@ candidates --drop what the guard forbids--> answer groups vote --> nearest of th
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from shared_core.guard import IDLE, Difference, Reading, read
 from shared_core.thresholds.policy import Candidate
@@ -33,40 +32,15 @@ FEATURES = (
     *("bias", "cosine", "above .8", "above .9", "closeness"),
     *("margin", "vote", "group cosine", "members", "alone", "crowd"),
     *("name", "opposite", "content", "other kind"),
-    *("reordered", "same words", "rare share", "rare sum", "length ratio", "one word"),
+    *("reordered", "same words", "length ratio", "one word"),
     *("fewer words", "more words", "within", "shared", "exchanged", "asks another", "length"),
     *("cosine of long", "cosine of differing", "cosine of exchanged"),
+    *("vote of members", "margin within"),
 )
 """The features, in the order of ``Evidence.values``."""
 
 VOTE_WIDTH = 0.05
 """A neighbour this much farther than the nearest has 1/e of its vote."""
-
-MAX_WORDS = 20_000
-
-
-@dataclass(slots=True)
-class Vocabulary:
-    """In how many questions each word was seen, so that a rare word weighs more than a common one.
-
-    It belongs to one process: the values of a label are those of the moment of its decision, so
-    processes that saw other words still fold the same labels to the same model.
-    """
-
-    questions: int = 0
-    seen_in: Counter[str] = field(default_factory=Counter)
-
-    def add(self, words: Iterable[str]) -> None:
-        """Count the words of a question; drop what was seen once when there are too many."""
-        self.questions += 1
-        self.seen_in.update(words)
-        if len(self.seen_in) > MAX_WORDS:
-            self.seen_in = Counter({word: n for word, n in self.seen_in.items() if n > 1})
-
-    def rarity(self, words: Iterable[str]) -> float:
-        """Return the summed inverse document frequency, in nats."""
-        of, seen = self.questions + 2, self.seen_in
-        return sum(math.log(of / (1 + seen[word])) for word in words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +68,7 @@ def forbids(difference: Difference) -> bool:
     return difference.kind in FORBIDDEN
 
 
-def content(question: str) -> frozenset[str]:
-    """Return the words that carry meaning, inflections and synonyms in one form."""
-    return read(question).terms - IDLE
-
-
-def weigh(
-    question: str, candidates: Sequence[Candidate], vocabulary: Vocabulary
-) -> Evidence | None:
+def weigh(question: str, candidates: Sequence[Candidate]) -> Evidence | None:
     """Choose the answer group with the most votes and describe its nearest member.
 
     ``candidates`` are nearest first. Those with a forbidden difference neither vote nor are chosen,
@@ -128,19 +95,22 @@ def weigh(
     ]
     rival = rivals[0] if rivals else candidates[-1].similarity - 0.02
     kinds = {each.kind for each in chosen.differences}
-    words, exchanged, within = _of_words(read(question), read(chosen.question), vocabulary)
+    words, exchanged, within = _of_words(read(question), read(chosen.question))
     cosine, length = 5 * (chosen.similarity - 0.75), words[-1]
+    margin, vote = 5 * (chosen.similarity - rival), 2 * votes[best] / sum(votes.values()) - 1
+    crowd = math.log1p(len(members)) - 1
     values = (
         *_of_similarity(chosen.similarity),
-        5 * (chosen.similarity - rival),
-        2 * votes[best] / sum(votes.values()) - 1,
+        margin,
+        vote,
         2 * sum(candidates[at].similarity for at in members[:3]) / len(members[:3]) - 1.2,
-        math.log1p(len(members)) - 1,
+        crowd,
         float(len(candidates) == 1),
         math.log1p(len(candidates)) - 1.5,
         *_of_kinds(kinds),
         *words,
         *(cosine * length, cosine * (not within), cosine * exchanged),
+        *(vote * crowd, margin * within),
     )
     objections = 0
     for kind in kinds:
@@ -165,21 +135,16 @@ def _of_kinds(kinds: set[str]) -> tuple[float, ...]:
     return *(float(kind in kinds) for kind in known), float(bool(kinds.difference(known)))
 
 
-def _of_words(
-    asked: Reading, cached: Reading, vocabulary: Vocabulary
-) -> tuple[tuple[float, ...], bool, bool]:
+def _of_words(asked: Reading, cached: Reading) -> tuple[tuple[float, ...], bool, bool]:
     """Return the features of the words; whether one stands for another, and one side adds none."""
     mine, theirs = asked.terms - IDLE, cached.terms - IDLE
     only_mine, only_theirs, both = mine - theirs, theirs - mine, mine & theirs
-    apart, shared = vocabulary.rarity(only_mine | only_theirs), vocabulary.rarity(both)
     fewer, more = sorted((len(only_mine), len(only_theirs)))
     exchanged, within = fewer == more == 1, fewer == 0
     in_order = [[term for term in each.line if term in mine] for each in (asked, cached)]
     values = (
         float(more == 0 and len(mine) > 2 and in_order[0] != in_order[1]),  # noqa: PLR2004
         float(more == 0),
-        apart / (apart + shared + 1e-6),
-        min(apart, 20.0) / 10,
         abs(math.log((len(asked.sequence) + 1) / (len(cached.sequence) + 1))),
         float(more == 1),
         min(fewer, 4) / 4,

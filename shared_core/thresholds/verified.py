@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared_core.thresholds.bounds import LEAST, Per, Pool, Promise, group_number
-from shared_core.thresholds.features import FEATURES, OBJECTIONS, content, weigh
+from shared_core.thresholds.features import FEATURES, OBJECTIONS, weigh
 from shared_core.thresholds.policy import (
     Candidate,
     Decision,
@@ -37,7 +37,7 @@ Guarantee = Literal["average", "anytime"]
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
-BELIEVED = 20.0
+BELIEVED = 30.0
 """Labels of each stratum that public data counts for at most."""
 
 ALERT = 0.25
@@ -58,7 +58,7 @@ CONFIDENCE: Mapping[Guarantee, float] = {"average": 0.7, "anytime": 0.95}
 bound that holds at every moment."""
 
 _TINY = 1e-9
-_FORMAT = 2.0
+_FORMAT = 3.0
 """First number of the evidence; labels of another format only count."""
 
 FRONT = 6
@@ -152,14 +152,13 @@ class Verified:
         """Serve the candidate with the best case if such cases are proven, else explore it.
 
         The reason is "learning" until something may be served, "risk" for a candidate below that,
-        and "audit" for one above that is asked for real all the same; the very first hit of an app,
-        before any label, is not.
+        and "audit" for one above that is asked for real all the same; the first hit of a process is
+        not.
         """
         if state.is_overdue:
             self.settle(state)
         near = [one for one in candidates if one.similarity >= FLOOR]
-        best = weigh(question, near, state.vocabulary)
-        state.vocabulary.add(content(question))
+        best = weigh(question, near)
         if best is None:
             state.arrive(None)
         else:
@@ -178,7 +177,7 @@ class Verified:
         if score >= served_from and group not in state.groups.debts:
             reason = "audit"
             chance = min(1.0, least + state.groups.urgency(group))
-            if not (state.has_served or state.right or state.wrong):
+            if not state.has_served:
                 chance = 0.0  # whoever tries the cache out sees a hit, and not its check
         front = (_FORMAT, score, round(chance, 4), group, float(best.objections), round(least, 4))
         evidence = (*front, *best.values)
@@ -194,7 +193,7 @@ class Verified:
     ) -> Explore | None:
         """Return which candidate an answer to the question would label; count and learn nothing."""
         near = [one for one in candidates if one.similarity >= FLOOR]
-        best = weigh(question, near, state.vocabulary)
+        best = weigh(question, near)
         if best is None:
             return None
         score = round(state.model.score(best.values), 4)
@@ -308,7 +307,7 @@ class Verified:
 
     def _progress(self, state: Learned, model: LinearModel) -> str:
         """Say how many labels there are and, if it can be told, how many will do."""
-        known = len(state.labels)
+        known = state.known
         if state.wealth is not None:
             more = math.ceil(state.wealth.labels_needed())
             return f"{known} labels; {more} right ones more would certify a first pool"

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from shared_core.thresholds.bounds import (
     EDGES,
+    NEVER_WRONG,
     STRATA,
+    JudgeError,
     Pool,
     Promise,
     Stratum,
@@ -25,6 +27,7 @@ from shared_core.thresholds.estimator import (
     Gaussian,
     RingBuffer,
     TrackRecord,
+    _proven,
     fit,
     scores_left_out,
     sigmoid,
@@ -110,7 +113,58 @@ def test_the_estimate_must_keep_the_promise_with_its_spread() -> None:
     promise = Promise(0.02, "hit", 0.84)
     assert promise.is_expected_of(Pool(0, 100, 1, 0.5, 0.01, 0.009))
     assert not promise.is_expected_of(Pool(0, 100, 1, 0.5, 0.01, 0.011))
+    assert not promise.is_expected_of(Pool(0, 9000, 1, 0.5, 0.018, 0.0)), "the luckiest of many"
     assert Promise(0.02, "request", 0.84).is_expected_of(Pool(0, 100, 1, 0.5, 0.03, 0.009))
+
+
+STEADY = Belief(
+    tuple(float(sigmoid(np.array(-1.0 - edge))) for edge in (EDGES[0] - 1, *EDGES)),
+    (80.0,) * STRATA,
+    (0.1,) * STRATA,
+)
+
+
+@pytest.mark.parametrize("off", [-1.5, 0.0, 0.6, 1.2])
+def test_how_much_worse_an_app_is_than_public_data_is_read_from_all_labels(off: float) -> None:
+    rng = np.random.default_rng(4)
+    scores = rng.uniform(EDGES[0], EDGES[-1], 3000)
+    rates = np.array(STEADY.rates)[np.searchsorted(EDGES, scores, side="right")]
+    right = (rng.random(3000) >= sigmoid(np.log(rates / (1 - rates)) + off)).astype(float)
+    expected = max(0.0, off)
+    assert STEADY.excess(scores, right, NEVER_WRONG) == pytest.approx(expected, abs=0.2)
+    flipped = np.where(rng.random(3000) < 0.1, 1 - right, right)
+    assert STEADY.excess(scores, flipped, JudgeError(0.1, 0.1)) == pytest.approx(expected, abs=0.3)
+
+
+def test_few_labels_say_little_of_the_kind_of_app() -> None:
+    at = np.full(6, EDGES[3])
+    assert STEADY.excess(at[:0], at[:0], NEVER_WRONG) == 0.0
+    assert STEADY.excess(at[:1], np.zeros(1), NEVER_WRONG) < 0.8
+    assert STEADY.excess(at, np.zeros(6), NEVER_WRONG) < 2.5
+    assert STEADY.shifted(0.0).rates == pytest.approx(STEADY.rates)
+    assert STEADY.shifted(1.0).rates > STEADY.rates
+
+
+HIGH = EDGES[-1] + 1
+
+
+def outweighed(**labels: str) -> set[int]:
+    """Return which objections, by bit, own labels have outweighed: r or w of high scores."""
+    told = [(int(bit[1:]), label == "r") for bit, some in labels.items() for label in some]
+    objections, right = (np.array(each) for each in zip(*told, strict=True))
+    promise = Promise(0.02, "hit", 0.7)
+    scores = np.full(len(told), HIGH)
+    return set(_proven(scores, right.astype(float), objections, promise))
+
+
+def test_an_objection_is_outweighed_by_own_labels_of_its_kind_and_others_help() -> None:
+    assert outweighed(_4="r" * 30) == {4}
+    assert not outweighed(_4="r" * 18)
+    assert not outweighed(_4="r" * 30 + "www")
+    assert outweighed(_4="r" * 10, _8="r" * 30) == {4, 8}
+    assert outweighed(_4="r" * 5, _8="r" * 30) == {8}, "too few of its own"
+    assert not outweighed(_4="r" * 12, _8="r" * 15 + "w" * 15), "others do not help it"
+    assert outweighed(_4="r" * 30, _8="w" * 200) == {4}, "its own labels are enough"
 
 
 def account(labels: str, score: float = EDGES[-1] + 1) -> TrackRecord:

@@ -17,7 +17,6 @@ from shared_core.thresholds import (
     STRATA,
     Candidate,
     Prior,
-    Vocabulary,
     cold,
     shipped,
     weigh,
@@ -33,7 +32,7 @@ def test_the_prior_and_the_features_have_not_parted_ways() -> None:
     assert len(body["probes"]) >= 10
     for asked, cached, cosine, expected in body["probes"]:
         near = Candidate(cosine, Guard().differences(asked, cached), cached, "g")
-        best = weigh(asked, [near], Vocabulary())
+        best = weigh(asked, [near])
         values = best.values if best is not None else (0.0,) * len(FEATURES)
         score = sum(w * v for w, v in zip(shipped().mean, values, strict=True))
         assert score == pytest.approx(expected, abs=0.01), f"{REFIT}\n{asked!r} {cached!r}"
@@ -48,7 +47,7 @@ def test_a_kind_that_is_not_known_speaks_against_a_candidate() -> None:
     from shared_core.guard import Difference
 
     near = Candidate(0.97, (Difference("of tomorrow", ("a",), ("b",)),), "how is it", "g")
-    best = weigh("how is that", [near], Vocabulary())
+    best = weigh("how is that", [near])
     assert best is not None
     assert best.objections == 1 << OBJECTIONS.index("other")
 

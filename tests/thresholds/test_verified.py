@@ -18,7 +18,7 @@ import pytest
 
 from shared_core.guard import KINDS, Difference
 from shared_core.thresholds.estimator import Learned
-from shared_core.thresholds.features import FEATURES, FORBIDDEN, Vocabulary, weigh
+from shared_core.thresholds.features import FEATURES, FORBIDDEN, weigh
 from shared_core.thresholds.policy import Candidate, Decision, Explore, Label, Serve, Skip
 from shared_core.thresholds.verified import FRONT, Prior, Verified, cold, shipped
 
@@ -320,10 +320,7 @@ def test_what_is_taught_moves_the_weights_and_is_no_evidence_of_the_error() -> N
     near = Candidate(0.95, (), "what is thing1", "g")
     found = policy.examine("what may thing1 be", [near], state)
     assert found is not None
-    assert (
-        found.evidence[-len(FEATURES) :]
-        == weigh("what may thing1 be", [near], state.vocabulary).values
-    )  # type: ignore[union-attr]  # there is one
+    assert found.evidence[-len(FEATURES) :] == weigh("what may thing1 be", [near]).values  # type: ignore[union-attr]  # there is one
     assert len(state.arrivals) == 0
 
 
@@ -388,28 +385,12 @@ def test_the_group_with_most_votes_is_chosen_and_its_nearest_member() -> None:
         Candidate(0.88, (), "c", "many"),
         Candidate(0.87, (), "d", "many"),
     ]
-    best = weigh("q", near, Vocabulary())
+    best = weigh("q", near)
     assert best is not None
     assert (best.index, best.group) == (2, "many")
     values = dict(zip(FEATURES, best.values, strict=True))
     assert values["margin"] == pytest.approx(5 * (0.88 - 0.90), abs=1e-4)
     assert values["members"] == pytest.approx(math.log1p(2) - 1, abs=1e-4)
-
-
-def test_rare_words_weigh_more_than_common_ones() -> None:
-    words = Vocabulary()
-    for _ in range(50):
-        words.add(["card"])
-    assert words.rarity(["zebra"]) > 10 * words.rarity(["card"])
-
-
-def test_the_vocabulary_stays_small() -> None:
-    words = Vocabulary()
-    words.add(["often"])
-    for number in range(30_000):
-        words.add(["often", f"once{number}"])
-    assert len(words.seen_in) <= 20_001
-    assert words.seen_in["often"] == 30_001
 
 
 @pytest.mark.slow
