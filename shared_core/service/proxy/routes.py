@@ -20,7 +20,14 @@ from shared_core.controls import LookupEvent
 from shared_core.service.access import Caller, check_browser, check_endpoint, upstream_path
 from shared_core.service.body import BoundedRoute, parsed
 from shared_core.service.cache_api import ENTRY, QUESTION, Params, Text
-from shared_core.service.dependencies import NAMESPACE_HEADER, By, On, Service, key_places
+from shared_core.service.dependencies import (
+    NAMESPACE_HEADER,
+    By,
+    DirectRoute,
+    On,
+    Service,
+    key_places,
+)
 from shared_core.service.errors import APIError, responses
 from shared_core.service.proxy.completions import (
     MAX_TAGS,
@@ -163,8 +170,8 @@ EMBEDDINGS = _document(
 )
 
 
-router = APIRouter(prefix="/v1", tags=["proxy"])
-rest = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", tags=["proxy"], route_class=DirectRoute)
+rest = APIRouter(prefix="/v1", route_class=DirectRoute)
 """What no other route takes; it comes last, the others first: they are what is asked most."""
 
 
@@ -209,8 +216,9 @@ async def embeddings(request: Request, on: On, by: By) -> Response:
 
 
 @rest.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
-async def other(path: str, request: Request, on: On, by: By) -> Response:
+async def other(request: Request, on: On, by: By) -> Response:
     """Pass on what else of the upstream may be reached; nothing of it is kept."""
+    path = request.path_params["path"]
     if path.partition("/")[0] == _OWN:
         methods = request.app.openapi()["paths"].get(f"/v1/{path}", {})
         allow = {"allow": ", ".join(sorted(methods)).upper()} if methods else {}
