@@ -340,7 +340,10 @@ _OF_THE_WAY = frozenset(
 )  # fmt: skip
 """Headers that machines on the way add: whom they forward for, and what they trace."""
 
-_OF_THE_WAY_TOO = (b"x-forwarded-", b"x-b3-", b"x-datadog-", b"x-envoy-", b"cf-", b"fly-")
+_OF_THE_WAY_TOO = (
+    b"x-forwarded-", b"x-b3-", b"x-datadog-", b"x-envoy-", b"cf-", b"fly-",
+    b"sec-fetch-",  # what browsers and Node's fetch say of a request to the server that they call
+)  # fmt: skip
 """How further ones begin."""
 
 _CREDENTIALS = frozenset(name.encode() for name in CREDENTIALS)

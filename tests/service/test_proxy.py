@@ -513,6 +513,7 @@ WAY = {
     "baggage": "a=b",
     "x-request-id": "1",
     "x-b3-traceid": "1",
+    "sec-fetch-mode": "cors",
 }
 
 
