@@ -35,6 +35,7 @@ from shared_core.thresholds import (
 
 if TYPE_CHECKING:
     from shared_core.client import Batcher, BatcherClosed, CachedClient, RateLimit, Retries
+    from shared_core.conversations import Standalone, standalone
     from shared_core.costs import Budget, Costs
     from shared_core.decorator import UnkeyableError, cached
     from shared_core.embedding_cache import EmbeddingCache
@@ -69,12 +70,14 @@ else:
             "Price": "usage",
             "RateLimit": "client",
             "Retries": "client",
+            "Standalone": "conversations",
             "SystemPromptCache": "prefix",
             "TokenBudget": "prefix",
             "UnkeyableError": "decorator",
             "cached": "decorator",
             "cached_tokens": "prefix",
             "mark": "prefix",
+            "standalone": "conversations",
         },
     )
 
@@ -120,6 +123,7 @@ __all__ = [
     "ResponseCache",
     "Retries",
     "SharedEvent",
+    "Standalone",
     "Static",
     "Stats",
     "StoreError",
@@ -138,5 +142,6 @@ __all__ = [
     "open_store",
     "policy_from_json",
     "policy_to_json",
+    "standalone",
     "tune",
 ]

@@ -35,6 +35,7 @@ from shared_core.controls import (
     tag_tuple,
     tracing,
 )
+from shared_core.learning import REWRITTEN
 from shared_core.options import CacheOptions, Options, Seconds, seconds, shows_options
 from shared_core.pipeline import Pipeline
 from shared_core.record import Answer, Endings, EntryId, Outcome
@@ -97,30 +98,34 @@ class Target:
     def _within(
         self, path: Pipeline, namespace: str, key: str | None, now: float
     ) -> list[Selector]:
-        scope = self.scope
-        if isinstance(scope, Request):
-            scope = scope.address(namespace).scope
+        scopes: list[str | None] = [self.scope if isinstance(self.scope, str) else None]
+        if isinstance(self.scope, Request):
+            scopes = [*path.scopes(self.scope, namespace)]
         age = self.older_than
         if isinstance(age, timedelta):
             age = age.total_seconds()
         prefix = self.key_prefix
-        selector = Selector(
-            namespace,
-            key=key,
-            model=self.model,
-            tag=self.tag,
-            scope=scope,
-            created_before=None if age is None else now - age,
-            key_prefix=None if prefix is None else value_key(namespace, prefix),
-        )
+        selectors = [
+            Selector(
+                namespace,
+                key=key,
+                model=self.model,
+                tag=self.tag,
+                scope=scope,
+                created_before=None if age is None else now - age,
+                key_prefix=None if prefix is None else value_key(namespace, prefix),
+            )
+            for scope in scopes
+        ]
         if self.similar_to is None:
-            return [selector]
+            return selectors
         if path.semantic is None:
             return []
-        address = self.similar_to.address(namespace)
-        question = self.similar_to.question or ""
-        near = path.semantic.similar(question, address.scope, self.similarity)
-        return [replace(selector, key=one) for one in near if key in (None, one)]
+        question, near = self.similar_to.question or "", list[str]()
+        for scope in path.scopes(self.similar_to, namespace):
+            near += path.semantic.similar(question, scope, self.similarity)
+        near = [one for one in near if key in (None, one)]
+        return [replace(selector, key=one) for selector in selectors for one in near]
 
 
 # What people say of a served answer: it is taken back, and the policy learns.
@@ -149,7 +154,8 @@ def take(path: Pipeline, store: Store, entry_id: str, correct: bool, source: str
             semantic.denylist.add(record, serving.asked)
         semantic.use_embedder(record.space)
         label = Label(correct, serving.similarity, score=serving.score)
-        path.breaker.call(semantic.labels.learn, record.namespace, label)
+        kind = REWRITTEN if serving.rewritten else ""
+        path.breaker.call(semantic.labels.learn, record.namespace + kind, label)
     except Unavailable:
         return
 
@@ -241,7 +247,7 @@ class ResponseCache:
         values: KeyValue | None = None,
     ) -> None:
         self._store, self._options = store, options
-        self._path = Pipeline(store, options, self, clock, key_fingerprints)
+        self._path = Pipeline(store, options, self, clock, key_fingerprints, values)
         self._values = store if values is None else values
         self._clock = clock
         self._flusher = BackgroundFlush(self.flush) if shared else None
@@ -299,7 +305,11 @@ class ResponseCache:
             self._flusher.ensure()
         return self._path.lookup(request, stale)
 
-    alookup = async_twin(lookup)
+    async def alookup(self, request: Request, stale: bool = False) -> Outcome:
+        """Do as ``lookup`` does; the event loop is not blocked."""
+        if self._path.conversations is not None:
+            await self._path.prepare(self.on_loop, request)
+        return await self._threads.run(self.lookup, request, stale)
 
     def store(
         self,
@@ -442,7 +452,10 @@ class ResponseCache:
         semantic = self._path.semantic
         if learned and semantic is not None:
             with suppress(Unavailable):  # counted; the entries are deleted all the same
-                self._path.breaker.call(semantic.labels.forget, self._path.namespace())
+                for kind in ("", REWRITTEN):
+                    self._path.breaker.call(semantic.labels.forget, self._path.namespace() + kind)
+        if self._path.conversations is not None:
+            self._path.conversations.forget(self._path.unsealed(self._path.namespace()))
         return sum(self._delete(Selector(namespace)) for namespace in self._path.namespaces())
 
     aclear = async_twin(clear)

@@ -110,6 +110,7 @@ class Answers:
         self._refreshes = SingleFlight(options.lease, leases)
         self._flights = self._refreshes if options.coalesce else None
         self._lease = options.lease
+        self.rewrites, self.prepare = path.conversations is not None, path.prepare
         self.renew_after_fork()
         renew_after_fork(self)
 
@@ -336,6 +337,8 @@ async def find(
     it in any case. ``joins`` False: nobody waits for anybody. ``stale`` is that of ``lookup``,
     ``is_sure`` that of ``Answers.wait``.
     """
+    if cache.answers.rewrites and not runtime.blocks:
+        await cache.answers.prepare(runtime, request)
     outcome = await runtime.run(lambda: cache.lookup(request, stale))
     if isinstance(outcome, Hit) or not joins:
         return outcome, None

@@ -91,6 +91,22 @@ class SharedEvent:
     usage: Mapping[str, int] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RewriteEvent:
+    """A model was asked to rewrite a follow-up: what came of it, in how many seconds, at what cost.
+
+    ``verdict``: "rewritten", or why the rewriting is not used: "none" (the model says there is
+    none), "long", "unchanged", "invented" or "dropped" (a name or figure that nobody said, or
+    something that the user said is gone). ``usage`` is in tokens.
+    """
+
+    verdict: str
+    model: str
+    namespace: str
+    latency: float
+    usage: Mapping[str, int] | None = None
+
+
 @dataclass(slots=True)
 class Trace:
     """What caches did inside a ``with`` block, in order: of one ``cache.trace()``, or of all.

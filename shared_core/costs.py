@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 from shared_core.concurrency import renew_after_fork
-from shared_core.controls import LookupEvent, StoreEvent
+from shared_core.controls import LookupEvent, RewriteEvent, StoreEvent
 from shared_core.learning import VerifyEvent
 from shared_core.resilience import swallow
 from shared_core.usage import Price, price
@@ -26,6 +26,10 @@ _PREFIX = "prefix"
 
 _VERIFIER = "verifier"
 """The tier of words that a verifier was asked for; what they saved is in the semantic tier's."""
+
+
+_STANDALONE = "standalone"
+"""The tier of follow-ups that a model rewrote; what they saved is in the semantic tier's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +212,17 @@ class Costs:
 
     def verified(self, event: VerifyEvent) -> None:
         """Count what a verifier's word cost, under the tier "verifier"."""
+        self._count_aside(event, _VERIFIER)
+
+    def rewritten(self, event: RewriteEvent) -> None:
+        """Count what rewriting a follow-up cost, under the tier "standalone"."""
+        self._count_aside(event, _STANDALONE)
+
+    def _count_aside(self, event: VerifyEvent | RewriteEvent, tier: str) -> None:
+        """Count a call that the cache made itself."""
         dollars = None if event.usage is None else self.price(event.model, event.usage)
         line = Line(calls=1, spent=dollars or 0.0, unpriced=int(dollars is None))
-        self._add((event.model, _VERIFIER, event.namespace), line)
+        self._add((event.model, tier, event.namespace), line)
         if dollars is not None:
             self._charge(event.model, event.namespace, dollars)
 

@@ -18,6 +18,7 @@ from shared_core.record import Answer
 from shared_core.thresholds import Policy, Static, Verified
 
 if TYPE_CHECKING:
+    from shared_core.conversations import Standalone
     from shared_core.record import PrefixMatch
     from shared_core.request import Request
 
@@ -53,6 +54,9 @@ class Options:
       False, a probability or None, a LangChain or LlamaIndex model, or a decision model; None (the
       default): nobody is asked
     - ``verify_timeout``: seconds that one verification may take; then the model is asked
+    - ``history``: "exact" (the default): the messages before a question are compared as they are;
+      ``standalone(model)``: a model rewrites a follow-up to a question that stands alone, which is
+      then matched by meaning without them; the exact tier compares them all the same
     - ``shadow``: True: learn and report, serve nothing by meaning
     - ``ttl``: seconds or timedelta that an entry lives, None for ever; a hit does not extend it
     - ``stale_ttl``: seconds or timedelta that an entry is still given after its ttl, while the
@@ -106,6 +110,7 @@ class Options:
     judge: Judge | None = None
     verifier: Any = None
     verify_timeout: float = 1.0
+    history: Literal["exact"] | Standalone = "exact"
     shadow: bool = False
     ttl: Seconds | None = timedelta(days=7)
     stale_ttl: Seconds | None = None
@@ -157,6 +162,7 @@ class Options:
         for name in ("semantic", "coalesce", "shadow", "strict", "keep_cut", "namespace_required"):
             _choose(name, getattr(self, name), (True, False))
         _verifier(self.verifier)
+        _history(self.history, self.semantic)
         for name in ("timeout", "lease", "verify_timeout"):
             limit = seconds(name, getattr(self, name))
             if limit == math.inf:
@@ -221,6 +227,20 @@ def _verifier(verifier: Any) -> None:
         verifier_of(verifier)
 
 
+def _history(history: Any, semantic: bool) -> None:
+    """Raise ValueError for what says nothing of histories."""
+    if history == "exact":
+        return
+    from shared_core.conversations import Standalone
+
+    if not isinstance(history, Standalone):
+        raise ValueError(f'history must be "exact" or standalone(model), not {history!r}')
+    if not semantic:
+        raise ValueError(
+            "history=standalone(model) matches follow-ups by meaning: it needs semantic=True"
+        )
+
+
 class CacheOptions(TypedDict, total=False):
     """The options of ``ResponseCache.open`` as editors and type checkers see them: see ``Options``.
 
@@ -236,6 +256,7 @@ class CacheOptions(TypedDict, total=False):
     judge: Judge | None
     verifier: Any
     verify_timeout: float
+    history: Literal["exact"] | Standalone
     shadow: bool
     ttl: Seconds | None
     stale_ttl: Seconds | None

@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from shared_core.concurrency import Runtime
 from shared_core.controls import (
     BYPASS,
     Controls,
+    RewriteEvent,
     SharedEvent,
     StoreEvent,
     controls_of,
@@ -23,7 +25,7 @@ from shared_core.controls import (
     tag_tuple,
     traces_of,
 )
-from shared_core.learning import VerifyEvent
+from shared_core.learning import REWRITTEN, VerifyEvent
 from shared_core.options import Options, PrefixObserver, Seconds, seconds
 from shared_core.record import (
     ERROR,
@@ -41,14 +43,21 @@ from shared_core.record import (
     is_fresh,
     is_readable,
 )
-from shared_core.request import Address, Request
+from shared_core.request import Address, Request, standalone_scope
 from shared_core.resilience import CircuitBreaker, Unavailable, deadline, swallow
 from shared_core.semantic import SemanticTier
 from shared_core.stats import Counters
 from shared_core.stores import Clock, KeyValue, Store, epoch_key
 
+if TYPE_CHECKING:
+    from shared_core.conversations import AskedAlone, Conversations
+
 SEALED = "\0sealed:"
 """Between a namespace's name and the fingerprint of the key that its records are encrypted with."""
+
+
+MAX_ERROR = 0.02
+"""Share of wrong hits of rewritten questions from which they are let be, where no policy says."""
 
 
 class Pipeline:
@@ -65,6 +74,7 @@ class Pipeline:
         owner: object,
         clock: Clock,
         key_fingerprints: Sequence[str] = (),
+        values: KeyValue | None = None,
     ) -> None:
         self._store, self._options, self._owner, self._clock = store, options, owner, clock
         self._seal, *self._older_seals = [f"{SEALED}{one}" for one in key_fingerprints] or [""]
@@ -76,11 +86,20 @@ class Pipeline:
         self.breaker = CircuitBreaker(
             "store", self.count_error, probe=lambda: store.get_many(probed)
         )
-        self.semantic = (
-            SemanticTier(options, store, self.breaker, self.counters.add, self._tell_verified)
-            if options.semantic
-            else None
-        )
+        self.conversations = self._conversations(store if values is None else values)
+        parts = store, self.breaker, self.counters.add, self._tell_verified, self.conversations
+        self.semantic = SemanticTier(options, *parts) if options.semantic else None
+
+    def _conversations(self, values: KeyValue) -> Conversations | None:
+        """Return what rewrites follow-ups, None where the history stays in every scope."""
+        chosen = self._options.history
+        if isinstance(chosen, str):
+            return None
+        from shared_core.conversations import Conversations
+
+        most = getattr(self._options.policy, "max_error", MAX_ERROR)
+        told = self.counters.add, self._tell_rewritten
+        return Conversations(chosen, values, self.breaker, *told, self._ttl, most)
 
     @property
     def values(self) -> KeyValue:
@@ -134,19 +153,29 @@ class Pipeline:
 
     def described(self, namespace: str) -> dict[str, Any]:
         """Return what a person wants to know of the policy, as JSON values."""
-        return {"policy": "exact"} if self.semantic is None else self.semantic.describe(namespace)
+        if self.semantic is None:
+            return {"policy": "exact"}
+        described = self.semantic.describe(namespace)
+        if self.conversations is not None:
+            of_rewritten = self.semantic.describe(namespace, REWRITTEN)
+            described["standalone"] = of_rewritten | self.conversations.describe()
+        return described
 
     def breakers(self) -> dict[str, str]:
         """Return the states of the circuit breakers by part."""
         found = {"store": self.breaker.state}
         if self.semantic is not None:
             found["embedder"] = self.semantic.embedder_state
+        if self.conversations is not None:
+            found["standalone"] = self.conversations.breaker.state
         return found
 
     def close(self) -> None:
         """Wait, for a bounded time, for what is judged in the background, and probe no more."""
         if self.semantic is not None:
             self.semantic.close()
+        if self.conversations is not None:
+            self.conversations.close()
         self.breaker.close()
 
     # --------------------------------------------------------------------------------- lookup
@@ -220,7 +249,11 @@ class Pipeline:
             record = self.breaker.call(self._store.get, address.key)
         except Unavailable:
             return Miss("store"), None
-        if record is None or record.scope != address.scope or record.namespace != namespace:
+        if (
+            record is None
+            or record.namespace != namespace
+            or (record.scope != address.scope and record.scope not in _alone(request, namespace))
+        ):
             return None, None
         if are_refusals(record):
             return None, record
@@ -232,6 +265,33 @@ class Pipeline:
             return None, None
         age, entry_id = max(0.0, now - record.created), str(EntryId(address.key))
         return Hit(record.answer, Tier.EXACT, 1.0, entry_id, age, is_stale), None
+
+    def scopes(self, request: Request, namespace: str) -> tuple[str, ...]:
+        """Return where the answers of a request's scope may lie, rewritten questions' included."""
+        own = request.address(namespace).scope
+        return (own,) if self.conversations is None else (own, _alone(request, namespace)[1])
+
+    async def prepare(self, runtime: Runtime, request: Request) -> None:
+        """Have a follow-up rewritten, if its lookup will ask for that; else do nothing.
+
+        A lookup does so itself. Whoever has an event loop comes here first, so that no thread of
+        the few that lookups run in waits for a model.
+        """
+        controls = controls_of(self._owner)
+        namespace = self.namespace(controls)
+        if self.conversations is None or self.why_not(request, namespace, controls) is not None:
+            return
+        if await runtime.run(lambda: self.peek(request)) is None:
+            await self.conversations.rewritten(runtime, request, self.unsealed(namespace))
+
+    def _asked_alone(
+        self, request: Request, namespace: str, asks: bool = True
+    ) -> AskedAlone | None:
+        """Return a follow-up as a question that stands alone, None where there is none."""
+        if self.conversations is None:
+            return None
+        tenant = self.unsealed(namespace)
+        return self.conversations.asked_alone(request, namespace, tenant, asks=asks)
 
     def _under_older_keys(
         self, request: Request, namespace: str, stale: bool
@@ -251,10 +311,19 @@ class Pipeline:
     ) -> Outcome:
         if self.semantic is None:
             return Miss("absent")
+        now = self._clock()
         try:
-            return self.semantic.find(request, namespace, address, self._clock(), denylist)
+            alone = self._asked_alone(request, namespace)
+            if alone is None or self.conversations is None:
+                return self.semantic.find(request, namespace, address, now, denylist)
+            place = Address(address.key, alone.scope)
+            outcome = self.semantic.find(
+                *(alone.request, namespace, place, now, denylist), also=alone.first, kind=REWRITTEN
+            )
         except Unavailable as failed:
             return Miss(failed.part)
+        self.conversations.note(isinstance(outcome, Hit))
+        return outcome
 
     def _with_prefix(
         self, request: Request, namespace: str, outcome: Explore | Miss
@@ -285,6 +354,11 @@ class Pipeline:
         for hook in self._options.hooks:
             if (verified := getattr(hook, "verified", None)) is not None:
                 swallow(self.count_error, "hook", verified, event)
+
+    def _tell_rewritten(self, event: RewriteEvent) -> None:
+        for hook in self._options.hooks:
+            if (rewritten := getattr(hook, "rewritten", None)) is not None:
+                swallow(self.count_error, "hook", rewritten, event)
 
     def report_shared(self, request: Request, namespace: str, key: str, hit: Hit) -> None:
         """Tell that another's call answered a lookup that was reported as a miss."""
@@ -319,6 +393,10 @@ class Pipeline:
         if namespace and controls.write and not request.uncacheable and self.keeps(request, answer):
             if flaw_of(answer) is not None:
                 answer = replace(answer, exact_only=True)
+            with deadline(self._options.timeout):
+                alone = self._asked_alone(request, namespace, asks=False)
+            if alone is not None:
+                request, address = alone.request, Address(address.key, alone.scope)
             record = self.record(
                 address, namespace, request.question, answer, request.model, all_tags, lifetime
             )
@@ -384,3 +462,12 @@ class Pipeline:
             return None
         self.counters.add("stores")
         return str(EntryId(record.key))
+
+
+def _alone(request: Request, namespace: str) -> tuple[str, str]:
+    """Return the scopes of a request without its conversation: of first questions, of rewritten."""
+    from shared_core.conversations import scope_without_talk
+
+    without = scope_without_talk(request.scope)
+    first = replace(request, scope=without or request.scope).address(namespace).scope
+    return first, standalone_scope(first)

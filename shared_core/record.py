@@ -231,23 +231,30 @@ def fresh_mark(entry_id: str | None, outcome: Hit | Explained | None = None) -> 
 # Opaque names of what was served; feedback needs nothing else, from any process.
 
 
-_FORM = re.compile(r"([0-9a-f]{64})(?:\.([0-9a-f]{64})\.(-?[01]\.\d{4})(?:\.(-?\d+\.\d{4}))?)?")
+_FORM = re.compile(
+    r"([0-9a-f]{64})(?:\.([0-9a-f]{64})\.(-?[01]\.\d{4})(?:\.(-?\d+\.\d{4}))?(\.s)?)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class EntryId:
-    """The record served; for a semantic hit also the question's key, similarity and score."""
+    """The record served; for a semantic hit also the question's key, similarity and score.
+
+    ``rewritten``: the question was rewritten to stand alone, and has labels of its own.
+    """
 
     record: str
     asked: str | None = None
     similarity: float = 1.0
     score: float | None = None
+    rewritten: bool = False
 
     def __str__(self) -> str:
         if self.asked is None:
             return self.record
         score = "" if self.score is None else f".{self.score:.4f}"
-        return f"{self.record}.{self.asked}.{self.similarity:.4f}{score}"
+        kind = ".s" if self.rewritten else ""
+        return f"{self.record}.{self.asked}.{self.similarity:.4f}{score}{kind}"
 
     @classmethod
     def parse(cls, text: object) -> EntryId | None:
@@ -255,10 +262,11 @@ class EntryId:
         found = _FORM.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             return None
-        record, asked, similarity, score = found.groups()
+        record, asked, similarity, score, kind = found.groups()
         if asked is None:
             return cls(record)
-        return cls(record, asked, float(similarity), None if score is None else float(score))
+        number = None if score is None else float(score)
+        return cls(record, asked, float(similarity), number, kind is not None)
 
 
 REFUSED = "refused/1"

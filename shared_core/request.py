@@ -269,6 +269,22 @@ class Request:
         return Address(home + key[HOME_DIGITS:], home + scope[HOME_DIGITS:])
 
 
+_ALONE = "s"
+"""The last character of a scope of rewritten questions: no digit, so that no digest ends so."""
+
+
+def standalone_scope(scope: str) -> str:
+    """Return where questions are kept that were rewritten to stand alone, by the digest of their
+    scope without the conversation: what opens a conversation is never answered by one's middle.
+    """
+    return scope[:-1] + _ALONE
+
+
+def is_standalone(scope: str) -> bool:
+    """Tell whether this is where rewritten questions are kept."""
+    return scope.endswith(_ALONE)
+
+
 def _samples(temperature: Any) -> bool:
     """Tell whether a temperature is above 0, or is no number that could be compared."""
     if temperature is None:

@@ -22,6 +22,7 @@ from shared_core.advice import Milestones, changes
 from shared_core.concurrency import free_after_fork
 from shared_core.embedding import Memo, known_model
 from shared_core.learning import (
+    REWRITTEN,
     AnswerJudge,
     Denylist,
     GrayZone,
@@ -45,13 +46,14 @@ from shared_core.record import (
     is_fresh,
     is_readable,
 )
-from shared_core.request import Address, Request
+from shared_core.request import Address, Request, is_standalone
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
 from shared_core.thresholds import Candidate, Label, Promise, Serve, Skip, Teachable
 from shared_core.thresholds import Explore as Try
 
 if TYPE_CHECKING:
+    from shared_core.conversations import Conversations
     from shared_core.guard import Difference
     from shared_core.record import Vector
 
@@ -234,6 +236,7 @@ class SemanticTier:
     """Finds who answered the same question in other words, within one scope.
 
     ``breaker`` guards the store, and is the cache's own; ``count`` adds to the cache's counters.
+    ``conversations`` hear of each checked hit of a rewritten question whether it was right.
     """
 
     def __init__(
@@ -243,12 +246,13 @@ class SemanticTier:
         breaker: CircuitBreaker,
         count: Callable[[str], None],
         tell: Callable[[VerifyEvent], object] = lambda event: None,
+        conversations: Conversations | None = None,
     ) -> None:
         def count_error(kind: str) -> None:
             count(f"errors:{kind}")
 
         self._store, self._breaker, self._count = store, breaker, count
-        self._policy = options.policy
+        self._policy, self._conversations = options.policy, conversations
         self._policy_breaker = CircuitBreaker("policy", count_error)
         self._shadow, self._stale_ttl = options.shadow, options.stale
         self._pending = PendingLabels()
@@ -256,7 +260,7 @@ class SemanticTier:
         self._deciding = free_after_fork(threading.Lock())
         self._space = ""
         self._scopes, self._milestones = ScopeWatch(), Milestones()
-        self._progress: Mapping[str, str | None] = {}
+        self._progress: dict[str, str | None] = {}
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self.reader = QuestionReader(options, count_error)
         self.labels = LabelStore(self._policy, store)
@@ -291,24 +295,33 @@ class SemanticTier:
         address: Address,
         now: float,
         denylist: Record | None = None,
+        *,
+        also: str = "",
+        kind: str = "",
     ) -> Outcome:
-        """Return a Hit, an Explore, or a Miss with its reason."""
+        """Return a Hit, an Explore, or a Miss with its reason.
+
+        ``also`` is a further scope whose answers will do. ``kind``: whose labels count, see
+        ``PendingLabel``.
+        """
         reason = self.reader.why_exact_only(request)
         if reason is not None or request.question is None:
-            self._pass(request.question, namespace, reason)
+            self._pass(request.question, namespace + kind, reason)
             return Miss(reason or "not_user_text")
         embedded = self._embedded(request.question)
         if isinstance(embedded, Miss):
             return embedded
         self.use_embedder(embedded[0])
-        state = self._breaker.call(self.labels.state, namespace)
+        state = self._breaker.call(self.labels.state, namespace + kind)
         until = now + self._stale_ttl
         is_new, near, candidates = self._neighbours(
-            request, namespace, address, embedded, denylist, until
+            request, namespace, address, embedded, denylist, until, also
         )
         self._scopes.note(address.scope, is_new, request.scope)
-        outcome = self._choose(request.question, near, candidates, state, address, now)
-        return outcome if isinstance(outcome, Hit) else self._explained(outcome, is_new, state)
+        outcome = self._choose(request.question, near, candidates, state, address, now, kind)
+        if isinstance(outcome, Hit):
+            return outcome
+        return self._explained(outcome, is_new, state, kind)
 
     def _embedded(self, question: str) -> tuple[str, Vector] | Miss:
         """Return the question's space and vector, or why there is none."""
@@ -319,11 +332,13 @@ class SemanticTier:
         except Unavailable:
             return Miss("embedder")
 
-    def _explained(self, outcome: Explore | Miss, is_new: bool, state: Any) -> Explore | Miss:
+    def _explained(
+        self, outcome: Explore | Miss, is_new: bool, state: Any, kind: str
+    ) -> Explore | Miss:
         """Say of what did not hit that its scope is new, or how far learning is."""
         if is_new and isinstance(outcome, Miss):
             return replace(outcome, reason="new_scope")
-        progress = self._how_far(state)
+        progress = self._how_far(state, kind)
         return outcome if progress is None else replace(outcome, progress=progress)
 
     def _pass(self, question: str | None, namespace: str, reason: str | None) -> None:
@@ -343,6 +358,7 @@ class SemanticTier:
         embedded: tuple[str, Vector],
         denylist: Record | None,
         until: float,
+        also: str,
     ) -> tuple[bool, list[Neighbour], list[Candidate]]:
         """Return whether the scope is new, the neighbours that the asker may be given, and what the
         policy is told of them.
@@ -354,10 +370,13 @@ class SemanticTier:
         lowest = floor if known else ANY_SIMILARITY  # is there anything at all?
         while True:
             found = self._breaker.call(self._store.nearest, address.scope, *embedded, k, lowest)
+            if also:
+                found += self._breaker.call(self._store.nearest, also, *embedded, k, lowest)
+                found = sorted(found, key=lambda one: -one.similarity)[:k]
             near = [
                 one
                 for one in found
-                if one.record.scope == address.scope
+                if one.record.scope in (address.scope, also)
                 and one.record.namespace == namespace
                 and is_fresh(one.record, until)
                 and is_readable(one.record, request)
@@ -378,17 +397,23 @@ class SemanticTier:
         state: Any,
         address: Address,
         now: float,
+        kind: str,
     ) -> Outcome:
+        policy = self._policy
+        if kind and self._conversations is not None:
+            policy = self._conversations.checking(policy)
         with self._deciding:
             decision = self._policy_breaker.call(
-                self._policy.decide, question, candidates, state, self._rng
+                policy.decide, question, candidates, state, self._rng
             )
         match decision:
             case Skip(reason):
-                self._remember(address, PendingLabel(tuple(near)))
+                self._remember(address, PendingLabel(tuple(near), kind=kind))
                 return Miss(reason, near[0].similarity if near else None)
             case Try(index, evidence, reason, score):
-                seen = PendingLabel(tuple(near), index, evidence)
+                seen = PendingLabel(
+                    *(tuple(near), index, evidence), kind=kind, checked=reason == "audit"
+                )
                 clear = not candidates[index].differences and reason in GRAY
                 if self._gray is None or not clear:
                     return self._explore(address, seen, reason)
@@ -396,13 +421,15 @@ class SemanticTier:
                     self._gray, question, seen, score or 0.0, reason, address, now
                 )
             case Serve(index, evidence, score):
-                seen = PendingLabel(tuple(near), index, evidence, score, self._shadow)
+                seen = PendingLabel(
+                    *(tuple(near), index, evidence, score, self._shadow), kind=kind, checked=True
+                )
                 if self._shadow:
                     self._count("shadow:served")
                 if self._shadow or self._is_due(address):
                     return self._explore(address, seen, "shadow" if self._shadow else "audit")
                 self._pending.count_serving(address.key)
-                return self._hit(near[index], address, score, now)
+                return self._hit(near[index], address, score, now, kind)
             case _:
                 assert_never(decision)
 
@@ -424,14 +451,14 @@ class SemanticTier:
         if word is None:
             return self._explore(address, seen, reason)
         seen = replace(seen, word=word, odds=score)
-        may = gray.may_serve(namespace, score, self._rng) if word else False
+        may = gray.may_serve(namespace + seen.kind, score, self._rng) if word else False
         if may is False:
             return self._explore(address, seen, reason)
         if may is None or self._is_due(address):
             return self._explore(address, replace(seen, checked=True), "audit")
         self._count("verifier:served")
         self._pending.count_serving(address.key)
-        return self._hit(one, address, None, now)
+        return self._hit(one, address, None, now, seen.kind)
 
     def use_embedder(self, space: str) -> None:
         """Let a policy that explores go by what is known of the embedder of this space."""
@@ -444,9 +471,11 @@ class SemanticTier:
                 self.labels.use_embedder(self._policy, space)
             self._space = space
 
-    def _hit(self, one: Neighbour, address: Address, score: float | None, now: float) -> Hit:
+    def _hit(
+        self, one: Neighbour, address: Address, score: float | None, now: float, kind: str
+    ) -> Hit:
         record = one.record
-        serving = EntryId(record.key, address.key, one.similarity, score)
+        serving = EntryId(record.key, address.key, one.similarity, score, bool(kind))
         age = max(0.0, now - record.created)
         return Hit(record.answer, Tier.SEMANTIC, one.similarity, str(serving), age)
 
@@ -456,29 +485,33 @@ class SemanticTier:
         one = pending.near[pending.candidate]
         return Explore(one.record, one.similarity, reason)
 
-    def _how_far(self, state: Any) -> str | None:
+    def _how_far(self, state: Any, kind: str) -> str | None:
         """Return how far learning is, while it is not far enough to serve.
 
         As told last, after a label or by ``stats()``: to describe a policy takes milliseconds.
         """
-        if self._policy.explores and not self._progress:
+        if self._policy.explores and kind not in self._progress:
             with suppress(Unavailable):  # counted
-                self._note_progress(self._policy_breaker.call(self._policy.describe, state))
-        return self._progress.get("learning")
+                self._note_progress(self._policy_breaker.call(self._policy.describe, state), kind)
+        return self._progress.get(kind)
 
-    def _note_progress(self, described: Mapping[str, Any]) -> None:
-        self._progress = {"learning": described.get("learning")}
+    def _note_progress(self, described: Mapping[str, Any], kind: str) -> None:
+        self._progress[kind] = described.get("learning")
 
     def _note_label(self, namespace: str, seen: PendingLabel, right: bool) -> None:
         """Hold a verifier to its word, and log what the latest label has changed."""
+        namespace += seen.kind
+        if seen.kind and seen.checked and self._conversations is not None:
+            self._conversations.checked(right)
         if self._gray is not None and seen.word is not None:
             self._gray.learn(namespace, seen.word, seen.odds, right, seen.checked)
         if self._policy.explores:
             with suppress(Unavailable):  # counted
                 state = self._breaker.call(self.labels.state, namespace)
                 described = self._policy_breaker.call(self._policy.describe, state)
-                self._milestones.note(described)
-                self._note_progress(described)
+                if not seen.kind:
+                    self._milestones.note(described)
+                self._note_progress(described, seen.kind)
 
     def _remember(self, address: Address, pending: PendingLabel) -> None:
         """Keep the neighbours, so that the fresh answer joins the group of those that equal it."""
@@ -569,16 +602,20 @@ class SemanticTier:
         if records:
             self.use_embedder(records[0].space)
         until = call(self.labels.taught_until, namespace)
-        state, labels = call(self.labels.state, namespace), list[Label]()
         fresh = sorted((one for one in records if one.created > until), key=lambda r: r.created)
-        for record in fresh[-most:]:
-            label = self._taught_by(record, policy, state)
-            if label is not None:
-                labels.append(label)
-        call(self.labels.learn, namespace, *labels)
+        learnt = 0
+        for kind in ("", REWRITTEN):
+            state, labels = call(self.labels.state, namespace + kind), list[Label]()
+            for record in fresh[-most:]:
+                is_own = is_standalone(record.scope) == bool(kind)
+                label = self._taught_by(record, policy, state) if is_own else None
+                if label is not None:
+                    labels.append(label)
+            call(self.labels.learn, namespace + kind, *labels)
+            learnt += len(labels)
         if fresh:
             call(self.labels.note_taught, namespace, fresh[-1].created)
-        return len(labels)
+        return learnt
 
     def _taught_by(self, record: Record, policy: Teachable, state: Any) -> Label | None:
         if record.vector is None or record.answer.exact_only:
@@ -617,14 +654,16 @@ class SemanticTier:
             wanted *= 4
         return []
 
-    def describe(self, namespace: str) -> dict[str, Any]:
+    def describe(self, namespace: str, kind: str = "") -> dict[str, Any]:
         """Return what a person wants to know of the policy and the embedder, as JSON values."""
         try:
-            state = self._breaker.call(self.labels.state, namespace)
+            state = self._breaker.call(self.labels.state, namespace + kind)
         except Unavailable:
             state = self._policy.initial_state()
         described = dict(self._policy.describe(state))
-        self._note_progress(described)
+        self._note_progress(described, kind)
+        if kind:
+            return described
         if controls := self._labeler.controls:
             described["judge_on_same_words"] = dict(controls)
         if self._gray is not None:

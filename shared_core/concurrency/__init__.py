@@ -1,6 +1,7 @@
 """Run code across forks, threads and event loops, and compute a thing once for all who ask."""
 
 from shared_core.concurrency.runtime import (
+    BackgroundLoop,
     Blocking,
     OnLoop,
     Runtime,
@@ -24,6 +25,7 @@ from shared_core.concurrency.single_flight import (
 )
 
 __all__ = [
+    "BackgroundLoop",
     "Blocking",
     "Flight",
     "LeaderFailed",

@@ -300,6 +300,41 @@ class OnLoop:
         return await value if isinstance(value, Awaitable) else value
 
 
+class BackgroundLoop:
+    """An event loop in a thread, where blocking code has coroutines run; no thread before use."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.renew_after_fork()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Threads do not survive a fork."""
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Await it there, and return its result. Raises what it raises."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                run = self._loop.run_forever
+                threading.Thread(target=run, name=self._name, daemon=True).start()
+            loop = self._loop
+
+        async def awaited() -> T:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(awaited(), loop).result()
+
+    def close(self) -> None:
+        """Let the thread end."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+
 def finish(flow: Coroutine[Any, Any, T]) -> T:
     """Run a flow whose runtime never suspends, and return its result."""
     try:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from shared_core.lazy import lazy_names
 from shared_core.learning.judges import AnswerJudge, EmbeddingJudge, Judge, LLMJudge, same_answer
 from shared_core.learning.labels import (
+    REWRITTEN,
     Denylist,
     Labeler,
     LabelStore,
@@ -28,6 +29,10 @@ from shared_core.learning.verifiers import (
     LocalVerifier,
     Verifier,
     VerifyEvent,
+    model_name_of,
+    reply_text,
+    text_method,
+    usage_of,
     verifier_of,
 )
 
@@ -41,6 +46,7 @@ else:
     )
 
 __all__ = [
+    "REWRITTEN",
     "AnswerJudge",
     "BadLine",
     "DecisionJudge",
@@ -62,12 +68,16 @@ __all__ = [
     "Verifier",
     "VerifyEvent",
     "count_lines",
+    "model_name_of",
     "neighbours_of",
     "read_log",
     "read_rows",
     "refused_answers",
+    "reply_text",
     "same_answer",
+    "text_method",
     "tune",
     "tuning_lines",
+    "usage_of",
     "verifier_of",
 ]

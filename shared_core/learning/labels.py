@@ -267,6 +267,10 @@ def _era_key(namespace: str) -> str:
 # What a lookup saw and could not serve, until the fresh answer comes and labels it.
 
 
+REWRITTEN = "\0standalone"
+"""Behind a namespace: the labels of questions that were rewritten to stand alone. A rewriter that
+errs ends the serving of those, and of no others."""
+
 MAX_PENDING = 1000
 MAX_SERVINGS = 10_000
 
@@ -277,7 +281,8 @@ class PendingLabel:
 
     ``evidence`` is the policy's; ``in_shadow`` says that the candidate would have been served.
     ``word`` is what a verifier said of it, and ``odds`` the log-odds at which it was asked;
-    ``checked`` says that the word might have been served.
+    ``checked`` says that it might have been served, and the model was asked all the same.
+    ``kind`` is "" or ``REWRITTEN``: what was asked in conversations has labels of its own.
     """
 
     near: tuple[Neighbour, ...]
@@ -288,6 +293,7 @@ class PendingLabel:
     word: bool | None = None
     odds: float = 0.0
     checked: bool = False
+    kind: str = ""
 
 
 class PendingLabels:
@@ -448,7 +454,7 @@ class Labeler:
                 return
             if group not in verdicts:
                 verdicts[group] = self._same(record.answer, one.record.answer)
-            if same_words(record.question, one.record.question):
+            if not pending.kind and same_words(record.question, one.record.question):
                 self._note_control(record.namespace, verdicts[group])
             if verdicts[group]:
                 self._regroup(record, group)
@@ -481,7 +487,7 @@ class Labeler:
             error=self._error if judged else 0.0,
         )
         with suppress(Unavailable):  # counted
-            self._breaker.call(self._labels.learn, record.namespace, label)
+            self._breaker.call(self._labels.learn, record.namespace + pending.kind, label)
         known = right if truth is None else truth
         if known is not None:
             self._learnt(record.namespace, pending, known)

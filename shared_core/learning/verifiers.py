@@ -94,9 +94,8 @@ def verifier_of(verifier: Any) -> Callable[[str, str], Word]:
         if is_decision_model(verifier):
             decide = deciding(verifier, DECIDE_QUESTIONS)
             return lambda asked, cached: decide({"first": cached, "second": asked})
-        for method in ("invoke", "complete"):  # LangChain's, LlamaIndex's
-            if callable(function := getattr(verifier, method, None)):
-                return _by_text(function)
+        if (ask := text_method(verifier)) is not None:
+            return _by_text(ask)
         if callable(verifier):
             return lambda asked, cached: Word(_verdict(verifier(asked, cached)))
     raise ValueError(
@@ -105,13 +104,33 @@ def verifier_of(verifier: Any) -> Callable[[str, str], Word]:
     )
 
 
+def text_method(model: Any) -> Callable[[str], Any] | None:
+    """Return what a model of LangChain or LlamaIndex is asked a text by, None if it is neither."""
+    for method in ("invoke", "complete"):
+        if callable(ask := getattr(model, method, None)):
+            found: Callable[[str], Any] = ask
+            return found
+    return None
+
+
+def model_name_of(model: Any) -> str:
+    """Return the name that a model gives itself, else that of its type."""
+    names = (getattr(model, name, None) for name in ("model_name", "model", "name", "__name__"))
+    return next((name for name in names if isinstance(name, str)), type(model).__name__)
+
+
+def reply_text(reply: Any) -> str | None:
+    """Return the text of a model's reply, None if it has none."""
+    text = reply if isinstance(reply, str) else getattr(reply, "text", None)
+    return str(text) if isinstance(text, str) else None
+
+
 def _by_text(ask: Callable[[str], Any]) -> Callable[[str, str], Word]:
     def word(asked: str, cached: str) -> Word:
         texts = json.dumps({"first": cached, "second": asked}, ensure_ascii=False, indent=1)
         reply = ask(SAME_QUESTION + texts)
-        text = reply if isinstance(reply, str) else getattr(reply, "text", None)
-        said = str(text).strip(" \t\r\n.*_`'\"").casefold() if isinstance(text, str) else ""
-        return Word({"yes": True, "no": False}.get(said), _usage(reply))
+        said = (reply_text(reply) or "").strip(" \t\r\n.*_`'\"").casefold()
+        return Word({"yes": True, "no": False}.get(said), usage_of(reply))
 
     return word
 
@@ -134,11 +153,11 @@ def deciding(model: Any, instructions: str) -> Callable[[Mapping[str, Any]], Wor
         answers = _of(reply, "answers")
         answer = _of(answers if answers is not None else reply, "same")
         if _of(answer, "abstained"):
-            return Word(None, _usage(reply))
+            return Word(None, usage_of(reply))
         found = [_of(answer, name) for name in ("probability", "noul", "value")]
         plain = answer if isinstance(answer, (bool, float)) else None
         value = next((one for one in found if one is not None), plain)
-        return Word(_verdict(value), _usage(reply))
+        return Word(_verdict(value), usage_of(reply))
 
     return decide
 
@@ -167,7 +186,8 @@ def _verdict(value: Any) -> bool | None:
     return None
 
 
-def _usage(reply: Any) -> Mapping[str, int] | None:
+def usage_of(reply: Any) -> Mapping[str, int] | None:
+    """Return the tokens that a model's reply tells it has cost, None if it does not."""
     for name in ("usage_metadata", "usage"):
         found = _of(reply, name) if not isinstance(reply, str) else None
         counts = {kind: _of(found, kind) for kind in ("input_tokens", "output_tokens")}
@@ -348,8 +368,7 @@ class GrayZone:
         self._store, self._breaker, self._count, self._tell = store, breaker, count, tell
         self._era = era
         self._own = CircuitBreaker("verifier", lambda kind: count(f"errors:{kind}"))
-        names = (getattr(verifier, name, None) for name in ("model_name", "model", "name"))
-        self.model = next((n for n in names if isinstance(n, str)), type(verifier).__name__)
+        self.model = model_name_of(verifier)
         self._words: OrderedDict[str, bool | None] = OrderedDict()
         self._records: dict[str, _Record] = {}
         self._at_once = threading.BoundedSemaphore(ASKED_AT_ONCE)
