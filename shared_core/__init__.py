@@ -19,7 +19,7 @@ from shared_core.learning import (
     Tuning,
     tune,
 )
-from shared_core.options import Options
+from shared_core.options import Options, Standalone, standalone
 from shared_core.record import Answer, Explore, Hit, Miss, Outcome, Record, Tier
 from shared_core.request import Address, Request
 from shared_core.stats import Stats
@@ -35,7 +35,6 @@ from shared_core.thresholds import (
 
 if TYPE_CHECKING:
     from shared_core.client import Batcher, BatcherClosed, CachedClient, RateLimit, Retries
-    from shared_core.conversations import Standalone, standalone
     from shared_core.costs import Budget, Costs
     from shared_core.decorator import UnkeyableError, cached
     from shared_core.embedding_cache import EmbeddingCache
@@ -70,14 +69,12 @@ else:
             "Price": "usage",
             "RateLimit": "client",
             "Retries": "client",
-            "Standalone": "conversations",
             "SystemPromptCache": "prefix",
             "TokenBudget": "prefix",
             "UnkeyableError": "decorator",
             "cached": "decorator",
             "cached_tokens": "prefix",
             "mark": "prefix",
-            "standalone": "conversations",
         },
     )
 

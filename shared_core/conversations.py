@@ -21,7 +21,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from secrets import token_hex
@@ -39,6 +39,7 @@ from shared_core.controls import RewriteEvent, bypassing
 from shared_core.guard import Guard, Reading, read
 from shared_core.identity import Digest
 from shared_core.learning import model_name_of, reply_text, text_method, usage_of
+from shared_core.options import Standalone
 from shared_core.request import (
     Request,
     canonical_json,
@@ -85,7 +86,7 @@ MAX_HISTORY, MAX_MESSAGE, MAX_REWRITING = 20_000, 1000, 600
 and of a rewriting; what is longer is matched with its history in scope."""
 
 ASKED_AT_ONCE, TEXTS_KEPT = 32, 4096
-TIMEOUT_S, KEPT_S = 2.0, 30 * 86_400.0
+KEPT_S = 30 * 86_400.0
 FAILED_S, REST_S = 5.0, 30.0
 """Seconds in which a rewriting that failed is not tried again, and in which a model is left alone
 that failed five times in a row."""
@@ -96,40 +97,6 @@ CHECKED, AFTER_A_WRONG_ONE = 0.1, 0.5
 LEAST_WRONG, DOUBT, LONGEST_STOP = 2, 0.1, 64_000
 WORTH, LOOKED_AT, PAUSE = 0.02, 500, 2000
 """The model pauses for 2,000 follow-ups when fewer than 2 % of 500 rewritten ones were served."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standalone:
-    """Have follow-ups rewritten to questions that stand alone, to match them by meaning.
-
-    ``model`` is a function of a prompt that returns a text (an asynchronous one runs on an event
-    loop of the cache's own: give it a client of its own), a chat model or LLM of LangChain, or an
-    LLM of LlamaIndex; a small, fast one will do. ``timeout`` is in seconds; what takes longer is
-    matched as without. ``name`` names the model for the rewritings that are kept, if it does not
-    do so itself.
-
-        cache = ResponseCache.open("sqlite:///answers.db", history=standalone(small_model))
-
-    Raises ValueError for a model that cannot be asked, or a timeout that is not above 0.
-    """
-
-    model: Any = field(repr=False)
-    timeout: float = TIMEOUT_S
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        model = self.model
-        if isinstance(model, type) or not (callable(model) or text_method(model)):
-            raise ValueError(
-                "standalone(model) needs a function of a prompt that returns a text, or a model "
-                f"of LangChain or LlamaIndex, not a {type(model).__name__}"
-            )
-        if not isinstance(self.timeout, (int, float)) or not 0 < self.timeout < float("inf"):
-            raise ValueError(f"timeout must be seconds above 0, not {self.timeout!r}")
-
-
-standalone = Standalone
-"""As it reads where it is used: ``history=standalone(model)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +253,8 @@ _PLEASANT = _GREETINGS | _words(
     "ok okay great perfect nice cool fine alright all right sure yes no i we have a an the "
     "question questions some few need help can could would like me us with something may ask "
     "quick just bye that this helps helped got it understood wonderful awesome is are anyone want "
-    "to know about do does did for and of my your see makes sense really excellent"
+    "to know about do does did for and of my your see makes sense really excellent actually still "
+    "yet already now not don't problem mind worries"
 )
 
 _PLEASANT_TERMS = read(" ".join(sorted(_PLEASANT))).terms
@@ -387,9 +355,8 @@ def _stated(text: str) -> Iterator[Fact]:
     dismissed = read(" ".join(_DISMISSED.findall(text))).terms
     for sentence in _SENTENCE.findall(text):
         asks = sentence.rstrip().endswith("?") or _WHOLE.match(sentence) is not None
-        pieces = re.split(r",\s+", sentence) if asks else [sentence]
-        says_nothing = set(read(sentence).sequence) <= _PLEASANT
-        for piece in pieces:
+        for piece in re.split(r",\s+" if asks else r",\s+|\s+and\s+", sentence):
+            says_nothing = set(read(piece).sequence) <= _PLEASANT
             if (not asks and not says_nothing) or _DECLARES.match(piece):
                 yield _fact(piece, dismissed)
         if asks and _FIRST.search(sentence):
@@ -402,7 +369,7 @@ def _fact(text: str, dismissed: frozenset[str]) -> Fact:
     sure = (_specific(reading) | _kinds(text)) - dismissed
     some = reading.content_terms - _GENERIC - _PLEASANT_TERMS - dismissed
     negated = _NEGATION.search(text) is not None and _CORRECTS.search(text) is None
-    return Fact(sure, some - sure, negated and bool(some))
+    return Fact(sure, some - sure, negated)
 
 
 def _kinds(text: str) -> frozenset[str]:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 from shared_core.controls import LookupEvent
 from shared_core.guard import Guard
 from shared_core.harmless import header_names
-from shared_core.learning import Judge, verifier_of
+from shared_core.learning import Judge, text_method, verifier_of
 from shared_core.record import Answer
 from shared_core.thresholds import Policy, Static, Verified
 
 if TYPE_CHECKING:
-    from shared_core.conversations import Standalone
     from shared_core.record import PrefixMatch
     from shared_core.request import Request
 
@@ -32,6 +31,44 @@ class PrefixObserver(Protocol):
 
     def note(self, request: Request, namespace: str) -> PrefixMatch:
         """Take note of a request, and return how much of its front was sent before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standalone:
+    """How follow-ups are rewritten: what ``history=`` is given, see ``standalone``."""
+
+    model: Any = field(repr=False)
+    timeout: float = 2.0
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        model = self.model
+        if isinstance(model, type) or not (callable(model) or text_method(model)):
+            raise ValueError(
+                "standalone(model) needs a function of a prompt that returns a text, or a model "
+                f"of LangChain or LlamaIndex, not a {type(model).__name__}"
+            )
+        limit = seconds("timeout", self.timeout)
+        if limit == math.inf:
+            raise ValueError("timeout must be a limit: give a number of seconds")
+        object.__setattr__(self, "timeout", limit)
+
+
+def standalone(model: Any, *, timeout: float = 2.0, name: str | None = None) -> Standalone:
+    """Have a model rewrite follow-ups to questions that stand alone, to match them by meaning.
+
+    ``model`` is a function of a prompt that returns a text (an asynchronous one runs on an event
+    loop of the cache's own: give it a client of its own), a chat model or LLM of LangChain, or an
+    LLM of LlamaIndex; a small, fast one will do. ``timeout`` is in seconds; what takes longer is
+    matched as without. ``name`` names the model, for the rewritings that are kept and for what they
+    cost, if it does not do so itself.
+
+    >>> standalone(lambda prompt: "What is a fuse?", timeout=1).timeout
+    1.0
+
+    Raises ValueError for a model that cannot be asked, or a timeout that is not above 0.
+    """
+    return Standalone(model, timeout, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -231,8 +268,6 @@ def _history(history: Any, semantic: bool) -> None:
     """Raise ValueError for what says nothing of histories."""
     if history == "exact":
         return
-    from shared_core.conversations import Standalone
-
     if not isinstance(history, Standalone):
         raise ValueError(f'history must be "exact" or standalone(model), not {history!r}')
     if not semantic:

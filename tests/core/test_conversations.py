@@ -1,0 +1,761 @@
+"""Follow-ups are rewritten to questions that stand alone, and never cost an answer or a fact."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared_core import (
+    Answer,
+    Costs,
+    Explore,
+    Hit,
+    Miss,
+    Request,
+    ResponseCache,
+    Static,
+    Tier,
+    Verified,
+    standalone,
+)
+from shared_core.conversations import MAX_HISTORY, MAX_MESSAGE, PAUSE, FollowUp, follow_up
+from shared_core.usage import Price
+from tests.fakes import FakeChatModel, fake_embed
+
+Talk = Sequence[str]
+"""What user and assistant said in turn, the user first."""
+
+PLAN: Talk = ("I am on the free plan.", "Good to know.")
+PROJECTS = "How many projects can I have?"
+FREE = "How many projects can I have on the free plan?"
+
+
+def messages(talk: Talk) -> list[dict[str, Any]]:
+    roles = ("user", "assistant")
+    return [{"role": roles[n % 2], "content": text} for n, text in enumerate(talk)]
+
+
+def request(talk: Talk, question: str, system: str | None = "You help.", **more: Any) -> Request:
+    params = {"temperature": 0, **more}
+    return Request.of(question, model="m", system=system, history=messages(talk), params=params)
+
+
+def turn(talk: Talk, question: str, system: str = "You help.") -> FollowUp | None:
+    return follow_up(request(talk, question, system).scope, question)
+
+
+class Rewriter:
+    """A model that rewrites by a table of last messages, and counts what it is asked."""
+
+    model_name = "gpt-4o-mini"
+
+    def __init__(self, table: Mapping[str, str], wait: float = 0.0) -> None:
+        self.table, self.wait = table, wait
+        self.asked: list[str] = []
+        self.failing = False
+
+    def __call__(self, prompt: str) -> str:
+        time.sleep(self.wait)
+        question = last_message(prompt)
+        self.asked.append(question)
+        if self.failing:
+            raise ConnectionError
+        return self.table.get(question, "NONE")
+
+
+def last_message(prompt: str) -> str:
+    return str(json.loads(prompt[prompt.rindex("\n{\n") :])["last message"])
+
+
+TABLE = {
+    PROJECTS: FREE,
+    "And how many projects are included?": "How many projects are included in the free plan?",
+    "And on the team plan?": "How many projects can I have on the team plan?",
+}
+
+
+def opened(model: Any, url: str = "memory://", **options: Any) -> ResponseCache:
+    chosen = {"threshold": Static(0.6), "embedder": fake_embed, **options}
+    history = model if isinstance(model, str) else standalone(model, timeout=5)
+    return ResponseCache.open(url, **{"history": history, **chosen})
+
+
+def ask(cache: ResponseCache, asked: Request, answer: str) -> Any:
+    outcome = cache.lookup(asked)
+    if not isinstance(outcome, Hit):
+        cache.store(asked, Answer(answer))
+    return outcome
+
+
+def counts(cache: ResponseCache) -> Mapping[str, int]:
+    return cache._path.counters.counts()
+
+
+# ------------------------------------------------------------------------------ what is rewritten
+
+
+@pytest.mark.parametrize(
+    ("talk", "question"),
+    [
+        ((), "How many projects can I have?"),
+        (("What does it say?", "A lot."), "Summarize that in two lines."),
+        (("How do I bake bread?", "Mix and wait."), "Make it shorter, please."),
+        (("How do I bake bread?", "Mix and wait."), "Why?"),
+        (("How do I bake bread?", "Mix and wait."), "Are you sure?"),
+        (("How do I bake bread?", "Mix and wait."), "What did I ask first?"),
+        (("Ich nutze den kostenlosen Tarif.", "Gut."), "And for children?"),
+        (("When do you open?", "At nine."), "Und wann schließt der Laden am Abend?"),
+        (("When do you open?", "At nine."), "And when do you open today?"),
+        (("Here is my contract:\n\nSection 1. The parties agree.", "Thanks."), "Who may end it?"),
+        (("Context: some text. Question: what is it?", "Text."), "And what else is there?"),
+        (("x" * (MAX_MESSAGE + 1), "Long."), "And for children?"),
+        (("Hello there", "y" * MAX_HISTORY), "And for children?"),
+    ],
+)
+def test_what_cannot_be_read_or_asked_alone_stays_with_its_history(
+    talk: Talk, question: str
+) -> None:
+    assert turn(talk, question) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "tool", "content": "12 pieces", "tool_call_id": "a"},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "a", "name": "f", "args": {}}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.y"}}]},
+        {"role": "user", "content": "Hello", "name": "Anna"},
+    ],
+)
+def test_a_history_of_more_than_talk_stays_in_scope(message: dict[str, Any]) -> None:
+    history = [*messages(PLAN), message]
+    asked = Request.of(PROJECTS, model="m", history=history, params={"temperature": 0})
+    assert follow_up(asked.scope, PROJECTS) is None
+
+
+def test_a_prompt_that_rewrites_by_itself_is_not_rewritten_once_more() -> None:
+    system = "Given the chat history, formulate a standalone question. Do NOT answer it."
+    assert turn(PLAN, PROJECTS, system) is None
+    assert turn(PLAN, PROJECTS) is not None
+
+
+@pytest.mark.parametrize(
+    ("talk", "question", "alone"),
+    [
+        (("Hi!", "Hello! How can I help you?"), "When does the office open?", True),
+        (("Good morning", "Good morning!"), "What does the family ticket cost?", True),
+        (("Thank you", "You are welcome."), "How do I reset a password?", True),
+        (("Hi!", "Hello! How can I help you?"), "What does it cost?", False),
+        (("Hi!", "Hello! How can I help you?"), "And the family ticket?", False),
+        (("Hi!", "Hello! How can I help you?"), "Family ticket price", False),
+        (("Hi!", "Hello! How can I help you?"), "What does the other one cost?", False),
+        (("Hi, I am Anna.", "Hello!"), "When does the office open?", False),
+        (("Hi!", "Hello, welcome to our shop in Bergen!"), "When does the shop open?", False),
+        (("Do you have drills?", "Yes."), "How much does a battery cost?", False),
+        (("Yes", "Fine."), "When does the office open?", False),
+    ],
+)
+def test_only_where_nothing_was_said_yet_a_whole_question_needs_no_model(
+    talk: Talk, question: str, alone: bool
+) -> None:
+    found = turn(talk, question)
+    assert found is not None
+    assert found.stands_alone is alone
+
+
+# ------------------------------------------------------------------------- what must not get lost
+
+DROPPED = [
+    (PLAN, PROJECTS, FREE, PROJECTS),
+    (
+        ("We use the Pro version.", "Fine."),
+        "Can we export to PDF?",
+        "Can we export to PDF with the Pro version?",
+        "Can we export to PDF with the Basic version?",
+    ),
+    (
+        ("My son is 6.", "Nice."),
+        "Which bike fits him?",
+        "Which bike fits a 6 year old son?",
+        "Which bike fits a son?",
+    ),
+    (
+        ("I live in Norway.", "Nice."),
+        "What does delivery cost?",
+        "What does delivery to Norway cost?",
+        "What does delivery cost?",
+    ),
+    (
+        ("I'm allergic to nuts.", "I see."),
+        "Which cake can I eat?",
+        "Which cake can I eat if I am allergic to nuts?",
+        "Which cake can I eat?",
+    ),
+    (
+        ("I don't have a card.", "I see."),
+        "How do I withdraw money?",
+        "How do I withdraw money if I do not have a card?",
+        "How do I withdraw money if I have a card?",
+    ),
+    (
+        ("Answer in German, please.", "Gern."),
+        "When does the shop open?",
+        "When does the shop open? Answer in German.",
+        "When does the shop open?",
+    ),
+    (
+        ("What plan are we talking about?", "Are you on the free plan?", "Yes.", "Thanks."),
+        PROJECTS,
+        FREE,
+        PROJECTS,
+    ),
+    (
+        ("Can I use the team plan for my order 4711?", "You can."),
+        "When does it arrive?",
+        "When does order 4711 on the team plan arrive?",
+        "When does the order arrive?",
+    ),
+    (
+        ("Two adults and one child.", "Noted."),
+        "What does it cost in total?",
+        "What does it cost in total for two adults and one child?",
+        "What does it cost in total for two adults?",
+    ),
+    (
+        ("How long is the warranty of the X200?", "Two years."),
+        "No, I meant the X300.",
+        "How long is the warranty of the X300?",
+        "How long is the warranty of the X200?",
+    ),
+    (
+        ("I am on the free plan.", "Fine.", "Sorry, I meant the team plan.", "Fine."),
+        PROJECTS,
+        "How many projects can I have on the team plan?",
+        FREE,
+    ),
+    (
+        ("What does the X200 cost?", "90 euros."),
+        "And what does it cost without a battery?",
+        "What does the X200 cost without a battery?",
+        "What does the X200 cost with a battery?",
+    ),
+    (
+        ("Since we're a school, what do we pay?", "Nothing."),
+        "And for 30 seats?",
+        "What does a school pay for 30 seats?",
+        "What does one pay for 30 seats?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("talk", "question", "right", "wrong"), DROPPED)
+def test_a_rewriting_that_drops_what_the_user_said_is_refused(
+    talk: Talk, question: str, right: str, wrong: str
+) -> None:
+    found = turn(talk, question)
+    assert found is not None
+    assert found.why_not(right) is None
+    assert found.why_not(wrong) is not None
+
+
+@pytest.mark.parametrize(
+    ("talk", "question", "text", "reason"),
+    [
+        (("Do you sell drills?", "Yes."), "How much is one?", "How much is a Bosch drill?",
+         "invented"),
+        (("Do you sell drills?", "Yes."), "How much is one?", "How much are 3 drills?", "invented"),
+        (("Do you sell drills?", "Yes."), "How much is one?", "How much is one?", "unchanged"),
+        (("Do you sell drills?", "Yes."), "And for how much?", "For how much?", "unchanged"),
+        (("Do you sell drills?", "Yes."), "How much is one?", "NONE", "none"),
+        (("Do you sell drills?", "Yes."), "How much is one?", "none.", "none"),
+        (("Do you sell drills?", "Yes."), "How much is one?", "", "none"),
+        (("Do you sell drills?", "Yes."), "How much is one?", "drill " * 200, "long"),
+        (("Do you sell drills?", "Yes."), "How much is one?", "How much is a drill?", None),
+    ],
+)  # fmt: skip
+def test_a_rewriting_says_nothing_that_nobody_said(
+    talk: Talk, question: str, text: str, reason: str | None
+) -> None:
+    found = turn(talk, question)
+    assert found is not None
+    assert found.why_not(text) == reason
+
+
+names = st.sampled_from(["Aurora", "Basilisk", "Corvus", "Delphi", "Eridu", "Fornax"])
+
+
+@given(names, names, st.integers(2, 900))
+def test_every_name_and_figure_that_was_stated_must_stand_in_the_rewriting(
+    mine: str, other: str, number: int
+) -> None:
+    found = turn((f"We have {number} seats of {mine}.", "Fine."), "What does the upgrade cost?")
+    assert found is not None
+    right = f"What does the upgrade of {number} seats of {mine} cost?"
+    assert found.why_not(right) is None
+    assert found.why_not(right.replace(f" {number}", "")) == "dropped"
+    assert found.why_not(right.replace(mine, "the product")) == "dropped"
+    if mine != other:
+        assert found.why_not(right.replace(mine, other)) == "invented"
+
+
+# -------------------------------------------------------------------------- what the cache serves
+
+
+def test_a_follow_up_in_another_conversation_is_served_by_what_it_means() -> None:
+    cache = opened(Rewriter(TABLE))
+    assert isinstance(ask(cache, request(PLAN, PROJECTS), "Three."), Miss)
+    other = request(("Hi, we use the free plan.", "Hello!"), "And how many projects are included?")
+    found = cache.lookup(other)
+    assert isinstance(found, Hit)
+    assert found.answer.text == "Three."
+    assert found.tier is Tier.SEMANTIC
+    trap = request(("Hi, we use the free plan.", "Hello!"), "And on the team plan?")
+    assert not isinstance(cache.lookup(trap), Hit)
+
+
+def test_the_exact_tier_keeps_the_history_and_needs_no_model() -> None:
+    rewriter = Rewriter(TABLE)
+    cache = opened(rewriter)
+    ask(cache, request(PLAN, PROJECTS), "Three.")
+    found = cache.lookup(request(PLAN, PROJECTS))
+    assert isinstance(found, Hit)
+    assert found.tier is Tier.EXACT
+    assert rewriter.asked == [PROJECTS]
+
+
+def test_what_opens_a_conversation_answers_its_middle_and_never_the_other_way() -> None:
+    cache = opened(Rewriter(TABLE))
+    ask(cache, request((), FREE), "Three.")
+    found = cache.lookup(request(PLAN, PROJECTS))
+    assert isinstance(found, Hit)
+    assert found.answer.text == "Three."
+
+    cache = opened(Rewriter(TABLE))
+    ask(cache, request(PLAN, PROJECTS), "Three, dear Anna.")
+    assert isinstance(cache.lookup(request((), FREE)), Miss)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"system": "You help only members."}, {"temperature": None, "seed": 5}, {"tools": [{"a": 1}]}],
+)
+def test_all_but_the_history_stays_in_scope(changed: dict[str, Any]) -> None:
+    cache = opened(Rewriter(TABLE))
+    ask(cache, request(PLAN, PROJECTS), "Three.")
+    assert isinstance(cache.lookup(request(("We use the free plan.", "Hi."), PROJECTS)), Hit)
+    asked = request(("We use the free plan.", "Hi."), PROJECTS, **changed)
+    assert not isinstance(cache.lookup(asked), Hit)
+
+
+def test_another_namespace_and_sampled_answers_are_left_alone() -> None:
+    rewriter = Rewriter(TABLE)
+    cache = opened(rewriter)
+    ask(cache, request(PLAN, PROJECTS), "Three.")
+    other = request(("We use the free plan.", "Hi."), PROJECTS)
+    with cache.control(namespace="other"):
+        assert isinstance(cache.lookup(other), Miss)
+    assert len(rewriter.asked) == 2
+    assert isinstance(cache.lookup(request(PLAN, PROJECTS, temperature=0.7)), Miss)
+    with cache.control(read=False):
+        cache.lookup(request(("We use free.", "Hi."), PROJECTS))
+    assert len(rewriter.asked) == 2
+
+
+def test_a_question_after_a_greeting_needs_no_model() -> None:
+    rewriter = Rewriter({})
+    cache = opened(rewriter)
+    ask(cache, request(("Hi!", "Hello!"), "When does the office open?"), "At nine.")
+    found = cache.lookup(request(("Good morning", "Hello there!"), "When does the office open?"))
+    assert isinstance(found, Hit)
+    assert rewriter.asked == []
+
+
+# ----------------------------------------------------------------------------- when it goes wrong
+
+SAID = st.sampled_from(
+    ["I am on the free plan.", "What does the X200 cost?", "We live in Oslo.", "Do you sell bikes?"]
+)
+QUESTION = st.sampled_from([PROJECTS, "And for children?", "How long is its warranty?", FREE])
+
+
+def broken(prompt: str) -> str:
+    raise ConnectionError
+
+
+@pytest.mark.parametrize(
+    "model", [broken, lambda prompt: "", lambda prompt: "x " * 5000, lambda prompt: None]
+)
+@given(st.lists(st.tuples(SAID, QUESTION), min_size=1, max_size=6))
+def test_a_rewriter_that_fails_serves_what_the_exact_scope_serves(
+    model: Callable[[str], Any], asked: list[tuple[str, str]]
+) -> None:
+    plain, failing = opened("exact"), opened(model)
+    for number, (said, question) in enumerate(asked):
+        one = request((said, "Fine."), question)
+        first, second = (ask(cache, one, f"{number}") for cache in (plain, failing))
+        assert type(first) is type(second)
+        assert getattr(first, "answer", None) == getattr(second, "answer", None)
+
+
+def test_one_that_takes_too_long_delays_nobody_for_longer_and_is_kept_when_it_comes() -> None:
+    gate = threading.Event()
+
+    def slow(prompt: str) -> str:
+        gate.wait(10)
+        return FREE
+
+    cache = ResponseCache.open(
+        history=standalone(slow, timeout=0.05), threshold=Static(0.6), embedder=fake_embed
+    )
+    asked = request(PLAN, PROJECTS)
+    started = time.perf_counter()
+    assert isinstance(cache.lookup(asked), Miss)
+    assert time.perf_counter() - started < 2
+    assert counts(cache)["standalone:timeout"] == 1
+    gate.set()
+    deadline = time.monotonic() + 5
+    while "standalone:rewritten" not in counts(cache) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.02)
+    cache.store(asked, Answer("Three."))
+    assert isinstance(cache.lookup(request(("We use the free plan.", "Hi."), PROJECTS)), Hit)
+
+
+def test_one_that_is_down_is_left_alone_after_five_failures() -> None:
+    rewriter = Rewriter({})
+    rewriter.failing = True
+    cache = opened(rewriter)
+    for number in range(12):
+        ask(cache, request((f"I have {number} cats.", "Nice."), PROJECTS), "Three.")
+    assert len(rewriter.asked) == 5
+    stats = cache.stats()
+    assert stats.breakers["standalone"] == "open"
+    assert stats.errors == {"standalone": 5}
+
+
+def test_equal_lookups_at_a_time_ask_once(tmp_path: Path) -> None:
+    rewriter = Rewriter(TABLE, wait=0.1)
+    cache = opened(rewriter)
+    threads = [
+        threading.Thread(target=cache.lookup, args=(request(PLAN, PROJECTS),)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rewriter.asked == [PROJECTS]
+
+
+def test_a_rewriting_is_kept_for_all_processes_and_under_a_key_nobody_reads_it(
+    tmp_path: Path,
+) -> None:
+    fernet = pytest.importorskip("cryptography.fernet")
+    url = f"sqlite:///{tmp_path / 'answers.db'}"
+    key = fernet.Fernet.generate_key()
+    asked = [Rewriter(TABLE), Rewriter(TABLE)]
+    for rewriter in asked:
+        with opened(rewriter, url, encryption_key=key) as cache:
+            cache.lookup(request(PLAN, PROJECTS))
+    assert [len(one.asked) for one in asked] == [1, 0]
+    stored = b"".join(one.read_bytes() for one in tmp_path.iterdir() if one.is_file())
+    assert b"rewritten:" in stored
+    assert b"free plan" not in stored
+
+
+def test_another_model_or_conversation_is_asked_for_itself(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'answers.db'}"
+    first, second = Rewriter(TABLE), Rewriter(TABLE)
+    second.model_name = "another"
+    for model in (lambda p: first(p), lambda p: "" + second(p)):
+        with opened(model, url) as cache:
+            cache.lookup(request(PLAN, PROJECTS))
+            cache.lookup(request((*PLAN, "Thanks", "Sure."), PROJECTS))
+    assert [len(first.asked), len(second.asked)] == [2, 2]
+
+
+def test_clear_forgets_the_rewritings_too(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'answers.db'}"
+    with opened(Rewriter(TABLE), url) as cache:
+        ask(cache, request(PLAN, PROJECTS), "Three.")
+        assert cache.values.scan("rewritten:", "")[0]
+        cache.clear()
+        assert cache.values.scan("rewritten:", "")[0] == []
+
+
+# ------------------------------------------------------------------- asynchronous, and kinds of models
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_event_loop_is_not_blocked_and_no_thread_of_lookups_waits(is_async: bool) -> None:
+    rewriter = Rewriter(TABLE, wait=0.2)
+
+    async def rewrite(prompt: str) -> str:
+        await asyncio.sleep(0.2)
+        return TABLE[last_message(prompt)]
+
+    cache = opened(rewrite if is_async else rewriter)
+
+    async def main() -> tuple[float, float]:
+        ticks, started = [0.0], time.perf_counter()
+
+        async def tick() -> None:
+            last = time.perf_counter()
+            while True:
+                await asyncio.sleep(0.005)
+                now = time.perf_counter()
+                ticks.append(now - last)
+                last = now
+
+        watch = asyncio.create_task(tick())
+        asked = [request((f"I have {n} cats.", "Nice."), PROJECTS) for n in range(20)]
+        await asyncio.gather(*map(cache.alookup, asked))
+        watch.cancel()
+        return time.perf_counter() - started, max(ticks)
+
+    took, longest = asyncio.run(main())
+    assert took < 2.5  # 20 by turns in 8 threads would take as long as 3 waits
+    assert longest < 0.2
+
+
+def test_the_answers_of_async_apps_are_shared_as_well() -> None:
+    calls: list[str] = []
+
+    async def model() -> str:
+        calls.append("asked")
+        return "Three."
+
+    async def rewrite(prompt: str) -> str:
+        return FREE
+
+    cache = opened(rewrite)
+
+    async def main() -> list[Answer]:
+        return [
+            await cache.aanswer(request(talk, PROJECTS), model)
+            for talk in (PLAN, ("We use the free plan.", "Hi."))
+        ]
+
+    assert [one.text for one in asyncio.run(main())] == ["Three.", "Three."]
+    assert calls == ["asked"]
+
+
+def test_chat_models_rewrite_and_never_through_the_cache_itself() -> None:
+    from langchain_core.globals import set_llm_cache
+
+    from langchain_tiered_cache import TieredCache
+
+    model = FakeChatModel(answers={})
+    object.__setattr__(model, "_generate", model._generate)
+    cache = opened(model)
+    tiered = TieredCache(cache=cache)
+    set_llm_cache(tiered)
+    try:
+        cache.lookup(request(PLAN, PROJECTS))
+    finally:
+        set_llm_cache(None)
+    assert len(model.calls) == 1
+    assert "free plan" in str(model.calls[0][-1].content)
+    assert cache.stats().lookups == 1
+
+
+class Complete:
+    """A model as LlamaIndex's are."""
+
+    model = "small"
+
+    def complete(self, prompt: str) -> Any:
+        class Reply:
+            text = f'Standalone question: "{FREE}"'
+            usage = {"input_tokens": 200, "output_tokens": 10}
+
+        return Reply()
+
+
+def test_what_rewriting_costs_is_accounted_and_told() -> None:
+    costs = Costs(prices={"small": Price(1.0, 2.0)})
+    cache = opened(Complete(), hooks=[costs])
+    ask(cache, request(PLAN, PROJECTS), "Three.")
+    assert isinstance(cache.lookup(request(("We use the free plan.", "Hi."), PROJECTS)), Hit)
+    line = costs.account().by_tier["standalone"]
+    assert line.calls == 2
+    assert line.spent == pytest.approx(2 * (200 * 1.0 + 10 * 2.0) / 1e6)
+    told = cache.stats().policy["standalone"]
+    assert told["model"] == "small"
+    assert told["stopped"] is told["paused"] is False
+
+
+@pytest.mark.parametrize("model", [None, 5, Rewriter, "gpt-4o-mini"])
+def test_what_cannot_be_asked_is_refused_at_once(model: Any) -> None:
+    with pytest.raises(ValueError, match="standalone"):
+        standalone(model)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"history": "all"},
+        {"history": True},
+        {"history": Rewriter({})},
+        {"history": standalone(broken), "semantic": False},
+    ],
+)
+def test_other_values_of_history_are_refused_at_construction(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="history"):
+        ResponseCache.open(**options)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), "fast"])
+def test_a_timeout_is_a_limit(timeout: Any) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        standalone(broken, timeout=timeout)
+
+
+# -------------------------------------------------------------------- labels of their own, and stops
+
+
+def test_feedback_takes_back_an_answer_for_one_conversation_and_labels_its_own_kind() -> None:
+    cache = opened(Rewriter(TABLE), threshold=Verified())
+    cache._path.semantic.use_embedder("fake")  # type: ignore[union-attr]
+    ask(cache, request((), FREE), "Three.")
+    cache = opened(Rewriter(TABLE))
+    ask(cache, request(PLAN, PROJECTS), "Three.")
+    other = request(("We use the free plan.", "Hi."), PROJECTS)
+    found = cache.lookup(other)
+    assert isinstance(found, Hit)
+    cache.feedback(found.entry_id, False)
+    assert not isinstance(cache.lookup(other), Hit)
+    third = request(("We are on the free plan.", "Hi."), PROJECTS)
+    assert isinstance(cache.lookup(third), Hit)
+
+
+def served(cache: ResponseCache, number: int, answer: str, kind: str) -> Any:
+    """Ask a question that stands alone, or the same one in a conversation, which is rewritten."""
+    talk = (f"I am on the free plan, and this is chat {number}.", "Good.")
+    asked = (
+        request((), FREE.replace("have", f"{kind} have"))
+        if kind == "once"
+        else request(talk, PROJECTS)
+    )
+    outcome = cache.lookup(asked)
+    if not isinstance(outcome, Hit):
+        cache.store(asked, Answer(answer))
+    return outcome
+
+
+def opened_to_stop(wrong: Callable[[int], bool]) -> tuple[ResponseCache, list[Any]]:
+    """Serve rewritten questions by a policy that checks a third of what it would serve."""
+    rewrite = lambda prompt: json.loads(prompt[prompt.rindex("\n{\n") :])["conversation"][0][  # noqa: E731
+        "user"
+    ].replace("I am", "How many projects can I have when I am")
+    cache = ResponseCache.open(
+        history=standalone(rewrite),
+        embedder=fake_embed,
+        threshold=Checking(),  # type: ignore[arg-type]
+        judge=lambda fresh, cached: fresh.text == cached.text,
+        guard=False,
+    )
+    outcomes = [
+        served(cache, number, "Wrong." if wrong(number) else "Three.", "talk")
+        for number in range(40)
+    ]
+    return cache, outcomes
+
+
+class Checking(Static):
+    """Serves what is near; every third one is a check."""
+
+    learns = False
+    explores = True
+    max_error = 0.02
+    k = 5
+    floor = 0.5  # type: ignore[assignment]
+    turn: int = 0
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+
+    def decide(self, question: str, candidates: Any, state: Any, rng: Any) -> Any:
+        from shared_core.thresholds import Explore as Try
+        from shared_core.thresholds import Serve, Skip
+
+        Checking.turn += 1
+        if not candidates:
+            return Skip("absent")
+        return Serve(0) if Checking.turn % 3 else Try(0, (), "audit")
+
+
+def test_too_many_wrong_checks_stop_the_rewritten_ones_and_no_others() -> None:
+    cache, outcomes = opened_to_stop(lambda number: number % 2 == 1)
+    assert any(isinstance(one, Hit) for one in outcomes)
+    assert counts(cache)["standalone:stopped"] == 1
+    assert not any(isinstance(one, (Hit, Explore)) for one in outcomes[-10:])
+    assert cache.stats().policy["standalone"]["stopped"] is True
+    first = [request((), f"{FREE} Please {number}.") for number in range(6)]
+    assert any(isinstance(ask(cache, one, "Three."), Hit) for one in first)
+
+
+def test_right_checks_stop_nothing() -> None:
+    cache, outcomes = opened_to_stop(lambda number: False)
+    assert sum(isinstance(one, Hit) for one in outcomes) >= 20
+    assert "standalone:stopped" not in counts(cache)
+
+
+def test_after_a_pause_it_is_tried_again() -> None:
+    cache, _ = opened_to_stop(lambda number: number % 2 == 1)
+    conversations = cache._path.conversations
+    assert conversations is not None
+    assert 0 < conversations._stopped <= PAUSE
+    conversations._stopped = 2
+    for number in range(100, 103):
+        cache.lookup(request((f"I am on the free plan, chat {number}.", "Good."), PROJECTS))
+    assert conversations._stopped == 0
+    assert cache.stats().policy["standalone"]["stopped"] is False
+
+
+def test_a_model_whose_rewritings_are_never_served_is_not_paid_for_long() -> None:
+    rewriter = Rewriter({})
+    asked = 0
+    cache = opened(
+        lambda prompt: f"How many projects can I have, {last_message(prompt)}", guard=False
+    )
+    conversations = cache._path.conversations
+    assert conversations is not None
+    for _ in range(500):
+        conversations.note(False)
+    assert cache.stats().policy["standalone"]["paused"] is True
+    asked = counts(cache).get("standalone:asked", 0)
+    cache.lookup(request(PLAN, PROJECTS))
+    assert counts(cache).get("standalone:asked", 0) == asked
+    assert rewriter.asked == []
+
+
+def test_labels_of_rewritten_questions_are_a_kind_of_their_own() -> None:
+    cache = ResponseCache.open(
+        history=standalone(Rewriter(TABLE)),
+        embedder=fake_embed,
+        threshold=Verified(start="own"),
+        judge=lambda fresh, cached: fresh.text == cached.text,
+    )
+    for talk in (PLAN, ("We use the free plan.", "Hi."), ("On the free plan we are.", "Hi.")):
+        ask(cache, request(talk, PROJECTS), "Three.")
+    policy = cache.stats().policy
+    assert policy["labels"] == 0
+    assert policy["standalone"]["labels"] > 0
+
+
+def test_invalidating_a_scope_takes_the_answers_of_its_conversations_along() -> None:
+    cache = opened(Rewriter(TABLE))
+    ask(cache, request(PLAN, PROJECTS), "Three.")
+    assert cache.invalidate(scope=request((), "Anything at all?")) == 1
+    assert isinstance(cache.lookup(request(PLAN, PROJECTS)), Miss)
+    ask(cache, request(PLAN, PROJECTS), "Four.")
+    assert cache.invalidate(similar_to=request((), FREE)) == 1
