@@ -85,8 +85,8 @@ MAX_HISTORY, MAX_MESSAGE, MAX_REWRITING = 20_000, 1000, 600
 """Characters of a conversation, of a message of the user in it (a longer one is material, no talk),
 and of a rewriting; what is longer is matched with its history in scope."""
 
-ASKED_AT_ONCE, TEXTS_KEPT = 32, 4096
-KEPT_S = 30 * 86_400.0
+MAX_AT_ONCE, MAX_TEXTS = 32, 4096
+TTL_S = 30 * 86_400.0
 FAILED_S, REST_S = 5.0, 30.0
 """Seconds in which a rewriting that failed is not tried again, and in which a model is left alone
 that failed five times in a row."""
@@ -94,7 +94,7 @@ that failed five times in a row."""
 CHECKED, AFTER_A_WRONG_ONE = 0.1, 0.5
 """Least share of hits that is asked for real, and the share after one that was wrong."""
 
-LEAST_WRONG, DOUBT, LONGEST_STOP = 2, 0.1, 64_000
+MIN_WRONG, DOUBT, MAX_STOP = 2, 0.1, 64_000
 WORTH, LOOKED_AT, PAUSE = 0.02, 500, 2000
 """The model pauses for 2,000 follow-ups when fewer than 2 % of 500 rewritten ones were served."""
 
@@ -240,7 +240,7 @@ _WHOLE = re.compile(
     r"|will|would|should|may|must|has|have|explain|describe|list|tell|show|give|compare|name)\b",
     re.IGNORECASE,
 )
-_FEWEST_WORDS, _GREETING = 4, 200
+_MIN_WORDS, _MAX_OPENING = 4, 200
 """Words of a whole question; characters of an assistant's message in which nothing was said yet."""
 
 _GREETINGS = _words(
@@ -275,7 +275,7 @@ def _refers(question: str) -> bool:
     """Say whether a question leans on what was said before it."""
     return (
         _REFERRING.search(question) is not None
-        or len(question.split()) < _FEWEST_WORDS
+        or len(question.split()) < _MIN_WORDS
         or _WHOLE.match(question) is None
     )
 
@@ -289,7 +289,9 @@ def _stands_alone(talk: Sequence[tuple[str, str]], question: str) -> bool:
         reading = read(text)
         if role == "user" and not set(reading.sequence) <= _GREETINGS | set(own.sequence):
             return False
-        if role == "assistant" and (len(text) > _GREETING or not _specific(reading) <= own.terms):
+        if role == "assistant" and (
+            len(text) > _MAX_OPENING or not _specific(reading) <= own.terms
+        ):
             return False
     return True
 
@@ -415,7 +417,7 @@ class Conversations:
     ) -> None:
         self._chosen, self._values, self._store = chosen, values, store
         self._count, self._tell, self._max_error = count, tell, max_error
-        self._ttl = KEPT_S if ttl is None else min(ttl, KEPT_S)
+        self._ttl = TTL_S if ttl is None else min(ttl, TTL_S)
         self._ask = text_method(chosen.model) or chosen.model
         self.model = chosen.name or model_name_of(chosen.model)
         self._identity = chosen.name or _identity_of(chosen.model)
@@ -508,7 +510,7 @@ class Conversations:
         with self._lock:
             if (there := self._under_way.get(name)) is not None:
                 return there
-            if len(self._under_way) >= ASKED_AT_ONCE:
+            if len(self._under_way) >= MAX_AT_ONCE:
                 return None
             future = self._under_way[name] = Future()
             future.set_running_or_notify_cancel()  # who no longer waits does not end the call
@@ -553,11 +555,11 @@ class Conversations:
         reply = self._ask(prompt)
         return self._loop.run(reply) if inspect.isawaitable(reply) else reply
 
-    def _remember(self, name: str, text: str | None, seconds: float = KEPT_S) -> str | None:
+    def _remember(self, name: str, text: str | None, seconds: float = TTL_S) -> str | None:
         with self._lock:
             self._texts[name] = text, time.monotonic() + seconds
             self._texts.move_to_end(name)
-            if len(self._texts) > TEXTS_KEPT:
+            if len(self._texts) > MAX_TEXTS:
                 self._texts.popitem(last=False)
         return text
 
@@ -619,10 +621,10 @@ class Conversations:
             wrong, of = self._checks.count(False), len(self._checks)
             fewer = chance_of_so_few(wrong - 1, of, self._max_error) if wrong else 0.0
             self._share = max(CHECKED, self._share * 0.95) if right else AFTER_A_WRONG_ONE
-            if right or wrong < LEAST_WRONG or fewer <= 1 - DOUBT:
+            if right or wrong < MIN_WRONG or fewer <= 1 - DOUBT:
                 return
             self._checks.clear()
-            self._stopped, self._next_stop = self._next_stop, min(2 * self._next_stop, LONGEST_STOP)
+            self._stopped, self._next_stop = self._next_stop, min(2 * self._next_stop, MAX_STOP)
         self._count("standalone:stopped")
         logger.warning(
             "rewritten follow-ups are not served any more: %d of %d that were checked were wrong; "

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def counts(cache: ResponseCache) -> Mapping[str, int]:
     return cache._path.counters.counts()
 
 
-# ------------------------------------------------------------------------------ what is rewritten
+# ------------------------------------------------------------------------------- what is rewritten
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_only_where_nothing_was_said_yet_a_whole_question_needs_no_model(
     assert found.stands_alone is alone
 
 
-# ------------------------------------------------------------------------- what must not get lost
+# -------------------------------------------------------------------------- what must not get lost
 
 DROPPED = [
     (PLAN, PROJECTS, FREE, PROJECTS),
@@ -307,7 +308,7 @@ def test_every_name_and_figure_that_was_stated_must_stand_in_the_rewriting(
         assert found.why_not(right.replace(mine, other)) == "invented"
 
 
-# -------------------------------------------------------------------------- what the cache serves
+# --------------------------------------------------------------------------- what the cache serves
 
 
 def test_a_follow_up_in_another_conversation_is_served_by_what_it_means() -> None:
@@ -379,7 +380,7 @@ def test_a_question_after_a_greeting_needs_no_model() -> None:
     assert rewriter.asked == []
 
 
-# ----------------------------------------------------------------------------- when it goes wrong
+# ------------------------------------------------------------------------------ when it goes wrong
 
 SAID = st.sampled_from(
     ["I am on the free plan.", "What does the X200 cost?", "We live in Oslo.", "Do you sell bikes?"]
@@ -475,7 +476,7 @@ def test_another_model_or_conversation_is_asked_for_itself(tmp_path: Path) -> No
     url = f"sqlite:///{tmp_path / 'answers.db'}"
     first, second = Rewriter(TABLE), Rewriter(TABLE)
     second.model_name = "another"
-    for model in (lambda p: first(p), lambda p: "" + second(p)):
+    for model in (first.__call__, lambda prompt: second(prompt)):  # noqa: PLW0108 - another function
         with opened(model, url) as cache:
             cache.lookup(request(PLAN, PROJECTS))
             cache.lookup(request((*PLAN, "Thanks", "Sure."), PROJECTS))
@@ -491,7 +492,7 @@ def test_clear_forgets_the_rewritings_too(tmp_path: Path) -> None:
         assert cache.values.scan("rewritten:", "")[0] == []
 
 
-# ------------------------------------------------------------------- asynchronous, and kinds of models
+# --------------------------------------------------------------- asynchronous, and kinds of models
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -573,11 +574,8 @@ class Complete:
     model = "small"
 
     def complete(self, prompt: str) -> Any:
-        class Reply:
-            text = f'Standalone question: "{FREE}"'
-            usage = {"input_tokens": 200, "output_tokens": 10}
-
-        return Reply()
+        usage = {"input_tokens": 200, "output_tokens": 10}
+        return SimpleNamespace(text=f'Standalone question: "{FREE}"', usage=usage)
 
 
 def test_what_rewriting_costs_is_accounted_and_told() -> None:
@@ -619,7 +617,7 @@ def test_a_timeout_is_a_limit(timeout: Any) -> None:
         standalone(broken, timeout=timeout)
 
 
-# -------------------------------------------------------------------- labels of their own, and stops
+# ------------------------------------------------------------------ labels of their own, and stops
 
 
 def test_feedback_takes_back_an_answer_for_one_conversation_and_labels_its_own_kind() -> None:
