@@ -86,7 +86,7 @@ def test_the_readme_has_examples() -> None:
 
 
 # LlamaIndex' workflows look at every attribute of an agent, deprecated ones of pydantic included.
-@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.model
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
 def test_the_examples_of_a_document_run(
