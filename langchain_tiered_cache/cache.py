@@ -25,6 +25,7 @@ from langchain_tiered_cache.answers import (
     generations_of,
 )
 from langchain_tiered_cache.call_context import (
+    CallContext,
     Run,
     TenantPath,
     answered,
@@ -240,6 +241,17 @@ class TieredCache(BaseCache):
         if asker is None:
             return None
         return parse(prompt, llm_string, self._question, hidden=asker[0], ignore=self._ignore)
+
+    def asker_of(self, model: Any, llm_string: str) -> _Asker | None:
+        """Return the digest of what a model hides, and what takes it; None if it is unreadable."""
+        return self._asker(llm_string, model)
+
+    def controlled_by(self, config: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Put in force for a block what the config of a call says to the cache, tenant and all."""
+        context = CallContext((0, 0), True, None, (config.get("metadata") or {}).get(MARK))
+        if self._tenant is not None:
+            context.tenant = self._tenant.name(config)
+        return controlled(context, self.cache, self.count, self._tenant)
 
     def tenant_in(self, config: Any) -> str | None:
         """Return the tenant that ``namespace_from`` finds in a config, by default that of now.

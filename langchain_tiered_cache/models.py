@@ -7,13 +7,14 @@ ChatOpenAI send for tools and structured output.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache as remembered
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel, BaseLLM
 from langchain_core.load import dumps
@@ -26,8 +27,16 @@ from langchain_core.outputs import (
     LLMResult,
 )
 
-from langchain_tiered_cache.cache import TieredCache
-from langchain_tiered_cache.call_context import SLOT, as_class, chat_acall, chat_call, refreshing
+from langchain_tiered_cache.cache import FailingOpen, TieredCache
+from langchain_tiered_cache.call_context import (
+    SLOT,
+    as_class,
+    chat_acall,
+    chat_call,
+    config_above,
+    refreshing,
+)
+from langchain_tiered_cache.request import neutral_messages
 from langchain_tiered_cache.streams import (
     TEXT_FORM,
     UNREADABLE,
@@ -40,6 +49,14 @@ from langchain_tiered_cache.streams import (
     paced,
 )
 from shared_core.cache import ResponseCache
+from shared_core.compute import aread_through, read_through
+from shared_core.identity import Digest, ValueReader
+from shared_core.record import Answer, Hit
+from shared_core.request import Request
+from shared_core.usage import tokens_of
+
+if TYPE_CHECKING:
+    from langchain_core.decisions import BaseDecisionModel
 
 # What a cached model does instead of its class: it asks the cache for streams too.
 #
@@ -336,7 +353,150 @@ def _text_stream(
     return Stream(cache, prompt, llm_string, TEXT_FORM, pace)
 
 
-Model = TypeVar("Model", BaseChatModel, BaseLLM)
+# Decision models, of langchain-core 1.8: typed answers about a state, cached exactly.
+
+
+DECISION_FORMAT = "langchain-decision/1"
+
+
+@remembered
+def decision_model_class() -> type[Any] | None:
+    """Return the class of decision models, None where this langchain-core has none."""
+    try:
+        from langchain_core.decisions import BaseDecisionModel
+    except ImportError:
+        return None
+    return BaseDecisionModel
+
+
+class CachedDecisions:
+    """A decision model that asks the cache for equal questions about an equal state."""
+
+    __slots__ = ()
+
+    def _classify(self, state: Any, questions: dict[str, Any]) -> Any:
+        own, call = plain(self), _Decision.of(self, state, questions)
+
+        def ask() -> Any:
+            with call.working():
+                return own._classify(state, questions)
+
+        with call.controlled():
+            return read_through(call.tiered.cache, call.request, ask, call, call.fail)
+
+    async def _aclassify(self, state: Any, questions: dict[str, Any]) -> Any:
+        own, call = plain(self), _Decision.of(self, state, questions)
+
+        async def ask() -> Any:
+            with call.working():
+                return await own._aclassify(state, questions)
+
+        with call.controlled():
+            return await aread_through(call.tiered.cache, call.request, ask, call, call.fail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """One call of a decision model: what is asked of which cache, and how its answers are kept."""
+
+    tiered: TieredCache
+    request: Request
+    hidden: Digest | None
+    ids: tuple[str, ...]
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, model: Any, state: Any, questions: Mapping[str, Any]) -> _Decision:
+        tiered: TieredCache = model.cache
+        asker = tiered.asker_of(plain(model), "[]")
+        request = Request(
+            None, "", model.model, "unstable", DECISION_FORMAT, uncacheable="unstable"
+        )
+        with FailingOpen(tiered, "lookup"):
+            if asker is not None:
+                asked = {
+                    name: [type(one).__qualname__, one.model_dump(mode="json")]
+                    for name, one in questions.items()
+                }
+                request = Request.of(
+                    None,
+                    params={
+                        "provider": model._provider,
+                        "model": model.model,
+                        "temperature": getattr(model, "temperature", None),
+                    },
+                    context={"state": _spelt(state), "questions": asked, "settings": asker[0]},
+                    exact_only="decision",
+                    format=DECISION_FORMAT,
+                )
+        hidden = None if asker is None else asker[1]
+        return cls(tiered, request, hidden, tuple(questions), config_above())
+
+    def working(self) -> AbstractContextManager[None]:
+        """Note that the model works in a block: what it counts there is no setting of it."""
+        return nullcontext() if self.hidden is None else self.hidden.calling()
+
+    def controlled(self) -> AbstractContextManager[None]:
+        """Put in force what the config of the call says to the cache, tenant and all."""
+        return self.tiered.controlled_by(self.config)
+
+    def fail(self, doing: str, error: Exception) -> None:
+        """Count what failed in the cache and log it; the app does not see it."""
+        named = f"{doing}:{type(error).__name__}"
+        self.tiered.count(named, f"{doing} failed, the cache is passed over", error)
+
+    def read(self, hit: Hit) -> Any:
+        """Build the response, its answers in the order of the questions, without a request's id.
+
+        Raises ValueError if it cannot be read.
+        """
+        from langchain_core.decisions import ClassifierResponse
+
+        found = ClassifierResponse.model_validate_json(hit.answer.payload or "")
+        if found.answers.keys() != set(self.ids):
+            raise ValueError("an answer to other questions")
+        is_kept = self.tiered.cache.options.hit_usage == "keep"
+        return found.model_copy(
+            update={
+                "answers": {name: found.answers[name] for name in self.ids},
+                "usage": found.usage if is_kept else None,
+                "request_id": None,
+            }
+        )
+
+    def write(self, value: Any) -> Answer | None:
+        """Return what may be kept of a response: one that reads back equal."""
+        if value.answers.keys() != set(self.ids):
+            return None  # not all were answered
+        payload: str = value.model_dump_json()
+        if type(value).model_validate_json(payload) != value:
+            return None
+        said = json.dumps({name: one.model_dump() for name, one in value.answers.items()})
+        usage = tokens_of({"usage": dict(value.usage)}) if value.usage else None
+        return Answer(
+            said, payload, DECISION_FORMAT, model=value.model, usage=usage, exact_only=True
+        )
+
+    def fresh(self, value: Any, mark: dict[str, Any]) -> Any:
+        """Return the model's own response: it has no place for a mark."""
+        return value
+
+
+def _spelt(state: Any) -> Any:
+    """Spell a state as JSON values; a message as what reaches the model of it.
+
+    Raises TypeError or ValueError for what is neither.
+    """
+    if isinstance(state, BaseMessage):
+        return {"message": neutral_messages(dumps([_without_id(state)]))}
+    if isinstance(state, Mapping):
+        return {"object": {str(name): _spelt(one) for name, one in state.items()}}
+    if isinstance(state, Sequence) and not isinstance(state, (str, bytes)):
+        return [_spelt(one) for one in state]
+    return ValueReader().spell(state)
+
+
+Model = TypeVar("Model", bound="BaseChatModel | BaseLLM | BaseDecisionModel")
 
 
 def cached_model(
@@ -356,12 +516,16 @@ def cached_model(
     hit is replayed word by word with ``pace`` seconds between two chunks, by default at once; a
     stream that ends is stored, one that breaks or is left early is not.
 
+    A decision model (langchain-core 1.8) is cached exactly: an equal state and equal questions. Its
+    responses have no place for a mark; ``get_cache_trace`` tells of hits.
+
     ``cache`` is a ``TieredCache``, a ``ResponseCache`` or the URL of one. Raises ValueError for
     arguments that make no sense.
     """
-    if not isinstance(model, (BaseChatModel, BaseLLM)):
+    decides = decision_model_class()
+    if not isinstance(model, (BaseChatModel, BaseLLM, *((decides,) if decides else ()))):
         raise ValueError(
-            f"model must be a chat model or an LLM of LangChain, not {type(model).__name__}: "
+            f"model must be a chat, completion or decision model, not {type(model).__name__}: "
             "cache the model first, then bind tools, settings or fallbacks to it"
         )
     if pace is not None and not (_is_number(pace) and 0 <= pace < float("inf")):
@@ -411,22 +575,27 @@ def _copied(model: Any, base: Any, pace: float | None, cache: object) -> Any:
     return twin
 
 
+def _mixed(base: Any) -> list[type[Any]]:
+    """Return what is mixed in before a class: its calls, and its streams if it has any."""
+    if not issubclass(base, (BaseChatModel, BaseLLM)):
+        return [CachedDecisions]
+    kind, cached, streams, astreams = (
+        (BaseChatModel, CachedChat, ChatStreams, AsyncChatStreams)
+        if issubclass(base, BaseChatModel)
+        else (BaseLLM, CachedText, TextStreams, AsyncTextStreams)
+    )
+    if base._stream is not kind._stream:
+        return [cached, streams, astreams]
+    return [cached, astreams] if base._astream is not kind._astream else [cached]
+
+
 @remembered
 def _class_of(base: Any, pace: float | None) -> type[Any]:
     """Return the class of cached models of a class; the pace is kept there, where copies find it.
 
     Its name is the one of its base: LangChain makes keys, providers and run names of it.
     """
-    kind, cached, streams, astreams = (
-        (BaseChatModel, CachedChat, ChatStreams, AsyncChatStreams)
-        if issubclass(base, BaseChatModel)
-        else (BaseLLM, CachedText, TextStreams, AsyncTextStreams)
-    )
-    mixed: list[type[Any]] = [CachedTwin, cached]
-    if base._stream is not kind._stream:
-        mixed += [streams, astreams]
-    elif base._astream is not kind._astream:
-        mixed += [astreams]
+    mixed: list[type[Any]] = [CachedTwin, *_mixed(base)]
     namespace = {
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,

@@ -34,6 +34,7 @@ from shared_core.thresholds import (
 )
 
 if TYPE_CHECKING:
+    from shared_core.agents import McpCacheStore
     from shared_core.client import Batcher, BatcherClosed, CachedClient, RateLimit, Retries
     from shared_core.costs import Budget, Costs
     from shared_core.decorator import UnkeyableError, cached
@@ -64,6 +65,7 @@ else:
             "Costs": "costs",
             "EmbeddingCache": "embedding_cache",
             "KVPrefixCache": "prefix",
+            "McpCacheStore": "agents",
             "NoRoomError": "prefix",
             "PrefixCache": "prefix",
             "Price": "usage",
@@ -106,6 +108,7 @@ __all__ = [
     "LLMJudge",
     "LocalVerifier",
     "LookupEvent",
+    "McpCacheStore",
     "Miss",
     "NoRoomError",
     "Options",

@@ -10,13 +10,17 @@ meaning. An answer lives as long as the shortest-lived result that it rests on.
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
+from shared_core.cache import ResponseCache
 from shared_core.options import Seconds, seconds
-from shared_core.request import Request, canonical_json
+from shared_core.request import Request, canonical_json, namespace_digest
 
 Lives = Mapping[str, float | None]
 """Tools whose results may be kept, with the seconds that they hold; None: as the cache says."""
@@ -122,3 +126,97 @@ def looks_like_writing(name: str, hints: Mapping[str, Any] | None = None) -> boo
         return True
     words = [word.lower() for word in _WORDS.findall(name)]
     return bool(words) and words[0] not in _READS and not _WRITES.isdisjoint(words)
+
+
+# What MCP servers list, and their resources: for how long these hold, and who may share them, is
+# said by the server (``ttlMs``, ``cacheScope``) and heeded by the client of the MCP SDK.
+
+
+class McpCacheStore:
+    """Keep listings and resources of MCP servers where a cache keeps its answers.
+
+        store = McpCacheStore("redis://localhost:6379/0")
+        config = CacheConfig(store=store, partition=user_id)
+        async with Client("https://example.com/mcp", cache=config) as client: ...
+
+    It is a store for the client of the MCP SDK (``mcp`` 2.3, protocol revision 2026-07-28), which
+    keeps them in its own process by default: with this one they survive it, and other processes and
+    hosts find them. What may be kept, for how long and for whom, the client decides by the server's
+    ``ttlMs`` and ``cacheScope`` and by its ``partition``. Calls of tools are not kept here.
+
+    ``cache`` is a ``ResponseCache`` or the URL of one; entries are kept apart by its namespace.
+    Operations raise StoreError, which the client takes as a miss. Raises ValueError for another
+    ``cache``.
+    """
+
+    def __init__(self, cache: ResponseCache | str = "memory://") -> None:
+        if isinstance(cache, str):
+            cache = ResponseCache.open(cache, semantic=False)
+        if not isinstance(cache, ResponseCache):
+            raise ValueError(f"cache must be a ResponseCache or the URL of one, not {cache!r}")
+        self.cache = cache
+        self._prefix = f"mcp:{namespace_digest(cache.options.namespace)[:16]}:"
+
+    async def get(self, key: Any) -> Any:
+        """Return the entry of a key, None if there is none or it cannot be read."""
+        name = self._name(key)
+        found = await self.cache.on_loop.run(lambda: self.cache.values.get_many([name]))
+        raw = found.get(name)
+        return None if raw is None else _mcp_entry(key.method, raw)
+
+    async def set(self, key: Any, entry: Any) -> None:
+        """Keep an entry until it is stale."""
+        life = (entry.expires_at or 0) - time.time()
+        if life <= 0 or type(entry.value).__name__ != _MCP_RESULTS.get(key.method):
+            await self.delete(key)
+            return
+        kept = {
+            "scope": entry.scope,
+            "expires_at": entry.expires_at,
+            "value": entry.value.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        }
+        items = {self._name(key): json.dumps(kept, separators=(",", ":")).encode()}
+        await self.cache.on_loop.run(lambda: self.cache.values.put_many(items, life))
+
+    async def delete(self, key: Any) -> None:
+        """Forget the entry of a key."""
+        await self.cache.on_loop.run(lambda: self.cache.values.delete_many([self._name(key)]))
+
+    async def clear(self) -> None:
+        """Forget all entries of the cache's namespace."""
+        await self.cache.on_loop.run(self._clear)
+
+    def _clear(self) -> None:
+        values, cursor = self.cache.values, ""
+        while True:
+            names, cursor = values.scan(self._prefix, cursor)
+            if names:
+                values.delete_many(names)
+            if not cursor:
+                return
+
+    def _name(self, key: Any) -> str:
+        spelt = canonical_json([key.method, key.params_key, key.partition])
+        return self._prefix + sha256(spelt.encode()).hexdigest()
+
+
+_MCP_RESULTS: Mapping[str, str] = {
+    "prompts/list": "ListPromptsResult",
+    "resources/list": "ListResourcesResult",
+    "resources/read": "ReadResourceResult",
+    "resources/templates/list": "ListResourceTemplatesResult",
+    "tools/list": "ListToolsResult",
+}
+"""The methods whose results a client may keep, and the classes of ``mcp_types`` that hold them."""
+
+
+def _mcp_entry(method: str, raw: bytes) -> Any:
+    import mcp_types
+    from mcp.client.caching import CacheEntry
+
+    try:
+        kept = json.loads(raw)
+        kind = getattr(mcp_types, _MCP_RESULTS[method])
+        return CacheEntry(kind.model_validate(kept["value"]), kept["scope"], kept["expires_at"])
+    except (ValueError, KeyError, TypeError):
+        return None

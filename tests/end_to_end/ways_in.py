@@ -28,6 +28,7 @@ from shared_core import ResponseCache
 from shared_core.client import CachedClient
 from shared_core.service.app import create_app
 from shared_core.service.settings import Settings
+from shared_core.service.upstream import Upstreams
 from shared_core.testing import WAYS, CountedModel, ModelCall, Way
 
 KEY = "sk-of-tests"
@@ -242,7 +243,9 @@ class ProxyDriver:
                 transport=httpx.ASGITransport(app), base_url="http://localhost"
             ) as caller,
         ):
-            app.state.service = replace(app.state.service, cache=cache, upstream=server)
+            now = app.state.service
+            opened = Upstreams.open(now.settings, server, now.activity, now.meter)
+            app.state.service = replace(now, cache=cache, upstreams=opened)
             reply = await caller.post(path, json=body, headers=named)
         assert reply.status_code == httpx.codes.OK, reply.text
         if not streams:
