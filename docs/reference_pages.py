@@ -98,13 +98,18 @@ def cli_page() -> str:
     for name, command in sorted(root.commands.items()):
         context = command.context_class(command, info_name=f"tiered-cache {name}")
         usage = " ".join(command.get_usage(context).removeprefix("Usage: ").split())
-        parts += [f"## {name}", f"    {usage}", " ".join((command.help or "").split())]
+        parts += [f"## {name}", f"    {usage}", _paragraphs(command.help or "")]
         rows = list(_parameters(command, context))
         if rows:
             parts.append(_table(("argument or option", "default", "what it is"), *rows))
         if name == "serve":
             parts.append("Every [setting of the service](../service.md#settings) is an option.")
     return "\n\n".join(parts)
+
+
+def _paragraphs(text: str) -> str:
+    parts = inspect.cleandoc(text).replace("\b", "").replace("\f", "").split("\n\n")
+    return "\n\n".join(" ".join(part.split()) for part in parts)
 
 
 def _parameters(command: Any, context: Any) -> Iterator[tuple[str, str, str]]:
