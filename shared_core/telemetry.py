@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from shared_core.controls import LATENCY_BUCKETS_S, LookupEvent
+from shared_core.lazy import missing
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -23,12 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["OpenTelemetryHook", "PrometheusHook"]
 
 SCOPE = "tiered_cache"
+_EXTRA = "tiered-llm-cache[telemetry]"
 _MODEL = "gen_ai.request.model"
-
-
-def _missing(hook: str, library: str, error: ImportError) -> ImportError:
-    remedy = "pip install 'tiered-llm-cache[telemetry]'"
-    return ImportError(f"{hook} needs {library}: {remedy} ({error})")
 
 
 class OpenTelemetryHook:
@@ -45,8 +42,8 @@ class OpenTelemetryHook:
     def __init__(self, tracer_provider: Any = None, meter_provider: Any = None) -> None:
         try:
             from opentelemetry import metrics, trace
-        except ImportError as error:
-            raise _missing("OpenTelemetryHook", "opentelemetry-api", error) from None
+        except ModuleNotFoundError as error:
+            raise missing(error, "opentelemetry", "OpenTelemetryHook", _EXTRA) from None
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
         self._lookups = meter.create_counter(
@@ -133,8 +130,8 @@ class PrometheusHook:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         try:
             from prometheus_client import REGISTRY
-        except ImportError as error:
-            raise _missing("PrometheusHook", "prometheus_client", error) from None
+        except ModuleNotFoundError as error:
+            raise missing(error, "prometheus_client", "PrometheusHook", _EXTRA) from None
         registry = REGISTRY if registry is None else registry
         with _registering:
             if registry not in _of_registry:

@@ -128,8 +128,16 @@ except (ImportError, SystemExit) as error:
             "import shared_core; shared_core.ResponseCache.open(encryption_key='k')",
             "tiered-llm-cache[encryption]",
         ),
-        ("opentelemetry", "import shared_core.telemetry as t; t.OpenTelemetryHook", "[telemetry]"),
-        ("prometheus_client", "import shared_core.telemetry as t; t.PrometheusHook", "[telemetry]"),
+        (
+            "opentelemetry",
+            "from shared_core.telemetry import *; OpenTelemetryHook()",
+            "[telemetry]",
+        ),
+        (
+            "prometheus_client",
+            "from shared_core.telemetry import *; PrometheusHook()",
+            "[telemetry]",
+        ),
         (
             "fastapi",
             "from shared_core.cli import app; app(['serve', '--port', '0'])",
