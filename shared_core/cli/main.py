@@ -14,11 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-try:
-    import typer
-    from rich.console import Console
-except ImportError:
-    raise SystemExit("tiered-cache needs: pip install 'tiered-llm-cache[cli]'") from None
+import typer
+from rich.console import Console
 
 if TYPE_CHECKING:
     from shared_core.service import Settings
