@@ -37,6 +37,7 @@ class Upstream:
         self.cut: int | None = None
         self.packed = False
         self.sent: list[int] = []  # events of each stream
+        self.told: list[bytes] = []  # bodies and streams of responses and messages
         self.latency = self.pause = 0.0
         self.url = ""
         self.app = FastAPI()
@@ -170,7 +171,9 @@ class Upstream:
             "usage": {"input_tokens": 9, "output_tokens": 4, "total_tokens": 13, **details},
         }  # fmt: skip
         if not body.get("stream"):
-            return JSONResponse(whole)
+            found = JSONResponse(whole)
+            self.told.append(bytes(found.body))
+            return found
         return StreamingResponse(
             self._named(list(_response_events(whole))), media_type="text/event-stream"
         )
@@ -187,7 +190,9 @@ class Upstream:
             "usage": {"input_tokens": 9, "output_tokens": 4, "service_tier": "standard"},
         }  # fmt: skip
         if not body.get("stream"):
-            return JSONResponse(whole)
+            found = JSONResponse(whole)
+            self.told.append(bytes(found.body))
+            return found
         return StreamingResponse(
             self._named(list(_message_events(whole))), media_type="text/event-stream"
         )
@@ -197,10 +202,13 @@ class Upstream:
         return refusal or JSONResponse({"input_tokens": 9})
 
     async def _named(self, events: list[dict[str, Any]]) -> AsyncIterator[str]:
+        self.told.append(b"")
         for number, told in enumerate(events):
             if number == self.cut:
                 raise ConnectionError("the upstream breaks off")
-            yield f"event: {told['type']}\ndata: {json.dumps(told)}\n\n"
+            text = f"event: {told['type']}\ndata: {json.dumps(told)}\n\n"
+            self.told[-1] += text.encode()
+            yield text
             if self.pause:
                 await asyncio.sleep(self.pause)
 
@@ -287,16 +295,20 @@ def _message_events(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
         match block["type"]:
             case "text":
-                yield {"type": "content_block_start", **at, "content_block": {**block, "text": ""}}
+                cited = block.get("citations")
+                empty = {**block, "text": "", **({"citations": []} if cited else {})}
+                yield {"type": "content_block_start", **at, "content_block": empty}
                 for half in _halves(block["text"]):
                     yield delta(type="text_delta", text=half)
+                for one in cited or ():
+                    yield delta(type="citations_delta", citation=one)
             case "thinking":
                 empty = {**block, "thinking": "", "signature": ""}
                 yield {"type": "content_block_start", **at, "content_block": empty}
                 for half in _halves(block["thinking"]):
                     yield delta(type="thinking_delta", thinking=half)
                 yield delta(type="signature_delta", signature=block["signature"])
-            case "tool_use":
+            case "tool_use" | "server_tool_use" | "mcp_tool_use":
                 yield {"type": "content_block_start", **at, "content_block": {**block, "input": {}}}
                 for half in _halves(json.dumps(block["input"])):
                     yield delta(type="input_json_delta", partial_json=half)
