@@ -35,7 +35,13 @@ class PrefixObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Standalone:
-    """How follow-ups are rewritten: what ``history=`` is given, see ``standalone``."""
+    """How follow-ups are rewritten: what ``history=`` is given, see ``standalone``.
+
+    ``standalone`` makes one:
+
+        rewriting: Standalone = standalone(model, timeout=1.0)
+        cache = ResponseCache.open(history=rewriting)
+    """
 
     model: Any = field(repr=False)
     timeout: float = 2.0
