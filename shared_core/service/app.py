@@ -9,8 +9,8 @@ import logging
 import os
 import socket
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -25,7 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from shared_core.cache import ResponseCache
 from shared_core.embedding_cache import EmbeddingCache
-from shared_core.options import Hook
+from shared_core.options import Hook, standalone
 from shared_core.resilience import areraise_as
 from shared_core.service import cache_api, dashboard, metrics, proxy
 from shared_core.service.access import TOKEN_VARIABLE, Access, Keyring, new_token
@@ -33,7 +33,7 @@ from shared_core.service.activity import Activity, Meter
 from shared_core.service.dependencies import Service
 from shared_core.service.errors import APIError, refused, responses
 from shared_core.service.settings import HANDED_OVER, Settings, handed_over
-from shared_core.service.upstream import CALLS_OF_ONE, Pools, Upstreams, named_by
+from shared_core.service.upstream import CALLS_OF_ONE, Pools, UpstreamModel, Upstreams, named_by
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -180,7 +180,8 @@ def create_app(
             activity = _activity_of(opened, settings)
             hooks: list[Hook] = [activity]
             if opened is None:
-                opened = ResponseCache.open(settings.cache, hooks=hooks, **settings.cache_options())
+                options = stack.enter_context(_cache_options(settings))
+                opened = ResponseCache.open(settings.cache, hooks=hooks, **options)
                 stack.push_async_callback(opened.aclose)
             meter = Meter(opened)
             activity.open(opened, meter)
@@ -246,6 +247,21 @@ def _activity_of(cache: ResponseCache | None, settings: Settings) -> Activity:
 def worker() -> FastAPI:
     """Return the application of one of several workers, for uvicorn's ``factory``."""
     return create_app(handed_over())
+
+
+@contextmanager
+def _cache_options(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Give the options of the cache for a block, with the model that rewrites, if one is named."""
+    options, model = settings.cache_options(), settings.standalone_model
+    if model is None:
+        yield options
+        return
+    seconds = settings.standalone_timeout
+    ask = UpstreamModel(settings, model, seconds)
+    try:
+        yield {**options, "history": standalone(ask, timeout=seconds, name=model)}
+    finally:
+        ask.close()
 
 
 def _client(settings: Settings) -> httpx.AsyncClient:
@@ -316,7 +332,8 @@ def run(settings: Settings) -> None:
 
     Raises ValueError or ImportError for a cache that cannot be opened, before anything listens.
     """
-    ResponseCache.open(settings.cache, **{**settings.cache_options(), "load": "lazy"}).close()
+    with _cache_options(settings) as options:
+        ResponseCache.open(settings.cache, **{**options, "load": "lazy"}).close()
     if settings.workers > 1:
         os.environ[HANDED_OVER] = json.dumps(settings.revealed())
         os.environ[TOKEN_VARIABLE] = new_token()

@@ -282,6 +282,15 @@ class Settings(BaseSettings):
     load: Literal["lazy", "background"] = Field(
         "background", description="When the model is loaded: background delays no answer."
     )
+    standalone_model: str | None = Field(
+        None,
+        min_length=1,
+        description="A model of the upstream that rewrites follow-ups of conversations to "
+        "questions that stand alone, to match them by meaning; asked with the server's own key.",
+    )
+    standalone_timeout: float = Field(
+        2.0, gt=0, description="Seconds that one rewriting may take; then history stays in scope."
+    )
     shadow: bool = Field(False, description="Learn and report, serve nothing by meaning.")
     ttl: float | None = Field(7 * DAY_S, gt=0, description="Seconds that an answer lives.")
     max_entries: int | None = Field(None, ge=1, description="Most entries; not for Redis.")
@@ -386,6 +395,8 @@ class Settings(BaseSettings):
                         f"{name} on {self.host} without keys: anybody could spend your money; add "
                         "keys made by `tiered-cache key NAME`, or listen on 127.0.0.1"
                     )
+        if self.standalone_model is not None and not self.semantic:
+            raise ValueError("standalone_model matches by meaning: it needs semantic=true")
         Options.of(self.cache_options())
         return self
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import httpx
 from fastapi import Request
@@ -270,6 +270,69 @@ class Upstreams:
             return upstream in (self.of(model, "chat/completions"), self.of(model, "messages"))
         except APIError:
             return False
+
+
+class Reply(NamedTuple):
+    """What a model said, and how many tokens that took, if its upstream says so."""
+
+    text: str
+    usage: dict[str, int] | None
+
+
+class UpstreamModel:
+    """A model of an upstream that the server itself asks: a function of a prompt. It blocks.
+
+    ``seconds`` are what a call may take. Raises ValueError if no upstream has the model; a call
+    raises httpx's errors, and ValueError for a reply that cannot be read.
+    """
+
+    def __init__(self, settings: Settings, model: str, seconds: float) -> None:
+        fits = [(specificity(one.models, model), one) for one in settings.upstreams]
+        known = [(fit, one) for fit, one in fits if fit is not None]
+        if not known:
+            raise ValueError(f"standalone_model: no upstream has {model!r} among its models")
+        entry = max(known, key=lambda found: found[0])[1]
+        self.model, self._url, self._key = model, entry.url, entry.read_key()
+        self._is_anthropic = entry.kind == "anthropic"
+        self._client = httpx.Client(timeout=seconds)
+
+    def __call__(self, prompt: str) -> Reply:
+        """Return what the model says to a prompt."""
+        secret = None if self._key is None else self._key.get_secret_value()
+        body: dict[str, Any] = {"model": self.model, "max_tokens": MAX_REPLY_TOKENS}
+        body["messages"] = [{"role": "user", "content": prompt}]
+        headers: dict[str, str] = {}
+        if self._is_anthropic:
+            headers = {"anthropic-version": ANTHROPIC_VERSION[1].decode()}
+        if secret is not None:
+            own = {"x-api-key": secret} if self._is_anthropic else {}
+            headers |= own or {"authorization": f"Bearer {secret}"}
+        path = "messages" if self._is_anthropic else "chat/completions"
+        response = self._client.post(f"{self._url}/{path}", json=body, headers=headers)
+        response.raise_for_status()
+        told = response.json()
+        try:
+            if self._is_anthropic:
+                text = "".join(one["text"] for one in told["content"] if one["type"] == "text")
+            else:
+                text = told["choices"][0]["message"]["content"]
+            counts = told.get("usage") or {}
+            named = ("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")
+            usage: dict[str, Any] = {
+                ours: counts.get(ours, counts.get(theirs)) for ours, theirs in named
+            }
+        except (TypeError, KeyError, IndexError, AttributeError):
+            raise ValueError("a reply of another shape") from None
+        are_known = all(isinstance(count, int) for count in usage.values())
+        return Reply(str(text or ""), usage if are_known else None)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+
+MAX_REPLY_TOKENS = 2000
+"""Most tokens of a reply to the server itself; models that think before they write need some."""
 
 
 def named_by(scope: Scope, names: frozenset[str]) -> Scope:

@@ -17,7 +17,7 @@ pytest.importorskip("openai")
 
 import openai
 
-from shared_core import Answer, Request, ResponseCache
+from shared_core import Answer, Request, ResponseCache, standalone
 from shared_core.client import CachedClient
 from shared_core.client.provider import RateLimit, Retries, Waiting
 from shared_core.costs import Budget, Costs, Overspent
@@ -521,3 +521,26 @@ def test_without_the_extra_it_names_it(
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"tiered-llm-cache\[client\]"):
         CachedClient(cache, object())  # type: ignore[arg-type]
+
+
+@WAYS
+def test_a_follow_up_is_served_by_what_it_means(server: Server, ask: Ask) -> None:
+    free = "How many projects can I have on the free plan?"
+    asked: list[str] = []
+
+    def rewrite(prompt: str) -> str:
+        asked.append(prompt)
+        return free
+
+    def talk(said: str, question: str) -> list[dict[str, Any]]:
+        return [*user(said), {"role": "assistant", "content": "Good."}, *user(question)]
+
+    options = {"history": standalone(rewrite), "threshold": 0.9, "embedder": fake_embed}
+    with ResponseCache.open(**options) as opened:  # type: ignore[arg-type]
+        client = client_of(server, opened)
+        first = ask(client, talk("I am on the free plan.", "How many projects can I have?"))
+        again = ask(client, talk("We use the free plan.", "And how many projects are there?"))
+    assert again.cached
+    assert again.content == first.content
+    assert len(asked) == 2
+    assert len(server.bodies) == 1

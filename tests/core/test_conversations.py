@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_core import (
@@ -294,6 +294,7 @@ def test_a_rewriting_says_nothing_that_nobody_said(
 names = st.sampled_from(["Aurora", "Basilisk", "Corvus", "Delphi", "Eridu", "Fornax"])
 
 
+@settings(max_examples=40)
 @given(names, names, st.integers(2, 900))
 def test_every_name_and_figure_that_was_stated_must_stand_in_the_rewriting(
     mine: str, other: str, number: int
@@ -395,6 +396,7 @@ def broken(prompt: str) -> str:
 @pytest.mark.parametrize(
     "model", [broken, lambda prompt: "", lambda prompt: "x " * 5000, lambda prompt: None]
 )
+@settings(max_examples=15)
 @given(st.lists(st.tuples(SAID, QUESTION), min_size=1, max_size=6))
 def test_a_rewriter_that_fails_serves_what_the_exact_scope_serves(
     model: Callable[[str], Any], asked: list[tuple[str, str]]
