@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint bench soak notebooks docs clean
+.PHONY: demo test lint bench soak notebooks docs clean test-clients test-npm
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/tiered-cache demo
@@ -37,6 +37,22 @@ endif
 notebooks: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/execute.py
 
+# Clients that CI does not install, against the service: frameworks in an environment of their own,
+# and npm's packages, which need node and npm.
+CLIENTS := .clients
+test-clients: $(VENV)/.test-installed
+	$(BIN)/python -m venv $(CLIENTS)/python
+	$(CLIENTS)/python/bin/python -m pip install --quiet --disable-pip-version-check \
+		openai-agents 'pydantic-ai-slim[openai,anthropic]' langchain-openai langchain-anthropic
+	$(BIN)/python -m tests.service.clients.run \
+		$(CLIENTS)/python/bin/python tests/service/clients/frameworks.py
+
+test-npm: $(VENV)/.test-installed
+	mkdir -p $(CLIENTS)/npm
+	cp tests/service/clients/npm.mjs $(CLIENTS)/npm/
+	cd $(CLIENTS)/npm && npm install --silent --no-audit --no-fund openai @anthropic-ai/sdk
+	$(BIN)/python -m tests.service.clients.run node $(CLIENTS)/npm/npm.mjs
+
 # The documentation as a site, in site/.
 docs: $(VENV)/.test-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -54,4 +70,4 @@ $(VENV)/.test-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo-installed
 
 clean:
-	rm -rf $(VENV) .bench-envs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) .bench-envs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
