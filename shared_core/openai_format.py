@@ -171,9 +171,12 @@ def answer_of(completion: Any) -> Answer:
     plain = len(choices) == 1 and message.keys() <= _PLAIN_FIELDS and "logprobs" not in first
     reasons = {choice.get("finish_reason") for choice in choices}
     special = message.get("tool_calls") or message.get("function_call") or message.get("refusal")
+    kept: dict[str, Any] = {} if plain else {"choices": choices}
+    if about := {name: body[name] for name in _ABOUT if body.get(name)}:
+        kept["about"] = about
     return Answer(
         text=text,
-        payload=None if plain else json.dumps({"v": FORMAT, "choices": choices}),
+        payload=json.dumps({"v": FORMAT, **kept}) if kept else None,
         format="text" if plain else FORMAT,
         model=body.get("model") or None,
         usage=tokens_of(body.get("usage")),
@@ -182,6 +185,24 @@ def answer_of(completion: Any) -> Answer:
         flaw=_flaw(body, choices),
     )
 
+
+_ABOUT = ("system_fingerprint", "service_tier")
+"""What a completion says of itself, beside ids and times of its own."""
+
+
+def about_of(answer: Answer) -> dict[str, Any]:
+    """Return what the completion of an answer said of itself; nothing where it said nothing.
+
+    {"system_fingerprint": "fp_1", "service_tier": "default"}
+    """
+    if answer.payload is None or not answer.payload.startswith(_HEAD):
+        return {}
+    about = json.loads(answer.payload).get("about") or {}
+    return {name: about[name] for name in _ABOUT if name in about}
+
+
+_HEAD = json.dumps({"v": FORMAT})[:-1]
+"""How a payload of this format begins: a plain answer of another framework has its own."""
 
 _NO_CONTENT = frozenset({"role", "reasoning", "reasoning_content", "reasoning_details"})
 """Fields of a message that are no answer by themselves."""
@@ -274,6 +295,7 @@ class Gathered:
         self._choices: dict[int, dict[str, Any]] = {}
         self._model: str | None = None
         self._usage: Any = None
+        self._about: dict[str, Any] = {}
 
     def note(self, chunk: Any) -> str:
         """Add a chunk and return the text that it adds to the first choice.
@@ -286,6 +308,7 @@ class Gathered:
             raise ValueError("the chunk tells of an error")
         self._model = self._model or body.get("model")
         self._usage = body.get("usage") or self._usage
+        self._about |= {name: body[name] for name in _ABOUT if body.get(name)}
         for choice in body.get("choices") or ():
             found = self._choices.setdefault(choice.get("index") or 0, {"message": {}})
             more = {name: value for name, value in choice.items() if name not in ("delta", "index")}
@@ -304,7 +327,8 @@ class Gathered:
     def completion(self) -> dict[str, Any]:
         """Return the whole as the provider would have given it at once."""
         choices = [_listed(choice) for _, choice in sorted(self._choices.items())]
-        return {"model": self._model, "choices": choices, "usage": self._usage}
+        whole = {"model": self._model, "choices": choices, "usage": self._usage}
+        return {**whole, **self._about}
 
 
 def text_of_chunk(chunk: Any) -> str:

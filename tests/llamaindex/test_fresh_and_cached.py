@@ -198,33 +198,20 @@ def differences(fresh: Any, hit: Any, path: str = "") -> set[str]:
 
     An object of an SDK is read by its attributes, a mapping by its items; a hit must give both.
     """
-    inner = f"{path}." if path else ""
-    if path == "additional_kwargs.tiered_cache":
+    if path == "additional_kwargs.tiered_cache" or hit is None:
         return {path} if fresh != hit else set()
-    if isinstance(fresh, BaseModel):
-        if hit is None:
-            return {path}
-        names = {*type(fresh).model_fields, *(fresh.model_extra or {})}
-        return set().union(
-            *(
-                differences(getattr(fresh, name), getattr(hit, name, ABSENT), inner + name)
-                for name in names
-            )
-        )
-    if isinstance(fresh, dict):
-        if not isinstance(hit, dict):
-            return {path}
-        return set().union(
-            *(
-                differences(fresh.get(name, ABSENT), hit.get(name, ABSENT), inner + name)
-                for name in {*fresh, *hit}
-            )
-        )
-    if isinstance(fresh, list):
-        if not isinstance(hit, list) or len(fresh) != len(hit):
-            return {path}
+    if isinstance(fresh, list) and isinstance(hit, list) and len(fresh) == len(hit):
         return set().union(*(differences(*pair, path) for pair in zip(fresh, hit, strict=True)))
-    return set() if type(fresh) is type(hit) and fresh == hit else {path}
+    pairs: dict[str, tuple[Any, Any]] = {}
+    if isinstance(fresh, BaseModel):
+        names = {*type(fresh).model_fields, *(fresh.model_extra or {})}
+        pairs = {name: (getattr(fresh, name), getattr(hit, name, ABSENT)) for name in names}
+    elif isinstance(fresh, dict) and isinstance(hit, dict):
+        pairs = {n: (fresh.get(n, ABSENT), hit.get(n, ABSENT)) for n in {*fresh, *hit}}
+    elif type(fresh) is not type(hit) or fresh != hit:
+        return {path}
+    inner = f"{path}." if path else ""
+    return set().union(*(differences(*pair, inner + name) for name, pair in pairs.items()))
 
 
 ABSENT = object()

@@ -27,7 +27,7 @@ from shared_core.client import Recording
 from shared_core.compute import arecorded, keep
 from shared_core.concurrency import Flight
 from shared_core.controls import Controls, controlling
-from shared_core.openai_format import SHARED, Endpoint, answer_of, choices_of, request_of
+from shared_core.openai_format import SHARED, Endpoint, about_of, answer_of, choices_of, request_of
 from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import or_else
@@ -147,6 +147,7 @@ class Completion(_Completions):
                     "object": "chat.completion.chunk",
                     "created": head.created,
                     "model": answer.model or head.model,
+                    **about_of(answer),
                     "choices": [{**one, "index": i}],
                 }
 
@@ -186,6 +187,7 @@ class Completions(_Completions):
                 "object": "text_completion",
                 "created": head.created,
                 "model": answer.model or head.model,
+                **about_of(answer),
                 "choices": [choice],
             }
 
@@ -214,6 +216,7 @@ def _body(
         "object": kind,
         "created": head.created,
         "model": answer.model or head.model,
+        **about_of(answer),
         "choices": choices,
         **({} if usage is None else {"usage": usage}),
     }
