@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint bench soak notebooks docs clean test-clients test-npm
+.PHONY: demo test lint compare soak notebooks docs clean test-clients test-npm
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/tiered-cache demo
@@ -25,14 +25,16 @@ lint: $(VENV)/.test-installed
 soak: $(VENV)/.test-installed
 	TIERED_CACHE_SOAK=full $(PYTEST) -m ""
 
-# QUICK=1 takes minutes, not an hour. DATA=folder of labelled questions (<name>.jsonl.gz, rows
-# {"t": question, "c": class}) adds matching. Results: benchmarks/RESULTS.md, docs/figures.
-bench: $(VENV)/.test-installed
+# Ours beside other caches. QUICK=1 takes half an hour, not a night. DATA=folder of labelled
+# questions (<name>.jsonl.gz, rows {"t": question, "c": class}) adds who answers what how wrongly.
+# Results: benchmarks/RESULTS.md, docs/figures. What changed: benchmarks/compare_results.py.
+compare: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/environments.py
-	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 ifdef DATA
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/matching.py --data "$(DATA)"
+	OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks $(BIN)/python benchmarks/quality.py --data "$(DATA)" $(if $(QUICK),--quick)
 endif
+	PYTHONPATH=.:benchmarks $(BIN)/python benchmarks/identity.py
+	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 notebooks: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/execute.py

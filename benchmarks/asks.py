@@ -109,6 +109,12 @@ def ask(kind: str, number: int, entries: int) -> Ask:
     return Ask(text, dumps([SystemMessage(SYSTEM), HumanMessage(text)]))
 
 
+def prompted(question: str, system: str = "") -> Ask:
+    """Return a question of one's own behind a system prompt, "" for none."""
+    before = [SystemMessage(system)] if system else []
+    return Ask(question, dumps([*before, HumanMessage(question)]))
+
+
 def answer(number: int) -> str:
     """Return what is stored for question ``number``."""
     return f"Answer {number}: {ANSWER}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from asks import Ask, Model, answer, generation
+from asks import Ask, Model, generation
 
 SIMILARITY = 0.92
 MADE = "made"
@@ -19,24 +20,41 @@ _MATTER = re.compile(r"\bI ([a-z ]+)\?")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a cache is to work: an empty folder, the address of a Redis, the model."""
+    """Where a cache is to work: an empty folder, the address of a Redis, the model.
+
+    ``similarity`` is the cosine from which it serves, None for the cache's own default. ``prior``
+    is a file with what ours is to expect before its first label, "" for what ships. ``vectors`` is
+    a file in which vectors are kept, so that a text is embedded once for all caches, "" for none.
+    ``answers`` are the right ones, by question, for verifiers that are made up.
+    """
 
     folder: Path
     redis: str
     model: str
+    similarity: float | None = SIMILARITY
+    prior: str = ""
+    vectors: str = ""
+    answers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def distance(self) -> dict[str, float]:
+        """The cosine distance up to which it serves, as an argument; {} for the default."""
+        return {} if self.similarity is None else {"distance_threshold": 1 - self.similarity}
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
     """A cache as it is measured; ``look`` returns the text of what it would serve, or None.
 
-    ``await_look`` is its own way for event loops.
+    ``store`` takes the question and the text of its answer, ``await_look`` is its own way for event
+    loops, ``clear`` forgets everything: None where a cache has no such call.
     """
 
-    store: Callable[[Ask, int], object]
+    store: Callable[[Ask, str], object]
     look: Callable[[Ask], str | None]
     await_look: Callable[[Ask], Awaitable[str | None]] | None = None
     close: Callable[[], object] = lambda: None
+    clear: Callable[[], object] | None = None
 
 
 def made(texts: list[str]) -> Any:
@@ -66,24 +84,53 @@ def _direction(text: str) -> Any:
     return row / np.linalg.norm(row)
 
 
-def encoder(model: str) -> Callable[[list[str]], Any]:
+def encoder(setting: Setting) -> Callable[[list[str]], Any]:
     """Return how the peers embed: sentence-transformers itself, in one thread."""
-    if model == MADE:
+    if setting.model == MADE:
         return made
-    import torch
-    from sentence_transformers import SentenceTransformer
 
-    torch.set_num_threads(1)
-    library = SentenceTransformer(model, device="cpu", local_files_only=True)
-    return lambda texts: library.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    @lru_cache(1)
+    def library() -> Any:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(1)
+        return SentenceTransformer(setting.model, device="cpu", local_files_only=True)
+
+    def encode(texts: list[str]) -> Any:
+        return library().encode(texts, normalize_embeddings=True, show_progress_bar=False)
+
+    if setting.vectors:
+        return kept(encode, setting.vectors)
+    library()
+    return encode
 
 
-def embeddings(model: str) -> Any:
+def kept(encode: Callable[[list[str]], Any], file: str) -> Callable[[list[str]], Any]:
+    """Return ``encode`` with its vectors kept in an SQLite file, which processes may share."""
+    import numpy as np
+
+    store = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
+    store.execute("PRAGMA journal_mode=WAL")
+    store.execute("CREATE TABLE IF NOT EXISTS vectors (text TEXT PRIMARY KEY, vector BLOB)")
+
+    def one(text: str) -> Any:
+        found = store.execute("SELECT vector FROM vectors WHERE text = ?", (text,)).fetchone()
+        if found is not None:
+            return np.frombuffer(found[0], np.float32)
+        vector = np.asarray(encode([text])[0], np.float32)
+        store.execute("INSERT OR IGNORE INTO vectors VALUES (?, ?)", (text, vector.tobytes()))
+        return vector
+
+    return lambda texts: np.array([one(text) for text in texts])
+
+
+def embeddings(setting: Setting) -> Any:
     from langchain_core.embeddings import Embeddings
 
     class Library(Embeddings):
         def __init__(self) -> None:
-            self.encode = encoder(model)
+            self.encode = encoder(setting)
 
         def embed_query(self, text: str) -> Any:
             return self.encode([text])[0].tolist()
@@ -104,8 +151,9 @@ def langchain(cache: Any, close: Callable[[], object] = lambda: None) -> Contend
         return text(await cache.alookup(ask.prompt, llm))
 
     return Contender(
-        lambda ask, number: cache.update(ask.prompt, llm, [generation(answer(number))]),
+        lambda ask, answer: cache.update(ask.prompt, llm, [generation(answer)]),
         lambda ask: text(cache.lookup(ask.prompt, llm)),
         await_look,
-        close=close,
+        close,
+        cache.clear,
     )

@@ -1,18 +1,23 @@
 """The caches that are compared, each as its documentation has it, with one model and one Redis.
 
-All answer at a cosine of 0.92. Where a cache takes the bare question, it gets the bare question;
-LangChain's caches are given LangChain's prompt. ``Setting.model`` is the folder of the weights, or
-"made" for vectors that are made up at once: what is left then is what a cache does itself.
+All answer at the cosine of ``Setting.similarity``. Where a cache takes the bare question, it gets
+that; LangChain's caches are given LangChain's prompt. ``Setting.model`` is the folder of the
+weights, or "made" for vectors that are made up at once: what is left then is what a cache does
+itself. A new contender is one function that returns a ``contender.Contender`` and a line in
+ENTRIES; if it needs packages that ours lacks, a line in ``environments.py`` too.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import peers
-from contender import MADE, SIMILARITY, Contender, Setting, langchain, made
+from contender import MADE, Contender, Setting, langchain, made
+from vcache import vcache
 
 
 def _ours(url: str, setting: Setting, route: str | None, **options: Any) -> Contender:
@@ -29,7 +34,7 @@ def _ours(url: str, setting: Setting, route: str | None, **options: Any) -> Cont
             torch.set_num_threads(1)
         if setting.model != MADE:
             options["embedder"] = SentenceTransformerEmbedder(setting.model, route=route)  # type: ignore[arg-type]
-        options["threshold"] = SIMILARITY
+        options.setdefault("threshold", setting.similarity)
     cache = TieredCache(url, timeout=5.0, **options)
     return langchain(cache, cache.close)
 
@@ -60,6 +65,36 @@ def ours_sqlite_exact(setting: Setting) -> Contender:
 
 def ours_memory_exact(setting: Setting) -> Contender:
     return _ours("memory://", setting, None, semantic=False)
+
+
+def _verified(setting: Setting) -> Any:
+    """Return the default policy, with a prior fitted without the set that is judged."""
+    from shared_core import Verified
+    from shared_core.thresholds.prior import Prior
+
+    if not setting.prior:
+        return Verified()
+    return Verified(prior=Prior.from_json(Path(setting.prior).read_text()))
+
+
+def ours_default(setting: Setting) -> Contender:
+    return _ours("memory://", setting, "onnx", threshold=_verified(setting))
+
+
+def ours_anytime(setting: Setting) -> Contender:
+    policy = replace(_verified(setting), guarantee="anytime")
+    return _ours("memory://", setting, "onnx", threshold=policy)
+
+
+def ours_verifier(setting: Setting) -> Contender:
+    """Build ours with a verifier that is right in 99 % of its words, as a good model may be."""
+    rng = random.Random(0)
+
+    def verify(asked: str, cached: str) -> bool:
+        same = setting.answers.get(asked) == setting.answers.get(cached)
+        return same if rng.random() < 0.99 else not same
+
+    return _ours("memory://", setting, "onnx", threshold=_verified(setting), verifier=verify)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +137,17 @@ ENTRIES = {
         "betterdb",
         "LangChain's prompt, awaited",
     ),
+    "TieredCache, default": Entry(ours_default, OURS),
+    "TieredCache, anytime": Entry(ours_anytime, OURS),
+    "TieredCache, verifier right in 99 %": Entry(ours_verifier, OURS),
+    "langgraph-checkpoint-redis middleware": Entry(
+        peers.langgraph_redis,
+        ("langgraph-checkpoint-redis", "redisvl"),
+        "langgraph-redis",
+        "the last question of the conversation",
+    ),
+    "LiteLLM, redis-semantic": Entry(
+        peers.litellm, ("litellm", "redisvl"), "litellm", "the messages of the call"
+    ),
+    "vCache's algorithm": Entry(vcache, ("scipy",), asked="the bare question"),
 }

@@ -23,6 +23,7 @@ REQUIREMENTS = {
     "litellm": ["litellm==1.110.2", "soundfile==0.13.1"],  # a hit imports soundfile
     "langgraph-redis": ["langgraph-checkpoint-redis==0.5.2"],
     "betterdb": ["betterdb-semantic-cache==0.13.0"],
+    "fow-cache": ["fow-cache==0.1.0"],  # pairs of questions: what a cache should tell apart
 }
 
 

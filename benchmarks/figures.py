@@ -28,6 +28,9 @@ PEERS = {
     "BetterDB SemanticCache": "#b59a00",
     "langchain-core InMemoryCache": "#5b8c5a",
     "langchain-community SQLiteCache": "#3f6b4f",
+    "langgraph-checkpoint-redis middleware": "#a78bda",
+    "vCache's algorithm": "#d1639b",
+    "LiteLLM, redis-semantic": "#555555",
 }
 STYLE = {
     "figure.facecolor": "white",
@@ -194,7 +197,47 @@ def startup(found: dict[str, Any]) -> Any:
     return figure
 
 
+def quality(found: dict[str, Any]) -> Any:
+    """Draw how much each cache answers against how much of that is wrong, a panel a stream."""
+    names = list(dict.fromkeys(row["stream"] for row in found["rows"]))
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(3.1 * len(names), 3.6), sharey=True, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for axes, name in zip(panels[0], names, strict=True):
+        axes.axhspan(0, 2, color="#e8f3e8", lw=0)
+        for row in found["rows"]:
+            if row["stream"] != name or row["system"] or not row["hits"]:
+                continue
+            label = f"{row['cache']}, {row['setting']}"
+            axes.plot(
+                100 * row["hits"] / row["requests"],
+                100 * row["wrong"] / row["hits"],
+                "o" if row["setting"] == "default" else "^",
+                color=colour(row["cache"]),
+                label=label.replace("TieredCache, memory", "TieredCache, Static"),
+                ms=7,
+            )
+        axes.set_title(name)
+        axes.set_yscale("symlog", linthresh=2)
+        axes.set_yticks(
+            [0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"]
+        )
+        axes.set_xlim(left=0)
+        axes.set_xlabel("answered, %")
+        axes.grid(alpha=0.25, lw=0.5)
+    panels[0][0].set_ylabel("wrong, % of the answers")
+    known: dict[str, Any] = {}
+    for axes in panels[0]:
+        known |= {line.get_label(): line for line in axes.get_lines()}
+    figure.legend(
+        known.values(), known.keys(), frameon=False, fontsize=8, loc="outside lower center", ncols=3
+    )
+    return figure
+
+
 DRAWN = {
+    "quality": quality,
     "tiers": tiers,
     "throughput": throughput,
     "entries": entries,

@@ -6,8 +6,8 @@ import asyncio
 import warnings
 from typing import Any
 
-from asks import Ask, Model, answer, generation
-from contender import MADE, SIMILARITY, Contender, Setting, embeddings, encoder, langchain, made
+from asks import Ask, Model, generation
+from contender import MADE, Contender, Setting, embeddings, encoder, langchain
 
 
 def langchain_memory(setting: Setting) -> Contender:
@@ -36,10 +36,7 @@ def langchain_redis(setting: Setting) -> Contender:
 
     return langchain(
         RedisSemanticCache(
-            embeddings(setting.model),
-            setting.redis,
-            distance_threshold=1 - SIMILARITY,
-            name="langchain-semantic",
+            embeddings(setting), setting.redis, name="langchain-semantic", **setting.distance
         )
     )
 
@@ -49,14 +46,17 @@ def redisvl(setting: Setting) -> Contender:
     from redisvl.utils.vectorize import CustomVectorizer, HFTextVectorizer
 
     vectorizer: Any
-    if setting.model == MADE:
-        vectorizer = CustomVectorizer(lambda text, **_: made([text])[0].tolist())
+    if setting.model == MADE or setting.vectors:
+        encode = encoder(setting)
+        vectorizer = CustomVectorizer(lambda text, **_: encode([text])[0].tolist())
     else:
         import torch
 
         torch.set_num_threads(1)
         vectorizer = HFTextVectorizer(setting.model, device="cpu", local_files_only=True)
-    cache = SemanticCache("redisvl", 1 - SIMILARITY, vectorizer=vectorizer, redis_url=setting.redis)
+    cache = SemanticCache(
+        "redisvl", vectorizer=vectorizer, redis_url=setting.redis, **setting.distance
+    )
 
     def text(found: Any) -> str | None:
         return str(found[0]["response"]) if found else None
@@ -65,9 +65,10 @@ def redisvl(setting: Setting) -> Contender:
         return text(await cache.acheck(prompt=ask.question))
 
     return Contender(
-        lambda ask, number: cache.store(prompt=ask.question, response=answer(number)),
+        lambda ask, answer: cache.store(prompt=ask.question, response=answer),
         lambda ask: text(cache.check(prompt=ask.question)),
         await_look,
+        clear=cache.clear,
     )
 
 
@@ -84,10 +85,12 @@ def gptcache(setting: Setting) -> Contender:
     from gptcache.processor.pre import get_prompt
     from gptcache.similarity_evaluation import SearchDistanceEvaluation
 
-    encode, cache = encoder(setting.model), Cache()
+    encode, cache = encoder(setting), Cache()
     most = 4.0
-    # Served is what scores at least this share of ``most``; |a - b|^2 = 2 - 2 cos.
-    least = (most - 2 * (1 - SIMILARITY)) / most
+    given: dict[str, Any] = {"log_time_func": None}
+    if setting.similarity is not None:
+        # Served is what scores at least this share of ``most``; |a - b|^2 = 2 - 2 cos.
+        given["similarity_threshold"] = (most - 2 * (1 - setting.similarity)) / most
     cache.init(
         pre_embedding_func=get_prompt,
         embedding_func=lambda text, **_: np.asarray(encode([text])[0], np.float32),
@@ -97,11 +100,10 @@ def gptcache(setting: Setting) -> Contender:
             max_size=1_000_000,
         ),
         similarity_evaluation=SearchDistanceEvaluation(most),
-        # Served is what scores at least this share of ``most``; |a - b|^2 = 2 - 2 cos.
-        config=Config(similarity_threshold=least, log_time_func=None),
+        config=Config(**given),
     )
     return Contender(
-        lambda ask, number: put(ask.question, answer(number), cache_obj=cache),
+        lambda ask, answer: put(ask.question, answer, cache_obj=cache),
         lambda ask: get(ask.question, cache_obj=cache),
     )
 
@@ -113,7 +115,10 @@ def betterdb(setting: Setting) -> Contender:
     from betterdb_semantic_cache.types import AnalyticsOptions
     from valkey.asyncio import Valkey
 
-    encode, loop = encoder(setting.model), asyncio.new_event_loop()
+    encode, loop = encoder(setting), asyncio.new_event_loop()
+    given: dict[str, Any] = {"uncertainty_band": 0.0}
+    if setting.similarity is not None:
+        given["default_threshold"] = 1 - setting.similarity
 
     async def embed(text: str) -> list[float]:
         return (await asyncio.to_thread(encode, [text]))[0].tolist()
@@ -123,19 +128,83 @@ def betterdb(setting: Setting) -> Contender:
             client=Valkey.from_url(setting.redis),
             embed_fn=embed,
             name="betterdb",
-            default_threshold=1 - SIMILARITY,
-            uncertainty_band=0.0,
             analytics=AnalyticsOptions(disabled=True),
+            **given,
         )
     )
     cache = BetterDBSemanticCache(inner)
     llm = Model()._get_llm_string(stop=None)
 
-    def store(ask: Ask, number: int) -> None:
-        loop.run_until_complete(cache.aupdate(ask.prompt, llm, [generation(answer(number))]))
+    def store(ask: Ask, answer: str) -> None:
+        loop.run_until_complete(cache.aupdate(ask.prompt, llm, [generation(answer)]))
 
     def look(ask: Ask) -> str | None:
         found = loop.run_until_complete(cache.alookup(ask.prompt, llm))
         return str(found[0].message.content) if found else None
 
     return Contender(store, look)
+
+
+def langgraph_redis(setting: Setting) -> Contender:
+    """Build the middleware for agents; it looks at the last question of a conversation."""
+    from langchain.agents.middleware.types import ModelRequest, ModelResponse
+    from langchain_core.messages import AIMessage, HumanMessage
+    from langgraph.middleware.redis import SemanticCacheConfig, SemanticCacheMiddleware
+    from redisvl.utils.vectorize import CustomVectorizer
+
+    encode, loop = encoder(setting), asyncio.new_event_loop()
+    vectorizer = CustomVectorizer(lambda text, **_: encode([text])[0].tolist())
+    config = SemanticCacheConfig(redis_url=setting.redis, vectorizer=vectorizer, **setting.distance)
+    middleware, model = SemanticCacheMiddleware(config), Model()
+
+    class MissError(Exception):
+        """The model was asked."""
+
+    def call(ask: Ask, answer: str | None) -> str | None:
+        async def handler(_: Any) -> ModelResponse:
+            if answer is None:
+                raise MissError
+            return ModelResponse(result=[AIMessage(answer)])
+
+        request = ModelRequest(model=model, messages=[HumanMessage(ask.question)])
+        try:
+            found: Any = loop.run_until_complete(middleware.awrap_model_call(request, handler))
+        except MissError:
+            return None
+        return str(found.result[-1].content)
+
+    return Contender(call, lambda ask: call(ask, None))
+
+
+def litellm(setting: Setting) -> Contender:
+    """Build LiteLLM's semantic cache on Redis, with the local model in place of an embedding API.
+
+    It has no default: its documentation shows a similarity of 0.8.
+    """
+    import os
+
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    from langchain_core.load import loads
+    from litellm.caching.caching import Cache
+    from litellm.caching.redis_semantic_cache import RedisSemanticCache
+
+    encode = encoder(setting)
+    RedisSemanticCache._get_embedding = (  # type: ignore[method-assign]
+        lambda self, prompt, metadata=None: encode([prompt])[0].tolist()
+    )
+    cache = Cache(
+        type="redis-semantic",
+        redis_url=setting.redis,
+        similarity_threshold=0.8 if setting.similarity is None else setting.similarity,
+    )
+    roles = {"system": "system", "human": "user"}
+
+    def call(ask: Ask) -> dict[str, Any]:
+        said = [{"role": roles[one.type], "content": one.content} for one in loads(ask.prompt)]
+        return {"model": "gpt-4o-mini", "messages": said}
+
+    def look(ask: Ask) -> str | None:
+        found = cache.get_cache(**call(ask))
+        return None if found is None else str(found)
+
+    return Contender(lambda ask, answer: cache.add_cache(answer, **call(ask)), look)

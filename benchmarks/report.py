@@ -9,11 +9,13 @@ from typing import Any
 from rounds import RESULTS, load
 from run import RUNS
 
+from shared_core.stats import wilson
+
 FILE = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Results
 
-Written by `make bench` (`benchmarks/report.py`); do not edit. Every section names the command that
-makes it alone. Look at the ratios: absolute times are those of one machine and its load.
+Written by `make compare` (`benchmarks/report.py`); do not edit. Every section names the command
+that makes it alone. Look at the ratios: absolute times are those of one machine and its load.
 
 "p10" is the time that one in ten calls stays under, "CPU" the mean CPU time of a call in its
 process; brackets are 95 % bootstrap intervals over the rounds. Every cache answers at a cosine of
@@ -21,6 +23,8 @@ process; brackets are 95 % bootstrap intervals over the rounds. Every cache answ
 LangChain's caches are given LangChain's prompt: langchain-redis and BetterDB embed all of it, ours
 the question alone.
 """
+CALL, PRICES = 0.01, (0.0, 0.1, 1.0, 10.0)
+"""Dollars: of a call of the model, and of a wrong answer."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
@@ -163,6 +167,104 @@ def startup(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def share(part: int, whole: int) -> str:
+    """Return a share in percent with its 95 % Wilson interval."""
+    if not whole:
+        return "-"
+    low, high = wilson(part, whole)
+    return f"{100 * part / whole:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def quality(found: dict[str, Any]) -> Iterator[str]:
+    yield from section("Right and wrong", found)
+    yield (
+        "Share of the questions that a cache answers, and share of its answers that are another "
+        "question's, with 95 % intervals. Nothing is asked twice in the same words. `default`: as "
+        "it comes; `best`: at the cosine with the most right answers of those with at most 2 % "
+        "wrong on other classes of the same set. LiteLLM has no default; its pages show 0.8."
+    )
+    yield ""
+    places = dict.fromkeys((row["stream"], row["system"]) for row in found["rows"])
+    for stream, system in places:
+        yield f"### {stream}{', behind a system prompt of 200 words' if system else ''}"
+        yield ""
+        rows = [r for r in found["rows"] if (r["stream"], r["system"]) == (stream, system)]
+        rows.sort(key=lambda row: (row["wrong"] > 0.02 * row["hits"], row["wrong"] - row["hits"]))
+        yield from table(
+            ("cache", "setting", "answered", "wrong of the answers", "first 300: answered, wrong"),
+            [
+                (
+                    row["cache"].replace("TieredCache, memory", "TieredCache, `Static`"),
+                    row["setting"] + (f" {row['similarity']}" if row["similarity"] else ""),
+                    f"{100 * row['hits'] / row['requests']:.1f} % of {row['requests']:,}",
+                    share(row["wrong"], row["hits"]),
+                    f"{row['first hits']}, {row['first wrong']}",
+                )
+                for row in rows
+            ],
+        )
+    yield "### What it costs"
+    yield ""
+    yield (
+        "Dollars per 1,000 questions, over all streams without a system prompt: a call of the "
+        "model at one cent, and what a wrong answer is worth to you. The cheapest in bold."
+    )
+    yield ""
+    yield from table(*money(found["rows"]))
+    yield from near_misses(found["near"])
+
+
+def money(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return a table of what 1,000 questions cost with each cache, by the price of a wrong answer.
+
+    Every stream counts the same.
+    """
+    totals: dict[str, list[tuple[float, float]]] = {}
+    for row in (row for row in rows if not row["system"]):
+        served, wrong = (row[name] / row["requests"] for name in ("hits", "wrong"))
+        totals.setdefault(f"{row['cache']}, {row['setting']}", []).append((served, wrong))
+    longest = max(map(len, totals.values()))
+    costs = {
+        name: [
+            1000 * sum((1 - served) * CALL + wrong * price for served, wrong in of) / len(of)
+            for price in PRICES
+        ]
+        for name, of in totals.items()
+        if len(of) == longest
+    }
+    cheapest = [min(column) for column in zip(*costs.values(), strict=True)]
+    head = ["cache", *(f"a wrong answer at ${price:g}" for price in PRICES)]
+    body = [
+        [
+            name,
+            *(f"**{v:.2f}**" if v == c else f"{v:.2f}" for v, c in zip(of, cheapest, strict=True)),
+        ]
+        for name, of in sorted(costs.items(), key=lambda item: item[1][2])
+    ]
+    return head, body
+
+
+def near_misses(near: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a table of the pairs of fow-cache: what is served of what should be and should not."""
+    if not near:
+        return
+    yield "### Near misses (fow-cache)"
+    yield ""
+    yield (
+        "One question is stored in an empty cache, the other asked, at each cache's default "
+        "(`Static` at 0.92). Traps should not be served."
+    )
+    yield ""
+    names = list(near[0]["served"])
+    rows = []
+    for one in near:
+        traps = [counts for name, counts in one["served"].items() if name.startswith("trap")]
+        wrong = share(sum(hit for hit, _ in traps), sum(of for _, of in traps))
+        cells = [f"{hit} of {of}" for hit, of in (one["served"][name] for name in names)]
+        rows.append((one["cache"], wrong, *cells))
+    yield from table(("cache", "traps served", *names), rows)
+
+
 def bars(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield every bar beside what was measured."""
     rows: list[tuple[Any, ...]] = []
@@ -204,6 +306,7 @@ def late(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bool]]:
 
 
 SECTIONS = {
+    "quality": quality,
     "tiers": tiers,
     "throughput": throughput,
     "entries": entries,

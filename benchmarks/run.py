@@ -1,4 +1,4 @@
-"""Run every benchmark, draw the figures and write benchmarks/RESULTS.md: `make bench`.
+"""Run every benchmark, draw the figures and write benchmarks/RESULTS.md: `make compare`.
 
     python benchmarks/run.py [--quick] [NAME ...]
 

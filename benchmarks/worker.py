@@ -35,9 +35,12 @@ class Failed(RuntimeError):
 
 
 class Worker:
-    """A cache in another process; as a context manager, it ends with the block."""
+    """A cache in another process; as a context manager, it ends with the block.
 
-    def __init__(self, name: str, redis: str, model: str, entries: int) -> None:
+    ``setting`` is what else of contender.Setting it is to be built with.
+    """
+
+    def __init__(self, name: str, redis: str, model: str, entries: int, **setting: Any) -> None:
         from contenders import ENTRIES
 
         self.name = name
@@ -47,7 +50,7 @@ class Worker:
             place = ENTRIES[name].environment
             python = str(ENVIRONMENTS / place / "bin/python") if place else sys.executable
             self._process = subprocess.Popen(
-                [python, __file__, name, folder, redis, model, str(entries)],
+                [python, __file__, name, folder, redis, model, str(entries), json.dumps(setting)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
@@ -128,23 +131,26 @@ def fill(running: dict[str, Worker], entries: int) -> None:
 class Served:
     """The cache inside the worker, and what can be asked of it."""
 
-    def __init__(self, name: str, folder: str, redis: str, model: str, entries: int) -> None:
+    def __init__(
+        self, name: str, folder: str, redis: str, model: str, entries: int, **setting: Any
+    ) -> None:
         from contender import Setting
         from contenders import ENTRIES
 
         self.entry, self.entries = ENTRIES[name], entries
         self.folder = Path(folder)
-        self.cache = self.entry.build(Setting(self.folder, redis, model))
+        self.setting = Setting(self.folder, redis, model, **setting)
+        self.cache = self.entry.build(self.setting)
 
     def fill(self, start: int, count: int) -> dict[str, Any]:
         """Store so many questions; return the seconds of each."""
-        from asks import ask
+        from asks import answer, ask
 
         asks = [ask("stored", start + i, self.entries) for i in range(count)]
         seconds = []
         for i, one in enumerate(asks):
             began = time.perf_counter()
-            self.cache.store(one, start + i)
+            self.cache.store(one, answer(start + i))
             seconds.append(time.perf_counter() - began)
         return {"seconds": seconds[-1000:]}
 
@@ -167,6 +173,45 @@ class Served:
             seconds.append(time.perf_counter() - began)
         used = time.process_time() - used
         return {"seconds": seconds, "cpu": used, **self._judged(kind, numbers, texts)}
+
+    def replay(self, requests: list[list[str]], system: str) -> dict[str, Any]:
+        """Send questions as an app does: what is not served is asked of the model, and stored.
+
+        ``requests`` are rows of a question and the text of its answer. Returns the texts served,
+        None where nothing was.
+        """
+        from asks import prompted
+
+        texts = []
+        self.setting.answers.update((question, answer) for question, answer in requests)
+        for question, answer in requests:
+            one = prompted(question, system)
+            texts.append(self.cache.look(one))
+            if texts[-1] is None:
+                self.cache.store(one, answer)
+        return {"texts": texts}
+
+    def pairs(self, rows: list[list[str]]) -> dict[str, Any]:
+        """Tell for each pair of questions whether the second is served what the first was stored.
+
+        Each pair meets an empty cache; one that cannot be emptied is built anew.
+        """
+        from dataclasses import replace
+
+        from asks import prompted
+
+        served = []
+        for number, (stored, asked) in enumerate(rows):
+            if self.cache.clear is not None:
+                self.cache.clear()
+            else:
+                self.cache.close()
+                folder = self.folder / str(number)
+                folder.mkdir()
+                self.cache = self.entry.build(replace(self.setting, folder=folder))
+            self.cache.store(prompted(stored), "stored")
+            served.append(self.cache.look(prompted(asked)) is not None)
+        return {"served": served}
 
     def crowd(self, threads: int, seconds: float, kind: str, start: int) -> dict[str, Any]:
         """Have threads look questions up, each its next as soon as it has an answer."""
@@ -273,8 +318,8 @@ def serve() -> None:
         channel.flush()
 
     try:
-        name, folder, redis, model, entries = sys.argv[1:]
-        served = Served(name, folder, redis, model, int(entries))
+        name, folder, redis, model, entries, setting = sys.argv[1:]
+        served = Served(name, folder, redis, model, int(entries), **json.loads(setting))
         answer({"versions": versions(served.entry.packages)})
     except Exception as error:
         answer({"failed": repr(error)})

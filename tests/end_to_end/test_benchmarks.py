@@ -105,3 +105,41 @@ def test_the_table_of_identity_says_why_a_cell_has_no_answer() -> None:
     assert "- broken: `-`, nobody asks that" in page
     assert "- broken: `fails`, " in page
     assert "- absent was left out: no such thing" in page
+
+
+def test_the_best_cosine_has_the_most_right_answers_of_those_with_few_wrong() -> None:
+    best = module("quality").best
+    rows = [(0.8, 90, 9), (0.9, 50, 1), (0.95, 40, 0), (0.99, 2, 0)]
+    assert best([(s, {"hits": hits, "wrong": wrong}) for s, hits, wrong in rows]) == 0.9
+    bad = [(s, {"hits": 10, "wrong": 5}) for s in (0.8, 0.99)]
+    assert best(bad) == 0.99
+
+
+def test_answers_to_classes_of_questions_are_all_different() -> None:
+    answers = {module("quality").answer_of(f"class {i}") for i in range(500)}
+    assert len(answers) == 500
+
+
+def test_what_became_worse_is_told_if_it_is_certain() -> None:
+    judged = module("compare_results").judged
+    row = {"cache": "c", "setting": "default", "stream": "s", "system": False}
+    old = {"rows": [row | {"requests": 1000, "hits": 500, "wrong": 5}]}
+    worse = {"rows": [row | {"requests": 1000, "hits": 500, "wrong": 50}]}
+    noise = {"rows": [row | {"requests": 1000, "hits": 505, "wrong": 6}]}
+    assert [bad for bad, _ in judged(old, worse)] == [True]
+    assert [bad for bad, _ in judged(worse, old)] == [False]
+    assert not list(judged(old, noise))
+
+
+def test_a_wrong_answer_costs_what_it_is_worth_to_the_reader() -> None:
+    def row(cache: str, hits: int, wrong: int) -> dict[str, Any]:
+        told = {"cache": cache, "setting": "default", "stream": "s", "system": False}
+        return told | {"requests": 100, "hits": hits, "wrong": wrong}
+
+    head, body = module("report").money([row("daring", 50, 5), row("careful", 20, 0)])
+    by = dict(zip(head, zip(*body, strict=True), strict=True))
+    names = by["cache"]
+    free = dict(zip(names, by["a wrong answer at $0"], strict=True))
+    dear = dict(zip(names, by["a wrong answer at $10"], strict=True))
+    assert free == {"daring, default": "**5.00**", "careful, default": "8.00"}
+    assert dear == {"daring, default": "505.00", "careful, default": "**8.00**"}
