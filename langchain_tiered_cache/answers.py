@@ -267,8 +267,8 @@ def _load_message(dump: dict[str, Any]) -> AIMessage:
 def _answer(generations: list[Generation], payload: str) -> Answer:
     first = generations[0]
     message = first.message if isinstance(first, ChatGeneration) else None
-    told = _told(first)
-    model = told.get("model_name") or told.get("model")
+    metadata = _metadata_of(first)
+    model = metadata.get("model_name") or metadata.get("model")
     is_plain = len(generations) == 1 and (message is None or _is_plain(message))
     flaws = list(map(_flaw, generations))
     return Answer(
@@ -277,43 +277,45 @@ def _answer(generations: list[Generation], payload: str) -> Answer:
         format="text" if is_plain else FORMAT,
         model=model if isinstance(model, str) else None,
         usage=tokens_of(getattr(message, "usage_metadata", None)),
-        finish_reason=_finish_reason(told),
+        finish_reason=_finish_reason(metadata),
         exact_only=any(map(_is_exact_only, generations)),
         flaw=None if None in flaws else flaws[0],  # of several, one that is good is enough
     )
 
 
-def _told(generation: Generation) -> dict[str, Any]:
+def _metadata_of(generation: Generation) -> dict[str, Any]:
     """Return what the provider said about a generation, wherever LangChain put it."""
-    told = dict(generation.generation_info or {})
+    metadata = dict(generation.generation_info or {})
     if isinstance(generation, ChatGeneration):
-        told |= generation.message.response_metadata
-    return told
+        metadata |= generation.message.response_metadata
+    return metadata
 
 
-def _finish_reason(told: Mapping[str, Any]) -> str | None:
-    reasons = (told.get(name) for name in _FINISH_FIELDS)
+def _finish_reason(metadata: Mapping[str, Any]) -> str | None:
+    reasons = (metadata.get(name) for name in _FINISH_FIELDS)
     return next((reason for reason in reasons if isinstance(reason, str)), None)
 
 
-def _status(told: Mapping[str, Any]) -> str | None:
+def _status(metadata: Mapping[str, Any]) -> str | None:
     """Return what the Responses API says in place of a reason to finish."""
-    status = told.get("status")
+    status = metadata.get("status")
     return status if isinstance(status, str) else None
 
 
 def ending_of(generations: Sequence[Generation]) -> str | None:
     """Return how a model's answer ended, None where one of several does not say so."""
-    endings = [_finish_reason(told) or _status(told) for told in map(_told, generations)]
+    endings = [
+        _finish_reason(metadata) or _status(metadata) for metadata in map(_metadata_of, generations)
+    ]
     return None if None in endings else endings[0]
 
 
 def _flaw(generation: Generation) -> str | None:
     """Return why a generation is not to be served again: an error, cut off, or without content."""
-    told = _told(generation)
-    if told.get("error"):
+    metadata = _metadata_of(generation)
+    if metadata.get("error"):
         return ERROR
-    if is_cut_off(_finish_reason(told)) or is_cut_off(_status(told)):
+    if is_cut_off(_finish_reason(metadata)) or is_cut_off(_status(metadata)):
         return CUT
     if generation.text.strip():
         return None
@@ -344,8 +346,8 @@ def _is_plain(message: Any) -> bool:
 
 def _is_exact_only(generation: Generation) -> bool:
     """Tell whether an answer fits no other wording: calls tools, is cut off, refused or empty."""
-    told = _told(generation)
-    if is_cut_off(_finish_reason(told)) or is_cut_off(_status(told)):
+    metadata = _metadata_of(generation)
+    if is_cut_off(_finish_reason(metadata)) or is_cut_off(_status(metadata)):
         return True
     if not isinstance(generation, ChatGeneration):
         return not generation.text

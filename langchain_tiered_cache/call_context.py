@@ -91,12 +91,12 @@ class Run:
             return False
         return str(sorted([(name, self.params[name]) for name in names])) == spelt
 
-    def note(self, told: Mapping[str, Any]) -> None:
+    def note(self, metadata: Mapping[str, Any]) -> None:
         """Add to the metadata of the records that LangSmith and other tracers keep."""
         for tracer in self.tracers:
             record = tracer.run_map.get(str(self.id))
             if record is not None:  # the dict is shared with what else the app calls: a new one
-                record.extra["metadata"] = {**record.extra.get("metadata", {}), **told}
+                record.extra["metadata"] = {**record.extra.get("metadata", {}), **metadata}
 
     def end(self, error: BaseException | None = None) -> None:
         """Note that the call ended, well or not; a second call does nothing."""
@@ -289,10 +289,10 @@ Complain = Callable[[str, str], None]
 class CallContext:
     """One lookup: which, of which run, with what metadata.
 
-    ``told`` is what the call says to the cache, None if nothing. ``flight`` is the model call that
-    others wait for, if this lookup leads one. ``is_blind``: the lookup did not know what the call
-    says; ``is_sure``: a model call follows if it misses. ``unseen``: arguments of the call that no
-    key holds. ``hidden``: the digest of what the model's string does not say, None if unknown;
+    ``overrides`` is what the call says to the cache, None if nothing. ``flight`` is the model call
+    that others wait for, if this lookup leads one. ``is_blind``: the lookup did not know what the
+    call says; ``is_sure``: a model call follows if it misses. ``unseen``: arguments that no key
+    holds. ``hidden``: the digest of what the model's string does not say, None if unknown;
     ``state`` takes it, and is told when the call ends, if it was told that one began.
     ``outcome`` is that of the lookup.
     ``is_readable``: what the model hides can be read. ``tenant``: whom the call's config names.
@@ -312,9 +312,9 @@ class CallContext:
     tenant: str | None = None
     under: Callable[[Request], Request] | None = None
 
-    def __init__(self, id: tuple[int, int], is_chat: bool, run: Run | None, told: Any) -> None:
+    def __init__(self, id: tuple[int, int], is_chat: bool, run: Run | None, overrides: Any) -> None:
         # Every lookup makes one: the rest stands in the class until it is set.
-        self.id, self.is_chat, self.run, self.told = id, is_chat, run, told
+        self.id, self.is_chat, self.run, self.overrides = id, is_chat, run, overrides
 
     def begin(self) -> None:
         """Note that the model is about to be called."""
@@ -409,7 +409,7 @@ def called(prompt: str, run: Run) -> None:
             asking.run = run
             if asking.end is not None:
                 run.endings.append(asking.end)
-            asking.is_blind = run.metadata.get(MARK) != asking.told
+            asking.is_blind = run.metadata.get(MARK) != asking.overrides
             if asking.flight is not None:
                 asking.flight.is_sure = True
             return
@@ -435,7 +435,7 @@ def controlled(
 
     With a ``path`` the call's config must name a tenant, or a block around it.
     """
-    says = asking is not None and (asking.told is not None or asking.is_blind or asking.unseen)
+    says = asking is not None and (asking.overrides is not None or asking.is_blind or asking.unseen)
     if path is None and not says:
         return _NO_MORE
     controls = controls_of(cache)
@@ -447,8 +447,8 @@ def controlled(
             controls = replace(controls, namespace="")
     if asking is None or not says:
         return controlling(cache, controls)
-    if asking.told is not None:
-        controls = controls_told(asking.told, controls, complain)
+    if asking.overrides is not None:
+        controls = merged_controls(asking.overrides, controls, complain)
     if asking.is_blind:
         complain(
             "metadata:unseen",
@@ -467,20 +467,20 @@ def controlled(
     return controlling(cache, controls)
 
 
-def controls_told(told: Any, controls: Controls, complain: Complain) -> Controls:
+def merged_controls(overrides: Any, controls: Controls, complain: Complain) -> Controls:
     """Return controls with what metadata say in place of what they name.
 
     What cannot be understood is complained of, and what hangs on it left out: without a sure
     namespace the cache is neither asked nor told anything.
     """
     names = ("namespace", "ttl", "read", "write", "tags", "sample")
-    if not isinstance(told, Mapping) or not told.keys() <= set(names):
+    if not isinstance(overrides, Mapping) or not overrides.keys() <= set(names):
         known = ", ".join(names)
         complain("metadata", f"metadata[{MARK!r}] must be a mapping of {known}: cache passed over")
         return replace(controls, read=False, write=False)
     for name in names:
-        value = told.get(name)
-        if value is None and not (name == "namespace" and name in told):
+        value = overrides.get(name)
+        if value is None and not (name == "namespace" and name in overrides):
             continue  # a tenant who is None is not the default one
         try:
             controls = replace(controls, **{name: _READERS[name](value)})
@@ -490,7 +490,9 @@ def controls_told(told: Any, controls: Controls, complain: Complain) -> Controls
             complain(f"metadata:{name}", f"{error}: no {' and no '.join(left_out)}")
             without: Any = dict.fromkeys(left_out, False)
             controls = replace(controls, **without)
-            told = {other: value for other, value in told.items() if other not in left_out}
+            overrides = {
+                other: value for other, value in overrides.items() if other not in left_out
+            }
     return controls
 
 

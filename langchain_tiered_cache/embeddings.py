@@ -140,8 +140,8 @@ def _digest_of(embeddings: Embeddings) -> Digest:
         digest.now()
     except Unreadable as error:
         odd, _, _ = str(error).partition(" ")
-        told = f"{plain_name(kind)} has a setting without an identity, {odd}"
-        raise ValueError(f"{told}; {remedy}") from None
+        problem = f"{plain_name(kind)} has a setting without an identity, {odd}"
+        raise ValueError(f"{problem}; {remedy}") from None
     return digest
 
 

@@ -49,19 +49,19 @@ class LangSmithFeedback:
         right: float = 0.5,
     ) -> None:
         self._cache, self._client, self._key, self._right = cache, client, key, right
-        self._told: OrderedDict[Any, None] = OrderedDict()
+        self._reported: OrderedDict[Any, None] = OrderedDict()
 
     def collect(self) -> int:
         """Tell the cache what is new, and return how much that was."""
         new = 0
         for feedback in self._given():
-            if feedback.score is None or feedback.id in self._told:
+            if feedback.score is None or feedback.id in self._reported:
                 continue
             self._cache.feedback(feedback.run_id, float(feedback.score) >= self._right, "langsmith")
-            self._told[feedback.id] = None
+            self._reported[feedback.id] = None
             new += 1
-        while len(self._told) > KNOWN:
-            self._told.popitem(last=False)
+        while len(self._reported) > KNOWN:
+            self._reported.popitem(last=False)
         return new
 
     def _given(self) -> Iterator[Any]:

@@ -258,37 +258,37 @@ def read_model(
     run = next((run for run in runs if run.called(known.names, known.call)), None)
     if run is None:
         return _read_named(llm_string, ignore, None, None, None)
-    told = [run.metadata.get(f"ls_{name}") for name in _TOLD]
+    in_metadata = [run.metadata.get(f"ls_{name}") for name in _IN_METADATA]
     if not (known.has_classes or known.kind in UNNAMED_MODELS) and _PLAIN.issuperset(
-        map(type, told)
+        map(type, in_metadata)
     ):
-        return _read_named(llm_string, ignore, *told)
+        return _read_named(llm_string, ignore, *in_metadata)
     found = _canonical(_completed(known, run), ignore) or _opaque(llm_string)
     return replace(found, is_remembered=False)
 
 
 _PLAIN = frozenset({str, int, float, type(None)})
 
-_TOLD = ("model_name", "temperature", "max_tokens")
+_IN_METADATA = ("model_name", "temperature", "max_tokens")
 """What a run's metadata tell of a model whose string does not name it."""
 
 
 @lru_cache(maxsize=256, typed=True)
-def _read_named(llm_string: str, ignore: frozenset[str], *told: Any) -> ModelReading:
+def _read_named(llm_string: str, ignore: frozenset[str], *in_metadata: Any) -> ModelReading:
     """Read a string, once for what a run tells of the model beside it."""
     known = read_string(llm_string, ignore)
     if isinstance(known, ModelReading):
         return known
     if known.kind in UNNAMED_MODELS:
         return _unstable(known)
-    return _canonical(_named(known, told), ignore) or _opaque(llm_string)
+    return _canonical(_named(known, in_metadata), ignore) or _opaque(llm_string)
 
 
-def _named(spelt: _Spelt, told: Iterable[Any]) -> _Spelt:
+def _named(spelt: _Spelt, in_metadata: Iterable[Any]) -> _Spelt:
     """Add what a run tells of a model that its string does not name."""
     if not spelt.is_nameless:
         return spelt
-    named = dict(zip(("model", *_TOLD[1:]), told, strict=True))
+    named = dict(zip(("model", *_IN_METADATA[1:]), in_metadata, strict=True))
     return replace(spelt, own={**spelt.own, **_kept(named, spelt.kind)})
 
 
@@ -375,8 +375,8 @@ def _completed(spelt: _Spelt, run: Run) -> _Spelt:
             own = {"model": ClassMark(spelt.kind)}
         own.pop("name", None)
         return replace(spelt, own=own, called=called)
-    told = [run.metadata.get(f"ls_{name}") for name in _TOLD]
-    return _named(replace(spelt, own=own, called=called), told)
+    in_metadata = [run.metadata.get(f"ls_{name}") for name in _IN_METADATA]
+    return _named(replace(spelt, own=own, called=called), in_metadata)
 
 
 def _canonical(spelt: _Spelt, ignore: Collection[str]) -> ModelReading | None:

@@ -102,9 +102,9 @@ def _messages_of(value: Any) -> list[BaseMessage]:
 
 def _provider_of(model: BaseChatModel) -> tuple[Provider, str]:
     """Return provider and model by what the model tells LangSmith of itself."""
-    told = model._get_ls_params()
-    name = str(told.get("ls_model_name") or "")
-    return _PROVIDERS.get(str(told.get("ls_provider")), "automatic"), name
+    params = model._get_ls_params()
+    name = str(params.get("ls_model_name") or "")
+    return _PROVIDERS.get(str(params.get("ls_provider")), "automatic"), name
 
 
 def prefix_middleware(*, provider: Provider | None = None, **options: Any) -> Any:

@@ -351,8 +351,8 @@ def _labelled(text: str) -> _Parts | None:
 
 def _pieces(text: str, label: re.Match[str]) -> _Parts | None:
     """Find the context after "Use the following pieces of context" and a blank line."""
-    told = _PIECES.search(text, 0, label.start())
-    gap = _PARAGRAPH.search(text, told.end(), label.start()) if told else None
+    piece = _PIECES.search(text, 0, label.start())
+    gap = _PARAGRAPH.search(text, piece.end(), label.start()) if piece else None
     if gap is None:
         return None
     end = _answer_after(text, label.end())

@@ -92,11 +92,11 @@ def chat_generation(
     """
     (whole,) = generate_from_stream(iter(chunks)).generations
     message: Any = whole.message
-    told = {**(whole.generation_info or {}), **message.response_metadata}
+    metadata = {**(whole.generation_info or {}), **message.response_metadata}
     if output_version == "v1":
-        told["output_version"] = "v1"
+        metadata["output_version"] = "v1"
         message.content = message.content_blocks
-    message.response_metadata = told
+    message.response_metadata = metadata
     return whole
 
 

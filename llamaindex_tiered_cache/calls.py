@@ -185,7 +185,7 @@ class Call(Generic[T]):
 
     def read(self, hit: Hit) -> T:
         """Build the response of a hit, and tell of it."""
-        found = self._told(hit, self.form.read(hit.answer, Serving.of_hit(hit)))
+        found = self._read(hit, self.form.read(hit.answer, Serving.of_hit(hit)))
         self._note(hit.entry_id)
         return found
 
@@ -195,9 +195,9 @@ class Call(Generic[T]):
 
     def chunks(self, hit: Hit) -> Iterator[T]:
         """Build the chunks of a hit, and tell of it."""
-        return self._told(hit, self.form.chunks(hit.answer, Serving.of_hit(hit)))
+        return self._read(hit, self.form.chunks(hit.answer, Serving.of_hit(hit)))
 
-    def _told(self, hit: Hit, found: R) -> R:
+    def _read(self, hit: Hit, found: R) -> R:
         if self.step is not None and self.step.under is None:
             self.step.answer = hit.answer
         Serving.of_hit(hit).tell(self.request.model)

@@ -58,14 +58,14 @@ from shared_core.thresholds import Label
 
 
 SIMILAR = 0.9
-"""The cosine from which a question is similar to another, unless told otherwise."""
+"""The cosine from which a question is similar to another, unless another is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What ``ResponseCache.invalidate`` was told; entries must match all of it.
+    """What ``ResponseCache.invalidate`` is to delete; entries must match all of it.
 
-    Raises ValueError if it was told nothing.
+    Raises ValueError if nothing is given.
     """
 
     entry_id: str | None = None
@@ -80,7 +80,9 @@ class Target:
     def __post_init__(self) -> None:
         given = (self.entry_id, self.model, self.tag, self.scope, self.key_prefix)
         if all(one is None for one in (*given, self.older_than, self.similar_to)):
-            raise ValueError("invalidate() needs to be told what; clear() deletes everything")
+            raise ValueError(
+                "invalidate() needs an argument that says what; clear() deletes everything"
+            )
 
     def selectors(self, path: Pipeline, now: float) -> list[Selector]:
         """Return the selectors whose entries are to go. Raises Unavailable."""
@@ -284,7 +286,7 @@ class ResponseCache:
 
     @property
     def options(self) -> Options:
-        """Return what the cache was told."""
+        """Return the settings that the cache was opened with."""
         return self._options
 
     @property

@@ -132,8 +132,8 @@ class FollowUp:
     @property
     def prompt(self) -> str:
         """Return what a model is asked about it."""
-        told = [{role: text} for role, text in self.messages]
-        data = {"conversation": told, "last message": self.question}
+        spelled = [{role: text} for role, text in self.messages]
+        data = {"conversation": spelled, "last message": self.question}
         return REWRITE + json.dumps(data, ensure_ascii=False, indent=1)
 
     def why_not(self, text: str) -> str | None:
@@ -180,15 +180,15 @@ def _parts(scope: str) -> tuple[tuple[tuple[str, str], ...], str, str] | None:
     try:
         body = json.loads(scope)
         messages = body["messages"]
-        told = [one for one in messages if one["role"] in _SYSTEM]
+        spelled = [one for one in messages if one["role"] in _SYSTEM]
         talk = tuple((one["role"], _text(one)) for one in messages if one["role"] not in _SYSTEM)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if not talk or any(text is None or role not in _TALK for role, text in talk):
         return None
-    without = canonical_json({**body, "messages": told})
+    without = canonical_json({**body, "messages": spelled})
     spoken = tuple((role, text) for role, text in talk if text is not None)
-    return spoken, " ".join(str(one.get("content")) for one in told), without
+    return spoken, " ".join(str(one.get("content")) for one in spelled), without
 
 
 def scope_without_talk(scope: str) -> str | None:
@@ -565,8 +565,8 @@ class Conversations:
 
     def _name(self, turn: FollowUp, namespace: str) -> str:
         """Name a rewriting: model, prompt, namespace, conversation and question."""
-        told = [PROMPT_VERSION, self._identity, namespace, turn.messages, turn.question]
-        data = json.dumps(told).encode("utf-8", "surrogatepass")
+        spelled = [PROMPT_VERSION, self._identity, namespace, turn.messages, turn.question]
+        data = json.dumps(spelled).encode("utf-8", "surrogatepass")
         return _prefix(namespace) + blake2b(data, digest_size=20).hexdigest()
 
     def forget(self, namespace: str) -> None:

@@ -78,7 +78,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Overspent:
-    """What a budget's hook is told: the budget, and the dollars spent in its period so far."""
+    """What a budget's hook is given: the budget, and the dollars spent in its period so far."""
 
     budget: Budget
     spent: float
@@ -115,7 +115,7 @@ class _Purse:
 
     spent: float = 0.0
     period: int = -1
-    told: bool = False
+    is_reported: bool = False
 
 
 _by_hand: ContextVar[tuple[Costs, ...]] = ContextVar("tiered_cache_costs_by_hand", default=())
@@ -268,13 +268,13 @@ class Costs:
                     continue
                 period = 0 if budget.period is None else int(now // budget.period)
                 if period != purse.period:
-                    purse.spent, purse.period, purse.told = 0.0, period, False
+                    purse.spent, purse.period, purse.is_reported = 0.0, period, False
                 purse.spent += dollars
-                if purse.spent > budget.limit and not purse.told:
-                    purse.told = True
+                if purse.spent > budget.limit and not purse.is_reported:
+                    purse.is_reported = True
                     passed.append(Overspent(budget, purse.spent))
-        for told in passed:
-            swallow(self._count_hook_error, "budget hook", told.budget.hook, told)
+        for overspent in passed:
+            swallow(self._count_hook_error, "budget hook", overspent.budget.hook, overspent)
 
     def _count_hook_error(self, _: str) -> None:
         with self._lock:

@@ -142,7 +142,7 @@ def cached(
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What ``cached`` was told."""
+    """The arguments of ``cached``."""
 
     cache: ResponseCache
     ttl: Seconds | None

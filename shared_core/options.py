@@ -1,4 +1,4 @@
-"""Check what a cache can be told, once, at construction."""
+"""Check every setting of a cache once, at construction."""
 
 from __future__ import annotations
 
@@ -187,8 +187,8 @@ class Options:
 
     def __repr__(self) -> str:
         """Spell plain settings; of keys and of others' objects, which may hold some, the kind."""
-        told = (f"{one.name}={_shown(one.name, getattr(self, one.name))}" for one in fields(self))
-        return f"Options({', '.join(told)})"
+        shown = (f"{one.name}={_shown(one.name, getattr(self, one.name))}" for one in fields(self))
+        return f"Options({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         if not isinstance(self.namespace, str) or not self.namespace:
@@ -248,7 +248,7 @@ class Options:
         return _policy(self.threshold)
 
     def of_store(self) -> dict[str, Any]:
-        """Return what the store is told."""
+        """Return the settings of the store."""
         names = ("max_entries", "timeout", "index", "precision", "near_cache", "client", "ssl")
         return {name: getattr(self, name) for name in (*names, "strict")}
 

@@ -98,8 +98,8 @@ class Pipeline:
         from shared_core.conversations import Conversations
 
         most = getattr(self._options.policy, "max_error", MAX_ERROR)
-        told = self.counters.add, self._tell_rewritten
-        return Conversations(chosen, values, self.breaker, *told, self._ttl, most)
+        notify = self.counters.add, self._tell_rewritten
+        return Conversations(chosen, values, self.breaker, *notify, self._ttl, most)
 
     @property
     def values(self) -> KeyValue:

@@ -224,8 +224,8 @@ def fresh_mark(entry_id: str | None, outcome: Hit | Explained | None = None) -> 
     mark = {"hit": False, "entry_id": entry_id}
     if outcome is None or isinstance(outcome, Hit):
         return mark
-    told = {name: getattr(outcome, name) for name in ("reason", "similarity", "progress")}
-    return mark | {name: value for name, value in told.items() if value is not None}
+    known = {name: getattr(outcome, name) for name in ("reason", "similarity", "progress")}
+    return mark | {name: value for name, value in known.items() if value is not None}
 
 
 # Opaque names of what was served; feedback needs nothing else, from any process.

@@ -120,7 +120,7 @@ class QuestionReader:
             return space
 
     def candidate(self, question: str, one: Neighbour, floor: float) -> Candidate:
-        """Return what a policy is told of a neighbour, with differences from ``floor`` on."""
+        """Return a neighbour as a policy sees it, with differences from ``floor`` on."""
         cached = one.record.question or ""
         guard = self._guard
         differences: tuple[Difference, ...] = ()

@@ -391,19 +391,19 @@ def _write_policy(
     namespace: str,
     describe: Callable[[], Mapping[str, Any]],
 ) -> None:
-    told = json.dumps(describe(), default=str).encode()
+    described = json.dumps(describe(), default=str).encode()
     with suppress(Unavailable):  # counted
-        call(store.put_many, {f"{POLICY_PREFIX}{namespace}": told})
+        call(store.put_many, {f"{POLICY_PREFIX}{namespace}": described})
 
 
 def policy_of_all(values: KeyValue, namespace: str) -> Mapping[str, Any] | None:
-    """Return what some process told last of its policy, None if none did. Raises StoreError."""
+    """Return what a process last described its policy as, None if none did. Raises StoreError."""
     key = f"{POLICY_PREFIX}{namespace}"
     try:
-        told = json.loads(values.get_many([key]).get(key, b"null"))
+        described = json.loads(values.get_many([key]).get(key, b"null"))
     except ValueError:
         return None
-    return told if isinstance(told, dict) else None
+    return described if isinstance(described, dict) else None
 
 
 def counts_of_all(values: KeyValue, namespace: str) -> dict[str, int]:
@@ -495,8 +495,8 @@ def stats_lines(stats: Stats) -> Iterator[tuple[str, str]]:
 def _of_policy(stats: Stats) -> Iterator[tuple[str, str]]:
     policy = stats.policy
     if policy:
-        told = ("threshold", "max_error", "per")
-        settings = ", ".join(f"{name} {policy[name]}" for name in told if name in policy)
+        shown = ("threshold", "max_error", "per")
+        settings = ", ".join(f"{name} {policy[name]}" for name in shown if name in policy)
         yield "policy", f"{policy.get('policy', 'not named')}{settings and ': '}{settings}"
     if stats.progress is not None:
         yield "learning", stats.progress

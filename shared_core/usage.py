@@ -73,7 +73,7 @@ def cached_tokens(usage: Any) -> CachedTokens:
     """Read what a provider's prompt cache had in a usage, or in a response or message with one.
 
     Mappings and objects, of OpenAI, Anthropic, Gemini, Bedrock, DeepSeek, LangChain and LlamaIndex.
-    Zero for what is not told.
+    Zero for what is not given.
 
     >>> usage = {"prompt_tokens": 900, "prompt_tokens_details": {"cached_tokens": 800}}
     >>> cached_tokens(usage).read
@@ -121,8 +121,8 @@ def _neutral(usage: Any) -> dict[str, int]:
         "cache_write_tokens": cached.written or None,
         "reasoning_tokens": next(filter(None, reasoning), None),
     }
-    told = {name: count for name, count in counts.items() if count is not None}
-    return told if told.keys() - {"reasoning_tokens"} else {}
+    known = {name: count for name, count in counts.items() if count is not None}
+    return known if known.keys() - {"reasoning_tokens"} else {}
 
 
 def _cached(places: list[Any]) -> CachedTokens:
@@ -288,10 +288,10 @@ CALLS = "calls"
 
 def saved_by(usage: object, model: str) -> dict[str, int]:
     """Return what to count of a hit, by the usage of the call that made its answer."""
-    told = usage if isinstance(usage, Mapping) else {}  # an app's own may be anything
+    given = usage if isinstance(usage, Mapping) else {}  # an app's own may be anything
     counts: dict[str, int] = {}
     for name in PRICED:  # every hit comes here: no comprehension, which is a call of its own
-        n = told.get(name)
+        n = given.get(name)
         if isinstance(n, int) and n > 0:
             counts[name] = n
     if not counts:

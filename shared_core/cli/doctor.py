@@ -187,7 +187,7 @@ def _file(path: Path) -> Finding:
     # Without these, SQLite makes the files of its log even for who only reads.
     how = "mode=ro&readonly_shm=1" if unsaved or shared.exists() else "immutable=1"
     try:
-        return _told(path, f"{_entries(path, how)} entries, {size}")
+        return _usable_file(path, f"{_entries(path, how)} entries, {size}")
     except _OfAnotherVersion as error:
         flaw, is_ours = str(error), False
     except sqlite3.Error as error:
@@ -203,7 +203,7 @@ def _file(path: Path) -> Finding:
     return Finding("missing", text, "name another file: the cache would not touch this one")
 
 
-def _told(path: Path, holds: str) -> Finding:
+def _usable_file(path: Path, holds: str) -> Finding:
     """Tell of a file that is whole, and of what was set aside beside it."""
     aside = list(path.parent.glob(f"{glob.escape(path.name)}.damaged-*[0-9]"))
     if aside:
@@ -487,16 +487,16 @@ class _Examination:
 
     def _oddity(self, name: str, about: Mapping[str, Any]) -> str:
         """Say what differs from an index that the cache makes; "" if nothing does."""
-        told = INDEX.fullmatch(name)
-        if told is None:
+        parsed = INDEX.fullmatch(name)
+        if parsed is None:
             return "its name"
         prefixes = _pairs(about["index_definition"])["prefixes"]
         if [_text(one) for one in prefixes] != [self._connection.names.records(self._tag)]:
             return "its prefix"
-        precision = "FLOAT32" if told["letter"] == "f" else "FLOAT16"
+        precision = "FLOAT32" if parsed["letter"] == "f" else "FLOAT16"
         expected = {
-            f"s{told['signature']}": {"TAG", "CASESENSITIVE"},
-            told["field"]: {"VECTOR", told["kind"].upper(), precision, "COSINE"},
+            f"s{parsed['signature']}": {"TAG", "CASESENSITIVE"},
+            parsed["field"]: {"VECTOR", parsed["kind"].upper(), precision, "COSINE"},
         }
         found: dict[str, set[str]] = {}
         for attribute in about["attributes"]:

@@ -74,7 +74,7 @@ Threshold = Annotated[
     float | None,
     typer.Option(
         "--threshold",
-        help="Judge by this similarity, not by the policy that the app's cache told of last.",
+        help="Judge by this similarity, not by the policy that the app's cache last had.",
     ),
 ]
 
@@ -96,10 +96,10 @@ def demo(as_json: AsJson = False) -> None:
     missing = missing_for_demo()
     if missing is not None:
         fail(f"{missing.text}\n-> {missing.remedy}")
-    told = run_demo(None if as_json else console)
+    played = run_demo(None if as_json else console)
     if as_json:
-        print_json(told.as_json())
-    raise typer.Exit(0 if told.ok else 1)
+        print_json(played.as_json())
+    raise typer.Exit(0 if played.ok else 1)
 
 
 @app.command()
@@ -380,9 +380,9 @@ def _printed(settings: Settings) -> str:
             return f"# {name} is not set"
         return f"{name} = {'inf' if value == math.inf else json.dumps(value)}"
 
-    told = settings.masked()
-    tables = [] if isinstance(told["upstream"], str) else told.pop("upstream")
-    lines = [line(name, value) for name, value in told.items()]
+    values = settings.masked()
+    tables = [] if isinstance(values["upstream"], str) else values.pop("upstream")
+    lines = [line(name, value) for name, value in values.items()]
     for table in tables:  # last: all that follows a table belongs to it
         lines += ["", "[[upstream]]", *(line(name, value) for name, value in table.items())]
     return "\n".join(lines)

@@ -140,8 +140,9 @@ class _NeverAudit(random.Random):
 class Examiner:
     """Examines what the caches on a store would do, by its records, labels and policy.
 
-    ``policy`` None: the one that a cache told of last in this namespace, else the default. Nothing
-    is written. Raises ValueError, StoreError, ImportError and EmbedderError, naming the remedy.
+    ``policy`` None: the one that a cache described last in this namespace, else the default.
+    Nothing is written. Raises ValueError, StoreError, ImportError and EmbedderError, naming the
+    remedy.
     """
 
     def __init__(
@@ -153,8 +154,8 @@ class Examiner:
     ) -> None:
         self._store = _open_there(url)
         self._namespace = namespace
-        told = policy_of_all(self._store, namespace) or {}
-        options = {"threshold": policy_told(told) if policy is None else policy}
+        described = policy_of_all(self._store, namespace) or {}
+        options = {"threshold": policy_of(described) if policy is None else policy}
         self.options = Options.of({**options, "namespace": namespace, "embedder": embedder})
         self._policy = self.options.policy
         self._reader = QuestionReader(self.options, lambda kind: None)
@@ -192,11 +193,13 @@ class Examiner:
         ]
         same = [one for one in there if one.question == question]
         if same:
-            return self._told(question, None, Neighbour(same[-1], 1.0), (), "exact")
+            return self._inspected(question, None, Neighbour(same[-1], 1.0), (), "exact")
         reason = self._reader.why_exact_only(Request.of(question))
         embedded = None if reason or not there else self._reader.embed(question)
         if embedded is None:
-            return self._told(question, reason or ("truncated" if there else "empty"), None, ())
+            return self._inspected(
+                question, reason or ("truncated" if there else "empty"), None, ()
+            )
         space, vector = embedded
         near = sorted(
             (
@@ -207,7 +210,7 @@ class Examiner:
             key=lambda one: -one.similarity,
         )
         if not near:
-            return self._told(question, "other_embedder", None, ())
+            return self._inspected(question, "other_embedder", None, ())
         self._use(space)
         near = [one for one in near if one.record.scope == near[0].record.scope]
         denylist = self._denylists.get(_key_of(near[0].record, question))
@@ -218,14 +221,14 @@ class Examiner:
         shown = [(one, one.record.answer.text in refused) for one in near[:SHOWN]]
         match decision:
             case Serve(index):
-                return self._told(question, None, served[index], shown, "semantic", decision)
+                return self._inspected(question, None, served[index], shown, "semantic", decision)
             case Skip(reason):
                 reason = (
                     "refused" if refused and len(left) < len(near[: self._policy.k]) else reason
                 )
-                return self._told(question, reason, None, shown, decision=decision)
+                return self._inspected(question, reason, None, shown, decision=decision)
             case _:
-                return self._told(question, decision.reason, None, shown, decision=decision)
+                return self._inspected(question, decision.reason, None, shown, decision=decision)
 
     def served_pairs(self, most: int = 1000) -> Iterator[ServedPair]:
         """Yield the pairs that would be served, of the ``most`` newest questions, newest first.
@@ -270,7 +273,7 @@ class Examiner:
         candidates = [self._reader.candidate(question, one, floor) for one in near]
         return self._policy.decide(question, candidates, self._state, _NeverAudit())
 
-    def _told(
+    def _inspected(
         self,
         question: str,
         reason: str | None,
@@ -306,8 +309,8 @@ class Examiner:
         record = one.record
         differences = self._reader.candidate(question, one, -1.0).differences
         age = max(0.0, time.time() - record.created)
-        told = record.question or "", record.answer.text, round(one.similarity, 4)
-        return InspectedNeighbour(*told, differences, refused, str(EntryId(record.key)), age)
+        shown = record.question or "", record.answer.text, round(one.similarity, 4)
+        return InspectedNeighbour(*shown, differences, refused, str(EntryId(record.key)), age)
 
 
 def _key_of(record: Record, question: str) -> str:
@@ -326,23 +329,23 @@ def _key_of(record: Record, question: str) -> str:
     return ""
 
 
-def policy_told(told: Mapping[str, Any]) -> Policy:
-    """Return the policy of which a cache told in its store, the default for one not known.
+def policy_of(described: Mapping[str, Any]) -> Policy:
+    """Return the policy that a cache described in its store, the default for one not known.
 
-    >>> policy_told({"policy": "static", "threshold": 0.9})
+    >>> policy_of({"policy": "static", "threshold": 0.9})
     Static(similarity=0.9)
     """
     try:
-        match told:
+        match described:
             case {"policy": "static", "threshold": float() | int() as threshold}:
                 return Static(threshold)
             case {"policy": "feedback"}:
                 return Feedback()
             case {"policy": "verified"}:
                 names = ("max_error", "per", "start", "guarantee")
-                return Verified(**{name: told[name] for name in names if name in told})
+                return Verified(**{name: described[name] for name in names if name in described})
     except (TypeError, ValueError):
-        pass  # told by another version
+        pass  # of another version
     return Verified()
 
 
@@ -422,11 +425,11 @@ def _words_for(
         reason,
         (f"Only the very same words are matched ({reason}).", "see docs/matching.md"),
     )
-    told = next((_apart(one, question) for one in shown if one.differences), "")
-    if told and reason == "risk":
+    apart = next((_apart(one, question) for one in shown if one.differences), "")
+    if apart and reason == "risk":
         why += " Against it speaks: {differences}."
     values = {
-        "differences": told or "they differ where it matters",
+        "differences": apart or "they differ where it matters",
         "similarity": shown[0].similarity if shown else 0.0,
         "threshold": policy.get("threshold"),
         "learning": policy.get("learning") or "there are no labels",
@@ -495,8 +498,8 @@ def _apart(one: InspectedNeighbour, question: str) -> str:
 
 def _policy_line(policy: Mapping[str, Any]) -> str:
     names = ("threshold", "max_error", "per", "labels", "rests_on")
-    told = (f"{name.replace('_', ' ')} {policy[name]}" for name in names if policy.get(name))
-    return f"{policy.get('policy')}: {', '.join(told)}"
+    settings = (f"{name.replace('_', ' ')} {policy[name]}" for name in names if policy.get(name))
+    return f"{policy.get('policy')}: {', '.join(settings)}"
 
 
 def _short(text: str, most: int = 100) -> str:
@@ -544,8 +547,8 @@ def review_store(
     """
     with Examiner(url, namespace, policy, embedder) as examiner:
         pairs, options = list(examiner.served_pairs()), examiner.options
-    told = {"threshold": options.threshold, "embedder": options.embedder}
-    with ResponseCache.open(url, namespace=namespace, strict=True, **told) as cache:
+    chosen = {"threshold": options.threshold, "embedder": options.embedder}
+    with ResponseCache.open(url, namespace=namespace, strict=True, **chosen) as cache:
         names = {f"{REVIEWED}{namespace}:{pair.names}": pair for pair in pairs}
         known = cache.values.get_many(list(names)) if names else {}
         open_pairs = [(name, pair) for name, pair in names.items() if name not in known]

@@ -248,11 +248,15 @@ def refusal_of(
     if not isinstance(status, int):
         return RateLimited() if isinstance(error, lost) else None
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    told = str(headers.get("x-should-retry", "")).lower()
+    should_retry = str(headers.get("x-should-retry", "")).lower()
     passes = status in TRANSIENT_STATUS or status >= FIRST_SERVER_ERROR
-    if told == "false" or getattr(error, "code", None) in NEVER_PASSES:
+    if should_retry == "false" or getattr(error, "code", None) in NEVER_PASSES:
         return None
-    return RateLimited(status, _retry_after(headers, clock)) if passes or told == "true" else None
+    return (
+        RateLimited(status, _retry_after(headers, clock))
+        if passes or should_retry == "true"
+        else None
+    )
 
 
 def _retry_after(headers: Any, clock: Callable[[], float]) -> float | None:

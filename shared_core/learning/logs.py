@@ -566,8 +566,8 @@ def _message(value: Any, name: str) -> dict[str, Any]:
             spelled = {**inner, "role": kind}
         case {"type": str(kind), "content": _} if "role" not in value:
             spelled = {**value, "role": kind}
-        case [str(kind), str(told)]:
-            spelled = {"role": kind, "content": told}
+        case [str(kind), str(text)]:
+            spelled = {"role": kind, "content": text}
     if not isinstance(spelled, Mapping) or not isinstance(spelled.get("role"), str):
         raise ValueError(f'{name} is no message: it has no "role"')
     role, content = _ROLES.get(spelled["role"], spelled["role"]), spelled.get("content")

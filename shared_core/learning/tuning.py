@@ -108,8 +108,8 @@ def _of_csv(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     reader = csv.DictReader(text.splitlines(keepends=True))
     names = reader.fieldnames or []
     if "same" not in names or not ({"question", "cached"} <= set(names) or "similarity" in names):
-        told = ", ".join(names) or "nothing"
-        raise ValueError(f"{path}, line 1 names {told}; a first line must name {_COLUMNS}")
+        named = ", ".join(names) or "nothing"
+        raise ValueError(f"{path}, line 1 names {named}; a first line must name {_COLUMNS}")
     for value in reader:
         yield reader.line_num, {name: item for name, item in value.items() if name is not None}
 
@@ -292,15 +292,15 @@ def neighbours_of(
     ``progress`` is told what is done next. Raises EmbedderError if the embedder fails.
     """
     model = resolve_embedder(embedder)
-    memo, told = Memo(model), list(calls)
+    memo, listed = Memo(model), list(calls)
     chosen = Guard() if guard is True else guard or None
     asking = AnswerJudge(memo) if judge is True else judge or None
-    if all(call.time is not None for call in told):
-        told.sort(key=lambda call: call.time or 0.0)
+    if all(call.time is not None for call in listed):
+        listed.sort(key=lambda call: call.time or 0.0)
     scoped: list[tuple[str, LoggedCall]] = []
     unmatched = Counter[str]()
     repeats, seen = 0, set[tuple[str, str]]()
-    for call in told:
+    for call in listed:
         request, reason = _request_of(call, chosen, memo)
         if request is None:
             unmatched[reason] += 1
@@ -624,14 +624,14 @@ def _verdict(
     total, best = min(needed, key=lambda each: each[0])
     if math.isfinite(total):
         return (
-            f"too few labels to show {target}: {_told(best)}; about {math.ceil(total) - rows:,} "
+            f"too few labels to show {target}: {_rate(best)}; about {math.ceil(total) - rows:,} "
             f"more rows like these {rows:,} would do"
         )
     best = min(pools, key=lambda pool: pool.rate)
-    return f"more than {target} at every threshold, {_told(best)}: more rows like these do not help"
+    return f"more than {target} at every threshold, {_rate(best)}: more rows like these do not help"
 
 
-def _told(pool: Pool) -> str:
+def _rate(pool: Pool) -> str:
     return f"{pool.wrong:.0f} of {pool.labels:.0f} are wrong at or above {pool.threshold:.2f}"
 
 

@@ -61,11 +61,13 @@ def prompt_of(source: Request | Prompt, namespace: str = "") -> PromptFront:
     TypeError for messages that are none.
     """
     if not isinstance(source, Request):
-        return PromptFront((namespace,), [_told(message) for message in canonical_messages(source)])
+        return PromptFront(
+            (namespace,), [_role_and_text(message) for message in canonical_messages(source)]
+        )
     scope = json.loads(source.scope) if source.scope else {}
     params = scope.get("params") or {}
     names = ("provider", "base_url", "model", "tools", "tool_choice")
-    messages = [_told(message) for message in scope.get("messages") or ()]
+    messages = [_role_and_text(message) for message in scope.get("messages") or ()]
     context = scope.get("context")
     if source.question is not None or context is not None:
         around = canonical_json(context) if context is not None else ""
@@ -73,7 +75,7 @@ def prompt_of(source: Request | Prompt, namespace: str = "") -> PromptFront:
     return PromptFront((namespace, *(canonical_json(params.get(name)) for name in names)), messages)
 
 
-def _told(message: Mapping[str, Any]) -> tuple[str, str]:
+def _role_and_text(message: Mapping[str, Any]) -> tuple[str, str]:
     """Return the role and all else of a canonical message, as text."""
     content = message["content"]
     text = content if isinstance(content, str) else canonical_json(content)

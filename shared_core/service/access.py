@@ -115,22 +115,22 @@ class Access:
             elif name in (b"content-length", b"transfer-encoding"):
                 framing += 1
             elif name in _OTHER_REQUEST:
-                told = f"{name.decode()}: a header must not make another request of this one"
-                raise APIError(400, told, code="bad_header")
+                why = f"{name.decode()}: a header must not make another request of this one"
+                raise APIError(400, why, code="bad_header")
         if framing > 1:
             raise APIError(400, "a body must have one length", code="bad_framing")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
-            told = "this Host is not one of the server's: name it in the setting hosts"
-            raise APIError(403, told, code="bad_host")
+            why = "this Host is not one of the server's: name it in the setting hosts"
+            raise APIError(403, why, code="bad_host")
         if (origins or sites) and not (origins and self._origins.issuperset(origins)):
             # of a page that is not named: CORS says what those that are may read
             if not _is_of_our_page(hosts[0], origins, sites):
                 if method != "GET" or path != "/" or not _is_visit(headers):
-                    told = "pages of other origins may not ask: name them in cors_origins"
-                    raise APIError(403, told, code="bad_origin")
+                    why = "pages of other origins may not ask: name them in cors_origins"
+                    raise APIError(403, why, code="bad_origin")
             elif _is_action(method, path) and not self._has_token(headers):
-                told = f"what a page changes needs its token in {TOKEN_HEADER}: load it anew"
-                raise APIError(403, told, code="bad_token")
+                why = f"what a page changes needs its token in {TOKEN_HEADER}: load it anew"
+                raise APIError(403, why, code="bad_token")
 
     def is_named(self, origin: str | None) -> bool:
         """Say whether pages of an origin may use the server."""
@@ -166,8 +166,11 @@ def _own_name() -> str:
 
 def _is_visit(headers: HeaderPairs) -> bool:
     """Say whether a person follows a link to the page, which holds no data itself."""
-    told = dict(headers)
-    return told.get(b"sec-fetch-mode") == b"navigate" and told.get(b"sec-fetch-dest") == b"document"
+    by_name = dict(headers)
+    return (
+        by_name.get(b"sec-fetch-mode") == b"navigate"
+        and by_name.get(b"sec-fetch-dest") == b"document"
+    )
 
 
 # What of the upstream can be reached.
@@ -253,14 +256,14 @@ def check_endpoint(rules: Iterable[Rule], method: str, path: str, *, is_own: boo
     if is_stored(path):
         if is_own:
             return
-        told = (
+        why = (
             "what the upstream stores belongs to a credential: send your own in Authorization, "
             "and the server's key, if it asks for one, in x-tiered-cache-key"
         )
-        raise APIError(403, told, code="stored_objects")
+        raise APIError(403, why, code="stored_objects")
     if not any(rule.allows(method, path) for rule in rules):
-        told = f"{method} /v1/{path} is not passed on: an operator may name it in allow"
-        raise APIError(403, told, code="endpoint_not_allowed")
+        why = f"{method} /v1/{path} is not passed on: an operator may name it in allow"
+        raise APIError(403, why, code="endpoint_not_allowed")
 
 
 def check_state(body: object) -> None:
@@ -270,8 +273,8 @@ def check_state(body: object) -> None:
     """
     for name in _NAMES_STORED:
         if isinstance(body, Mapping) and body.get(name):
-            told = f"{name} names what the upstream stores: send your own credential for it"
-            raise APIError(403, told, code="stored_objects", param=name)
+            why = f"{name} names what the upstream stores: send your own credential for it"
+            raise APIError(403, why, code="stored_objects", param=name)
 
 
 def check_browser(access: Access, method: str, headers: HeaderPairs) -> None:
@@ -281,13 +284,13 @@ def check_browser(access: Access, method: str, headers: HeaderPairs) -> None:
     """
     if method not in _SAFE:
         return
-    told = dict(headers)
-    origin = told.get(b"origin", b"").decode("latin-1") or None
-    by_browser = b"sec-fetch-site" in told or origin is not None
-    by_browser = by_browser or told.get(b"user-agent", b"").startswith(b"Mozilla/")
+    by_name = dict(headers)
+    origin = by_name.get(b"origin", b"").decode("latin-1") or None
+    by_browser = b"sec-fetch-site" in by_name or origin is not None
+    by_browser = by_browser or by_name.get(b"user-agent", b"").startswith(b"Mozilla/")
     if by_browser and not access.is_named(origin):
-        told_why = "browsers may not read from the upstream: name their origin in cors_origins"
-        raise APIError(403, told_why, code="bad_origin")
+        why = "browsers may not read from the upstream: name their origin in cors_origins"
+        raise APIError(403, why, code="bad_origin")
 
 
 # Client keys: who may come in, as what, and whose answers they see.

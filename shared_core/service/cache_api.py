@@ -403,13 +403,13 @@ def set_(body: StoreRequest, on: On, whose: Whose) -> StoreResponse:
 
 
 def _kept(on: Service, body: StoreRequest, whose: str) -> StoreResponse:
-    request, told = asked_of(on, body), body.answer
+    request, given = asked_of(on, body), body.answer
     answer = Answer(
-        told.content,
-        model=told.model,
-        usage=told.usage,
-        finish_reason=told.finish_reason,
-        exact_only=not told.content,
+        given.content,
+        model=given.model,
+        usage=given.usage,
+        finish_reason=given.finish_reason,
+        exact_only=not given.content,
     )
     with on.cache.control(namespace=whose):
         entry_id = on.cache.store(request, answer, tags=body.tags, ttl=body.ttl)
@@ -492,13 +492,13 @@ def _checked_rows(on: Service, body: ToWarm) -> list[StoreRequest]:
 
 
 async def _warming(rows: list[StoreRequest], on: Service, whose: str) -> AsyncIterator[str]:
-    told = Progress(done=0, total=len(rows), stored=0, present=0, failed=0)
+    progress = Progress(done=0, total=len(rows), stored=0, present=0, failed=0)
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
         for outcome in await asyncio.to_thread(_warmed, on, some, whose):
-            told.done += 1
-            setattr(told, outcome, getattr(told, outcome) + 1)
-        yield f"data: {told.model_dump_json()}\n\n"
+            progress.done += 1
+            setattr(progress, outcome, getattr(progress, outcome) + 1)
+        yield f"data: {progress.model_dump_json()}\n\n"
 
 
 def _warmed(on: Service, rows: list[StoreRequest], whose: str) -> list[str]:
@@ -540,7 +540,7 @@ def stats(
     whose: Whose,
     by: Administrator,
     namespace: Annotated[
-        NamespaceName | None, Query(description="Whose policy is told; default: the caller's.")
+        NamespaceName | None, Query(description="Whose policy is described; default: the caller's.")
     ] = None,
 ) -> Any:
     """Return what the cache did, in all namespaces, all workers together.

@@ -105,7 +105,7 @@ def invalid(errors: Sequence[Any], *at: str | int) -> APIError:
     return APIError(422, message, code="invalid_request", param=where or None)
 
 
-TOLD = {
+DESCRIPTIONS = {
     400: "A header or the body cannot be read.",
     401: "No key, or none that is known.",
     403: "The key's role or namespace is not enough, the admin API is off, the `Host` is not the "
@@ -123,7 +123,9 @@ TOLD = {
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe errors of these statuses for the OpenAPI document."""
-    return {status: {"model": ErrorBody, "description": TOLD[status]} for status in statuses}
+    return {
+        status: {"model": ErrorBody, "description": DESCRIPTIONS[status]} for status in statuses
+    }
 
 
 def errors_as_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -131,7 +133,7 @@ def errors_as_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/ErrorBody"}
     return {
         status: {
-            "description": TOLD[status],
+            "description": DESCRIPTIONS[status],
             "content": {"application/json": {"schema": schema}},
         }
         for status in statuses

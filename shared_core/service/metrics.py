@@ -136,7 +136,7 @@ class Snapshot:
 def exposition(picture: Snapshot) -> bytes:
     """Spell statistics as Prometheus reads them."""
     registry = CollectorRegistry()
-    registry.register(_Told(picture))
+    registry.register(_Exposition(picture))
     return generate_latest(registry)
 
 
@@ -146,7 +146,7 @@ def judging(cache: ResponseCache) -> int:
     return 0 if semantic is None else semantic.judging
 
 
-class _Told(Collector):
+class _Exposition(Collector):
     """Statistics as metrics: those of all processes, which no counter of this one knows."""
 
     def __init__(self, picture: Snapshot) -> None:
@@ -171,8 +171,8 @@ class _Told(Collector):
             **{("miss", "", reason): n for reason, n in stats.misses.items()},
             ("explore", "", ""): stats.explores,
         }
-        for told, count in outcomes.items():
-            lookups.add_metric(told, count)
+        for labels, count in outcomes.items():
+            lookups.add_metric(labels, count)
         yield lookups
         seconds = HistogramMetricFamily(
             "tiered_cache_lookup_seconds", "Time of lookups by how they ended.", labels=("outcome",)
@@ -213,8 +213,10 @@ class _Told(Collector):
             "Calls by how they ended.",
             labels=("upstream", "status"),
         )
-        told = "Time until the headers of the upstream's response."
-        seconds = HistogramMetricFamily("tiered_cache_upstream_seconds", told, labels=("upstream",))
+        about = "Time until the headers of the upstream's response."
+        seconds = HistogramMetricFamily(
+            "tiered_cache_upstream_seconds", about, labels=("upstream",)
+        )
         up = GaugeMetricFamily(
             "tiered_cache_upstream_up",
             "1 unless this worker's calls have failed for a while.",

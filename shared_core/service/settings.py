@@ -477,8 +477,8 @@ class Settings(BaseSettings):
 def _table_of(entry: UpstreamEntry) -> dict[str, Any]:
     """Return an upstream as its table; where its credential is, not what it is."""
     names = ("name", "url", "kind", "key_env", "key_file", "models", "allow")
-    told = {name: getattr(entry, name) for name in names if getattr(entry, name)}
-    return {name: str(one) if isinstance(one, Path) else one for name, one in told.items()}
+    given = {name: getattr(entry, name) for name in names if getattr(entry, name)}
+    return {name: str(one) if isinstance(one, Path) else one for name, one in given.items()}
 
 
 def _shown(entry: UpstreamEntry) -> dict[str, Any]:
@@ -498,7 +498,7 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise ValueError("\n".join(_told(one) for one in error.errors())) from None
+        raise ValueError("\n".join(_explained(one) for one in error.errors())) from None
 
 
 def _check_environment() -> None:
@@ -528,7 +528,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"config: {path} is no TOML: {error}") from None
 
 
-def _told(error: Mapping[str, Any]) -> str:
+def _explained(error: Mapping[str, Any]) -> str:
     """Say what is wrong with a setting; its value only if it cannot be a secret."""
     name = str(error["loc"][0]) if error["loc"] else ""
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -538,5 +538,5 @@ def _told(error: Mapping[str, Any]) -> str:
     if not name:
         return message
     secret = name in ("upstream_key", "encryption_key", "keys", "cache", "upstream")
-    told = "" if secret else f"{error['input']!r}: "
-    return f"{name}: {told}{message} (--{name.replace('_', '-')}, {PREFIX}{name.upper()})"
+    value = "" if secret else f"{error['input']!r}: "
+    return f"{name}: {value}{message} (--{name.replace('_', '-')}, {PREFIX}{name.upper()})"

@@ -380,8 +380,8 @@ def reached() -> Iterator[None]:
     except httpx.InvalidURL:
         raise APIError(400, "this path is no part of a URL", code="bad_path") from None
     except (httpx.HTTPError, httpx.StreamError) as error:
-        told = f"the upstream could not be reached ({type(error).__name__})"
-        raise APIError(502, told, code="upstream_unreachable") from None
+        why = f"the upstream could not be reached ({type(error).__name__})"
+        raise APIError(502, why, code="upstream_unreachable") from None
 
 
 # Which headers go where.

@@ -108,12 +108,12 @@ def without_password(url: str) -> str:
     user, colon, _ = login.partition(":")
     login = ("***" if user else "") + (":***" if colon else "") + at
     rest, _, parameters = rest.partition("#")[0].partition("?")
-    told = [
+    shown = [
         name + "=" + (value if name in _HARMLESS else "***")
         for name, _, value in (one.partition("=") for one in parameters.split("&") if one)
     ]
     rest = _LIKE_A_KEY.sub("/***", rest)
-    return f"{scheme}://{login}{rest}{'?' if told else ''}{'&'.join(told)}"
+    return f"{scheme}://{login}{rest}{'?' if shown else ''}{'&'.join(shown)}"
 
 
 _LIKE_A_KEY = re.compile(r"/(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[A-Za-z0-9_-]{16,}(?=/|$)")

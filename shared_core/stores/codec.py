@@ -225,16 +225,16 @@ def _answer(record: Record) -> dict[str, Any]:
         counts = usage.items() if isinstance(usage, Mapping) else ()
         answer = replace(answer, usage={str(name): n for name, n in counts if _is_number(n)})
     unsaid = {**_UNSAID, "model": record.model}
-    told = {name: value for name, value in asdict(answer).items() if value != unsaid[name]}
+    fields = {name: value for name, value in asdict(answer).items() if value != unsaid[name]}
     if answer.payload is not None and _HOLE not in answer.payload:
-        told["frame"] = told.pop("payload").replace(json.dumps(answer.text), _HOLE)
-    return told
+        fields["frame"] = fields.pop("payload").replace(json.dumps(answer.text), _HOLE)
+    return fields
 
 
-def _answer_of(told: dict[str, Any], model: str) -> Answer:
-    if "frame" in told:
-        told["payload"] = told.pop("frame").replace(_HOLE, json.dumps(told["text"]))
-    return Answer(**{"model": model, **told})
+def _answer_of(fields: dict[str, Any], model: str) -> Answer:
+    if "frame" in fields:
+        fields["payload"] = fields.pop("frame").replace(_HOLE, json.dumps(fields["text"]))
+    return Answer(**{"model": model, **fields})
 
 
 def _is_whole(record: Record) -> bool:

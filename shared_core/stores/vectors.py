@@ -182,7 +182,7 @@ _WIDEST = 4096
 ROWS_BETWEEN = 500
 """Rows that are written or read, in about a millisecond, before other threads have their turn."""
 
-_told = False
+_warned = False
 
 
 class GraphsUnavailableError(Exception):
@@ -315,9 +315,9 @@ def _usearch() -> Any:
 
 def warn_of_size(rows: int) -> None:
     """Say, once in a process, what would help a scope of that many rows."""
-    global _told  # noqa: PLW0603 - one warning is enough
-    if not _told:
-        _told = True
+    global _warned  # noqa: PLW0603 - one warning is enough
+    if not _warned:
+        _warned = True
         logger.warning(
             "%d entries share a scope, and every search compares them all; faster searches need "
             "usearch: pip install 'tiered-llm-cache[ann]'",

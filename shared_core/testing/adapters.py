@@ -414,13 +414,13 @@ class _Asking:
     def ask(self, call: ModelCall, way: Way) -> tuple[Sharing, str]:
         before = self._model.calls
         self._heard.clear()
-        told = self._adapter.ask(self._cache, self._model, call, way)
+        answered = self._adapter.ask(self._cache, self._model, call, way)
         if self._model.calls > before:
             assert self._model.calls == before + 1, "one call reached the model twice"
-            return "never", told
+            return "never", answered
         hits = [event for event in self._heard if event.outcome == "hit"]
         assert hits, "the model was not called, and nothing was found"
-        return ("semantic" if str(hits[-1].tier) == "semantic" else "exact"), told
+        return ("semantic" if str(hits[-1].tier) == "semantic" else "exact"), answered
 
 
 def _check(adapter: AdapterDriver, mutation: Mutation) -> None:

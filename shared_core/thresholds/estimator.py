@@ -174,7 +174,7 @@ most so many times ``max_error`` of what has it is wrong; all together must keep
 SHIFTS = tuple(0.1 * step for step in range(41))
 """How much worse than public data says an app may be, in log-odds."""
 
-OWN, LENT = 8, 2.0
+OWN, BORROWED = 8, 2.0
 """Labels of a kind itself without which it is not outweighed, and for how many times as many those
 of all other kinds count at most: where one kind does not matter, others seldom do."""
 
@@ -495,15 +495,15 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     if state.wealth is None:  # what is certified are candidates that nothing speaks against
         proven = _proven(scores, right, objections, promise)
     able = _eligible(scores, objections, proven)
-    told, arrived = state.feedback.rows(), state.arrivals.rows()
+    feedback, arrived = state.feedback.rows(), state.arrivals.rows()
     if len(arrived) >= ARRIVALS_NEEDED:
         seen, shares = _scores(arrived[:, 2:], fitted.weights), np.ones(len(arrived))
         kept = (arrived[:, 0] > 0) & _eligible(seen, arrived[:, 1].astype(int), proven)
     else:  # a label that had a chance of 1 in 50 stands for 50 requests
         seen, shares, kept = scores, np.asarray(1 / rows[:, 0]), able
     of_right, of_wrong = 1 - judge.false_different, judge.false_same  # as the judge would say it
-    said = of_wrong + told[:, 1] * (of_right - of_wrong)
-    known = np.concatenate([scores[able], told[:, 0]]), np.concatenate([right[able], said])
+    said = of_wrong + feedback[:, 1] * (of_right - of_wrong)
+    known = np.concatenate([scores[able], feedback[:, 0]]), np.concatenate([right[able], said])
     belief = state.belief
     if len(rows):
         clean, before = objections == 0, state.prior.mean
@@ -591,7 +591,7 @@ def _proven(
 ) -> dict[int, float]:
     """Return for each objection from which score on own labels outweigh it, if they do.
 
-    Its own labels alone, or with some of other objections that are lent to it, must refute that too
+    Its own labels alone, or with some of other objections that it borrows, must refute that too
     many are wrong.
     """
     proven: dict[int, float] = {}
@@ -607,9 +607,9 @@ def _proven(
                 n, there = float(own.sum()), float(others.sum())
                 if n < OWN:
                     break
-                lent = min(LENT * n, there) / max(there, 1.0)
-                alone, helped = wrong[own].sum(), wrong[own].sum() + lent * wrong[others].sum()
-                for bad, of in ((alone, n), (helped, n + lent * there)):
+                borrowed = min(BORROWED * n, there) / max(there, 1.0)
+                alone, helped = wrong[own].sum(), wrong[own].sum() + borrowed * wrong[others].sum()
+                for bad, of in ((alone, n), (helped, n + borrowed * there)):
                     pool = Pool(edge, of, float(bad), of / len(scores))
                     if of >= LEAST and promise.is_kept_by(pool):
                         proven[bit] = edge

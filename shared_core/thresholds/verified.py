@@ -251,7 +251,7 @@ class Verified:
         self.settle(state)
         model = state.model
         serving = model.serving
-        told: dict[str, Any] = {
+        described: dict[str, Any] = {
             "policy": "verified",
             "max_error": self.max_error,
             "per": self.per,
@@ -278,7 +278,7 @@ class Verified:
             low, high = map(judge.truly_wrong, serving.error_between())
             error = judge.truly_wrong(serving.error)
             share = serving.share
-            told |= {
+            described |= {
                 "serves_from": round(1 / (1 + math.exp(-serving.threshold)), 4),
                 "share_served": round(share, 4),
                 "error_per_hit": round(error, 5),
@@ -286,7 +286,7 @@ class Verified:
                 "error_per_request": round(error * share, 5),
                 "error_per_request_95": [round(low * share, 5), round(high * share, 5)],
             }
-        return told
+        return described
 
     def _audited(self, model: LinearModel) -> float:
         """Return the share of hits to ask for real: more where more are expected to be wrong."""
@@ -311,7 +311,7 @@ class Verified:
         if state.wealth is not None:
             more = math.ceil(state.wealth.labels_needed())
             return f"{known} labels; {more} right ones more would certify a first pool"
-        told = [f"stopped, as {state.stopped}"] if state.stopped else []
+        parts = [f"stopped, as {state.stopped}"] if state.stopped else []
         needed = [
             known * self._promise_of(model).labels_needed(pool) / pool.labels
             for pool in model.pools
@@ -319,14 +319,14 @@ class Verified:
         ]
         about = min(needed, default=math.inf)
         if math.isfinite(about):
-            told.append(f"{known} of about {max(known + 1, round(about))} labels")
+            parts.append(f"{known} of about {max(known + 1, round(about))} labels")
         elif needed:
-            told.append(f"{known} labels, and too many of them wrong")
+            parts.append(f"{known} labels, and too many of them wrong")
         else:
-            told.append(f"{known} labels, too few to tell how many it takes")
+            parts.append(f"{known} labels, too few to tell how many it takes")
         if self.prior == cold():
-            told.append("public data says nothing of this embedder")
-        return "; ".join(told)
+            parts.append("public data says nothing of this embedder")
+        return "; ".join(parts)
 
 
 def _judge_in_words(state: Learned) -> Mapping[str, Any]:

@@ -110,10 +110,10 @@ def test_the_policy_is_the_one_that_the_cache_told_of(url: str) -> None:
         cache.store(of("a question"), Answer("an answer"))
     assert inspected(url, "a question").policy["threshold"] == 0.77
     assert inspected(url, "a question", 0.5).policy["threshold"] == 0.5
-    assert review.policy_told({"policy": "feedback"}) == Feedback()
+    assert review.policy_of({"policy": "feedback"}) == Feedback()
     told = Verified(0.1, "request").describe(Verified().initial_state())
-    assert review.policy_told(told) == Verified(0.1, "request")
-    assert review.policy_told({"policy": "verified", "max_error": 7}) == Verified()
+    assert review.policy_of(told) == Verified(0.1, "request")
+    assert review.policy_of({"policy": "verified", "max_error": 7}) == Verified()
 
 
 def test_neighbours_are_of_one_scope_and_say_what_sets_them_apart(url: str) -> None:

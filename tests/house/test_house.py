@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -131,6 +131,9 @@ GLOSSARY: Mapping[str, str] = {
 }
 """Name not to use -> name to use."""
 
+
+OWN_MAKING = re.compile(r"(^|_)(told|sight|docket|lent)($|_)", re.IGNORECASE)
+"""Words that name no thing of the field, in any name: say what it is (headers, an event, why)."""
 
 BOUND_BY_ANOTHER_WORD = re.compile(r"^_?(MOST|FEWEST|LEAST|KEPT)_|[A-Z]_(MOST|LEAST|KEPT)$")
 """A constant that bounds something is MAX_ or MIN_ and the thing."""
@@ -314,6 +317,29 @@ def _top_level(module: ast.Module) -> set[str]:
 
 def test_names_are_those_of_the_glossary() -> None:
     assert {name for name in GLOSSARY if _defined().get(name)} == set()
+
+
+def test_no_name_is_of_the_projects_own_making() -> None:
+    """Local names, arguments and attributes too."""
+    found = {
+        f"{module}:{node.lineno} {name}"
+        for module in modules()
+        for node in nodes(module)
+        for name in _names_set_by(node)
+        if OWN_MAKING.search(name)
+    }
+    assert found == set()
+
+
+def _names_set_by(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        yield node.name
+    elif isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+        yield node.attr
 
 
 def test_bounds_are_called_max_and_min() -> None:

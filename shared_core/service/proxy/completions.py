@@ -81,7 +81,7 @@ class _Completions:
 
     def stream(self, answer: Answer, head: Head, asked: Body) -> Iterator[bytes]:
         counts = bool((asked.get("stream_options") or {}).get("include_usage"))
-        usage = usage_as_told(answer.usage) if counts else None
+        usage = openai_usage(answer.usage) if counts else None
         last: Mapping[str, Any] = {}
         for chunk in self.chunks(answer, head):
             last = {**chunk, "usage": None} if counts else chunk
@@ -210,7 +210,7 @@ def _arguments(body: Body, asked: str) -> tuple[dict[str, Any], Any]:
 def _body(
     answer: Answer, kind: str, number: str, head: Head, choices: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    usage = usage_as_told(answer.usage)
+    usage = openai_usage(answer.usage)
     return {
         "id": number,
         "object": kind,
@@ -222,21 +222,21 @@ def _body(
     }
 
 
-def usage_as_told(usage: Mapping[str, int] | None) -> dict[str, Any] | None:
+def openai_usage(usage: Mapping[str, int] | None) -> dict[str, Any] | None:
     """Return neutral token counts as OpenAI's API tells them."""
     if usage is None:
         return None
     asked, said = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
-    told: dict[str, Any] = {
+    spelled: dict[str, Any] = {
         "prompt_tokens": asked,
         "completion_tokens": said,
         "total_tokens": usage.get("total_tokens", asked + said),
     }
     if "cached_tokens" in usage:
-        told["prompt_tokens_details"] = {"cached_tokens": usage["cached_tokens"]}
+        spelled["prompt_tokens_details"] = {"cached_tokens": usage["cached_tokens"]}
     if "reasoning_tokens" in usage:
-        told["completion_tokens_details"] = {"reasoning_tokens": usage["reasoning_tokens"]}
-    return told
+        spelled["completion_tokens_details"] = {"reasoning_tokens": usage["reasoning_tokens"]}
+    return spelled
 
 
 # What a client is sent: an answer of the cache as a body or as a stream, and the cache's headers.
@@ -280,10 +280,10 @@ def headers_of(hit: Hit, tier: str) -> dict[str, str]:
 def describe(outcome: Miss | Explore | None, entry_id: str | None = None) -> dict[str, str]:
     """Return the headers of what the upstream answered; None: the cache was not asked."""
     if outcome is None or outcome.reason == "bypassed":
-        told = {STATUS: "bypass"}
+        headers = {STATUS: "bypass"}
     else:
-        told = {STATUS: "miss", f"{STATUS}-reason": outcome.reason}
-    return told if entry_id is None else {**told, f"{STATUS}-entry-id": entry_id}
+        headers = {STATUS: "miss", f"{STATUS}-reason": outcome.reason}
+    return headers if entry_id is None else {**headers, f"{STATUS}-entry-id": entry_id}
 
 
 # What a request's headers say of the cache: whether to look, to keep, how long, under what tags.
@@ -470,31 +470,31 @@ class Forwarding:
 
     async def _passed_on(self, flight: Flight | None) -> Response:
         path = self._dialect.path
-        told = await self._upstream.ask(self._http, self._caller, self._content, path=path)
-        if told.headers.get("content-type", "").startswith(sse.MEDIA_TYPE):
-            return Relay(told, self, flight)
+        answered = await self._upstream.ask(self._http, self._caller, self._content, path=path)
+        if answered.headers.get("content-type", "").startswith(sse.MEDIA_TYPE):
+            return Relay(answered, self, flight)
         try:
             with reached():
-                content = await told.aread()
+                content = await answered.aread()
         finally:
-            await told.aclose()
+            await answered.aclose()
         entry_id = None
-        if told.status_code == OK and self._asked.request is not None:
+        if answered.status_code == OK and self._asked.request is not None:
             answer = await self._safely(lambda: self._answer(content))
             if answer is not None:
                 entry_id = await self.keep(answer, flight)
         self.finish(flight)
-        found = Response(content, told.status_code)
+        found = Response(content, answered.status_code)
         length = [(b"content-length", str(len(content)).encode())]
-        found.raw_headers = [*returned(told), *length, *self.headers(entry_id)]
+        found.raw_headers = [*returned(answered), *length, *self.headers(entry_id)]
         return found
 
     def headers(self, entry_id: str | None = None) -> RawHeaders:
         """Return what is told of the cache."""
         if self._hidden:
             return []
-        told = describe(self._asked.outcome, entry_id)
-        return [(name.encode(), value.encode("latin-1")) for name, value in told.items()]
+        own = describe(self._asked.outcome, entry_id)
+        return [(name.encode(), value.encode("latin-1")) for name, value in own.items()]
 
     def _answer(self, content: bytes) -> Answer | None:
         """Return the answer that a body holds; None: the client has it, and nobody else will."""
@@ -535,10 +535,12 @@ class Relay(StreamingResponse):
     who asks again is answered by the cache.
     """
 
-    def __init__(self, told: httpx.Response, exchange: Forwarding, flight: Flight | None) -> None:
-        super().__init__(self._pieces(), told.status_code)
-        self.raw_headers = [*returned(told), *exchange.headers()]
-        self._told, self._exchange, self._flight = told, exchange, flight
+    def __init__(
+        self, answered: httpx.Response, exchange: Forwarding, flight: Flight | None
+    ) -> None:
+        super().__init__(self._pieces(), answered.status_code)
+        self.raw_headers = [*returned(answered), *exchange.headers()]
+        self._answered, self._exchange, self._flight = answered, exchange, flight
         self._events, self._recording = sse.Events(), exchange.recording()
         self._is_readable = True
         self._held: list[bytes] = []
@@ -550,10 +552,10 @@ class Relay(StreamingResponse):
         finally:
             self._exchange.finish(self._flight)
             with anyio.CancelScope(shield=True):
-                await self._told.aclose()
+                await self._answered.aclose()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
-        pieces = self._told.aiter_bytes()
+        pieces = self._answered.aiter_bytes()
         finish = partial(self._exchange.finish, self._flight)
         async for piece in arecorded(self._until_done(pieces), self, self._keep, finish):
             yield piece

@@ -119,15 +119,15 @@ class _Asking:
 
     async def passed_on(self, content: bytes) -> Response:
         """Return what the upstream says to a body."""
-        told = await self.upstream.ask(self.http, self.caller, content, path=PATH)
+        answered = await self.upstream.ask(self.http, self.caller, content, path=PATH)
         try:
             with reached():
-                said = await told.aread()
+                said = await answered.aread()
         finally:
-            await told.aclose()
-        response = Response(said, told.status_code)
+            await answered.aclose()
+        response = Response(said, answered.status_code)
         length = [(b"content-length", str(len(said)).encode())]
-        response.raw_headers = [*returned(told), *length]
+        response.raw_headers = [*returned(answered), *length]
         return response
 
     def _read(self, response: Response, count: int) -> list[Vector]:
@@ -157,26 +157,26 @@ async def embedded(on: Service, http: Request, caller: Caller, content: bytes) -
     try:
         wanted = asking.wanted = Wanted.of(body, where)
     except (*UNREADABLE, KeyError):
-        return _told(on, await asking.passed_on(content), describe(None))
+        return _with_headers(on, await asking.passed_on(content), describe(None))
     try:
         with controlling(on.cache, controls):
             vectors = await on.embeddings.aembedded(
                 wanted.model, wanted.role, wanted.texts, asking.vectors
             )
     except UpstreamError as said:
-        return _told(on, said.response, {STATUS: "miss"})
+        return _with_headers(on, said.response, {STATUS: "miss"})
     if asking.whole is not None:
-        return _told(on, asking.whole, {STATUS: "miss" if controls.read else "bypass"})
+        return _with_headers(on, asking.whole, {STATUS: "miss" if controls.read else "bypass"})
     composed = await on.cache.on_loop.run(lambda: _composed(wanted, vectors, asking))
     response = Response(composed, media_type="application/json")
     if asking.model is not None:
-        return _told(on, response, {STATUS: "miss"})
-    return _told(on, response, {STATUS: "hit", f"{STATUS}-tier": "exact"})
+        return _with_headers(on, response, {STATUS: "miss"})
+    return _with_headers(on, response, {STATUS: "hit", f"{STATUS}-tier": "exact"})
 
 
-def _told(on: Service, response: Response, told: Mapping[str, str]) -> Response:
+def _with_headers(on: Service, response: Response, headers: Mapping[str, str]) -> Response:
     if not on.settings.hide_headers:
-        response.raw_headers += [(name.encode(), value.encode()) for name, value in told.items()]
+        response.raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
     return response
 
 

@@ -96,8 +96,8 @@ class MessagesAPI:
 
     def stream(self, answer: Answer, head: Head, asked: Body) -> Iterator[bytes]:
         """Yield an answer as the events of a stream. Raises as ``completion``."""
-        for told in _events(self.completion(answer, head)):
-            yield typed_event(told)
+        for event in _events(self.completion(answer, head)):
+            yield typed_event(event)
 
 
 class _Recorded:
@@ -111,23 +111,23 @@ class _Recorded:
 
     def note(self, data: str) -> bool:
         """Note an event; say whether it is the last. Raises for one that fits nowhere."""
-        told = json.loads(data)
-        match told["type"]:
+        event = json.loads(data)
+        match event["type"]:
             case "message_start":
-                self._body = {**told["message"], "content": []}
+                self._body = {**event["message"], "content": []}
             case "content_block_start":
-                if told["index"] != len(self._body["content"]):
+                if event["index"] != len(self._body["content"]):
                     raise ValueError("a block is missing")
-                self._body["content"].append(dict(told["content_block"]))
+                self._body["content"].append(dict(event["content_block"]))
             case "content_block_delta":
-                self._add(told["index"], told["delta"])
+                self._add(event["index"], event["delta"])
             case "content_block_stop":
-                text = self._inputs.pop(told["index"], None)
+                text = self._inputs.pop(event["index"], None)
                 if text:
-                    self._body["content"][told["index"]]["input"] = json.loads(text)
+                    self._body["content"][event["index"]]["input"] = json.loads(text)
             case "message_delta":
-                self._body.update(told["delta"])
-                counts = {n: v for n, v in (told.get("usage") or {}).items() if v is not None}
+                self._body.update(event["delta"])
+                counts = {n: v for n, v in (event.get("usage") or {}).items() if v is not None}
                 self._body["usage"] = {**(self._body.get("usage") or {}), **counts}
             case "message_stop":
                 self._is_whole = not self._inputs

@@ -93,8 +93,8 @@ class ResponsesAPI:
 
     def stream(self, answer: Answer, head: Head, asked: Body) -> Iterator[bytes]:
         """Yield an answer as the events of a stream. Raises as ``completion``."""
-        for number, told in enumerate(_events(self.completion(answer, head))):
-            yield typed_event({**told, "sequence_number": number})
+        for number, event in enumerate(_events(self.completion(answer, head))):
+            yield typed_event({**event, "sequence_number": number})
 
 
 class _Recorded:
@@ -107,10 +107,10 @@ class _Recorded:
 
     def note(self, data: str) -> bool:
         """Note an event; say whether it is the last."""
-        told = json.loads(data)
-        if told.get("type") not in _ENDS:
+        event = json.loads(data)
+        if event.get("type") not in _ENDS:
             return False
-        self._answer = self._of.answer_of(told.get("response") or {})
+        self._answer = self._of.answer_of(event.get("response") or {})
         return True
 
     def answer(self) -> tuple[Answer, bool]:
@@ -196,8 +196,8 @@ def _of_message(item: dict[str, Any], at: dict[str, Any]) -> Iterator[dict[str, 
             text = {"delta": part["text"], "logprobs": logprobs}
             yield {"type": "response.output_text.delta", **here, **text}
             for number, annotation in enumerate(part.get("annotations") or ()):
-                told = {"annotation_index": number, "annotation": annotation}
-                yield {"type": "response.output_text.annotation.added", **here, **told}
+                event = {"annotation_index": number, "annotation": annotation}
+                yield {"type": "response.output_text.annotation.added", **here, **event}
             done = {"text": part["text"], "logprobs": logprobs}
             yield {"type": "response.output_text.done", **here, **done}
         elif part["type"] == "refusal":

@@ -63,8 +63,8 @@ MESSAGE = {
 MESSAGES = {"type": "array", "minItems": 1, "items": MESSAGE}
 
 
-def _header(name: str, schema: dict[str, Any], told: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "schema": schema, "description": told}
+def _header(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "schema": schema, "description": description}
 
 
 _TAGS = rf"^{TAG}( ?, ?{TAG}){{0,{MAX_TAGS - 1}}}$"
@@ -239,8 +239,8 @@ async def other(request: Request, on: On, by: By) -> Response:
         model = model_of(await _parsed(content))
     upstream = on.upstreams.of(model, asked, name=request.scope.get(NAMED))
     check_endpoint(upstream.rules, request.method, asked, is_own=not upstream.pays_for(by))
-    told = await upstream.ask(request, by, content, path=raw)
-    return PassedOn(told, own)
+    answered = await upstream.ask(request, by, content, path=raw)
+    return PassedOn(answered, own)
 
 
 def is_of_several(on: Service, request: Request) -> bool:
@@ -285,14 +285,14 @@ async def _all_models(
             if name not in models and on.upstreams.reaches(upstream, name):
                 models[name] = _as_both(item, upstream)
     ids = list(models)
-    told = {
+    answered = {
         "object": "list",
         "data": list(models.values()),
         "has_more": False,
         "first_id": ids[0] if ids else None,
         "last_id": ids[-1] if ids else None,
     }
-    return JSONResponse(told, headers=dict(own))
+    return JSONResponse(answered, headers=dict(own))
 
 
 async def _models_of(
@@ -302,11 +302,11 @@ async def _models_of(
     query = "limit=1000" if upstream.kind == "anthropic" else ""
     try:
         async with asyncio.timeout(_LISTING_S):
-            told = await upstream.ask(request, caller, b"", path=_MODELS, query=query)
+            answered = await upstream.ask(request, caller, b"", path=_MODELS, query=query)
             try:
-                body = json.loads(await told.aread())
+                body = json.loads(await answered.aread())
             finally:
-                await told.aclose()
+                await answered.aclose()
         return [item for item in body["data"] if isinstance(item["id"], str)]
     except (APIError, httpx.HTTPError, TimeoutError, *UNREADABLE):
         return None
@@ -329,11 +329,11 @@ def _as_both(item: dict[str, Any], upstream: Upstream) -> dict[str, Any]:
 class PassedOn(StreamingResponse):
     """A response of the upstream, byte for byte as it comes."""
 
-    def __init__(self, told: httpx.Response, own: Mapping[str, str]) -> None:
-        super().__init__(self._pieces(), told.status_code)
+    def __init__(self, answered: httpx.Response, own: Mapping[str, str]) -> None:
+        super().__init__(self._pieces(), answered.status_code)
         added = [(name.encode(), value.encode()) for name, value in own.items()]
-        self.raw_headers = [*returned(told, decoded=False), *added]
-        self._told = told
+        self.raw_headers = [*returned(answered, decoded=False), *added]
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until it ends, breaks off or the client leaves."""
@@ -341,10 +341,10 @@ class PassedOn(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._told.aclose()
+                await self._answered.aclose()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
-        async for piece in self._told.aiter_raw():
+        async for piece in self._answered.aiter_raw():
             yield piece
 
 
@@ -436,14 +436,14 @@ async def chat_(body: ChatBody, request: Request, on: On) -> Chatted | Response:
     hit = next((e for e in trace.events if isinstance(e, LookupEvent) and e.outcome == "hit"), None)
     cached = hit is not None or found.headers.get("x-tiered-cache") == "hit"
     tier = None if not cached else "shared" if hit is None else str(hit.tier)
-    told, message = _read(found)
+    answered, message = _read(found)
     ids = (event.entry_id for event in reversed(trace.events))
     return Chatted(
         content=message.get("content"),
         cached=cached,
         cache_tier=tier,
         latency_ms=(time.perf_counter() - began) * 1000,
-        cost=0.0 if cached else _cost(body.model, told.get("usage")),
+        cost=0.0 if cached else _cost(body.model, answered.get("usage")),
         entry_id=next((one for one in ids if one is not None), None),
     )
 
@@ -468,8 +468,8 @@ async def _completion(request: Request, body: ChatBody) -> httpx.Response:
 def _read(found: httpx.Response) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a completion and its first message. Raises APIError 502 for what is none."""
     try:
-        told = found.json()
-        return told, dict(told["choices"][0]["message"])
+        completion = found.json()
+        return completion, dict(completion["choices"][0]["message"])
     except (ValueError, LookupError, TypeError):
         raise APIError(502, "the upstream's answer is no chat completion") from None
 

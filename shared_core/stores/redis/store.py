@@ -136,8 +136,8 @@ class RedisValues:
                 tag, INCREMENT, names, *values, self._fresh() if bumped else ""
             )
         except StoreError as error:
-            _, told, place = str(error).partition("NOTANINTEGER ")
-            if not told:
+            _, marker, place = str(error).partition("NOTANINTEGER ")
+            if not marker:
                 raise
             key = list(amounts)[int(place) - 1]
             raise StoreError(f"the value of {key!r} is not an integer of 18 digits") from None

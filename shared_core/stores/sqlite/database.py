@@ -111,7 +111,7 @@ class DatabaseFile:
         self._writer: sqlite3.Connection | None = None
         self._gate = threading.Condition()
         self._idle: list[sqlite3.Connection] = []
-        self._lent: set[sqlite3.Connection] = set()
+        self._in_use: set[sqlite3.Connection] = set()
         self._stale: set[sqlite3.Connection] = set()
         self._looked_at = time.monotonic()
 
@@ -137,13 +137,13 @@ class DatabaseFile:
                 connection = self._idle.pop() if self._idle else self._connect(self._timeout)
             except sqlite3.Error as error:
                 raise self.failure(error) from error
-            self._lent.add(connection)
+            self._in_use.add(connection)
         return connection
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         """Give a reader back."""
         with self._gate:
-            self._lent.discard(connection)
+            self._in_use.discard(connection)
             if self._closed or connection in self._stale or len(self._idle) >= IDLE_READERS:
                 self._stale.discard(connection)
                 connection.close()
@@ -294,7 +294,7 @@ class DatabaseFile:
         """Close what is open of the file, now or when it is given back; the gate is held."""
         while self._idle:
             self._idle.pop().close()
-        self._stale |= self._lent
+        self._stale |= self._in_use
         if self._writer is not None:
             self._stale.add(self._writer)
         self._ready = False
@@ -327,13 +327,13 @@ class DatabaseFile:
             with closing(self._connect(self._timeout / 2)) as connection:
                 has_tables(connection, self.path)
                 connection.set_progress_handler(lambda: time.monotonic() > end, 1000)
-                (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as found:
             is_too_long = code_of(found) == sqlite3.SQLITE_INTERRUPT
             return is_damage(error) if is_too_long else may_be_damage(found)
         except ValueError:  # another application's
             return False
-        return bool(told != "ok")
+        return bool(verdict != "ok")
 
     def _begin_anew(self, identity: tuple[int, int] | None, error: sqlite3.Error) -> None:
         """Set a damaged file of ours aside. Raises ValueError for the file of others."""
@@ -371,7 +371,7 @@ class DatabaseFile:
         deadline = time.monotonic() + FORK_WAIT
         self._has_writing = self._writing.acquire(timeout=FORK_WAIT)
         self._gate.acquire()
-        self._gate.wait_for(lambda: not self._lent, max(0.0, deadline - time.monotonic()))
+        self._gate.wait_for(lambda: not self._in_use, max(0.0, deadline - time.monotonic()))
         while self._idle:
             self._idle.pop().close()
         if self._has_writing and self._writer is not None:
@@ -386,7 +386,7 @@ class DatabaseFile:
     def renew_after_fork(self) -> None:
         # What another thread did not give back in time is kept and never closed: closing it could
         # write.
-        self._abandoned += [self._writer, *self._lent]
+        self._abandoned += [self._writer, *self._in_use]
         was_closed = self._closed
         self._start_fresh()
         self._closed = was_closed

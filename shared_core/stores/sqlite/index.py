@@ -75,16 +75,16 @@ class KeptGraph:
         from shared_core.stores.vectors import Graph, GraphsUnavailableError
 
         try:
-            told = _trailer(self.path, is_checked=True)
-            if told is None:
+            trailer = _trailer(self.path, is_checked=True)
+            if trailer is None:
                 return None
             graph = Graph.load(self.path, self.dimension)
-            if not self._is_of_this_file(graph, told["last"]):
+            if not self._is_of_this_file(graph, trailer["last"]):
                 logger.info("%s is of other entries, and is made anew", self.path)
                 return None
         except (OSError, ValueError, KeyError, RuntimeError, StoreError, GraphsUnavailableError):
             return None
-        return graph, told["last"]
+        return graph, trailer["last"]
 
     def _is_of_this_file(self, graph: Graph, last: int) -> bool:
         """Compare numbers and some rows with the file's: another may have come to its place."""
@@ -132,11 +132,11 @@ class KeptGraph:
 
     def keep(self, graph: Graph, last: int) -> None:
         part = f"{self.path}.{os.getpid()}.part"
-        told = {"scope": blob(self.scope).hex(), "space": blob(self.space).hex(), "last": last}
+        trailer = {"scope": blob(self.scope).hex(), "space": blob(self.space).hex(), "last": last}
         try:
             os.close(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
             graph.save(part)
-            _seal(part, json.dumps(told).encode())
+            _seal(part, json.dumps(trailer).encode())
             os.replace(part, self.path)
         except (OSError, RuntimeError) as error:  # full, say: the graph is in memory all the same
             logger.warning("%s could not be written: %s", self.path, error)
@@ -158,23 +158,23 @@ def drop_unused(file: DatabaseFile) -> None:
 
 
 def _is_used(file: DatabaseFile, path: str) -> bool:
-    told = _trailer(path, is_checked=False)
-    if told is None:
+    trailer = _trailer(path, is_checked=False)
+    if trailer is None:
         return False
-    place = (bytes.fromhex(told["scope"]), bytes.fromhex(told["space"]))
+    place = (bytes.fromhex(trailer["scope"]), bytes.fromhex(trailer["space"]))
     with file.reading() as reader:
         found = reader.execute("SELECT 1 FROM records WHERE scope = ? AND space = ?", place)
         return found.fetchone() is not None
 
 
-def _seal(path: str, told: bytes) -> None:
+def _seal(path: str, trailer: bytes) -> None:
     """Add what the graph is of, and the checksum of all; have it on the disk."""
     with open(path, "r+b") as file:
         check = _checksum(file)
         file.seek(0, os.SEEK_END)
-        length = len(told).to_bytes(4, "little")
-        check = zlib.crc32(told + length + MAGIC, check)
-        file.write(told + length + MAGIC + check.to_bytes(4, "little"))
+        length = len(trailer).to_bytes(4, "little")
+        check = zlib.crc32(trailer + length + MAGIC, check)
+        file.write(trailer + length + MAGIC + check.to_bytes(4, "little"))
         file.flush()
         os.fsync(file.fileno())
 
@@ -194,11 +194,11 @@ def _trailer(path: str, *, is_checked: bool) -> dict[str, Any] | None:
         if length > size - tail:
             return None
         file.seek(size - tail - length)
-        told = file.read(length)
+        data = file.read(length)
         file.seek(0)
         if is_checked and _checksum(file, size - 4) != int.from_bytes(ending[-4:], "little"):
             return None
-    found = json.loads(told)
+    found = json.loads(data)
     return found if isinstance(found, dict) else None
 
 
