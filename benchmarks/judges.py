@@ -3,6 +3,7 @@
     python benchmarks/judges.py [--half held|fit|all] [--folder PATH] [--judges NAME,...]
     python benchmarks/judges.py --fit [--write]
     python benchmarks/judges.py --bot 1500 [--seeds 5] [--identical 0.33] [--judges oracle,default]
+    taskset -c 0 python benchmarks/judges.py --speed 2000 [--rate 200]
 
 ``data/judged_answers.jsonl`` holds groups of answers in eleven domains: {"half", "domain",
 "question", "same": wordings of one answer, "near": answers to questions that are nearly the same,
@@ -15,7 +16,10 @@ were drawn before anything was fitted. ``data/answers.jsonl`` is older: {"same",
 ``answers.jsonl``, prints what they do to answers left out, and with ``--write`` puts them into
 ``shared_core/learning/judges.py``. ``--bot`` asks the questions of the held half in other words,
 answers each in one of its wordings, a share of them in the first, and counts what the default
-policy serves with each judge; "oracle" knows which answers are the same. Needs the local model.
+policy serves with each judge; "oracle" knows which answers are the same. ``--speed`` stores so many
+answers, so many a second, each of which is to be judged, and says how many were judged or dropped,
+and how long a store took its caller beside one with a judge that does nothing. Needs the local
+model.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +45,7 @@ from shared_core.learning import AnswerJudge, EmbeddingJudge, Judge, same_answer
 from shared_core.learning.answers import OVERLAP, overlap, read_answer
 from shared_core.learning.judges import opinion_at, spread
 from shared_core.record import Answer
+from shared_core.thresholds import Candidate, Explore, Label, Skip
 
 DATA = Path(__file__).parent / "data"
 FILE = DATA / "judged_answers.jsonl"
@@ -302,6 +308,80 @@ def bot(options: argparse.Namespace) -> None:
         print(f"{name:10s} hits {hits}, wrong {wrong} ({100 * wrong / max(1, hits):.2f} %): {each}")
 
 
+# ------------------------------------------------------------------------------------- speed
+
+
+@dataclass(frozen=True)
+class AlwaysExplore:
+    """A policy that has the nearest candidate labelled, whatever it is."""
+
+    k: int = 5
+    learns: bool = True
+    explores: bool = True
+    floor: float = -1.0
+    labels: list[Label] = field(default_factory=list)
+
+    def for_embedder(self, embedder: str) -> AlwaysExplore:
+        """Return itself."""
+        return self
+
+    def initial_state(self) -> None:
+        """Return nothing."""
+
+    def decide(
+        self, question: str, candidates: Sequence[Candidate], state: None, rng: random.Random
+    ) -> Explore | Skip:
+        """Explore the nearest."""
+        return Explore(0) if candidates else Skip("absent")
+
+    def learn(self, state: None, label: Label) -> None:
+        """Count the label."""
+        self.labels.append(label)
+
+    def settle(self, state: None) -> None:
+        """Do nothing."""
+
+    def describe(self, state: None) -> Mapping[str, Any]:
+        """Return nothing."""
+        return {}
+
+
+def speed(answers: int, rate: float) -> None:
+    """Print what becomes of answers that come at a rate, and how long a store takes."""
+    rng = random.Random(0)
+    groups = [row["same"] for row in rows(FILE)]
+    kinds: dict[str, Judge] = {"default": AnswerJudge(), "nothing": lambda fresh, cached: None}
+    for name, judge in kinds.items():
+        took = list[float]()
+        with ResponseCache.open(
+            embedder=_no_meaning, judge=judge, threshold=AlwaysExplore(), max_entries=200
+        ) as cache:
+            began = time.perf_counter()
+            for number in range(answers):
+                request = Request.of(question=f"What about it, number {number}?", model="m")
+                cache.lookup(request)
+                text = f"{rng.choice(rng.choice(groups))} That was case {number}."
+                start = time.perf_counter()
+                cache.store(request, Answer(text))
+                took.append(time.perf_counter() - start)
+                time.sleep(max(0.0, began + (number + 1) / rate - time.perf_counter()))
+            seconds = time.perf_counter() - began
+            _wait_for_judge(cache)
+            counts = cache._path.counters.counts()
+        judged_now = sum(n for kind, n in counts.items() if kind.startswith("explored:"))
+        median, late = np.percentile(took, [50, 99]) * 1e3
+        print(
+            f"judge {name:8s} {answers / seconds:6.1f} answers a second: {judged_now} judged, "
+            f"{counts.get('errors:judge_busy', 0)} dropped; a store takes {median:.3f} ms, "
+            f"p99 {late:.2f} ms"
+        )
+
+
+def _no_meaning(texts: list[str]) -> Any:
+    """Embed questions for nothing: all are near, so that each answer is judged."""
+    return np.stack([np.eye(8)[0] + 1e-3 * (len(text) % 7) for text in texts])
+
+
 def judges(embedder: Any = None) -> dict[str, Callable[[], Judge]]:
     """Return how to make each judge that needs no model of a provider."""
     return {
@@ -324,7 +404,12 @@ def main() -> None:
     parser.add_argument("--bot", type=int, default=0, metavar="REQUESTS")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--identical", type=float, default=0.0)
+    parser.add_argument("--speed", type=int, default=0, metavar="ANSWERS")
+    parser.add_argument("--rate", type=float, default=200.0, help="answers a second")
     options = parser.parse_args()
+    if options.speed:
+        speed(options.speed, options.rate)
+        return
     if options.bot:
         bot(options)
         return
