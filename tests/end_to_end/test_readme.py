@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -134,13 +135,33 @@ def test_the_commands_that_the_readme_names_are_there() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_extras_that_texts_name_are_there() -> None:
-    import tomllib
+EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    "optional-dependencies"
+]
+NAMED = re.compile(r"tiered-llm-cache\[([\w,]+)\]")
 
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
-    sources = [ROOT / "README.md", *ROOT.glob("shared_core/**/*.py")]
-    for path in sources:
-        for named in re.findall(r"tiered-llm-cache\[([\w,]+)\]", path.read_text()):
-            assert set(named.split(",")) <= set(extras), f"{path.name}: {named}"
+
+def brought_by(extras: Iterable[str]) -> set[str]:
+    """Return the names of the packages that extras bring, those of further extras included."""
+    found = set()
+    for requirement in (line for extra in extras for line in EXTRAS[extra]):
+        if inner := NAMED.match(requirement):
+            found |= brought_by(inner[1].split(","))
+        else:
+            found.add(re.split(r"[^\w-]", requirement)[0])
+    return found
+
+
+def test_the_extras_that_texts_name_are_there() -> None:
+    for path in [*DOCUMENTS, *ROOT.glob("shared_core/**/*.py")]:
+        for named in NAMED.findall(path.read_text()):
+            assert set(named.split(",")) <= set(EXTRAS), f"{path.name}: {named}"
+
+
+def test_no_line_of_the_documents_brings_torch_unless_it_says_so() -> None:
+    assert "torch" in brought_by(["all"])
+    for path in DOCUMENTS:
+        for line in path.read_text().splitlines():
+            for named in NAMED.findall(line):
+                heavy = {"torch", "sentence-transformers"} & brought_by(named.split(","))
+                assert not heavy or "torch" in line, f"{path.name}: {line}"
