@@ -179,11 +179,14 @@ class TieredCache(BaseCache):
         from langchain_core.globals import set_llm_cache
         set_llm_cache(TieredCache("sqlite:///answers.db"))
 
-    ``url`` and ``options`` are those of ``ResponseCache.open``; ``cache`` is a ``ResponseCache`` to
-    use instead. ``question`` says what a user's text asks, for prompts that hold material besides
-    the question: see ``Question`` and ``rag_question``. ``namespace_from`` is a path into the
-    config of each call, ``"metadata.user_id"`` or ``"configurable.tenant_id"``, whose value names
-    the tenant; a call that has none is a miss, unless ``cache.control(namespace=…)`` names one.
+    - ``url``: ``memory://`` (None), ``sqlite:///PATH`` or ``redis://…``
+    - ``question``: a callable that says which part of a user's text asks, for prompts that hold
+      material besides the question: see ``Question`` and ``rag_question``
+    - ``cache``: an open ``ResponseCache`` to use, instead of ``url`` and ``options``
+    - ``namespace_from``: a path into the config of each call, ``"metadata.user_id"`` or
+      ``"configurable.tenant_id"``, whose value names the tenant; a call that has none is a miss,
+      unless ``cache.control(namespace=…)`` names one
+    - ``options``: those of ``shared_core.Options``, by name: ``threshold=0.92``, ``ttl=3600``
 
     An answer says where it is from: ``message.response_metadata["tiered_cache"]``. Nothing that
     fails in here reaches the caller; it is a miss, logged once per kind and counted in ``errors``.

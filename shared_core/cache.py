@@ -233,6 +233,16 @@ class ResponseCache:
     ``ResponseCache.open(url, **options)`` makes one. Whatever fails inside is a miss, counted in
     ``stats().errors``; only arguments that make no sense raise.
 
+    The constructor is for a store of your own:
+
+    - ``store``: an object with the methods of ``shared_core.stores.Store``; the cache closes it
+    - ``options``: ``Options.of({"semantic": False})``, say
+    - ``clock``: seconds since the epoch, as ``time.time`` gives them
+    - ``shared``: whether other processes use the store: then counters are written to it, and equal
+      calls of other processes are waited for
+    - ``key_fingerprints``: of the keys that the store seals with, the newest first
+    - ``values``: where small values lie, if not in the store
+
         cache = ResponseCache.open("sqlite:///answers.db", threshold=0.92)
         request = Request.of("What is a fuse?", model="gpt-4o-mini", params={"temperature": 0})
         answer = cache.answer(request, lambda: Answer("It melts before the wire does."))

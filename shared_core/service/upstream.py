@@ -310,13 +310,13 @@ class UpstreamModel:
         path = "messages" if self._is_anthropic else "chat/completions"
         response = self._client.post(f"{self._url}/{path}", json=body, headers=headers)
         response.raise_for_status()
-        body = response.json()
+        reply = response.json()
         try:
             if self._is_anthropic:
-                text = "".join(one["text"] for one in body["content"] if one["type"] == "text")
+                text = "".join(one["text"] for one in reply["content"] if one["type"] == "text")
             else:
-                text = body["choices"][0]["message"]["content"]
-            counts = body.get("usage") or {}
+                text = reply["choices"][0]["message"]["content"]
+            counts = reply.get("usage") or {}
             named = ("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")
             usage: dict[str, Any] = {
                 ours: counts.get(ours, counts.get(theirs)) for ours, theirs in named

@@ -196,6 +196,7 @@ DEFAULT_SIMILARITY = 0.92
 class Static:
     """Serve the nearest candidate at or above ``similarity`` whose question does not differ.
 
+    ``similarity`` is a cosine, 0..1; what it means depends on the embedder. Nothing is learnt.
     Raises ValueError for a similarity outside 0..1.
 
         cache = ResponseCache.open(threshold=Static(0.92))  # or threshold=0.92
@@ -257,6 +258,8 @@ class FeedbackState:
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """Raise the threshold when too many of the newest labels are wrong, lower it when few are.
+
+        cache = ResponseCache.open(threshold=Feedback(initial=0.95))
 
     It serves from the first request what is at or above ``initial``, and learns from
     ``cache.feedback(entry_id, correct)`` alone: without anybody, or a judge, who says of hits

@@ -70,19 +70,23 @@ least chance that any candidate had then."""
 class Verified:
     """Serve a neighbour if it is known that at most ``max_error`` of what is served is wrong.
 
-    ``per`` "hit": of the answers served; "request": of all requests, as the literature counts.
-    ``start`` "public": what public data proves is served from the first request, the first hits are
-    checked often, and the app's own labels take over as they come; "own": nothing is served before
-    own labels prove it, as it is in any case with an embedder that public data says nothing of.
-    ``guarantee`` "average": over the life of an app; "anytime": at every moment, with a confidence
-    of 0.95, for later and fewer hits. ``prior`` is what is believed before the first label; by
-    default what was fitted for all-MiniLM-L6-v2. ``confidence`` is that of the estimate which lets
-    candidates be served, by default 0.7, or of the bound at every moment, by default 0.95;
-    ``audit`` the least share of hits that is asked for real all the same.
+        cache = ResponseCache.open("sqlite:///answers.db", threshold=Verified(max_error=0.01))
 
-    ``label_noise`` is the share of labels believed to say the opposite of the truth, 0 to below
-    0.5; where a better judge checks some of them, that is measured. Labels are held to what a judge
-    that errs so would say if the promise were just kept.
+    - ``max_error``: the share of wrong answers to keep below, above 0 and below 1
+    - ``per``: "hit": of the answers served; "request": of all requests, as the literature counts
+    - ``start``: "public": what public data proves is served from the first request, the first hits
+      are checked often, and the app's own labels take over as they come; "own": nothing is served
+      before own labels prove it, as it is in any case with an embedder that public data says
+      nothing of
+    - ``guarantee``: "average": over the life of an app; "anytime": at every moment, for later and
+      fewer hits
+    - ``prior``: what is believed before the first label; None: what was fitted for all-MiniLM-L6-v2
+    - ``label_noise``: the share of labels believed to say the opposite of the truth, 0 to below
+      0.5; where a better judge checks some of them, it is measured. Labels are held to what a judge
+      that errs so would say if the promise were just kept
+    - ``confidence``: of the estimate that lets candidates be served (None: 0.7), or of the bound at
+      every moment (None: 0.95)
+    - ``audit``: the least share of hits for which the model is asked all the same
 
     What speaks against a candidate in plain words, an opposite or another name, is not served
     before own labels prove that kind. The promise is on the average over the traffic, not on a
