@@ -2,8 +2,8 @@
 
 Where the repository is published is written in one place, ``repository`` of this hook's table in
 ``pyproject.toml``. With it, relative links and pictures lead to the files of this version's tag. As
-long as it is empty, links into the repository become plain text and pictures are left out, so that
-no link leads nowhere.
+long as it is empty, links into the repository and pictures become plain text, so that no link leads
+nowhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def long_description(readme: str, repository: str, version: str) -> str:
     def picture(found: re.Match[str]) -> str:
         if found[2].startswith(ELSEWHERE):
             return found[0]
-        return f"![{found[1]}]({repository}/raw/{tag}/{found[2]})" if repository else ""
+        return f"![{found[1]}]({repository}/raw/{tag}/{found[2]})" if repository else found[1]
 
     def link(found: re.Match[str]) -> str:
         if found[2].startswith((*ELSEWHERE, "#")):
