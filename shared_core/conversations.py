@@ -101,18 +101,18 @@ WORTH, LOOKED_AT, PAUSE = 0.02, 500, 2000
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What the user stated: a rewriting holds all of ``sure`` and enough of ``some``."""
+    """What the user stated: a rewriting holds all of ``sure`` and ``least`` of ``some``."""
 
     sure: frozenset[str]
     some: frozenset[str] = frozenset()
+    least: int = 0
     negated: bool = False
 
     def is_kept_by(self, text: str, reading: Reading) -> bool:
         """Say whether a text still states it."""
-        enough = max(1, len(self.some) // 2) if self.some and not self.sure else 0
         return (
             self.sure <= reading.terms
-            and len(self.some & reading.terms) >= enough
+            and len(self.some & reading.terms) >= self.least
             and (not self.negated or _NEGATION.search(text) is not None)
         )
 
@@ -264,7 +264,7 @@ _GENERIC = frozenset(
     for word in _words(
         "plan account version product subscription order device customer user company question "
         "model tier package membership item thing people option use want need have get like try "
-        "buy look live work would please mean say tell answer"
+        "buy look live work would please mean say tell answer back other way instead else same"
     )
     for term in read(f"the {word}").terms
 )
@@ -316,6 +316,7 @@ _DECLARES = re.compile(
     r"(?:is|are|was|were|has|have|had|runs?|uses?|weighs?|lives?|costs?|needs?|can|does|do)\b)",
     re.IGNORECASE,
 )
+_PRONOUN = re.compile(r"\b(?:its?|they|them|their|he|him|his|she|hers?)\b", re.IGNORECASE)
 _FIRST = re.compile(r"\b(?:i|we|my|our|me|us|mine|ours)\b", re.IGNORECASE)
 _MINE = re.compile(r"\b(?:my|our)\s+((?:[\w-]+\s+){0,3}[\w-]+)", re.IGNORECASE)
 _WHICH = re.compile(
@@ -349,7 +350,12 @@ def _facts(talk: Sequence[tuple[str, str]], question: str) -> Iterator[Fact]:
             asked = _SENTENCE.findall(talk[place - 1][1])[-1]
             yield Fact(_specific(read(asked)) | _kinds(asked))
     own, dismissed = read(question), read(" ".join(_DISMISSED.findall(question))).terms
-    yield Fact(_specific(own) - dismissed, negated=own.odd and not _CORRECTS.search(question))
+    sure, is_new = _specific(own) - dismissed, _CORRECTS.search(question) is None
+    some = own.content_terms - _GENERIC - _PLEASANT_TERMS - sure if is_new else frozenset()
+    yield Fact(sure, some, len(some) - len(some) // 3, negated=own.odd and is_new)
+    if user and not sure and (not some or _PRONOUN.search(question)):
+        # it is about what was named just before
+        yield Fact(_specific(read(user[-1][1])) | _kinds(user[-1][1]))
 
 
 def _stated(text: str) -> Iterator[Fact]:
@@ -369,9 +375,12 @@ def _stated(text: str) -> Iterator[Fact]:
 def _fact(text: str, dismissed: frozenset[str]) -> Fact:
     reading = read(text)
     sure = (_specific(reading) | _kinds(text)) - dismissed
-    some = reading.content_terms - _GENERIC - _PLEASANT_TERMS - dismissed
+    said = [one for one in reading.content if one not in _GENERIC | _PLEASANT_TERMS | dismissed]
+    if not sure:
+        sure = frozenset(said[-1:])  # what is new stands last
+    some = frozenset(said) - sure
     negated = _NEGATION.search(text) is not None and _CORRECTS.search(text) is None
-    return Fact(sure, some - sure, negated)
+    return Fact(sure, some, len(some) // 3, negated)
 
 
 def _kinds(text: str) -> frozenset[str]:

@@ -19,6 +19,7 @@ from shared_core import (
     Answer,
     Costs,
     Explore,
+    Feedback,
     Hit,
     Miss,
     Request,
@@ -248,6 +249,24 @@ DROPPED = [
         "And what does it cost without a battery?",
         "What does the X200 cost without a battery?",
         "What does the X200 cost with a battery?",
+    ),
+    (
+        ("Tell me about Ibuprofen.", "It is a medicine."),
+        "How often may an adult take it?",
+        "How often may an adult take Ibuprofen?",
+        "How often may an adult take the medicine?",
+    ),
+    (
+        ("Is the X200 in stock?", "Yes."),
+        "What does it cost with a case?",
+        "What does the X200 cost with a case?",
+        "What does the X200 cost?",
+    ),
+    (
+        ("My printer is connected by wifi.", "I see."),
+        "Why is it not found?",
+        "Why is a printer connected by wifi not found?",
+        "Why is a connected printer not found?",
     ),
     (
         ("Since we're a school, what do we pay?", "Nothing."),
@@ -498,35 +517,36 @@ def test_clear_forgets_the_rewritings_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_an_event_loop_is_not_blocked_and_no_thread_of_lookups_waits(is_async: bool) -> None:
-    rewriter = Rewriter(TABLE, wait=0.2)
+def test_while_models_rewrite_no_thread_of_lookups_waits_nor_the_event_loop(is_async: bool) -> None:
+    gate = threading.Event()
 
-    async def rewrite(prompt: str) -> str:
-        await asyncio.sleep(0.2)
+    def blocking(prompt: str) -> str:
+        gate.wait(20)
         return TABLE[last_message(prompt)]
 
-    cache = opened(rewrite if is_async else rewriter)
+    async def awaited(prompt: str) -> str:
+        while not gate.is_set():
+            await asyncio.sleep(0.005)
+        return TABLE[last_message(prompt)]
 
-    async def main() -> tuple[float, float]:
-        ticks, started = [0.0], time.perf_counter()
+    cache = ResponseCache.open(
+        history=standalone(awaited if is_async else blocking, timeout=20),
+        threshold=Static(0.6),
+        embedder=fake_embed,
+    )
+    ask(cache, request((), FREE), "Three.")
 
-        async def tick() -> None:
-            last = time.perf_counter()
-            while True:
-                await asyncio.sleep(0.005)
-                now = time.perf_counter()
-                ticks.append(now - last)
-                last = now
+    async def main() -> list[Any]:
+        asked = [request((f"Plan {n} is a free plan.", "Yes."), PROJECTS) for n in range(20)]
+        waiting = [asyncio.create_task(cache.alookup(one)) for one in asked]
+        await asyncio.sleep(0.05)
+        found = await asyncio.wait_for(cache.alookup(request((), FREE)), 10)
+        assert isinstance(found, Hit)
+        assert not any(one.done() for one in waiting)
+        gate.set()
+        return await asyncio.gather(*waiting)
 
-        watch = asyncio.create_task(tick())
-        asked = [request((f"I have {n} cats.", "Nice."), PROJECTS) for n in range(20)]
-        await asyncio.gather(*map(cache.alookup, asked))
-        watch.cancel()
-        return time.perf_counter() - started, max(ticks)
-
-    took, longest = asyncio.run(main())
-    assert took < 2.5  # 20 by turns in 8 threads would take as long as 3 waits
-    assert longest < 0.2
+    asyncio.run(main())
 
 
 def test_the_answers_of_async_apps_are_shared_as_well() -> None:
@@ -623,16 +643,15 @@ def test_a_timeout_is_a_limit(timeout: Any) -> None:
 
 
 def test_feedback_takes_back_an_answer_for_one_conversation_and_labels_its_own_kind() -> None:
-    cache = opened(Rewriter(TABLE), threshold=Verified())
-    cache._path.semantic.use_embedder("fake")  # type: ignore[union-attr]
-    ask(cache, request((), FREE), "Three.")
-    cache = opened(Rewriter(TABLE))
+    cache = opened(Rewriter(TABLE), threshold=Feedback(0.9, minimum=0.6))
     ask(cache, request(PLAN, PROJECTS), "Three.")
     other = request(("We use the free plan.", "Hi."), PROJECTS)
     found = cache.lookup(other)
     assert isinstance(found, Hit)
     cache.feedback(found.entry_id, False)
     assert not isinstance(cache.lookup(other), Hit)
+    policy = cache.stats().policy
+    assert (policy["labels"], policy["standalone"]["labels"]) == (0, 1)
     third = request(("We are on the free plan.", "Hi."), PROJECTS)
     assert isinstance(cache.lookup(third), Hit)
 
