@@ -168,3 +168,33 @@ def test_no_line_of_the_documents_brings_torch_unless_it_says_so() -> None:
             for named in NAMED.findall(line):
                 heavy = {"torch", "sentence-transformers"} & brought_by(named.split(","))
                 assert not heavy or "torch" in line, f"{path.name}: {line}"
+
+
+COMMAND = re.compile(r"tiered-cache ((?:[a-z]+)(?: [^`\n#|;]*)?)")
+
+
+def test_the_commands_and_flags_that_texts_name_are_there() -> None:
+    import typer
+
+    from shared_core.cli import app
+    from shared_core.service import Settings
+
+    root: Any = typer.main.get_command(app)
+    flags = {
+        name: {flag for given in command.params for flag in (*given.opts, *given.secondary_opts)}
+        for name, command in root.commands.items()
+    }
+    flags["serve"] |= {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
+    flags["serve"] |= {"--print-config"}
+    seen = set()
+    for path in DOCUMENTS:
+        for line in COMMAND.findall(path.read_text()):
+            name, *words = line.split()
+            if name not in flags:
+                continue  # a sentence about the command
+            seen.add(name)
+            for word in words:
+                flag = word.partition("=")[0]
+                if flag.startswith("--") and flag != "--help":
+                    assert flag in flags[name], f"{path.name}: tiered-cache {line}"
+    assert {"serve", "stats", "tune", "warm", "doctor", "inspect", "review"} <= seen
