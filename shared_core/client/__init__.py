@@ -314,9 +314,9 @@ class CachedClient:
     def chat(self, messages: Messages, *, model: str, **arguments: Any) -> CachedResponse:
         """Answer from the cache, or by the model.
 
-        ``messages`` are those of ``chat.completions.create``. Returns the text as ``content``, the
-        SDK's own object, whether it was ``cached``, and its ``cost`` in dollars. Raises what the
-        SDK raises after the last try; a failure of the cache raises nothing.
+        ``messages`` are those of ``chat.completions.create``. Returns the text as ``content``,
+        whether it was ``cached``, its ``cost`` in dollars and more. Raises what the SDK raises
+        after the last try; a failure of the cache raises nothing.
         """
         call = self._call(messages, model, arguments)
         return self._response(call, self._answered(call))

@@ -151,7 +151,6 @@ FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://…, unix:///path/to/socket, "
     "redis+sentinel://host:port,host:port/service[/db], redis+cluster://host:port,host:port"
 )
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 MAX_CONNECTIONS = 10_000
 """One for each thread at work; a limit that is felt would make threads wait for each other."""
 

@@ -356,7 +356,7 @@ FARTHEST = 2.5
 """No cosine distance is larger; a NaN is not smaller."""
 
 
-class RedisStore:
+class RedisStore(RedisValues):
     """Records and values in Redis, seen at once by every host; survives forks.
 
     The server counts lives down, so that hosts whose clocks differ agree; ``clock`` (seconds since
@@ -376,9 +376,7 @@ class RedisStore:
         codec: Codec | None = None,
         clock: Clock = time.time,
     ) -> None:
-        self._connection = RedisConnection(address, timeout)
-        self._names = self._connection.names
-        self._values = RedisValues(self._connection, _fresh)
+        super().__init__(RedisConnection(address, timeout), _fresh)
         self._index = RedisIndex(self._connection, index, timeout)
         self._epochs = Epochs(self._connection)
         self._removal = RedisRemoval(self._connection, self._index, self._epochs, index, clock)
@@ -571,24 +569,9 @@ class RedisStore:
             self.near.close()
         self._connection.close()
 
-    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        return self._values.get_many(keys)
-
-    def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
-        self._values.put_many(items, ttl)
-
-    def delete_many(self, keys: Sequence[str]) -> int:
-        return self._values.delete_many(keys)
-
-    def scan(self, prefix: str, cursor: str = "") -> tuple[list[str], str]:
-        return self._values.scan(prefix, cursor)
-
-    def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
-        return self._values.add(key, value, ttl)
-
     def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         try:
-            return self._values.increment(amounts)
+            return super().increment(amounts)
         finally:
             if self.near is not None and any(key.startswith("epoch:") for key in amounts):
                 self.near.bumped()

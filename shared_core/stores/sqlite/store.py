@@ -302,7 +302,7 @@ INSERT_TAG = """INSERT OR IGNORE INTO tags
     VALUES (?1, ?2, coalesce((SELECT value FROM kv WHERE key = ?2), x'30'))"""
 
 
-class SqliteStore:
+class SqliteStore(SqliteValues):
     """Records and values in a file that survives restarts and kill -9.
 
     What a call has written is seen by every process at once and outlives the process; a power cut
@@ -325,11 +325,10 @@ class SqliteStore:
         clock: Clock = time.time,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._file = DatabaseFile(path, timeout=timeout, rng=rng, start_fresh=self._start_fresh)
-        self._values = SqliteValues(self._file, clock)
+        file = DatabaseFile(path, timeout=timeout, rng=rng, start_fresh=self._start_fresh)
+        super().__init__(file, clock)
         self._eviction = Eviction(self._file, max_entries, clock)
         self._codec = codec or Codec()
-        self._clock = clock
         self._start_fresh()
         with suppress(StoreError):  # others write at length; the next put tidies up as well
             self._eviction.tidy()
@@ -521,24 +520,6 @@ class SqliteStore:
         self._eviction.flush()
         self._indexes = None  # a thread that makes a graph ends
         self._file.close()
-
-    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        return self._values.get_many(keys)
-
-    def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
-        self._values.put_many(items, ttl)
-
-    def delete_many(self, keys: Sequence[str]) -> int:
-        return self._values.delete_many(keys)
-
-    def scan(self, prefix: str, cursor: str = "") -> tuple[list[str], str]:
-        return self._values.scan(prefix, cursor)
-
-    def add(self, key: str, value: bytes, ttl: float | None = None) -> bool:
-        return self._values.add(key, value, ttl)
-
-    def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
-        return self._values.increment(amounts)
 
     def _make_indexes(self) -> ScopeIndexes:
         from shared_core.stores.sqlite.index import ScopeIndexes  # loads numpy
