@@ -57,7 +57,8 @@ class StandIn(BaseChatModel):
 
     def _generate(self, messages, stop=None, run_manager=None, **kwargs):
         time.sleep(0.4)
-        known = (text for text in ANSWERS if text in messages[-1].text)
+        asked = messages[-1].text.replace("How can I", "How do I")
+        known = (text for text in ANSWERS if text in asked)
         text = ANSWERS.get(max(known, key=len, default=""), "That is something I do not know.")
         tokens = {"input_tokens": sum(len(m.text) for m in messages) // 4 + 4}
         tokens |= {"output_tokens": len(text) // 4 + 1}
@@ -69,13 +70,13 @@ class StandIn(BaseChatModel):
 # %% [markdown]
 # ## The line
 #
-# One SQLite file, shared by all processes that open it. With `threshold=0.92` whoever is nearer
-# than that may be served from the first question on, unless the guard finds a difference that
-# matters; the default policy would first learn (see the end).
+# One SQLite file, shared by all processes that open it. The policy is the default: of the answers
+# that it serves by meaning, at most 2 % may be wrong. What public data proves is served from the
+# first request on.
 
 # %%
 folder = Path(tempfile.mkdtemp())
-cache = TieredCache(f"sqlite:///{folder / 'answers.db'}", threshold=0.92)
+cache = TieredCache(f"sqlite:///{folder / 'answers.db'}")
 set_llm_cache(cache)
 
 cache.preload()  # else the first question waits for the embedding model
@@ -98,6 +99,7 @@ def ask(prompt, model=model):
 
 
 print(f"{'question':47s} {'answered by':18s} cosine       time  answer")
+said = {}
 for question in (
     "How do I freeze my card?",
     "How do I freeze my card?",
@@ -107,7 +109,7 @@ for question in (
     "How do I raise my card limit?",
     "How do I lower my card limit?",
 ):
-    message = ask(question)
+    said[question] = ask(question)
 
 # %% [markdown]
 # The second is an *exact* hit, the third a *semantic* one. Miles to kilometres and kilometres to
@@ -119,7 +121,7 @@ for question in (
 # `entry_id` names this serving, and is what feedback refers to.
 
 # %%
-served = ask("Tell me, please: How do I freeze my card?")
+served = said["How can I freeze my card?"]
 mark = served.response_metadata["tiered_cache"]
 for name, value in mark.items():
     print(f"{name:11s} {value if name != 'entry_id' else value[:16] + '…'}")
@@ -129,7 +131,7 @@ for name, value in mark.items():
 
 # %%
 cache.feedback(mark["entry_id"], correct=False)
-taken_back = ask("Tell me, please: How do I freeze my card?")
+taken_back = ask("How can I freeze my card?")
 
 # %% [markdown]
 # ## What must not be shared is not
@@ -148,13 +150,15 @@ varied = ask("How do I freeze my card?", StandIn(temperature=0.7))
 # %% [markdown]
 # ## What it saves
 #
-# Forty questions, then the same forty, then each in other words: politeness, which is the easy
-# kind. Times are of this machine; the model's is that of the stand-in.
+# Forty questions, then the same forty, then each with other words around it. Some of the first hits
+# by meaning are checked: the model is asked all the same (`audit`), and its answer is a label. The
+# more labels agree, the fewer are checked. Times are of this machine; the model's is that of the
+# stand-in.
 
 # %%
 asked = [question.text for question in QUESTIONS[100:140]]
 times = {"model": [], "exact": [], "semantic": []}
-for wording in ("{}", "{}", "{} Thank you!"):
+for wording in ("{}", "{}", "Hello! {}"):
     for text in asked:
         started = time.perf_counter()
         message = model.invoke(wording.format(text))
@@ -174,6 +178,7 @@ axes.boxplot(
 )
 axes.set_yticks([1, 2, 3], [f"{name} ({len(times[name])})" for name in list(times)[::-1]])
 axes.set_xscale("log")
+axes.xaxis.set_major_formatter("{x:g}")
 axes.set_xlabel("time to the answer through LangChain, ms (log scale)")
 axes.set_title("Who answered (how many), and how long it took: median, quartiles, 10 and 90 %")
 plt.show()
@@ -181,27 +186,28 @@ plt.show()
 # %%
 stats = cache.cache.stats()
 print(f"{stats.hits} of {stats.lookups} lookups were hits, {stats.hits_by_tier}")
-print(f"why not: {dict(stats.misses)}")
+print(f"why not: {dict(stats.misses)}, asked to learn or to check: {stats.explores}")
 print(f"saved: {stats.tokens_saved} tokens, ${stats.money_saved:.5f} at gpt-4o-mini's prices")
+policy = stats.policy
+print(f"policy: {policy['labels']} labels, what is served rests on {policy['rests_on']}")
 cache.close()
 
 # %% [markdown]
-# ## The default: serve what is proven
+# ## One fixed number instead
 #
-# Without `threshold=` the policy is `Verified()`: at most 2 % of the semantic hits are wrong. It
-# begins with labels. A near neighbour is a *candidate*: the model is asked all the same, and its
-# fresh answer says whether the old one would have done. That costs nothing but the hits of the
-# first few hundred questions, and `stats` says how far it is.
-# [03_adaptive_thresholds](03_adaptive_thresholds.ipynb) shows it at work.
+# With `threshold=0.92` whoever is nearer than that is served, unless the guard finds a difference
+# that matters. Nothing is checked and nothing is learnt: it is as right as that number happens to
+# be for your questions. [02_threshold_tuning](02_threshold_tuning.ipynb) and
+# [05_your_own_data](05_your_own_data.ipynb) choose it by labels;
+# [03_adaptive_thresholds](03_adaptive_thresholds.ipynb) compares it with the default.
 
 # %%
-cache = TieredCache()
+cache = TieredCache(threshold=0.92)
 set_llm_cache(cache)
-for question in QUESTIONS[:24]:
+for question in QUESTIONS[:12]:
     if question.text.startswith("How"):
         ask(question.text)
-print()
-print("learning:", cache.cache.stats().progress)
+fixed = ask("Hello! How do I freeze my card?")
 
 # %%
 set_llm_cache(None)

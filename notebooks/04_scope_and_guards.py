@@ -236,7 +236,7 @@ PAIRS = (
     ("Convert 5 kg to pounds", "Convert 50 kg to pounds", False),
     ("What is the capital of Spain?", "What is the capital of Portugal?", False),
     ("Install version 3.1 on Linux", "Install version 3.10 on Linux", False),
-    ("How long do I boil a soft egg?", "How long do I boil a hard egg?", False),
+    ("Fee for sending money within the country", "Fee for sending money to another country", False),
     ("Start a daemon with systemd", "Autostart a daemon with systemd", False),
 )
 shown = sorted(
@@ -264,14 +264,14 @@ axes.axvline(THRESHOLD, color="black", linestyle="--", linewidth=1.2)
 axes.set_yticks(range(len(shown)), [f"{asked}  |  {cached}" for _, asked, cached, _ in shown])
 axes.set_xlim(min(cosine for cosine, *_ in shown) - 0.03, 1.005)
 axes.set_xlabel("cosine (dashed: 0.92)")
-axes.set_title("Pairs of questions; in red what the guard does not know")
+axes.set_title("Pairs of questions; in red what the guard does not see")
 plt.show()
 
 # %% [markdown]
 # Near misses lie among the paraphrases and above them, so no threshold parts the two. The guard
-# drops most. It does not know everything, a soft egg from a hard one for example:
-# [docs/matching.md](../docs/matching.md) says what, and it is why the default policy serves only
-# what labels have proven.
+# drops most. It does not see everything, as the one in red shows:
+# [docs/matching.md](../docs/matching.md) says what it sees, and it is why the default policy serves
+# only what public data or labels have proven.
 #
 # ## What the guard costs and brings
 #

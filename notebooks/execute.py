@@ -48,7 +48,8 @@ def run(notebook: NotebookNode) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(HERE)}},
     ).execute()
-    notebook.metadata.pop("language_info", None)
+    for name in ("language_info", "widgets"):  # widgets are of no use without their kernel
+        notebook.metadata.pop(name, None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):

@@ -153,7 +153,7 @@ SUPPORT = 39
 """The first groups of the questions are those of a bank's customers."""
 
 SYSTEM = "You answer questions of a bank's customers, briefly and correctly."
-MODEL = "gpt-4o-mini"
+MODEL = "gpt-4o"
 BEGINS = datetime(2026, 11, 2, 8, tzinfo=UTC).timestamp()
 REQUESTS_A_DAY = 100
 
@@ -277,7 +277,7 @@ def as_openai(row: Mapping[str, Any], number: int) -> dict[str, Any]:
             "id": f"chatcmpl-{number}",
             "object": "chat.completion",
             "created": int(datetime.fromisoformat(row["time"]).timestamp()),
-            "model": f"{row['model']}-2024-07-18",
+            "model": f"{row['model']}-2024-08-06",
             "choices": [{"index": 0, "message": said, "finish_reason": "stop"}],
             "usage": {
                 "prompt_tokens": asked,

@@ -42,19 +42,19 @@ LIBRARY_DESK = (
 )
 
 ANSWERS = {
-    "cancel": "Open My orders, choose the order and press Cancel; that works until we ship it.",
-    "status": "Sign in and open My orders: each order shows its status and the parcel's number.",
-    "voucher": "Type its code into the field Voucher in the basket, then press Redeem.",
-    "return 2024": "No: books ordered in 2024 can no longer be returned, as 60 days have passed.",
-    "return 2025": "Yes, within 60 days: open My orders, choose the book and print the label.",
-    "notify on": "Open Settings, then Messages, and switch Order notifications on.",
-    "notify off": "Open Settings, then Messages, and switch Order notifications off.",
+    "cancel": "Open My orders and press Cancel; that works until we ship it.",
+    "status": "Open My orders: each order shows its status and its parcel.",
+    "voucher": "Type its code into the field Voucher in the basket.",
+    "return 2024": "No: a book can be returned within 60 days, and those are over.",
+    "return 2025": "Yes, within 60 days: open My orders and print the label.",
+    "notify on": "Open Settings, Messages, and switch Order notifications on.",
+    "notify off": "Open Settings, Messages, and switch Order notifications off.",
     "delivery": "Two working days.",
-    "library": "Bring the book back to any desk; what you have ordered is then free for others.",
+    "library": "Bring the book to any desk; it is then free for others.",
 }
 """What the model knows, by topic."""
 
-NEWS = {"delivery": "Five working days this week, because of the strike; two again from Monday."}
+NEWS = {"delivery": "Five working days, because of the strike."}
 """What it knows once the world has changed."""
 
 AUDIT = "audit"
@@ -394,7 +394,7 @@ def _verdict(step: Step, got: StepResult) -> str:
         case _, reason if reason == AUDIT:
             return f"model, to check the cache, as with some of the first hits: {took}"
         case _ if got.apart:
-            return f"model: {took}. The cache refused its nearest answer: {got.apart}"
+            return f"model: {took}\n           the cache refused its nearest answer: {got.apart}"
         case _, "new_scope":
             return f"model: {took}. Nothing was asked of this bot before"
         case _, reason:

@@ -77,13 +77,14 @@ def warm(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     progress: Annotated[bool, typer.Option(help="Show how far it is.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Fill a cache with the answers of a log, so that its first users find them there.
+    """Fill a cache with the answers of a log.
 
-    What is there already is skipped, so a run that was stopped is taken up by starting it again. An
-    entry has the key of the app whose requests the log holds: model, system message, history and
-    settings are those of the log. A line that cannot be used stops nothing: it is reported with its
-    number and the reason. Runs of tools, failed calls and other lines that are no answered question
-    are counted apart. The exit code is 1 if there were bad lines.
+    Its first users then find them there. What is there already is skipped, so a run that was
+    stopped is taken up by starting it again. An entry has the key of the app whose requests the log
+    holds: model, system message, history and settings are those of the log. A line that cannot be
+    used stops nothing: it is reported with its number and the reason. Runs of tools, failed calls
+    and other lines that are no answered question are counted apart. The exit code is 1 if there
+    were bad lines.
 
     --json: an object with "rows", "stored", "asked", "present", "bad", "other", "to_ask",
     "input_tokens", "output_tokens", "spent" (US dollars, null if unknown).
@@ -142,7 +143,7 @@ def learn(
     most: Annotated[int, typer.Option(min=1, help="Most of the newest answers to go by.")] = 500,
     as_json: AsJson = False,
 ) -> None:
-    """Hold stored answers against each other, so that the policy learns what they tell.
+    """Let the policy learn from the answers that are stored.
 
     Answers to questions that look alike are compared, those of the newest entries that this was not
     done for; the policy learns what speaks for a candidate. How often it is wrong it still learns
@@ -204,13 +205,13 @@ def tune(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the lowest similarity at which labels show that few enough answers are wrong.
+    """Find the lowest threshold that labels show to be safe.
 
-    A pair is a question, the nearest that was asked before it, and whether one answer fits both. A
-    log holds such pairs: the default judge compares their two answers, and what it cannot tell
-    counts as wrong. Better: write them with --pairs, label them with tiered-cache review, and tune
-    on that file; what has no label there is left out. The exit code is 1 if the labels show no
-    threshold; nothing is exported then.
+    That is the lowest similarity at which few enough answers are wrong. A pair is a question, the
+    nearest that was asked before it, and whether one answer fits both. A log holds such pairs: the
+    default judge compares their two answers, and what it cannot tell counts as wrong. Better: write
+    them with --pairs, label them with tiered-cache review, and tune on that file; what has no label
+    there is left out. The exit code is 1 if the labels show no threshold; nothing is exported then.
 
     --json: an object with "threshold", "verdict", "max_error", "per", "confidence", "rows",
     "barred", "curve" (threshold, served, wrong, hit_rate, precision, recall, error, interval), and

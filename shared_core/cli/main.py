@@ -81,9 +81,10 @@ Threshold = Annotated[
 
 @app.command()
 def demo(as_json: AsJson = False) -> None:
-    """Play a minute of a support bot behind the cache: hits, refusals, a wrong answer taken back.
+    """Play a minute of a support bot behind the cache.
 
-    It needs no key and no network. A stand-in plays the model, with a delay; embeddings, cache and
+    It shows hits, refusals with their reason, and a wrong answer that is reported and gone. It
+    needs no key and no network. A stand-in plays the model, with a delay; embeddings, cache and
     prices are real. The exit code is 0 if everything went as the demo says, else 1.
 
     --json: an object with "steps" (question, served_by, reason, similarity, ms, dollars_saved, ok),
@@ -109,7 +110,7 @@ def doctor(
     ] = "memory://",
     as_json: AsJson = False,
 ) -> None:
-    """Say what is installed, what is missing, and the command that mends it.
+    """Say what is missing, and the command that mends it.
 
     With the URL of a store it looks at that too: can it be used, what does it hold, and what do the
     caches on it say holds them back. It changes nothing. The exit code is 1 if something is missing
@@ -133,9 +134,10 @@ def doctor(
 
 @app.command()
 def stats(url: Url, namespace: Tenant = "default", as_json: AsJson = False) -> None:
-    """Say what the caches on a store did: hits, misses and why, errors with intervals, savings.
+    """Say what the caches on a store did, and what they saved.
 
-    It reads what all processes wrote, up to about a second ago, changes nothing and loads no model.
+    That is hits, misses and why, wrong answers with intervals, tokens and money, and advice. It
+    reads what all processes wrote, up to about a second ago, changes nothing and loads no model.
 
     --json: an object with the fields of cache.stats().
     """
@@ -169,7 +171,7 @@ def inspect(
     embedder: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a question would hit now, and if it would hit nothing, why and what to do.
+    """Say what a question would hit, or why not and what to do.
 
     Prints the outcome with its reason, the policy's estimate, and the nearest stored questions of
     one scope with what sets each apart. A scope is all but the question that an answer depends on;
@@ -212,12 +214,12 @@ def review(
     embedder: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge pairs in the terminal: would the answer to one question do for the other?
+    """Judge in the terminal whether cached answers fit.
 
-    Of a store these are the pairs that its caches would serve now, newest first: y and n go to
-    feedback, so the policy learns and a wrong answer is not served again. Of a file of pairs they
-    are those without a label, and the labels are written into it. Answer y (yes), n (no), s (skip)
-    or q (quit); each verdict is kept at once.
+    Would the answer to one question do for the other? Of a store these are the pairs that its
+    caches would serve now, newest first: y and n go to feedback, so the policy learns and a wrong
+    answer is not served again. Of a file of pairs they are those without a label, and the labels
+    are written into it. Answer y (yes), n (no), s (skip) or q (quit); each verdict is kept at once.
 
     --json: an object with "right", "wrong", "skipped" and "left", the pairs left to judge.
     """
@@ -275,7 +277,7 @@ UNTOUCHED = {
 
 @app.command(context_settings=UNTOUCHED)
 def serve(context: typer.Context) -> None:
-    """Run the service: an OpenAI-compatible proxy with the cache in it (--help: its options)."""
+    """Run the service; --help lists its options."""
     try:
         from shared_core.service import load_settings, run
     except ImportError as error:
@@ -308,7 +310,9 @@ def key(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a client key: the key, once, and the line by which a server knows it.
+    """Make a client key for the service.
+
+    It prints the key, once, and the line by which a server knows it.
 
     --json: an object with "key", for the client, and "line", for the server.
     """

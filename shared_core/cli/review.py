@@ -425,7 +425,8 @@ def _words_for(
         reason,
         (f"Only the very same words are matched ({reason}).", "see docs/matching.md"),
     )
-    apart = next((_apart(one, question) for one in shown if one.differences), "")
+    looked_at = shown[:1] if reason == "risk" else shown
+    apart = next((_apart(one, question) for one in looked_at if one.differences), "")
     if apart and reason == "risk":
         why += " Against it speaks: {differences}."
     values = {

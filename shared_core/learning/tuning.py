@@ -402,6 +402,9 @@ STARTS = 2
 FARTHER = 4
 """How much larger the second start's pool is than the smallest that could pass."""
 
+TELLING = 10
+"""Labels of a pool that say something of how many more it takes, if there is such a pool."""
+
 _BATCH = 64
 
 
@@ -615,9 +618,10 @@ def _verdict(
         sure = f"with {100 * confidence:g} % confidence"
         return f"at or above {found.threshold:.2f}, at most {target}, {sure}"
     promise = Promise(max_error, "hit", 1 - (1 - confidence) / STARTS)
+    telling = [pool for pool in pools if pool.labels >= TELLING] or pools
     needed = [
         (rows * max(promise.labels_needed(pool), pool.labels + 1) / pool.labels, pool)
-        for pool in pools
+        for pool in telling
     ]
     if not needed:
         return "no row could be served: of every one the guard or the embedder says no"
@@ -627,7 +631,7 @@ def _verdict(
             f"too few labels to show {target}: {_rate(best)}; about {math.ceil(total) - rows:,} "
             f"more rows like these {rows:,} would do"
         )
-    best = min(pools, key=lambda pool: pool.rate)
+    best = min(telling, key=lambda pool: pool.rate)
     return f"more than {target} at every threshold, {_rate(best)}: more rows like these do not help"
 
 

@@ -438,8 +438,8 @@ def test_a_log_of_langsmith_warms_the_cache_of_the_app_that_was_traced() -> None
     with TieredCache("memory://", semantic=False) as cache:
         log = read_file(questions.DATA / "langsmith.jsonl", Asker())
         assert warm_rows(cache.cache._path, log, progress=False).stored > 5
-        model = ChatOpenAI(model="gpt-4o-mini", temperature=0, api_key="none", cache=cache)
         row = questions.support_log(1)[0]
+        model = ChatOpenAI(model=row["model"], temperature=0, api_key="none", cache=cache)
         told = model.invoke([("system", row["system"]), ("human", row["question"])])
         assert told.response_metadata["tiered_cache"]["tier"] == "exact"
         assert told.content == row["answer"]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared_core import Feedback, Static, Verified, policy_from_json, policy_to_json, tune
-from shared_core.learning import Tuning, read_rows
+from shared_core import Answer, Feedback, Static, Verified, policy_from_json, policy_to_json, tune
+from shared_core.learning import LoggedCall, Neighbours, Tuning, neighbours_of, read_rows
 from shared_core.learning.tuning import lowest, rows_of, tuning_lines
 from shared_core.thresholds.bounds import Pool, interval
 from shared_core.thresholds.verified import FEATURES, Prior, cold
@@ -337,3 +337,105 @@ def test_on_real_embeddings_a_threshold_and_a_prior_are_found(model_embedder: An
     assert found.point.error <= 0.2
     assert found.embedder == "all-MiniLM-L6-v2"
     assert isinstance(found.prior(), Prior)
+
+
+# --------------------------------------------------------------------------- pairs that a log holds
+
+
+def logged(question: str, answer: str | None = None, **more: Any) -> LoggedCall:
+    system = more.pop("system", "shop")
+    messages = ({"role": "system", "content": system}, {"role": "user", "content": question})
+    told = None if answer is None else Answer(answer)
+    return LoggedCall(1, "", messages, told, more.pop("model", "m"), **more)
+
+
+def neighbours(*calls: LoggedCall, **options: Any) -> Neighbours:
+    return neighbours_of(calls, fake_embed, **{"judge": False, **options})
+
+
+def test_every_call_of_a_log_is_accounted_for() -> None:
+    found = neighbours(
+        logged("how do I pay"),
+        logged("how do I pay please"),
+        logged("how do I pay"),
+        logged("what is new today"),
+        logged("how do I pay", params={"temperature": 1}),
+        logged("how do I pay", system="bank"),
+        logged("how do I pay", model="n"),
+        logged("Context: x\n\nQuestion: how do I pay?"),
+        logged("wie kann ich hier bitte bezahlen und womit"),
+    )
+    assert [pair.questions for pair in found.pairs] == [("how do I pay please", "how do I pay")]
+    assert (found.repeats, found.alone, found.calls) == (1, 3, 9)
+    assert found.unmatched == {"time": 1, "temperature": 1, "template": 1, "language": 1}
+
+
+def test_a_pair_is_the_nearest_before_it_to_which_the_guard_does_not_object() -> None:
+    calls = [
+        logged("can I return a book of 2024", time=3.0),
+        logged("how do I return a book", time=1.0),
+        logged("can I return a book of 2025", time=4.0),
+        logged("may I return books", time=2.0),
+        logged(
+            "hello hello please do tell me whether I can return a book of 2025 thanks", time=2.5
+        ),
+    ]
+    pairs = {pair.questions: pair for pair in neighbours(*calls).pairs}
+    asked = "can I return a book of 2025"
+    ((_, cached),) = [both for both in pairs if both[0] == asked]
+    assert cached == "hello hello please do tell me whether I can return a book of 2025 thanks"
+    assert [both[1] for both in pairs if both[0] == "may I return books"] == [
+        "how do I return a book"
+    ]
+    bare = [pair for pair in neighbours(*calls, guard=False).pairs if pair.questions[0] == asked]
+    assert bare[0].questions[1] == "can I return a book of 2024"
+    assert bare[0].similarity > pairs[asked, cached].similarity
+    assert bare[0].differences == ()
+
+
+def test_a_judge_tells_what_it_can_and_labels_go_before_it(tmp_path: Path) -> None:
+    answers = ("By card.", "By card.", "Never.", None)
+    texts = ("how do I pay", "how do I pay please", "please how do I pay", "how can I pay")
+    calls = [logged(text, answer) for text, answer in zip(texts, answers, strict=True)]
+    found = neighbours(*calls, judge=lambda a, b: True if a.text == b.text else None)
+    assert sorted(str(pair.same) for pair in found.pairs) == ["None", "None", "True"]
+    assert [row.same for row in found.rows() if row.question] == [True]
+    unsure = next(pair for pair in found.pairs if pair.same is None)
+    rows = {
+        (row.question, row.cached): row.same for row in found.rows({unsure.questions: False}, True)
+    }
+    assert rows[unsure.questions] is False
+    assert sum(value is True for value in rows.values()) == 2
+    assert rows["", ""] is None, "the first had no neighbour"
+    found.write(tmp_path / "pairs.csv")
+    kept = read_rows(tmp_path / "pairs.csv")
+    assert [(row.question, row.cached, row.same) for row in kept] == [
+        (row.question, row.cached, row.same) for row in found.rows() if row.question
+    ]
+    assert kept[0].similarity == pytest.approx(found.rows()[0].similarity, abs=1e-4)
+
+
+WORDS = ("open", "lend", "paint", "carry", "clean")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(WORDS), st.sampled_from(WORDS)),
+        max_size=30,
+    )
+)
+def test_no_pair_crosses_a_scope_or_looks_ahead(asked: list[tuple[str, str, str]]) -> None:
+    calls = [
+        logged(f"how do I {verb} the {thing}", "yes", system=system, time=float(at))
+        for at, (system, verb, thing) in enumerate(asked)
+    ]
+    found = neighbours(*random.Random(0).sample(calls, len(calls)))
+    assert found.calls == len(calls)
+    for pair in found.pairs:
+        assert pair.asked.messages[0] == pair.cached.messages[0]
+        assert (pair.cached.time or 0) < (pair.asked.time or 0)
+        assert pair.questions[0] != pair.questions[1]
+    distinct = {(call.messages[0]["content"], call.question) for call in calls}
+    assert len(found.pairs) + found.alone == len(distinct)
+    assert found.alone == len({system for system, _ in distinct})
