@@ -39,7 +39,7 @@ from shared_core.concurrency import (
     current_task,
     finish,
 )
-from shared_core.controls import controls_of
+from shared_core.controls import Controls, controls_of
 from shared_core.options import Seconds, seconds
 from shared_core.resilience import CircuitBreaker, Unavailable, reraise_as
 
@@ -133,7 +133,7 @@ class TieredNodeCache(BaseCache[Any]):
 
     def clear(self, namespaces: Sequence[Namespace] | None = None) -> None:
         """Forget the results of these LangGraph namespaces, or of all, for this tenant alone."""
-        tenant = self._tenant()
+        tenant = self._tenant(controls_of(self.cache))
         prefixes = [_prefix(tenant, None)]
         if namespaces is not None:
             prefixes = [_prefix(tenant, tuple(one)) for one in namespaces]
@@ -160,8 +160,9 @@ class TieredNodeCache(BaseCache[Any]):
 
     def _names(self, keys: Sequence[FullKey]) -> dict[str, FullKey]:
         """Name the results to read in the store; none where nothing may be read."""
-        tenant = self._tenant()
-        if not tenant or not controls_of(self.cache).read:
+        controls = controls_of(self.cache)
+        tenant = self._tenant(controls)
+        if not tenant or not controls.read:
             return {}
         return {self._name(tenant, key): key for key in keys}
 
@@ -181,10 +182,11 @@ class TieredNodeCache(BaseCache[Any]):
         return found
 
     async def _set(self, runtime: Runtime, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
-        tenant = self._tenant()
+        controls = controls_of(self.cache)
+        tenant = self._tenant(controls)
         named = {self._name(tenant, key): pair for key, pair in pairs.items()}
         try:
-            if controls_of(self.cache).write and tenant:
+            if controls.write and tenant:
                 await runtime.run(lambda: self._write(named))
         finally:
             for name in named:
@@ -258,7 +260,9 @@ class TieredNodeCache(BaseCache[Any]):
 
     def _decoded(self, raw: bytes) -> Any:
         kind, _, data = raw.partition(b":")
-        return reraise_as(_Unreadable, lambda: self.serde.loads_typed((kind.decode(), data)))
+        return reraise_as(
+            _Unreadable, self.serde.loads_typed, (str(kind, "ascii", "replace"), data)
+        )
 
     def _delete(self, prefix: str) -> None:
         values, cursor = self.cache.values, ""
@@ -269,8 +273,7 @@ class TieredNodeCache(BaseCache[Any]):
             if not cursor:
                 return
 
-    def _tenant(self) -> str:
-        controls = controls_of(self.cache)
+    def _tenant(self, controls: Controls) -> str:
         if controls.namespace is not None:
             return controls.namespace
         options = self.cache.options

@@ -24,12 +24,14 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
+from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
+
 from llamaindex_tiered_cache.answers import Delta, Serving, finish_reason_of
 from shared_core.cache import ResponseCache
 from shared_core.compute import aread_through, astream_through, read_through, stream_through
 from shared_core.controls import controlling, controls_of
 from shared_core.identity import Digest
-from shared_core.record import UNFINISHED, Answer, Hit
+from shared_core.record import UNFINISHED, Answer, Hit, flaw_of
 from shared_core.request import Request
 
 T = TypeVar("T")
@@ -149,11 +151,15 @@ class AgentStep:
 _step: ContextVar[AgentStep | None] = ContextVar("tiered_cache_agent_step", default=None)
 
 
+_flaws: ContextVar[list[str] | None] = ContextVar("tiered_cache_flaws", default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """What is asked of which cache, and in which form it answers; ``model`` is whom it asks.
 
-    ``step`` is that of an agent which makes the call.
+    ``step`` is that of an agent which makes the call. ``flaws`` are those of the answers that other
+    calls got inside this one, such as an engine's of its LLM; ``outer`` are those of a call around.
     """
 
     cache: ResponseCache
@@ -163,6 +169,8 @@ class Call(Generic[T]):
     model: Digest | None = None
     step: AgentStep | None = None
     parsing: Parsing | None = field(default_factory=_parsing.get)
+    flaws: list[str] = field(default_factory=list)
+    outer: list[str] | None = field(default_factory=_flaws.get)
 
     def working(self) -> AbstractContextManager[None]:
         """Note that the model works in a block: what it counts there is no setting of it."""
@@ -216,10 +224,16 @@ class Call(Generic[T]):
             return None
         reason = reason or answer.finish_reason
         way = f"{type(response).__name__} {'call' if deltas is None else 'stream'}"
-        if self.cache.endings.is_unfinished(self.request, "llamaindex", way, reason):
+        is_of_model = isinstance(response, (ChatResponse, CompletionResponse))  # no engine says why
+        ends = self.cache.endings
+        if is_of_model and ends.is_unfinished(self.request, "llamaindex", way, reason):
             answer = replace(answer, flaw=answer.flaw or UNFINISHED)
         elif not answer.finish_reason:
             answer = replace(answer, finish_reason=reason)
+        if self.flaws and answer.flaw is None:
+            answer = replace(answer, flaw=self.flaws[0])
+        if self.outer is not None and (flaw := flaw_of(answer)) is not None:
+            self.outer.append(flaw)
         if self.step is not None:
             self.step.answer = answer
             if self.step.under is not None:
@@ -243,8 +257,12 @@ def noted(call: Call[Any], compute: Callable[[], R]) -> Callable[[], R]:
     """Return the model's call, during which it is known to work."""
 
     def ask() -> R:
-        with call.working():
-            return compute()
+        token = _flaws.set(call.flaws)
+        try:
+            with call.working():
+                return compute()
+        finally:
+            _flaws.reset(token)
 
     return ask
 
@@ -253,8 +271,12 @@ def anoted(call: Call[Any], compute: Callable[[], Awaitable[R]]) -> Callable[[],
     """Do as ``noted`` does, for a call that is awaited."""
 
     async def ask() -> R:
-        with call.working():
-            return await compute()
+        token = _flaws.set(call.flaws)
+        try:
+            with call.working():
+                return await compute()
+        finally:
+            _flaws.reset(token)
 
     return ask
 

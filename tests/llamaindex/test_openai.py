@@ -13,16 +13,20 @@ import pytest
 pytest.importorskip("llama_index.llms.openai")
 
 import httpx
+import numpy as np
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
+from llama_index.core import Document, MockEmbedding, Settings, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
+from llama_index.core.bridge.pydantic import Field
 from llama_index.core.llms.llm import LLM
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai import OpenAI
 
 from langchain_tiered_cache import TieredCache
-from llamaindex_tiered_cache import cached_llm
+from llamaindex_tiered_cache import CachedQueryEngine, cached_llm, install
 from llamaindex_tiered_cache.request import chat_request
 from shared_core import Hit, ResponseCache
 from tests.fakes import fake_embed
@@ -299,3 +303,92 @@ def test_raw_of_a_hit_reads_as_the_client_s_own_object(call: str) -> None:
     assert hit.choices[0].finish_reason == fresh.choices[0].finish_reason
     if call != "stream":
         assert hit.usage.total_tokens == fresh.usage.total_tokens == 5
+
+
+class HttpEmbedding(BaseEmbedding):
+    """An embedding model behind the same provider: each batch is a request."""
+
+    http: Any = Field(exclude=True)
+
+    def _embed(self, texts: list[str]) -> list[list[float]]:
+        reply = self.http.post("https://api.openai.com/v1/embeddings", json={"input": texts})
+        vectors: list[list[float]] = reply.json()["data"]
+        return vectors
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._embed([query])[0]
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._embed([query])[0]
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._embed([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self._embed(texts)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_cached_query_makes_no_request_at_all(whole: bool, streams: bool) -> None:
+    server, requests = Server(), list[str]()
+
+    def provider(request: httpx.Request) -> httpx.Response:
+        requests.append(request.url.path)
+        if request.url.path.endswith("/embeddings"):
+            texts = json.loads(request.content)["input"]
+            return httpx.Response(200, json={"data": np.asarray(fake_embed(texts)).tolist()})
+        return server(request)
+
+    http = httpx.Client(transport=httpx.MockTransport(provider))
+    before = Settings._llm, Settings._embed_model
+    try:
+        Settings.llm = OpenAI(model="gpt-4o-mini", temperature=0, api_key="sk-1", http_client=http)
+        Settings.embed_model = HttpEmbedding(model_name="e", http=http)
+        with ResponseCache.open(embedder=fake_embed, threshold=0.7) as cache:
+            install(cache, embeddings=True)
+            index = VectorStoreIndex.from_documents([Document(text="A fuse melts.")])
+            engine: Any = index.as_query_engine(streaming=streams)
+            engine = CachedQueryEngine(engine, cache, version=1) if whole else engine
+            said = [str(engine.query("What is a fuse?"))]
+            assert {path.rpartition("/")[2] for path in requests} == {"embeddings", "completions"}
+            requests.clear()
+            said.append(str(engine.query("What is a fuse?")))
+            assert requests == []
+            if whole:
+                said.append(str(engine.query("what is a fuse")))
+                assert requests == [], "nothing is retrieved, so no other question is embedded"
+            assert len(set(said)) == 1
+    finally:
+        Settings._llm, Settings._embed_model = before
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_query_engine_keeps_no_response_that_rests_on_a_cut_answer(is_awaited: bool) -> None:
+    server = Server()
+
+    def cut(request: httpx.Request) -> httpx.Response:
+        whole = json.loads(server(request).content)
+        whole["choices"][0]["finish_reason"] = "length"
+        return httpx.Response(200, json=whole)
+
+    transport = httpx.MockTransport(cut)
+    given: Any = {"http_client": httpx.Client(transport=transport)}
+    given["async_http_client"] = httpx.AsyncClient(transport=transport)
+    llm = OpenAI(model="gpt-4o-mini", temperature=0, api_key="sk-1", **given)
+    before = Settings._llm, Settings._embed_model
+    try:
+        Settings.embed_model = MockEmbedding(embed_dim=4)
+        with ResponseCache.open(semantic=False) as cache:
+            Settings.llm = cached_llm(llm, cache)
+            index = VectorStoreIndex.from_documents([Document(text="A fuse melts.")])
+            engine = CachedQueryEngine(index.as_query_engine(), cache, version=1)
+            for calls in (1, 2):
+                if is_awaited:
+                    asyncio.run(engine.aquery("What is a fuse?"))
+                else:
+                    engine.query("What is a fuse?")
+                assert len(server.bodies) == calls
+            assert cache.stats().stores == 0
+    finally:
+        Settings._llm, Settings._embed_model = before

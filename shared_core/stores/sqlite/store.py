@@ -50,11 +50,16 @@ class SqliteValues:
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         now = self._clock()
         found: dict[str, bytes] = {}
-        with self._file.reading() as reader:
+        reader = self._file.take()
+        try:
             for key in keys:  # one prepared statement per key is faster than IN with a list
                 row = reader.execute(GET_VALUE, (blob(key), now)).fetchone()
                 if row is not None:
                     found[key] = row[0]
+        except sqlite3.Error as error:
+            raise self._file.failure(error) from error
+        finally:
+            self._file.give_back(reader)
         return found
 
     def put_many(self, items: Mapping[str, bytes], ttl: float | None = None) -> None:
