@@ -5,8 +5,9 @@
 FOLDER holds files ``<name>.jsonl.gz`` of rows {"t": question, "c": class} for the names of SETS:
 two questions of one class may share an answer. To these come the sets that
 ``question_families.py`` writes. Every set is replayed as a stream that is never answered from the
-cache, so that every candidate is labelled, once with ten neighbours and once with one, as in a
-cache that is nearly empty. All sets count the same. The prior's record comes from fits that leave
+cache, so that every candidate is labelled: as one app, as many small ones whose caches are young,
+and with the nearest question alone, as in a cache that is nearly empty. All sets count the same.
+The prior's record comes from fits that leave
 one set out. The default --out is the file that ships, for which only sets are used whose licences
 allow it. ``--leave-out`` gives a prior for a figure on the set left out.
 
@@ -17,8 +18,10 @@ some minutes and is kept in --cache. Needs sentence-transformers and all-minilm-
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -47,6 +50,12 @@ other words often has another class there ("one out of six", "1 out of 6")."""
 
 LONGEST = 3000
 """Questions of one set at most."""
+
+VIEWS = ("crowded", "small", "alone")
+"""How a set is seen: as one app, as many small ones, and with the nearest question alone."""
+
+SMALL, OF_ONE = 150, 5
+"""Questions of a small app, and how many of one class are dealt together."""
 
 EMBEDDER = "all-MiniLM-L6-v2"
 SHIPPED = Path(__file__).parent.parent / "shared_core" / "thresholds" / "prior.json"
@@ -96,30 +105,31 @@ def sets(data: Path) -> dict[str, tuple[list[str], list[str]]]:
 
 
 @cache
-def explore_log(data: Path, name: str, k: int, vectors: Path) -> Log:
-    """Return every candidate of a set in a cache that shows k neighbours."""
+def explore_log(data: Path, name: str, view: str, vectors: Path) -> Log:
+    """Return every candidate of a set, as it is seen in one of VIEWS."""
     texts, classes = sets(data)[name]
-    known = embed(texts, vectors)
-    guard = Guard()
+    known, guard = embed(texts, vectors), Guard()
     values, right, objections = [], [], []
-    for row, question in enumerate(texts):
-        similarities = known[:row] @ known[row]
-        near = np.argsort(-similarities, kind="stable")[:k].tolist()
-        candidates = [
-            Candidate(
-                float(similarities[at]),
-                guard.differences(question, texts[at]),
-                texts[at],
-                classes[at],
-            )
-            for at in near
-            if similarities[at] >= FLOOR
-        ]
-        best = weigh(question, candidates)
-        if best is not None:
-            values.append(best.values)
-            right.append(float(best.group == classes[row]))
-            objections.append(best.objections)
+    for app in small_caches(classes) if view == "small" else [list(range(len(texts)))]:
+        for place, row in enumerate(app):
+            older = app[:place]
+            similarities = known[older] @ known[row]
+            nearest = np.argsort(-similarities, kind="stable")
+            candidates = [
+                Candidate(
+                    float(similarities[at]),
+                    guard.differences(texts[row], texts[older[at]]),
+                    texts[older[at]],
+                    classes[older[at]],
+                )
+                for at in nearest[: 1 if view == "alone" else Verified.k].tolist()
+                if similarities[at] >= FLOOR
+            ]
+            best = weigh(texts[row], candidates)
+            if best is not None:
+                values.append(best.values)
+                right.append(float(best.group == classes[row]))
+                objections.append(best.objections)
     return Log(
         name,
         np.array(values),
@@ -130,10 +140,25 @@ def explore_log(data: Path, name: str, k: int, vectors: Path) -> Log:
     )
 
 
+def small_caches(classes: Sequence[str]) -> list[list[int]]:
+    """Deal the rows of a set into apps of SMALL questions, at most OF_ONE of a class together."""
+    rng = random.Random("small caches")
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(classes):
+        rows.setdefault(name, []).append(row)
+    packs = [each[at : at + OF_ONE] for each in rows.values() for at in range(0, len(each), OF_ONE)]
+    rng.shuffle(packs)
+    dealt = list(itertools.chain.from_iterable(packs))
+    apps = [dealt[at : at + SMALL] for at in range(0, len(dealt), SMALL)]
+    for app in apps:
+        rng.shuffle(app)
+    return apps
+
+
 def fit_prior(data: Path, left_out: Iterable[str], vectors: Path) -> Prior:
     """Fit one prior to all sets but some, each of the same weight."""
     names = sorted(sets(data).keys() - set(left_out))
-    logs = [explore_log(data, name, k, vectors) for name in names for k in (Verified.k, 1)]
+    logs = [explore_log(data, name, view, vectors) for name in names for view in VIEWS]
     told = [SETS[name] for name in names if name in SETS]
     return prior_of_logs(logs, EMBEDDER, [*told, FAMILIES])
 
