@@ -37,7 +37,11 @@ Guarantee = Literal["average", "anytime"]
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
-BELIEVED = 30.0
+FAR, LABELS_FOR_FAR = 0.7, 150
+"""Cosine below which public data alone vouches for no candidate, and own labels before one may be
+served: in a young cache votes and margin say little, as few others are there."""
+
+BELIEVED = 20.0
 """Labels of each stratum that public data counts for at most."""
 
 ALERT = 0.25
@@ -176,7 +180,9 @@ class Verified:
         chance = 1.0
         least = min(1.0, self._audited(model) + ALERT * state.watch.suspicion**2)
         served_from = model.threshold_of(best.objections)
-        if served_from > score >= model.threshold:
+        if self._is_too_far(near[best.index], state):
+            served_from = math.inf
+        if best.objections and served_from > score >= model.threshold:
             reason = "guard"
         if score >= served_from and group not in state.groups.debts:
             reason = "audit"
@@ -291,6 +297,11 @@ class Verified:
                 "error_per_request_95": [round(low * share, 5), round(high * share, 5)],
             }
         return described
+
+    def _is_too_far(self, candidate: Candidate, state: Learned) -> bool:
+        """Tell whether a candidate is farther than public data alone may vouch for."""
+        young = self.start == "public" and state.known < LABELS_FOR_FAR
+        return young and candidate.similarity < FAR
 
     def _audited(self, model: LinearModel) -> float:
         """Return the share of hits to ask for real: more where more are expected to be wrong."""

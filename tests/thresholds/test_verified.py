@@ -393,6 +393,21 @@ def test_the_group_with_most_votes_is_chosen_and_its_nearest_member() -> None:
     assert values["members"] == pytest.approx(math.log1p(2) - 1, abs=1e-4)
 
 
+def test_public_data_alone_vouches_for_nothing_far() -> None:
+    """The same evidence, but for how near it is, before and after 150 own labels."""
+    policy = Verified(start="public")
+    sure = replace(shipped(), mean=(20.0, *shipped().mean[1:]))
+    for prior, start, served in ((sure, "public", False), (sure, "own", False)):
+        policy = Verified(prior=prior, start=start)  # type: ignore[arg-type]  # one of the two
+        found = first_decision(policy, Candidate(0.69, (), WORDINGS[1], "g"))
+        assert isinstance(found, Serve) is served
+    policy = Verified(prior=sure)
+    assert isinstance(first_decision(policy, Candidate(0.71, (), WORDINGS[1], "g")), Serve)
+    state = learnt(policy, [replace(one, right=True) for one in labels_of(policy, 160)])
+    far = Candidate(0.69, (), WORDINGS[1], "g")
+    assert isinstance(policy.decide(WORDINGS[0], [far], state, random.Random(0)), Serve)
+
+
 @pytest.mark.slow
 def test_learning_costs_little_with_five_thousand_labels() -> None:
     policy = Verified()
@@ -409,7 +424,7 @@ def test_learning_costs_little_with_five_thousand_labels() -> None:
             fit_s.append(time.thread_time() - learnt_at)
     assert np.percentile(learn_s, 99) < 0.001
     assert np.percentile(fit_s, 99) < 0.005
-    assert len(state.labels) == 1000
+    assert 900 < len(state.labels) <= 1000
 
 
 def test_what_is_told_is_json_and_says_how_far_learning_is() -> None:
