@@ -17,11 +17,11 @@ import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import unquote
 
 from shared_core.service.errors import APIError
@@ -196,6 +196,21 @@ STORED = (
 """Where upstreams keep objects of an account: nobody is told whose they are but the credential."""
 
 _NAMES_STORED = ("previous_response_id", "conversation")
+_IDS = frozenset({"file_id", "file_ids", "vector_store_ids", "skill_id"})
+_SAYS_WHENCE = ("_citation", "_location", "_output", "file_path")
+"""How the kinds of objects end that say where an earlier answer had something from."""
+
+_NAMES_NOTHING = frozenset({"metadata", "parameters", "input_schema", "schema", "input_examples"})
+"""Fields whose content is the caller's own, and names nothing of the upstream's."""
+
+_OF_TOOLS = frozenset(
+    {("input", "tool_use"), ("input", "server_tool_use"), ("input", "mcp_tool_use"),
+     ("results", "file_search_call")}
+)  # fmt: skip
+"""Fields, with the kind of object that they are in, that say what a tool was given or found."""
+
+_HINTS = (b"_id", b'"id"', b"conversation", b"container", b"audio", b"_reference", b"\\u")
+"""One of them is in every body that names a stored object; a name may be written in escapes."""
 
 _RULE = re.compile(r"(\*|[A-Z]{3,7}) /v1((?:/[A-Za-z0-9._~:@-]+)+)(/\*)?")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~:@!$&'()+,=-]+")
@@ -266,15 +281,69 @@ def check_endpoint(rules: Iterable[Rule], method: str, path: str, *, is_own: boo
         raise APIError(403, why, code="endpoint_not_allowed")
 
 
-def check_state(body: object) -> None:
-    """Refuse a body that names what an account stores. Raises APIError 403.
+def check_objects(body: object, content: bytes, allowed: Iterable[str] = ()) -> None:
+    """Refuse a body that names what an account of the upstream stores. Raises APIError 403.
 
     It is for what is sent with the server's credential, whose objects are of all its callers.
+    ``content`` is the body's bytes, ``allowed`` the ids that callers may name, or beginnings of
+    them that end in ``*``.
     """
-    for name in _NAMES_STORED:
-        if isinstance(body, Mapping) and body.get(name):
-            why = f"{name} names what the upstream stores: send your own credential for it"
-            raise APIError(403, why, code="stored_objects", param=name)
+    if not any(one in content for one in _HINTS):
+        return
+    for name, id in _objects_of(body):
+        if id and not any(
+            id == one or (one[-1:] == "*" and id.startswith(one[:-1])) for one in allowed
+        ):
+            raise APIError(
+                403,
+                f"{name} names what the upstream stores: send your own credential for it, or have "
+                "the operator name it in objects",
+                code="stored_objects",
+                param=name,
+            )
+
+
+def _objects_of(body: object) -> Iterator[tuple[str, str]]:
+    """Yield each id of a stored object that a body names, with the field that names it."""
+    rest: list[Any] = [body]
+    if isinstance(body, Mapping):
+        yield from ((name, _id_of(body[name])) for name in _NAMES_STORED if body.get(name))
+        items = body.get("input")
+        for item in items if isinstance(items, list) else ():
+            if isinstance(item, Mapping) and not (item.get("type") or item.get("role")):
+                yield "input", _id_of(item)  # an item without a kind is a reference
+        rest = [{**body, "type": None}]  # whatever it says, a body is none of its parts
+    while rest:
+        value = rest.pop()
+        if isinstance(value, list):
+            rest += value
+        elif isinstance(value, Mapping):
+            kind = str(value.get("type"))
+            for name, inner in value.items():
+                yield from ((name, one) for one in _ids(name, inner, value, kind))
+                if name not in _NAMES_NOTHING and (name, kind) not in _OF_TOOLS:
+                    rest.append(inner)
+
+
+def _ids(name: str, inner: Any, value: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """Yield the ids that a field of an object names; ``kind`` is what the object says it is."""
+    if name in _IDS:
+        if name == "skill_id" and kind != "custom":
+            return  # one of the provider's own
+        if not kind.endswith(_SAYS_WHENCE):
+            yield from map(_id_of, inner if isinstance(inner, list) else [inner])
+    elif (
+        name == "container"
+        or (name == "audio" and "role" in value)
+        or (kind.endswith("_reference") and name.endswith("id"))
+    ):
+        yield _id_of(inner)
+
+
+def _id_of(value: Any) -> str:
+    """Return an id that stands by itself or in an object; "" for what is neither."""
+    found = value.get("id") if isinstance(value, Mapping) else value
+    return found if isinstance(found, str) else ""
 
 
 def check_browser(access: Access, method: str, headers: HeaderPairs) -> None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from shared_core.service.errors import APIError
+
+T = TypeVar("T")
 
 MAX_DEPTH = 64
 """How deep lists and objects may lie in each other."""
@@ -146,6 +148,9 @@ class BoundedRoute(APIRoute):
 
 async def parsed(content: bytes) -> Any:
     """Read a body as ``read_json`` does, off the event loop if it is large. Raises as it does."""
-    if len(content) < _SMALL:
-        return read_json(content)
-    return await run_in_threadpool(read_json, content)
+    return await unhurried(content, lambda: read_json(content))
+
+
+async def unhurried(content: bytes, work: Callable[[], T]) -> T:
+    """Do work on a body, off the event loop if it is large. Raises what it raises."""
+    return work() if len(content) < _SMALL else await run_in_threadpool(work)

@@ -251,6 +251,11 @@ class Settings(BaseSettings):
     allow: Endpoints = Field(
         (), description="Further endpoints that are passed on, such as POST /v1/images/*."
     )
+    objects: Texts = Field(
+        (),
+        description="Ids of what the upstream stores that callers may name in bodies, such as "
+        "vs_123, or beginnings: file-*.",
+    )
     request_timeout: float = Field(
         60.0, gt=0, description="Seconds in which a request must have come whole."
     )
@@ -334,7 +339,7 @@ class Settings(BaseSettings):
     def _are_endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return checked_rules(value)
 
-    @field_validator("keys", "cors_origins", "hosts", "ignore_headers", mode="before")
+    @field_validator("keys", "cors_origins", "hosts", "ignore_headers", "objects", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return _listed(value) if isinstance(value, str) else value

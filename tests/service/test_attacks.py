@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
@@ -497,3 +498,294 @@ async def one_request(
         assert taken.json() == {"taken": True}, "the entry is of another tenant"
         return True
     return False
+
+
+# ------------------------------------------------------------------------------- stored objects
+
+PART = {"role": "user", "content": "What is a fuse?"}
+
+
+def _content(*parts: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+def _input(*items: Any) -> dict[str, Any]:
+    return {"input": list(items)}
+
+
+NAMING: dict[str, tuple[str, dict[str, Any]]] = {
+    "a response of before": ("responses", {"input": "x", "previous_response_id": "resp_1"}),
+    "a conversation": ("responses", {"input": "x", "conversation": "conv_1"}),
+    "a conversation's object": ("responses", {"input": "x", "conversation": {"id": "conv_1"}}),
+    "a file": ("responses", _input({**PART, "content": [
+        {"type": "input_file", "file_id": "file-1"}]})),
+    "an image's file": ("responses", _input({**PART, "content": [
+        {"type": "input_image", "file_id": "file-1", "detail": "auto"}]})),
+    "a file in a tool's output": ("responses", _input({
+        "type": "function_call_output", "call_id": "c", "output": [
+            {"type": "input_file", "file_id": "file-1"}]})),
+    "an item": ("responses", _input({"type": "item_reference", "id": "msg_1"}, PART)),
+    "an item without a kind": ("responses", _input({"id": "msg_1"}, PART)),
+    "an item whose kind is null": ("responses", _input({"id": "msg_1", "type": None}, PART)),
+    "a vector store": ("responses", {"input": "x", "tools": [
+        {"type": "file_search", "vector_store_ids": ["vs_1"]}]}),
+    "a container": ("responses", {"input": "x", "tools": [
+        {"type": "code_interpreter", "container": "cntr_1"}]}),
+    "a container's files": ("responses", {"input": "x", "tools": [
+        {"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}}]}),
+    "a shell's container": ("responses", {"input": "x", "tools": [
+        {"type": "shell", "environment": {"type": "container_reference",
+                                          "container_id": "cntr_1"}}]}),
+    "a mask": ("responses", {"input": "x", "tools": [
+        {"type": "image_generation", "input_image_mask": {"file_id": "file-1"}}]}),
+    "a file of a prompt": ("responses", {"prompt": {"id": "p", "version": "1", "variables": {
+        "f": {"type": "input_file", "file_id": "file-1"}}}}),
+    "a body that says it is a part": ("responses", {"type": "tool_use", **_input({
+        **PART, "content": [{"type": "input_file", "file_id": "file-1"}]})}),
+    "a file of a chat": ("chat/completions", _content({
+        "type": "file", "file": {"file_id": "file-1"}})),
+    "a sound of before": ("chat/completions", {"messages": [
+        {"role": "assistant", "audio": {"id": "audio_1"}}, PART]}),
+    "a file of a message": ("messages", _content({
+        "type": "document", "source": {"type": "file", "file_id": "file_1"}})),
+    "an image of a message": ("messages", _content({
+        "type": "image", "source": {"type": "file", "file_id": "file_1"}})),
+    "an upload": ("messages", _content({"type": "container_upload", "file_id": "file_1"})),
+    "a container of before": ("messages", {"messages": [PART], "container": "container_1"}),
+    "a container with an id": ("messages", {"messages": [PART], "container": {"id": "c_1"}}),
+    "a skill": ("messages", {"messages": [PART], "container": {"skills": [
+        {"type": "custom", "skill_id": "skill_1", "version": "latest"}]}}),
+    "a file in a result": ("messages", _content({
+        "type": "tool_result", "tool_use_id": "t", "content": [
+            {"type": "document", "source": {"type": "file", "file_id": "file_1"}}]})),
+    "a file that is counted": ("messages/count_tokens", _content({
+        "type": "document", "source": {"type": "file", "file_id": "file_1"}})),
+    "a response that is counted": ("responses/input_tokens", {
+        "input": "x", "previous_response_id": "resp_1"}),
+    "a file of an allowed endpoint": ("images/edits", {"images": [{"file_id": "file-1"}]}),
+}  # fmt: skip
+
+HARMLESS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a file as data": ("responses", _input({**PART, "content": [
+        {"type": "input_file", "filename": "file_id", "file_data": "data:,x"}]})),
+    "a citation": ("responses", _input({"role": "assistant", "content": [
+        {"type": "output_text", "text": "x", "annotations": [
+            {"type": "file_citation", "file_id": "file-1", "index": 0, "filename": "a"},
+            {"type": "container_file_citation", "container_id": "c", "file_id": "f"},
+            {"type": "file_path", "file_id": "file-1", "index": 0}]}]}, PART)),
+    "what a search found": ("responses", _input({
+        "type": "file_search_call", "id": "fs_1", "status": "completed", "queries": ["x"],
+        "results": [{"file_id": "file-1", "text": "x"}]}, PART)),
+    "an item with its content": ("responses", _input({
+        "type": "message", "id": "msg_1", "role": "assistant", "content": []}, PART)),
+    "a call of a tool of the app": ("messages", {"messages": [PART, {
+        "role": "assistant", "content": [
+            {"type": "tool_use", "id": "t", "name": "open", "input": {"file_id": "my-7"}}]}]}),
+    "a tool's schema": ("responses", {"input": "x", "tools": [
+        {"type": "function", "name": "open", "parameters": {"type": "object", "properties": {
+            "file_id": {"type": "string"}, "container": {"enum": ["a"]}}}}]}),
+    "names of the caller's own": ("chat/completions", {
+        "messages": [PART], "metadata": {"file_id": "7", "conversation": "8"}}),
+    "a text that speaks of them": ("chat/completions", {"messages": [
+        {"role": "user", "content": "previous_response_id, file_id, container, conversation?"}]}),
+    "a cited place": ("messages", {"messages": [PART, {"role": "assistant", "content": [
+        {"type": "text", "text": "x", "citations": [
+            {"type": "char_location", "cited_text": "x", "file_id": "file_1"}]}]}, PART]}),
+    "a new container": ("responses", {"input": "x", "tools": [
+        {"type": "code_interpreter", "container": {"type": "auto"}}]}),
+    "a skill of the provider": ("messages", {"messages": [PART], "container": {"skills": [
+        {"type": "anthropic", "skill_id": "pdf", "version": "latest"}]}}),
+    "nothing": ("responses", {"input": "x", "previous_response_id": None, "conversation": None}),
+    "sound to be made": ("chat/completions", {
+        "messages": [PART], "modalities": ["audio"], "audio": {"voice": "a", "format": "wav"}}),
+}  # fmt: skip
+
+
+def _bytes_of(body: dict[str, Any], escaped: bool) -> bytes:
+    """Spell a body, on demand with every letter of its names as an escape."""
+    text = json.dumps({"model": "m", **body})
+    if escaped:
+        spelled = lambda found: "".join(f"\\u{ord(one):04x}" for one in found[0])  # noqa: E731
+        text = re.sub(r"(?<=\")[a-z_]+(?=\":)", spelled, text)
+    return text.encode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("kind", NAMING)
+async def test_no_stored_object_is_named_with_the_server_s_credential(
+    kind: str, escaped: bool
+) -> None:
+    key, entry = new_key("app", "use", "shop")
+    path, body = NAMING[kind]
+    content, json_type = _bytes_of(body, escaped), {"content-type": "application/json"}
+    known = {"keys": (str(entry),), "upstream_key": "sk-server", "allow": ("POST /v1/images/*",)}
+    async with service(**known) as (client, asked, _):
+        headers = {"authorization": f"Bearer {key}", **json_type}
+        found = await client.post(f"/v1/{path}", content=content, headers=headers)
+        assert (found.status_code, found.json()["error"]["code"]) == (403, "stored_objects")
+        assert asked.calls == []
+        own = {"authorization": "Bearer sk-own", "x-tiered-cache-key": key, **json_type}
+        assert (await client.post(f"/v1/{path}", content=content, headers=own)).is_success
+        assert [one for _, _, one in asked.calls] == ["Bearer sk-own"]
+
+
+@pytest.mark.parametrize("kind", HARMLESS)
+async def test_what_names_no_stored_object_is_answered(kind: str) -> None:
+    path, body = HARMLESS[kind]
+    async with service(upstream_key="sk-server") as (client, asked, _):
+        found = await client.post(f"/v1/{path}", json={"model": "m", "max_tokens": 9, **body})
+        assert found.is_success, found.text
+        assert len(asked.calls) == 1
+
+
+async def test_an_operator_names_objects_that_callers_may_name() -> None:
+    async with service(upstream_key="sk", objects=("vs_1", "file-*")) as (client, asked, _):
+        for stores, status in ((["vs_1"], 200), (["vs_2"], 403), (["vs_1", "vs_2"], 403)):
+            tools = [{"type": "file_search", "vector_store_ids": stores}]
+            body = {"model": "m", "input": "x", "tools": tools}
+            assert (await client.post("/v1/responses", json=body)).status_code == status
+        for file, status in (("file-7", 200), ("file-", 200), ("file", 403), ("xfile-7", 403)):
+            body = {"model": "m", **_input({**PART, "content": [
+                {"type": "input_file", "file_id": file}]})}  # fmt: skip
+            assert (await client.post("/v1/responses", json=body)).status_code == status
+        assert len(asked.calls) == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{'previous_response_id': 'r'}", b'{"previous_response_id": "r",}', b"// {}\n{}",
+        b'{"a": 1} {"previous_response_id": "r"}', b"previous_response_id=r", b"\xff\xfe{}",
+        b'{"a": "\n"}', b"[" * 30, b'{"a": 01}', b"", b"null",
+    ],
+)  # fmt: skip
+async def test_no_body_that_nobody_can_read_goes_out_with_the_server_s_credential(
+    content: bytes,
+) -> None:
+    async with service(upstream_key="sk-server") as (client, asked, _):
+        paths = ("chat/completions", "responses", "messages", "embeddings", "messages/count_tokens")
+        for path in paths:
+            for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded"):
+                if not content and path.endswith("count_tokens"):
+                    continue  # nothing is in it
+                headers = {"content-type": kind}
+                found = await client.post(f"/v1/{path}", content=content, headers=headers)
+                assert found.status_code in (400, 422), (path, kind, found.text)
+        assert asked.calls == []
+
+
+# ----------------------------------------------------------------------------- odd requests
+
+ODD: dict[str, tuple[bytes, set[int]]] = {
+    "an absolute address": (
+        b"GET http://evil.example/v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 403, 404}),
+    "an address of elsewhere": (
+        b"GET http://127.0.0.1/v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n", {400, 403, 404}),
+    "no host": (b"GET /v1/models HTTP/1.1\r\n\r\n", {400, 403}),
+    "no host of old": (b"GET /v1/models HTTP/1.0\r\n\r\n", {400, 403}),
+    "two hosts": (
+        b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nHOST: evil.example\r\n\r\n", {400, 403}),
+    "a host with a dot": (b"GET /v1/models HTTP/1.1\r\nHost: evil.example.\r\n\r\n", {400, 403}),
+    "a tunnel": (
+        b"CONNECT evil.example:443 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 403, 404, 405}),
+    "a trace": (b"TRACE /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 403, 404, 405}),
+    "a method of one's own": (
+        b"PURGE /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 403, 404, 405}),
+    "a small method": (b"delete /v1/files/f HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+                       {400, 403, 404, 405}),
+    "an asterisk": (b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 403, 404, 405}),
+    "a websocket": (
+        b"GET /v1/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", {400, 403, 404}),
+    "http/2 in the clear": (
+        b"GET /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n", {400, 403, 404}),
+    "a preface of http/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 403, 404, 405, 505}),
+    "a folded header": (
+        b"GET /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: b\r\n Host: evil\r\n\r\n",
+        {400, 403}),
+    "a space before the colon": (
+        b"GET /v1/files HTTP/1.1\r\nHost : 127.0.0.1\r\n\r\n", {400, 403}),
+    "a zero byte": (b"GET /v1/fi\0les HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 403, 404}),
+    "bytes beyond ASCII": (
+        b"GET /v1/fi\xff\xe9les HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 403, 404}),
+    "a fragment": (b"GET /v1/models#/../files HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+                   {400, 403, 404}),
+    "digits of elsewhere": (
+        "POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: \u0663\r\n\r\nabc".encode(),
+        {400, 403}),
+    "a signed length": (
+        b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: +3\r\n\r\nabc", {400, 403}),
+    "a length with a line": (
+        b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1_0\r\n\r\n", {400, 403}),
+    "a length of many digits": (
+        b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n",
+        {400, 403, 413}),
+    "many headers": (
+        b"GET /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"A: b\r\n" * 20_000 + b"\r\n",
+        {400, 403, 431}),
+    "one long header": (
+        b"GET /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nA: " + b"b" * 100_000 + b"\r\n\r\n",
+        {400, 403, 431}),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ODD)
+def test_no_odd_request_reaches_the_upstream(kind: str) -> None:
+    sent, statuses = ODD[kind]
+    asked = Asked()
+    upstream = httpx.AsyncClient(transport=httpx.MockTransport(asked))
+    app = create_app(Settings(semantic=False, upstream_key="sk-server"), upstream=upstream)
+    with served(app, http=BoundedH11, ws="none", h11_max_incomplete_event_size=64_000) as url:
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 5) as talking:
+            try:
+                talking.sendall(sent)
+            except OSError:
+                pass  # closed before all of it was sent
+            try:
+                said = talking.recv(65536)
+            except ConnectionError:
+                said = b""
+        assert not said or int(said.split()[1]) in statuses, said
+        assert httpx.get(f"{url}/health").is_success
+    assert asked.calls == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-encoding": "gzip"}, 400), ({"content-encoding": "br"}, 400),
+        ({"content-encoding": "identity, gzip"}, 400), ({"content-encoding": "x"}, 400),
+        ({"content-encoding": "identity"}, 200), ({}, 200),
+    ],
+)  # fmt: skip
+async def test_no_packed_body_goes_out_unread(headers: dict[str, str], status: int) -> None:
+    """What we cannot read may unpack to anything: a bomb, a stored object, another model."""
+    content = json.dumps({"model": "m", "max_tokens": 9, "messages": [PART]}).encode()
+    if headers.get("content-encoding", "identity") != "identity":
+        content = gzip.compress(content)
+    async with service(upstream_key="sk-server") as (client, asked, _):
+        for path in ("chat/completions", "messages", "messages/count_tokens"):
+            told = {"content-type": "application/json", **headers}
+            found = await client.post(f"/v1/{path}", content=content, headers=told)
+            assert found.status_code == status, found.text
+        assert len(asked.calls) == (3 if status == 200 else 0)
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\ud800"', '"\\udfff x"', "NaN", "Infinity", "-Infinity", "1e999", "1" * 5000]
+)
+async def test_no_number_or_letter_that_json_lacks_breaks_the_service(text: str) -> None:
+    content = '{"model":"m","max_tokens":9,"temperature":0,"messages":[{"role":"user","content":'
+    for inside in (f"{content}{text}}}]}}", f'{content}"x"}}],"seed":{text}}}'):
+        async with service(upstream_key="sk-server") as (client, _, _):
+            for path in ("chat/completions", "messages", "cache/get", "embeddings"):
+                found = await client.post(
+                    f"/v1/{path}", content=inside.encode(),
+                    headers={"content-type": "application/json"},
+                )  # fmt: skip
+                assert found.status_code in (200, 400, 422), (path, text, found.text)

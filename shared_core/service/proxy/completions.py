@@ -31,8 +31,8 @@ from shared_core.openai_format import SHARED, Endpoint, about_of, answer_of, cho
 from shared_core.record import Answer, Explore, Hit, Miss
 from shared_core.request import Request as CacheRequest
 from shared_core.resilience import or_else
-from shared_core.service.access import Caller, check_state
-from shared_core.service.body import parsed
+from shared_core.service.access import Caller, check_objects
+from shared_core.service.body import parsed, unhurried
 from shared_core.service.dependencies import Service, namespace_of
 from shared_core.service.errors import APIError
 from shared_core.service.proxy import dialect as sse
@@ -369,6 +369,17 @@ def upstream_of(on: Service, http: Request, body: object, path: str) -> Upstream
     return on.upstreams.of(model_of(body), path, name=http.scope.get(NAMED))
 
 
+async def check_body(on: Service, body: object, content: bytes) -> None:
+    """Refuse a body that may not go out with the server's credential, off the loop if it is large.
+
+    Raises APIError: 403 for one that names what an account stores, 400 for one that is no JSON, of
+    which nobody knows what the upstream reads in it.
+    """
+    if body is None:
+        raise APIError(400, "the body is no JSON", code="invalid_json")
+    await unhurried(content, lambda: check_objects(body, content, on.settings.objects))
+
+
 def model_of(body: object) -> object:
     """Return the model that a body names."""
     return body.get("model") if isinstance(body, Mapping) else None
@@ -378,7 +389,7 @@ def model_of(body: object) -> object:
 class _Asked:
     """What is known of a request once its body was read; ``request`` None: no identity."""
 
-    body: Body
+    body: Any
     request: CacheRequest | None = None
     outcome: Miss | Explore | None = None
 
@@ -405,7 +416,7 @@ class Forwarding:
         """
         await self._read()
         if self._upstream.pays_for(self._caller):
-            check_state(self._asked.body)
+            await check_body(self._on, self._asked.body, self._content)
         reply = await self._safely(self._looked_up)
         if reply is not None:
             return reply
@@ -428,7 +439,7 @@ class Forwarding:
         try:
             self._asked.body = await parsed(self._content)
         except ValueError:
-            pass  # the upstream says what is wrong with it
+            self._asked.body = None  # the upstream says what is wrong with it
         self._upstream = upstream_of(self._on, self._http, self._asked.body, self._dialect.path)
 
     def _looked_up(self) -> Response | None:

@@ -24,6 +24,7 @@ from shared_core.service.proxy.completions import (
     OK,
     STATUS,
     UNREADABLE,
+    check_body,
     controls_for,
     describe,
     endpoint_of,
@@ -148,6 +149,8 @@ async def embedded(on: Service, http: Request, caller: Caller, content: bytes) -
     except ValueError:
         body = None  # the upstream says what is wrong with it
     upstream = upstream_of(on, http, body, PATH)
+    if upstream.pays_for(caller):
+        await check_body(on, body, content)
     endpoint = endpoint_of(on, upstream, http)
     headers = header_identity(endpoint.headers, ignore=endpoint.ignore)
     where = {"base_url": endpoint.base_url, "query": dict(endpoint.query), "headers": headers}

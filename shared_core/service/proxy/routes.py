@@ -38,6 +38,7 @@ from shared_core.service.proxy.completions import (
     Completion,
     Completions,
     Forwarding,
+    check_body,
     describe,
     model_of,
 )
@@ -234,11 +235,17 @@ async def other(request: Request, on: On, by: By) -> Response:
     model: object = None
     if asked.startswith(f"{_MODELS}/"):
         model = asked.removeprefix(f"{_MODELS}/")
-    elif content is not None and is_of_several(on, request) and _is_json(request):
+    body: object = None
+    is_open = is_of_several(on, request) or not by.brings_own
+    if content is not None and is_open and (asked in COUNTS or _is_json(request)):
         content = await request.body()
-        model = model_of(await _parsed(content))
+        body = await _parsed(content)
+        model = model_of(body) or model
     upstream = on.upstreams.of(model, asked, name=request.scope.get(NAMED))
-    check_endpoint(upstream.rules, request.method, asked, is_own=not upstream.pays_for(by))
+    pays = upstream.pays_for(by)
+    check_endpoint(upstream.rules, request.method, asked, is_own=not pays)
+    if pays and isinstance(content, bytes) and content.strip():
+        await check_body(on, body, content)
     answered = await upstream.ask(request, by, content, path=raw)
     return PassedOn(answered, own)
 
@@ -260,6 +267,9 @@ async def _parsed(content: bytes) -> Any:
 
 
 _MODELS = "models"
+COUNTS = ("messages/count_tokens", "responses/input_tokens")
+"""Endpoints that read the body of a request for an answer."""
+
 _LISTING_S = 10.0
 
 
