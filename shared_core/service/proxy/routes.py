@@ -237,7 +237,7 @@ async def other(request: Request, on: On, by: By) -> Response:
         model = asked.removeprefix(f"{_MODELS}/")
     body: object = None
     is_open = is_of_several(on, request) or not by.brings_own
-    if content is not None and is_open and (asked in COUNTS or _is_json(request)):
+    if content is not None and is_open and (asked in _COUNTS or _is_json(request)):
         content = await request.body()
         body = await _parsed(content)
         model = model_of(body) or model
@@ -267,7 +267,7 @@ async def _parsed(content: bytes) -> Any:
 
 
 _MODELS = "models"
-COUNTS = ("messages/count_tokens", "responses/input_tokens")
+_COUNTS = ("messages/count_tokens", "responses/input_tokens")
 """Endpoints that read the body of a request for an answer."""
 
 _LISTING_S = 10.0
