@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, assert_never, assert_type
 
@@ -14,7 +14,12 @@ import numpy as np
 from langchain_core.caches import BaseCache
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import BaseChatModel
-from llama_index.core.llms import LLM
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.runnables import Runnable
+from langgraph.cache.base import BaseCache as NodeCache
+from llama_index.core import MockEmbedding, Settings
+from llama_index.core.agent.workflow import AgentWorkflow, ReActAgent
+from llama_index.core.llms import LLM, MockLLM
 from numpy import float32
 from numpy.typing import NDArray
 
@@ -22,10 +27,25 @@ from langchain_tiered_cache import (
     CachedEmbeddings,
     TieredByteStore,
     TieredCache,
+    TieredNodeCache,
     cached_model,
     get_cache_trace,
+    rag_question,
 )
-from llamaindex_tiered_cache import TieredKVStore, cache_of, cached_llm, uncached
+from langchain_tiered_cache.feedback import answer_judge
+from langchain_tiered_cache.middleware import TieredCacheMiddleware
+from langchain_tiered_cache.prefix import marked
+from llamaindex_tiered_cache import (
+    CachedEmbedding,
+    Component,
+    TieredKVStore,
+    cache_of,
+    cache_report,
+    cached_agent,
+    cached_llm,
+    install,
+    uncached,
+)
 from shared_core import (
     Answer,
     ChunkCache,
@@ -38,6 +58,7 @@ from shared_core import (
     Hit,
     KeyValue,
     LookupEvent,
+    McpCacheStore,
     Miss,
     Outcome,
     Policy,
@@ -248,3 +269,79 @@ def llamaindex(llm: LLM) -> None:
     assert_type(uncached(twin), LLM)
     assert_type(cache_of(twin), ResponseCache)
     assert_type(TieredKVStore("memory://").get("a"), dict[str, Any] | None)
+
+
+def types_given() -> None:
+    """Get back the very type that was given, and close what was opened."""
+    model = FakeListChatModel(responses=["It melts."])
+    assert_type(cached_model(model), FakeListChatModel)
+    assert_type(cached_model(model, pace=0.0), FakeListChatModel)
+    assert_type(cached_llm(MockLLM()), MockLLM)
+    assert_type(cached_llm(MockLLM(), namespace="shop", keep_raw=True), MockLLM)
+    agent = ReActAgent(tools=[], llm=MockLLM())
+    assert_type(cached_agent(agent, tools={"search": 60, "read": None}), ReActAgent)
+    assert_type(cached_agent(AgentWorkflow(agents=[agent])), AgentWorkflow)
+    with TieredCache(semantic=False) as tiered:
+        assert_type(tiered, TieredCache)
+    with TieredNodeCache(ttl=timedelta(hours=1)) as nodes:
+        base: NodeCache[Any] = nodes
+        assert_type(base.get([]), dict[tuple[tuple[str, ...], str], Any])
+    with ResponseCache.open(semantic=False) as cache:
+        assert_type(cache, ResponseCache)
+
+
+def options_of_adapters() -> None:
+    """Say what the editor completes: the options of caches, agents and settings."""
+    tiered = TieredCache(
+        "memory://",
+        question=rag_question(),
+        namespace_from="metadata.user_id",
+        threshold=0.92,
+        ttl=3600,
+        max_entries=1_000,
+        hit_usage="mark",
+        load="background",
+        semantic=False,
+    )
+    middleware = TieredCacheMiddleware(tiered, tools={"search": 60}, answers=True, namespace="shop")
+    assert_type(middleware, TieredCacheMiddleware)
+    assert_type(TieredCache(cache=tiered.cache).cache, ResponseCache)
+    model = FakeListChatModel(responses=["RIGHT"])
+    judge: Runnable[dict[str, Any], bool | None] = answer_judge(tiered, model)
+    assert_type(marked(model).invoke("What is a fuse?").content, str | list[str | dict[Any, Any]])
+    del judge
+    Settings.llm, Settings.embed_model = MockLLM(), MockEmbedding(4)
+    assert_type(install("memory://", semantic=False, embeddings=True, ttl=60), LLM)
+    assert_type(cache_report(), list[Component])
+    assert_type(CachedEmbedding(MockEmbedding(4), "memory://"), CachedEmbedding)
+    assert_type(McpCacheStore("memory://"), McpCacheStore)
+
+
+REFUSED: Sequence[Callable[[], object]] = (
+    lambda: ResponseCache.open("memory://", treshold=0.9),  # type: ignore[call-arg]
+    lambda: ResponseCache.open("memory://", ttl="a day"),  # type: ignore[arg-type]
+    lambda: ResponseCache.open("memory://", load="soon"),  # type: ignore[arg-type]
+    lambda: ResponseCache.open(7),  # type: ignore[arg-type]
+    lambda: TieredCache("memory://", treshold=0.9),  # type: ignore[call-arg]
+    lambda: TieredCache("memory://", hit_usage="none"),  # type: ignore[arg-type]
+    lambda: TieredCache("memory://", question="What is asked?"),  # type: ignore[arg-type]
+    lambda: TieredCache("memory://", question=rag_question("all")),  # type: ignore[arg-type]
+    lambda: TieredCache(cache="memory://"),  # type: ignore[arg-type]
+    lambda: TieredNodeCache("memory://", ttl="1 h"),  # type: ignore[arg-type]
+    lambda: TieredNodeCache("memory://", coalese=False),  # type: ignore[call-arg]
+    lambda: TieredCacheMiddleware(TieredCache(), tols=["a"]),  # type: ignore[call-arg]
+    lambda: TieredCacheMiddleware("memory://"),  # type: ignore[arg-type]
+    lambda: cached_model("gpt-4o-mini"),  # type: ignore[type-var]
+    lambda: cached_model(FakeListChatModel(responses=[]), pase=1.0),  # type: ignore[call-arg]
+    lambda: cached_llm(MockLLM(), semantic="no"),  # type: ignore[arg-type]
+    lambda: cached_llm(MockLLM(), treshold=0.9),  # type: ignore[call-arg]
+    lambda: cached_agent(MockLLM()),  # type: ignore[type-var]
+    lambda: cached_agent(ReActAgent(llm=MockLLM()), tool={"a": 1}),  # type: ignore[call-arg]
+    lambda: install("memory://", embedings=True),  # type: ignore[call-arg]
+    lambda: install("memory://", threshold=[0.9]),  # type: ignore[arg-type]
+    lambda: Static("high"),  # type: ignore[arg-type]
+    lambda: Verified(max_eror=0.02),  # type: ignore[call-arg]
+    lambda: Request.of("What is a fuse?", modle="m"),  # type: ignore[call-arg]
+    lambda: McpCacheStore(3),  # type: ignore[arg-type]
+)
+"""What both type checkers refuse, and what fails at once if it is run all the same."""
