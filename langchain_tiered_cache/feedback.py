@@ -92,6 +92,8 @@ def answer_judge(
     output the verdict, None if the model is not sure: then the cache is told nothing. What the
     model is asked is itself neither looked up nor kept. Run it on a sample of the hits, beside the
     requests.
+
+        answer_judge(cache, model).invoke({"question": "What is a fuse?", "answer": message})
     """
 
     def question_of(given: dict[str, Any]) -> str:

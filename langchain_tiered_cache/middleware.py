@@ -82,6 +82,9 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
     contexts are equal. A context that says nothing (not JSON, no text returned) is a miss.
 
     Raises ValueError for arguments that make no sense.
+
+        middleware = TieredCacheMiddleware(cache, tools={"search": 3600})
+        agent = create_agent(model, tools=[search], middleware=[middleware])
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Embed each text once, and store what an index is made of: CachedEmbedding, TieredKVStore."""
+"""Wrap an embedding model so that each text is embedded once: ``CachedEmbedding``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Cache the whole responses of a query engine, with their source nodes, by question.
-
-query --retrieve, unless a version stands for the index--> Request(question, scope)
-      --hit--> response of the cache      --miss--> the engine's own, kept
-"""
+"""Cache the whole responses of a query engine, with their source nodes, by question."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Make a ``Request`` of what an LLM's endpoint is called with.
-
-messages -> history and the last user message -> question (by meaning) and the rest of it (scope)
-LLM object, arguments -> canonical parameters (scope)
-"""
+"""Make a ``Request`` of what an LLM's endpoint is called with."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Offer the cache as one object, ``ResponseCache``: look up, store, compute, invalidate, learn.
-
-Every async method runs the whole blocking one in a thread, so a store or an embedder is written
-once, blocking.
-"""
+"""Hold what users hold, ``ResponseCache``: look up, store, compute, invalidate, learn, count."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Keep the results of plain functions: ``@cached``, each computed once for all who call.
-
-arguments --argument_digest--> "cached:NAME:DIGEST" --get_or_compute--> JSON value
-"""
+"""Keep the results of plain functions: ``@cached``, each computed once for all who call."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Read OpenAI's chat completions into requests and answers, streams included.
-
-messages   -> history and the last user message -> question (by meaning) and the rest (scope)
-parameters -> canonical parameters (scope)
-"""
+"""Read OpenAI's chat completions into requests and answers, streams included."""
 
 from __future__ import annotations
 

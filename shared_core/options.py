@@ -1,4 +1,4 @@
-"""Check every setting of a cache once, at construction."""
+"""Check what a cache can be told, once, at construction."""
 
 from __future__ import annotations
 

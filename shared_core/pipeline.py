@@ -2,6 +2,8 @@
 
 All of it blocks.
 
+All of it blocks.
+
 - lookup: store.get(key) -> Hit(exact), else SemanticTier.find -> Hit | Explore | Miss(reason)
 - store: record(key, scope, question, answer, vector) -> store.put
 """

@@ -1,7 +1,4 @@
-"""Count what one cache object did, add up all processes, and say it with intervals: ``Stats``.
-
-Counters --BackgroundFlush--> store --read_stats--> Stats --stats_lines--> text
-"""
+"""Count what one cache object did, add up all processes, and say it with intervals: ``Stats``."""
 
 from __future__ import annotations
 

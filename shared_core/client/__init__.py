@@ -1,8 +1,4 @@
-"""Ask any OpenAI-compatible API through a cache: ``CachedClient``; sync, async, streams.
-
-arguments -> request -> compute.read_through -> cached
-                           `-> Provider.ask: limits, retries, the SDK -> fresh, and kept
-"""
+"""Ask any OpenAI-compatible API through a cache: ``CachedClient``; sync, async, streams."""
 
 from __future__ import annotations
 

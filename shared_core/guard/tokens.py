@@ -1,7 +1,4 @@
-"""Split a text into tokens: words, numbers, dates, units, and what must not be taken apart.
-
-text --NFKC, plain quotes and dashes--> clean --one regular expression--> tokens
-"""
+"""Split a text into tokens: words, numbers, dates, units, and what must not be taken apart."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Judge whether two answers say the same: by their words, vectors and facts, or by a model.
-
-The label of every explored candidate hangs on it. A judge is given two ``Answer``s, the fresh one
-first, and returns True, False, or None if it does not know: then nothing is learnt.
+"""Judge whether two answers say the same: by words, by vectors, or by a model.
 
 two texts --answers.read_answer--> readings --rules, overlap, cosine--> Opinion(same, error)
 """

@@ -1,7 +1,4 @@
-"""Tell a provider what front of a prompt to keep: ``mark(messages, provider="anthropic")``.
-
-messages -> static before dynamic -> breakpoints, where the provider wants them -> Marked
-"""
+"""Tell a provider what front of a prompt to keep: ``mark(messages, provider="anthropic")``."""
 
 from __future__ import annotations
 

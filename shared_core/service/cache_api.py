@@ -1,7 +1,4 @@
-"""Serve the cache itself under /v1/cache: look up, keep, judge, invalidate, warm, clear, count.
-
-body --Asked--> Request --control(namespace)--> ResponseCache
-"""
+"""Serve the cache itself under /v1/cache: look up, keep, judge, invalidate, warm, clear, count."""
 
 from __future__ import annotations
 

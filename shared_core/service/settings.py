@@ -1,7 +1,4 @@
-"""Read the server's settings: flags, else the environment, else a TOML file, else defaults.
-
-flags > TIERED_CACHE_* > file --validated--> Settings --> options of the cache, of uvicorn
-"""
+"""Read the server's settings: flags, else the environment, else a TOML file, else defaults."""
 
 from __future__ import annotations
 

@@ -451,6 +451,11 @@ class AdapterConformance:
 
     The embedder of these caches takes every text for every other, and no guard looks at them: so
     whatever can be confused is.
+
+        class TestMine(AdapterConformance):
+            @pytest.fixture
+            def adapter(self):
+                return MyDriver()  # an AdapterDriver
     """
 
     @pytest.fixture

@@ -39,7 +39,15 @@ ODD_TEXTS = ("", " ", "\n\t", "🐈" * 40, "nul \0 inside", "word " * 5000)
 
 
 class EmbedderConformance:
-    """What every embedder does. Give a fixture ``embedder`` that returns one."""
+    """What every embedder does. Give a fixture ``embedder`` that returns one.
+
+    Say which in a subclass:
+
+        class TestMine(EmbedderConformance):
+            @pytest.fixture
+            def embedder(self):
+                return MyEmbedder()
+    """
 
     rounding = 1e-5
     """How far a text's vector may move with the batch that it is embedded in."""
@@ -139,7 +147,15 @@ ODD_ANSWERS = ("", " \n", "?!", "🐈", "nul \0 inside", "lone \ud800 surrogate"
 
 
 class JudgeConformance:
-    """What every judge does. Give a fixture ``judge`` that returns one."""
+    """What every judge does. Give a fixture ``judge`` that returns one.
+
+    Say which in a subclass:
+
+        class TestMine(JudgeConformance):
+            @pytest.fixture
+            def judge(self):
+                return my_judge
+    """
 
     @pytest.fixture
     def judge(self) -> Judge:
@@ -228,7 +244,15 @@ def label_of(decision: Decision, given: Sequence[Candidate], right: bool) -> Lab
 
 
 class PolicyConformance:
-    """What every policy does. Give a fixture ``policy`` that returns one."""
+    """What every policy does. Give a fixture ``policy`` that returns one.
+
+    Say which in a subclass:
+
+        class TestMine(PolicyConformance):
+            @pytest.fixture
+            def policy(self):
+                return MyPolicy()
+    """
 
     @pytest.fixture
     def policy(self) -> Policy:

@@ -77,6 +77,11 @@ class StoreConformance:
     """What every store does. ``open_one(**options)`` opens an empty store on ``clock``.
 
     A store whose server has a clock of its own gives a ``clock`` that moves that one along.
+
+        class TestMine(StoreConformance):
+            @pytest.fixture
+            def open_one(self, clock):
+                return lambda **options: MyStore(clock=clock, **options)
     """
 
     rounding = 1e-6

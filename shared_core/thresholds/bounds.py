@@ -1,8 +1,4 @@
-"""Bound the risk of serving from a score on, and watch for change: statistics without numpy.
-
-labels, arrivals --pool above each threshold--> estimate and exact test --> the lowest that passes
-labels --bets against "too many of this pool are wrong"--> wealth --> pools certified at every look
-"""
+"""Bound the risk of serving from a score on, and watch for change: statistics without numpy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Hold what the verified policy learnt: labels, arrivals, the model fitted to them, the plan.
-
-Loaded by the first lookup, so that importing the package does not load numpy.
-"""
+"""Hold what the verified policy learnt: labels, arrivals, the model fitted to them, the plan."""
 
 from __future__ import annotations
 

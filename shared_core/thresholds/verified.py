@@ -1,8 +1,4 @@
-"""Serve what public data or own labels prove, ask the model about the rest: the verified policy.
-
-candidates --weigh--> evidence --model--> score --plan--> Serve | Explore
-labels --fit--> model --strata--> plan
-"""
+"""Serve what the labels prove and ask the model about the rest: the verified policy."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Answer one completion: from the cache, from an equal call under way, or by the upstream.
-
-body --request--> lookup --hit--> reply
-                    |--> a call under way? its answer --> reply
-                    '--> upstream --as it comes--> client, and kept when it is whole
-"""
+"""Answer one completion: from the cache, from an equal call under way, or by the upstream."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Send commands to a Redis server or cluster: connected at first use, never retried.
-
-Every method raises StoreError, and nothing of redis-py.
-"""
+"""Send commands to a Redis server or cluster: connected at first use, never retried."""
 
 from __future__ import annotations
 

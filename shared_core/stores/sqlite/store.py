@@ -1,8 +1,4 @@
-"""Keep records and small values in one SQLite file, within bounds, for many threads and processes.
-
-SqliteValues   the values under text keys       ReadOnlyFile   a file that must not be changed
-Eviction       what is dead or unused goes      SqliteStore    all of it
-"""
+"""Keep records in one SQLite file, within bounds, for many threads and processes."""
 
 from __future__ import annotations
 
