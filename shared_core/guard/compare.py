@@ -24,6 +24,8 @@ from shared_core.guard.tokens import UNIT_NAMES, Figure
 from shared_core.guard.vocabulary import (
     ALIKE_ENDINGS,
     ALTERNATIVES,
+    CEASED,
+    ENDINGS,
     FAILURES,
     NEGATIONS,
     QUALIFIERS,
@@ -315,8 +317,12 @@ def _negation(asked: Reading, cached: Reading) -> Iterator[Difference]:
         return
     if asked.odd != cached.odd:
         plain, negated = (cached, asked) if asked.odd else (asked, cached)
-        if (plain.terms - negated.terms) & FAILURES:
+        only_plain = plain.terms - negated.terms
+        if only_plain & FAILURES:
             return  # "the payment failed" beside "the payment did not go through"
+        ceased = negated.terms & CEASED
+        if ceased and (only_plain & ENDINGS or ceased & plain.terms):
+            return  # "unsubscribe from the list" beside "stop receiving the list"
     yield Difference("negation", ("not",) * asked.odd + mine, ("not",) * cached.odd + theirs)
 
 

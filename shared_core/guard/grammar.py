@@ -136,7 +136,7 @@ _PREPOSITIONS = _TIMES | {
     "to": "to", "into": "to", "onto": "on", "from": "from", "for": "for", "about": "about",
     "regarding": "about", "concerning": "about", "by": "by", "with": "with", "using": "with",
     "via": "by", "without": "without", "against": "against", "in": "in", "inside": "in",
-    "within": "in", "at": "in", "on": "on", "of": "of", "under": "under", "underneath": "under",
+    "within": "within", "at": "in", "on": "on", "of": "of", "under": "under", "underneath": "under",
     "beneath": "under", "below": "under", "over": "over", "above": "over", "behind": "behind",
     "around": "around", "through": "through", "outside": "outside", "between": "between",
     "near": "near", "beside": "near", "out": "out",
@@ -159,7 +159,8 @@ _OPPOSED = _opposed(
     "during before after since until|after by|before by|until by|since by|on before|to from"
     "|from for|to for|from about|to about|for by|about by|with against|for against|with for"
     "|in outside|under on|under over|behind front|through around|in under"
-    "|behind near|between during|to against|front in"
+    "|behind near|between during|to against|front in|within after|within outside|within over"
+    "|from until|from before"
 )
 """Classes of prepositions that contradict each other before one noun."""
 
@@ -493,7 +494,7 @@ def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
         if relation:
             if relation == "to" and place > 1 and canonical(said[place - 2]) in TO_OR_FOR:
                 relation = "for"
-            if relation in _NEED_DETERMINER and said[place : place + 1] not in _DETERMINED:
+            if relation in _NEED_DETERMINER and not _is_determined(said, place):
                 continue
             for word in said[place : place + 4]:
                 if word == "of":
@@ -509,12 +510,19 @@ def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
 _NEED_DETERMINER = frozenset({"to", "from", "for", "by", "about", "with", "against"})
 """Prepositions that are often something else before a bare word: "to pay", "go about paying"."""
 
-_DETERMINED = [
-    [word]
-    for word in listed("""
+_DETERMINED = frozenset(
+    listed("""
     the a an my your our his her their this that these those me you him them us
+    monday tuesday wednesday thursday friday saturday sunday january february march april may
+    june july august september october november december today tomorrow tonight noon midday
+    midnight
     """)
-]
+)
+
+
+def _is_determined(said: Sequence[str], place: int) -> bool:
+    """Tell whether a thing, a figure or a day comes next, and no verb."""
+    return place < len(said) and (said[place] in _DETERMINED or said[place][0].isdigit())
 
 
 def _capacity(said: Sequence[str]) -> frozenset[str]:

@@ -25,11 +25,14 @@ from shared_core.guard.vocabulary import (
     ALTERNATIVES,
     CAPITALS,
     CASED,
+    CEASING,
     ENGLISH,
     FOREIGN,
+    FORGETTING,
     IDLE,
     LOANED,
     NEGATIONS,
+    NO_GERUNDS,
     OFTEN_FOREIGN,
     PARTICLES,
     PREFIXED,
@@ -250,6 +253,8 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         word = next(filter(None, word.split("'")), word)
     if word in NEGATIONS:
         words.negated.append(len(words.terms))
+    elif _is_denied(words.sequence, word):
+        words.negated.append(len(words.terms) - 1)
     elif denied := positive(word):
         words.negatives.append((canonical(word), canonical(denied)))
     elif word == "free" and words.terms and words.terms[-1] not in STOP:
@@ -323,6 +328,14 @@ def _is_idle(terms: Sequence[str], place: int) -> bool:
         return not here[1:] or here[1] in _AFTER_A_NO
     first = "i" in before or len(before) <= 1
     return first and not UNKNOWING.isdisjoint(terms[place : place + 3])
+
+
+def _is_denied(said: Sequence[str], word: str) -> bool:
+    """Tell whether the verbs before a word deny it: "stop watering", "forget to water"."""
+    before = said[-3:-1]
+    if before[-1:] and before[-1] in CEASING:
+        return word.endswith("ing") and len(word) >= len("being") and word not in NO_GERUNDS
+    return len(before) == len(("forget", "to")) and before[0] in FORGETTING and before[1] == "to"
 
 
 def _without_negation(word: str) -> str:

@@ -40,7 +40,7 @@ guy gentleman; mother mom mum; father dad
 
 ALIKE = """
 option method; process issue; requirement condition; purpose function use; stop block; read check;
-attach add; pause suspend stop hold; valid available;
+attach add; pause suspend stop hold; valid available; unsubscribe stop cancel;
 able allowed permitted possible; required mandatory compulsory obligatory necessary obliged;
 except exclude; kind type sort; use take apply try; think believe feel guess suppose reckon
 notice; wrong incorrect false inaccurate mistaken; correct right accurate true proper; picture pic

@@ -78,6 +78,18 @@ NEGATIONS = frozenset(
     """)
 )
 
+CEASING = frozenset(
+    listed(
+        "stop stops stopped stopping quit quits cease ceases ceased avoid avoids avoided avoiding"
+    )
+)
+"""Verbs that deny the one after them: "stop watering"."""
+
+FORGETTING = frozenset(
+    listed("forget forgets forgot forgetting fail fails failed failing neglect neglects neglected")
+)
+"""Verbs that deny the one after "to": "forget to water"."""
+
 PARTICLES = {
     "on": frozenset({"turn", "switch", "power"}),
     "off": frozenset({"turn", "switch", "power", "shut", "log", "sign"}),
@@ -224,6 +236,24 @@ def spellings(term: str) -> frozenset[str]:
 
 IDLE = STOP | {canonical(word) for word in STOP} | {",", "~"}
 """Terms that carry no content of their own, as ``canonical`` gives them."""
+
+ENDINGS = frozenset(
+    map(
+        canonical,
+        listed("cancel end terminate disable unsubscribe deactivate leave block mute remove close"),
+    )
+)
+"""What is said in place of a verb of CEASING and another: "unsubscribe", "stop receiving"."""
+
+CEASED = frozenset(map(canonical, CEASING))
+
+NO_GERUNDS = frozenset(
+    listed("""
+    anything something nothing everything thing during morning evening king ring spring string
+    building buildings ceiling wedding weddings meeting meetings bullying crying
+    """)
+)
+"""What may stand after a verb of CEASING and is a thing: "stop a meeting"."""
 
 FAILURES = frozenset(
     canonical(word)

@@ -218,6 +218,13 @@ DIFFER = [
     ("preposition", "Can I talk during the show?", "Can I talk before the show?"),
     ("preposition", "A letter from my aunt", "A letter for my aunt"),
     ("preposition", "Is it behind the barn?", "Is it in front of the barn?"),
+    ("preposition", "May I sell within a year?", "May I sell after a year?"),
+    ("preposition", "Is the ferry full until 7?", "Is the ferry full from 7?"),
+    ("preposition", "Must I reply by Monday?", "Must I reply after Monday?"),
+    # verbs that deny the next one
+    ("negation", "Should I oil the hinge?", "Should I stop oiling the hinge?"),
+    ("negation", "How do I see pop-ups?", "How do I avoid seeing pop-ups?"),
+    ("negation", "What if I lock the gate?", "What if I forget to lock the gate?"),
     # qualifiers, and one word in the place of another
     ("qualifier", "Leave for full-time nurses", "How much leave have part-time nurses?"),
     ("qualifier", "Do employed artists pay it?", "Do self-employed artists pay it?"),
@@ -241,6 +248,11 @@ DIFFER = [
 ]
 
 PASS = [
+    ("How do I stop getting the leaflet?", "How do I unsubscribe from the leaflet?"),
+    ("How can I avoid buying tickets?", "How can I avoid tickets?"),
+    ("What if I forget to lock the gate?", "What if I don't lock the gate?"),
+    ("How do I stop a meeting?", "How do I end a meeting?"),
+    ("Is it open from 8 to 6?", "Is it open 8 to 6?"),
     # case and punctuation
     ("What is the capital of France?", "WHAT IS THE CAPITAL OF FRANCE"),
     ("what is the capital of france", "What Is The Capital Of France?"),
