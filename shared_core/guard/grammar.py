@@ -522,7 +522,7 @@ _DETERMINED = frozenset(
 
 def _is_determined(said: Sequence[str], place: int) -> bool:
     """Tell whether a thing, a figure or a day comes next, and no verb."""
-    return place < len(said) and (said[place] in _DETERMINED or said[place][0].isdigit())
+    return place < len(said) and (said[place] in _DETERMINED or said[place][:1].isdigit())
 
 
 def _capacity(said: Sequence[str]) -> frozenset[str]:
