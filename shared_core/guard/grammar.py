@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from shared_core.guard.vocabulary import (
     BODIES,
+    DAYS,
     NO_PAST,
     PARTICIPLES,
     PASTS,
@@ -494,8 +495,11 @@ def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
         if relation:
             if relation == "to" and place > 1 and canonical(said[place - 2]) in TO_OR_FOR:
                 relation = "for"
-            if relation in _NEED_DETERMINER and not _is_determined(said, place):
-                continue
+            if relation in _NEED_DETERMINER and not _DETERMINED.intersection(
+                said[place : place + 1]
+            ):
+                if not said[place : place + 1] or not said[place][:1].isdigit():
+                    continue  # neither a thing nor a figure comes next
             for word in said[place : place + 4]:
                 if word == "of":
                     continue
@@ -511,18 +515,10 @@ _NEED_DETERMINER = frozenset({"to", "from", "for", "by", "about", "with", "again
 """Prepositions that are often something else before a bare word: "to pay", "go about paying"."""
 
 _DETERMINED = frozenset(
-    listed("""
-    the a an my your our his her their this that these those me you him them us
-    monday tuesday wednesday thursday friday saturday sunday january february march april may
-    june july august september october november december today tomorrow tonight noon midday
-    midnight
+    listed(f"""
+    the a an my your our his her their this that these those me you him them us {DAYS}
     """)
 )
-
-
-def _is_determined(said: Sequence[str], place: int) -> bool:
-    """Tell whether a thing, a figure or a day comes next, and no verb."""
-    return place < len(said) and (said[place] in _DETERMINED or said[place][:1].isdigit())
 
 
 def _capacity(said: Sequence[str]) -> frozenset[str]:

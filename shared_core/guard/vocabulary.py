@@ -78,6 +78,11 @@ NEGATIONS = frozenset(
     """)
 )
 
+DAYS = """
+monday tuesday wednesday thursday friday saturday sunday january february march april may june july
+august september october november december today tomorrow tonight noon midday midnight
+"""
+
 CEASING = frozenset(
     listed(
         "stop stops stopped stopping quit quits cease ceases ceased avoid avoids avoided avoiding"
