@@ -495,11 +495,9 @@ def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
         if relation:
             if relation == "to" and place > 1 and canonical(said[place - 2]) in TO_OR_FOR:
                 relation = "for"
-            if relation in _NEED_DETERMINER and not _DETERMINED.intersection(
-                said[place : place + 1]
-            ):
-                if not said[place : place + 1] or not said[place][:1].isdigit():
-                    continue  # neither a thing nor a figure comes next
+            then = "".join(said[place : place + 1])
+            if relation in _NEED_DETERMINER and not (then in _DETERMINED or then[:1].isdigit()):
+                continue
             for word in said[place : place + 4]:
                 if word == "of":
                     continue
