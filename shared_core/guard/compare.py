@@ -24,8 +24,8 @@ from shared_core.guard.tokens import UNIT_NAMES, Figure
 from shared_core.guard.vocabulary import (
     ALIKE_ENDINGS,
     ALTERNATIVES,
+    CANCELLING,
     CEASED,
-    ENDINGS,
     FAILURES,
     NEGATIONS,
     QUALIFIERS,
@@ -321,7 +321,7 @@ def _negation(asked: Reading, cached: Reading) -> Iterator[Difference]:
         if only_plain & FAILURES:
             return  # "the payment failed" beside "the payment did not go through"
         ceased = negated.terms & CEASED
-        if ceased and (only_plain & ENDINGS or ceased & plain.terms):
+        if ceased and (only_plain & CANCELLING or ceased & plain.terms):
             return  # "unsubscribe from the list" beside "stop receiving the list"
     yield Difference("negation", ("not",) * asked.odd + mine, ("not",) * cached.odd + theirs)
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from shared_core.guard.vocabulary import (
     BODIES,
-    DAYS,
+    DAYS_AND_MONTHS,
     NO_PAST,
     PARTICIPLES,
     PASTS,
@@ -514,7 +514,7 @@ _NEED_DETERMINER = frozenset({"to", "from", "for", "by", "about", "with", "again
 
 _DETERMINED = frozenset(
     listed(f"""
-    the a an my your our his her their this that these those me you him them us {DAYS}
+    the a an my your our his her their this that these those me you him them us {DAYS_AND_MONTHS}
     """)
 )
 

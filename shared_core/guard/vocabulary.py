@@ -78,7 +78,7 @@ NEGATIONS = frozenset(
     """)
 )
 
-DAYS = """
+DAYS_AND_MONTHS = """
 monday tuesday wednesday thursday friday saturday sunday january february march april may june july
 august september october november december today tomorrow tonight noon midday midnight
 """
@@ -242,7 +242,7 @@ def spellings(term: str) -> frozenset[str]:
 IDLE = STOP | {canonical(word) for word in STOP} | {",", "~"}
 """Terms that carry no content of their own, as ``canonical`` gives them."""
 
-ENDINGS = frozenset(
+CANCELLING = frozenset(
     map(
         canonical,
         listed("cancel end terminate disable unsubscribe deactivate leave block mute remove close"),
