@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,22 +43,63 @@ def said(response: httpx.Response) -> str:
     return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
 
 
-@pytest.mark.slow
-def test_many_clients_ask_the_upstream_once_for_each_request(
-    serve: Serve, upstream: Upstream, store_url: str
-) -> None:
-    url = serve(cache=store_url)
+def asked_of(api: str, text: str, stream: bool) -> dict[str, Any]:
+    """Return the body by which an API is asked."""
+    turns = {"messages": [{"role": "user", "content": text}]}
+    body = {
+        "chat/completions": turns, "messages": {**turns, "max_tokens": 99},
+        "responses": {"input": text}, "completions": {"prompt": text},
+        "embeddings": {"input": text},
+    }[api]  # fmt: skip
+    rest = {} if api == "embeddings" else {"temperature": 0, "stream": stream}
+    return {"model": "m", **body, **rest}
+
+
+def question_of(body: dict[str, Any]) -> str:
+    """Return what a body asks."""
+    turns = body.get("messages") or [{"content": body.get("input") or body.get("prompt")}]
+    return str(turns[-1]["content"])
+
+
+def answer_in(api: str, response: httpx.Response) -> str:
+    """Return what an API answered, streamed or not."""
+    if api == "chat/completions":
+        return said(response)
+    found = response.text
+    if "event-stream" not in response.headers["content-type"]:
+        body = response.json()
+        return {
+            "messages": lambda: body["content"][0]["text"],
+            "responses": lambda: body["output"][0]["content"][0]["text"],
+            "completions": lambda: body["choices"][0]["text"],
+            "embeddings": lambda: str(body["data"][0]["embedding"]),
+        }[api]()
+    lines = [one[6:] for one in found.split("\n") if one.startswith("data: {")]
+    each = list(map(json.loads, lines))
+    if api == "messages":
+        return "".join(one["delta"].get("text", "") for one in each if one.get("delta"))
+    if api == "responses":
+        return "".join(one["delta"] for one in each if one["type"] == "response.output_text.delta")
+    return "".join(one["choices"][0]["text"] for one in each)
+
+
+APIS = ("responses", "messages", "completions", "embeddings")
+
+
+def many_clients(url: str, upstream: Upstream, api: str) -> None:
+    """Ask by 200 clients without a pause: each request is answered, each distinct one once."""
     upstream.latency = 0.2
+    answers: dict[str, set[str]] = defaultdict(set)
 
     async def client(http: httpx.AsyncClient, number: int, end: float) -> list[str]:
         rng, failed = random.Random(number), []
         while time.monotonic() < end:
             text = f"Part {rng.randrange(DISTINCT)}?"
-            found = await http.post(
-                "/v1/chat/completions", json=asked(text, rng.random() < 0.3),
-                headers={"authorization": "Bearer sk"},
-            )  # fmt: skip
-            if not found.is_success or said(found) != f"answer to {text}":
+            body = asked_of(api, text, rng.random() < 0.3)
+            found = await http.post(f"/v1/{api}", json=body, headers={"authorization": "Bearer sk"})
+            if found.is_success:
+                answers[text].add(answer_in(api, found))
+            else:
                 failed.append(found.text)
         return failed
 
@@ -70,9 +111,25 @@ def test_many_clients_ask_the_upstream_once_for_each_request(
         return [one for some in found for one in some]
 
     assert asyncio.run(load()) == []
-    calls = Counter(body["messages"][-1]["content"] for body in upstream.bodies)
+    calls = Counter(map(question_of, upstream.bodies))
     assert set(calls.values()) == {1}
     assert len(calls) > DISTINCT / 2
+    assert {text: len(several) for text, several in answers.items()} == dict.fromkeys(calls, 1)
+
+
+@pytest.mark.slow
+def test_many_clients_ask_the_upstream_once_for_each_request(
+    serve: Serve, upstream: Upstream, store_url: str
+) -> None:
+    many_clients(serve(cache=store_url), upstream, "chat/completions")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("api", APIS)
+def test_many_clients_of_each_api_ask_the_upstream_once_for_each_request(
+    serve: Serve, upstream: Upstream, api: str
+) -> None:
+    many_clients(serve(), upstream, api)
 
 
 @pytest.mark.slow
