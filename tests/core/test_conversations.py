@@ -331,8 +331,11 @@ def test_every_name_and_figure_that_was_stated_must_stand_in_the_rewriting(
 # --------------------------------------------------------------------------- what the cache serves
 
 
-def test_a_follow_up_in_another_conversation_is_served_by_what_it_means() -> None:
-    cache = opened(Rewriter(TABLE))
+@pytest.mark.parametrize(
+    "store_url", ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)], indirect=True
+)
+def test_a_follow_up_in_another_conversation_is_served_by_what_it_means(store_url: str) -> None:
+    cache = opened(Rewriter(TABLE), store_url)
     assert isinstance(ask(cache, request(PLAN, PROJECTS), "Three."), Miss)
     other = request(("Hi, we use the free plan.", "Hello!"), "And how many projects are included?")
     found = cache.lookup(other)
