@@ -313,7 +313,7 @@ def test_a_rewriting_says_nothing_that_nobody_said(
 names = st.sampled_from(["Aurora", "Basilisk", "Corvus", "Delphi", "Eridu", "Fornax"])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(names, names, st.integers(2, 900))
 def test_every_name_and_figure_that_was_stated_must_stand_in_the_rewriting(
     mine: str, other: str, number: int
@@ -418,7 +418,7 @@ def broken(prompt: str) -> str:
 @pytest.mark.parametrize(
     "model", [broken, lambda prompt: "", lambda prompt: "x " * 5000, lambda prompt: None]
 )
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(SAID, QUESTION), min_size=1, max_size=6))
 def test_a_rewriter_that_fails_serves_what_the_exact_scope_serves(
     model: Callable[[str], Any], asked: list[tuple[str, str]]
