@@ -232,7 +232,7 @@ def test_without_usearch_the_matrix_goes_on_and_one_warning_says_what_to_install
         raise GraphsUnavailableError("No module named 'usearch'")
 
     monkeypatch.setattr("shared_core.stores.vectors._usearch", missing)
-    monkeypatch.setattr("shared_core.stores.vectors._told", False)
+    monkeypatch.setattr("shared_core.stores.vectors._warned", False)
     with caplog.at_level(logging.WARNING, "tiered_cache"):
         for _ in range(2):
             held = Held(units(FROM))
