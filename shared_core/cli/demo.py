@@ -384,26 +384,25 @@ class _Screen:
             self._console.print(text, style=style or None, markup=False, highlight=False)
 
 
+_WHY = {
+    AUDIT: ", to check the cache, as with some of the first hits",
+    UNSURE: ", as the cache is not sure enough of its nearest answer",
+    "new_scope": ", as nothing was asked of this bot before",
+}
+
+
 def _verdict(step: Step, got: StepResult) -> str:
     """Say who answered, how fast, and why it was not the cache."""
     took = f"{got.ms:,.0f} ms" if got.ms >= 1 else f"{got.ms:.2f} ms"
-    match got.served_by, got.reason:
-        case "exact", _:
-            return f"cache, the same words: {took}, ${got.dollars_saved:.5f} saved"
-        case "semantic", _:
-            cosine = f"{got.similarity or 0:.3f}"
-            return f"cache, by meaning ({cosine}): {took}, ${got.dollars_saved:.5f} saved"
-        case _, reason if reason == AUDIT:
-            return f"model, to check the cache, as with some of the first hits: {took}"
-        case _, reason if reason == UNSURE and UNSURE in step.expected:
-            return f"model: {took}. The cache was not sure enough of its nearest answer"
-        case _ if got.apart:
-            return f"model: {took}\n           the cache refused its nearest answer: {got.apart}"
-        case _, "new_scope":
-            return f"model: {took}. Nothing was asked of this bot before"
-        case _, reason:
-            return f"model: {took}"
-    raise AssertionError(got)
+    if got.served_by == "exact":
+        return f"cache, the same words: {took}, ${got.dollars_saved:.5f} saved"
+    if got.served_by == "semantic":
+        cosine = f"{got.similarity or 0:.3f}"
+        return f"cache, by meaning ({cosine}): {took}, ${got.dollars_saved:.5f} saved"
+    if got.apart:
+        return f"model: {took}\n           the cache refused its nearest answer: {got.apart}"
+    is_worth_a_word = got.reason in step.expected or got.reason == "new_scope"
+    return f"model{_WHY[got.reason or ''] if is_worth_a_word else ''}: {took}"
 
 
 def _style(got: StepResult) -> str:
