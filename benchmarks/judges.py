@@ -16,7 +16,9 @@ were drawn before anything was fitted. ``data/answers.jsonl`` is older: {"same",
 ``answers.jsonl``, prints what they do to answers left out, and with ``--write`` puts them into
 ``shared_core/learning/judges.py``. ``--bot`` asks the questions of the held half in other words,
 answers each in one of its wordings, a share of them in the first, and counts what the default
-policy serves with each judge; "oracle" knows which answers are the same. ``--speed`` stores so many
+policy serves with each judge; "oracle" knows which answers are the same. "sampled" is an LLMJudge
+asked about a fifth, "checked" the default judge with such a check, "verifier" the default judge and
+a verifier: by a simulated model that is right in 99 % of its words. ``--speed`` stores so many
 answers, so many a second, each of which is to be judged, and says how many were judged or dropped,
 and how long a store took its caller beside one with a judge that does nothing. Needs the local
 model.
@@ -41,7 +43,7 @@ import numpy as np
 
 from shared_core import Hit, Request, ResponseCache
 from shared_core.embedding import Memo, resolve_embedder
-from shared_core.learning import AnswerJudge, EmbeddingJudge, Judge, same_answer
+from shared_core.learning import AnswerJudge, EmbeddingJudge, Judge, LLMJudge, same_answer
 from shared_core.learning.answers import OVERLAP, overlap, read_answer
 from shared_core.learning.judges import opinion_at, spread
 from shared_core.record import Answer
@@ -257,19 +259,54 @@ BEFORE = (
 AFTER = ("", " Thanks!", " Thank you.", " Please be brief.", " I am new here.", " It is urgent.")
 
 
-def run_bot(name: str, requests: int, seed: int, identical: float, embed: Any) -> tuple[int, int]:
-    """Return the hits by meaning of one run, and how many of them were wrong."""
+RIGHT = 0.99
+"""Share of its words in which a simulated model says the truth."""
+
+
+class Model:
+    """A simulated language model that judges answers or verifies questions; it counts its calls."""
+
+    def __init__(self, group_of: Mapping[str, str], seed: int, right: float = RIGHT) -> None:
+        self._group_of, self._rng, self._right = group_of, random.Random(seed), right
+        self.calls = 0
+
+    def __call__(self, prompt: str) -> str:
+        texts = json.loads(prompt[prompt.index("{\n") :])
+        return "SAME" if self.says(texts["first"], texts["second"]) else "DIFFERENT"
+
+    def says(self, one: str, two: str) -> bool:
+        """Say whether two texts are of one group; falsely now and then."""
+        self.calls += 1
+        same = self._group_of[one] == self._group_of[two]
+        return same if self._rng.random() < self._right else not same
+
+
+class Result(NamedTuple):
+    """Hits by meaning of one run, how many of them were wrong, and calls of a simulated model."""
+
+    hits: int
+    wrong: int
+    calls: int
+
+
+def run_bot(name: str, requests: int, seed: int, identical: float, embed: Any) -> Result:
+    """Run the bot once: with a judge of ``judges()``, or with a simulated model."""
     rng = random.Random(seed)
     groups = [row for row in rows(FILE) if row["half"] == "held"]
-    group_of = {text: row["question"] for row in groups for text in row["same"]}
-
-    def oracle(fresh: Answer, cached: Answer) -> bool:
-        return group_of[fresh.text] == group_of[cached.text]
-
-    judge = oracle if name == "oracle" else judges(embed)[name]()
     every = [(row, f"{b}{row['question']}{a}") for row in groups for b in BEFORE for a in AFTER]
+    group_of = {text: row["question"] for row in groups for text in row["same"]}
+    group_of |= {question: row["question"] for row, question in every}
+    oracle, model = Model(group_of, seed, 1.0), Model(group_of, seed)
+    options: dict[str, Any] = {
+        "oracle": lambda: {"judge": lambda one, two: oracle.says(one.text, two.text)},
+        "sampled": lambda: {"judge": LLMJudge(model, sample=0.2, rng=rng)},
+        "checked": lambda: {
+            "judge": AnswerJudge(embed, check=LLMJudge(model, sample=0.2, rng=rng))
+        },
+        "verifier": lambda: {"verifier": model.says},
+    }.get(name, lambda: {"judge": judges(embed)[name]()})()
     hits = wrong = 0
-    with ResponseCache.open(embedder=embed, judge=judge, ttl=None) as cache:
+    with ResponseCache.open(embedder=embed, ttl=None, **options) as cache:
         for row, question in rng.sample(every, min(requests, len(every))):
             request = Request.of(question=question, model="bot")
             found = cache.lookup(request)
@@ -280,7 +317,7 @@ def run_bot(name: str, requests: int, seed: int, identical: float, embed: Any) -
             text = row["same"][0] if rng.random() < identical else rng.choice(row["same"])
             cache.store(request, Answer(text))
             _wait_for_judge(cache)  # a model takes seconds for each answer
-    return hits, wrong
+    return Result(hits, wrong, model.calls)
 
 
 def _wait_for_judge(cache: ResponseCache) -> None:
@@ -303,9 +340,13 @@ def bot(options: argparse.Namespace) -> None:
             run_bot(name, options.bot, seed, options.identical, embed)
             for seed in range(options.seeds)
         ]
-        hits, wrong = map(sum, zip(*runs, strict=True))
-        each = " ".join(f"{hit}/{bad}" for hit, bad in runs)
-        print(f"{name:10s} hits {hits}, wrong {wrong} ({100 * wrong / max(1, hits):.2f} %): {each}")
+        hits, wrong, calls = map(sum, zip(*runs, strict=True))
+        each = " ".join(f"{hit}/{bad}" for hit, bad, _ in runs)
+        print(
+            f"{name:10s} hits {hits}, wrong {wrong} ({100 * wrong / max(1, hits):.2f} %): {each}; "
+            f"{calls} calls of a judging model",
+            flush=True,
+        )
 
 
 # ------------------------------------------------------------------------------------- speed

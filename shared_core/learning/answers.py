@@ -129,7 +129,9 @@ _FILLERS = _listed("""
 _ENGLISH = _listed("""
     the a an of to in on at by for from with as is are was were be been it its this that these you
     your we our i my they their and or but if not can will have has do does there which what who how
-    when where so than then no yes any all more
+    when where so than then no yes any all more each every because before after within between
+    during while until only about into over under see use take get need must should would could
+    may also once first here them own nothing
 """)
 _COPULAS = _listed("is was are were has had won wrote played invented painted")
 _TURNED = {
@@ -303,7 +305,8 @@ class AnswerReading:
     """What counts in an answer's text.
 
     ``words`` is all of it without spelling, marks and pleasantries, ``terms`` the content words in
-    one form for all inflections, ``parts`` those of each sentence; ``denied`` what is negated.
+    one form for all inflections, ``parts`` those of each sentence; ``denied`` what is negated;
+    ``said_in_any_order`` the words of each sentence, sorted by sentence.
     ``verdict`` is True for an answer that begins with "yes" or affirms, False for "no" or a denial;
     ``explicit`` says that it is the very word. ``fields`` are the names and values of an answer
     that is nothing but those: JSON, a table, lines of "name: value". ``declines`` says that it does
@@ -326,6 +329,7 @@ class AnswerReading:
         "parts",
         "refuses",
         "said",
+        "said_in_any_order",
         "sentences",
         "steps",
         "terms",
@@ -347,7 +351,9 @@ class AnswerReading:
         )
         self.verdict = _verdict(sentences)
         split = [_TOKEN.findall(sentence) for sentence in sentences]
-        self.words = tuple(word.casefold() for words in split for word in words)
+        folded = [tuple(word.casefold() for word in words) for words in split]
+        self.words = tuple(word for words in folded for word in words)
+        self.said_in_any_order = sorted(folded)
         self.said = frozenset(self.words)
         self.numbers = figures_of(self.words)
         self.names = _names(split)

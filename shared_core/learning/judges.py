@@ -286,7 +286,9 @@ def _by_rule(one: AnswerReading, two: AnswerReading) -> Opinion | None:
         return _UNKNOWN if one.refuses and two.refuses else opinion(False, "refusal")
     if one.fields and two.fields:
         return _of_fields(one.fields, two.fields)
-    if one.words == two.words and one.verdict == two.verdict:
+    steps = one.steps or two.steps
+    same = one.words == two.words if steps else one.said_in_any_order == two.said_in_any_order
+    if same and one.verdict == two.verdict:
         return opinion(True, "equal") if one.marks == two.marks else _UNKNOWN
     if not one.english or not two.english:
         return _in_any_language(one, two)

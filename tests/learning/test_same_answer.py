@@ -25,6 +25,12 @@ def judge(one: str, two: str) -> bool | None:
     return verdict
 
 
+def test_orders_and_short_sentences_of_few_common_words_are_english() -> None:
+    one = "Begin at window, choose service. Expect 420 points within 93 months. See report page."
+    two = "Covers each marble feather. Pay 329 crowns within 76 weeks. Read gravel before ribbon."
+    assert judge(one, two) is False
+
+
 @pytest.mark.parametrize(
     ("one", "two"),
     [
@@ -45,6 +51,10 @@ def judge(one: str, two: str) -> bool | None:
         (
             "Hold the key for ten seconds. Then the lamp goes out.",
             "Then the lamp goes out. Hold the key for 10 seconds.",
+        ),
+        (  # what stands beside a figure is of its own sentence
+            "Quote code KX7 at gate nine. Allow 40 hours; the fee is 310. Bring passport first.",
+            "Bring passport first. Allow 40 hours; the fee is 310. Quote code KX7 at gate nine.",
         ),
     ],
 )
