@@ -352,6 +352,8 @@ class Settings(BaseSettings):
     def _are_upstreams(cls, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return checked_upstreams(value)
+        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+            raise ValueError("several upstreams are tables [[upstream]] of the file of --config")
         return checked_url(value) if isinstance(value, str) else value
 
     @field_validator("namespace")

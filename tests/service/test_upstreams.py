@@ -368,6 +368,29 @@ async def test_no_other_spelling_of_an_upstream_s_path_leads_anywhere(path: str)
         assert asked.requests == []
 
 
+@pytest.mark.parametrize("name", ["openai", "claude", "local"])
+async def test_no_page_and_no_other_host_asks_by_an_upstream_s_path(name: str) -> None:
+    body = {"model": "gpt-4o", **BODIES["chat/completions"]}
+    async with several() as (client, asked, _):
+        asked.models = MODELS
+        for headers in (
+            {"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"},
+            {"host": "evil.example"}, {"sec-fetch-site": "same-site"},
+        ):  # fmt: skip
+            for method, path in (("POST", "chat/completions"), ("GET", "models"), ("GET", "files")):
+                found = await client.request(
+                    method, f"/{name}/v1/{path}", json=body, headers={**HEADERS, **headers}
+                )
+                assert found.status_code == 403, (headers, method, path)
+        browser = {**HEADERS, "user-agent": "Mozilla/5.0"}
+        assert (await client.get(f"/{name}/v1/models", headers=browser)).status_code == 403
+        for path in ("models", "models/gpt-4o"):
+            assert (await client.get(f"/v1/{path}", headers=browser)).status_code == 403
+        no_key = await client.post(f"/{name}/v1/chat/completions", json=body)
+        assert no_key.status_code == 401
+        assert asked.requests == []
+
+
 # --------------------------------------------------------------------------------------- settings
 
 GOOD = {"name": "a", "url": "https://a.example/v1"}
@@ -414,6 +437,12 @@ def test_what_makes_no_sense_is_named_with_its_remedy(
         load_settings({"upstream": tables})
     assert told in str(refused.value)
     assert "hunter2" not in str(refused.value)
+
+
+def test_tables_in_a_variable_are_sent_to_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIERED_CACHE_UPSTREAM", '[{"name": "a"}]')
+    with pytest.raises(ValueError, match="several upstreams are tables"):
+        load_settings({})
 
 
 def test_a_server_s_key_beside_tables_is_nobody_s() -> None:
