@@ -155,11 +155,22 @@ class ReadOnlyFile:
         try:
             yield self._connection
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
+            raise self.failure(error) from error
+
+    def take(self) -> sqlite3.Connection:
+        """Return the connection, as ``DatabaseFile`` does a reader."""
+        return self._connection
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """Do nothing: there is one connection, until ``close``."""
+
+    def failure(self, error: sqlite3.Error) -> StoreError:
+        """Say what went wrong and with which file."""
+        return StoreError(f"{self.path}: {error}")
 
     def values(self, clock: Clock) -> SqliteValues:
         """Return the file's values; they can only be read."""
-        return SqliteValues(cast("DatabaseFile", self), clock)  # it reads by ``reading`` alone
+        return SqliteValues(cast("DatabaseFile", self), clock)  # it needs the reading part alone
 
     def close(self) -> None:
         """Close the connection."""
