@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import conversations as figures
 from shared_core import (
     Answer,
     Costs,
@@ -781,3 +782,17 @@ def test_invalidating_a_scope_takes_the_answers_of_its_conversations_along() -> 
     assert isinstance(cache.lookup(request(PLAN, PROJECTS)), Miss)
     ask(cache, request(PLAN, PROJECTS), "Four.")
     assert cache.invalidate(similar_to=request((), FREE)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_with_a_right_rewriter_most_follow_ups_are_served_and_hardly_one_wrongly(
+    model_embedder: object,
+) -> None:
+    rows = figures.load()
+    assert len(rows) >= 60
+    found = figures.run(rows, 400, 1, standalone(figures.Rewriting(rows)), Verified(), False)
+    assert found.hits - found.wrong >= 0.6 * found.could
+    assert found.wrong <= 0.03 * found.hits
+    found = figures.run(rows, 60, 1, standalone(figures.failing), Verified(), False)
+    assert found.hits == 0
