@@ -59,7 +59,7 @@ def _config_variable() -> ContextVar[Any]:
 
 
 MAX_RUNS = 32
-"""Live runs remembered in one context: nested calls, and those whose end nobody told."""
+"""Live runs remembered in one context: nested calls, and those whose end nobody reported."""
 
 
 @dataclass(slots=True, eq=False)
@@ -125,7 +125,7 @@ def started(run: Run) -> None:
 def ended(id: object, error: BaseException | None = None) -> None:
     """End a run of this context.
 
-    Often told in a copy of the context that knew it as it began; the run itself is the same.
+    Often called in a copy of the context that knew it as it began; the run itself is the same.
     """
     for run in _runs.get():
         if run.id == id:
@@ -244,7 +244,7 @@ MAX_FRAMES = 8
 
 
 def tracers_beside() -> tuple[Any, ...]:
-    """Return the tracers that are told of the same run as the handler whose method calls this."""
+    """Return the tracers that hear of the same run as the handler whose method calls this."""
     from langchain_core.callbacks import BaseCallbackManager
     from langchain_core.tracers.base import BaseTracer
 

@@ -18,7 +18,7 @@ AT_ONCE = 100
 """Runs asked about in one request."""
 
 KNOWN = 100_000
-"""Ids of feedback remembered, so that none is told twice."""
+"""Ids of feedback remembered, so that none is given twice."""
 
 
 class FeedbackClient(Protocol):
@@ -89,7 +89,7 @@ def answer_judge(
     """Make a runnable that asks a model whether an answer is right, and tells the cache.
 
     Its input is ``{"question": text, "answer": message}``, with a message that the app got; its
-    output the verdict, None if the model is not sure: then the cache is told nothing. What the
+    output the verdict, None if the model is not sure: then the cache learns nothing. What the
     model is asked is itself neither looked up nor kept. Run it on a sample of the hits, beside the
     requests.
 

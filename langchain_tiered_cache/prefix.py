@@ -78,7 +78,7 @@ def marked(
     chosen, name = _provider_of(inner)
     chosen = provider or chosen
     options = {"model": name, **options}
-    mark([], chosen, **options)  # wrong options are told now, not at the first call
+    mark([], chosen, **options)  # wrong options raise now, not at the first call
 
     def route(value: LanguageModelInput) -> Runnable[Any, AIMessage]:
         tools = bound.get("tools") or ()

@@ -149,7 +149,7 @@ def _load_raw(dump: Any, text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept of responses: tool calls unless told otherwise; ``raw``: all of it, ids too."""
+    """What is kept of responses: tool calls by default; ``raw``: all of it, ids too."""
 
     raw: bool = False
     tool_calls: bool = True

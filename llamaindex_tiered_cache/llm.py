@@ -547,7 +547,7 @@ class _Watcher(BaseSpanHandler[_OpenSpan]):
         elif not is_covered:
             return None
         with self.lock:
-            while len(self.open_spans) >= MAX_OPEN_SPANS:  # of calls whose end nobody told
+            while len(self.open_spans) >= MAX_OPEN_SPANS:  # of calls whose end nobody reported
                 del self.open_spans[next(iter(self.open_spans))]
         return _OpenSpan(
             id_=id_, parent_id=parent_span_id, is_covered=is_covered, tags=_of(instance)

@@ -92,7 +92,7 @@ def marked_llm(llm: LLM, *, provider: Provider | None = None, **options: Any) ->
         raise ValueError("LlamaIndex takes cached_content at construction: GoogleGenAI(…)")
     chosen = provider or _PROVIDERS.get(llm.class_name(), "automatic")
     options = {"model": llm.metadata.model_name, **options}
-    mark([], chosen, **options)  # wrong options are told now, not at the first call
+    mark([], chosen, **options)  # wrong options raise now, not at the first call
     base = type(llm)
     if issubclass(base, _MarkedEndpoints):
         base = base.__mro__[_BEFORE_BASE]  # marked on new terms

@@ -288,7 +288,7 @@ W = TypeVar("W")
 W_co = TypeVar("W_co", covariant=True)
 
 Fail = Callable[[str, Exception], None]
-"""Is told what failed in the cache ("lookup", "read", "write", "store"); it must not raise."""
+"""Called with what failed in the cache ("lookup", "read", "write", "store"); it must not raise."""
 
 
 class Cache(Protocol):
@@ -390,7 +390,7 @@ def read_through(
     """Return what the cache holds for a request, or else what the model says, and keep that.
 
     ``ask`` calls the model, once for all who ask at a time; what it raises is raised, and nothing
-    else. ``fail`` is told what fails in the cache, which is else counted, as "lookup:KeyError".
+    else. ``fail`` is called with what fails in the cache; else it is counted, as "lookup:KeyError".
 
         answer = read_through(cache, request, lambda: model(prompt), form)
     """

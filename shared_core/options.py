@@ -1,4 +1,4 @@
-"""Check what a cache can be told, once, at construction."""
+"""Check every setting of a cache once, at construction."""
 
 from __future__ import annotations
 

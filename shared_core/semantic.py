@@ -488,7 +488,7 @@ class SemanticTier:
     def _how_far(self, state: Any, kind: str) -> str | None:
         """Return how far learning is, while it is not far enough to serve.
 
-        As told last, after a label or by ``stats()``: to describe a policy takes milliseconds.
+        As of the last label or ``stats()``: to describe a policy takes milliseconds.
         """
         if self._policy.explores and kind not in self._progress:
             with suppress(Unavailable):  # counted

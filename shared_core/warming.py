@@ -217,8 +217,8 @@ def foresee(
 ) -> WarmReport:
     """Report what ``warm_rows`` would do, and do nothing.
 
-    ``spend`` is told the model and estimated tokens of each row that would be asked for; its answer
-    is taken to have ``answer_tokens``.
+    ``spend`` is called with the model and estimated tokens of each row that would be asked for; its
+    answer is taken to have ``answer_tokens``.
     """
     report = WarmReport()
     for row in rows:

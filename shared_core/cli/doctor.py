@@ -348,7 +348,7 @@ class _Examination:
         try:
             yield from self._search()
         except StoreError as error:
-            if not _is_forbidden(error):  # that was told with the rights
+            if not _is_forbidden(error):  # that was reported with the rights
                 raise
 
     def _trips(self) -> float | None:

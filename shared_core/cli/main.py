@@ -272,7 +272,7 @@ UNTOUCHED = {
     "ignore_unknown_options": True,
     "help_option_names": [],
 }
-"""Every setting is a flag, so the flags are read from the settings, not told to typer."""
+"""Every setting is a flag, so the flags are read from the settings, not declared to typer."""
 
 
 @app.command(context_settings=UNTOUCHED)

@@ -559,7 +559,7 @@ class Provider:
 
     @contextmanager
     def open(self, call: Call) -> Iterator[tuple[Any, Callable[[Answer], None]]]:
-        """Give the SDK's stream, and what is to be told its answer when it ended."""
+        """Give the SDK's stream, and what to call with its answer when it ended."""
         create = self._sync().chat.completions.create
         sent = self._streamed(call)
         with (

@@ -620,7 +620,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _said_of(value: Any, name: str) -> Mapping[str, Any]:
-    """Return the message that holds an answer, with its tokens and why it ended if it is told."""
+    """Return the message that holds an answer, with its tokens and why it ended, if known."""
     match value:
         case str():
             return {"content": value}

@@ -286,7 +286,7 @@ def neighbours_of(
     scope, which is everything but the question, are neighbours, and of the nearest the first to
     which the guard does not object. ``judge`` says of two answers whether they say the same: True
     for the cache's own, False for none. ``embedder`` and ``guard`` must be those of the cache.
-    ``progress`` is told what is done next. Raises EmbedderError if the embedder fails.
+    ``progress`` is called with what is done next. Raises EmbedderError if the embedder fails.
     """
     model = resolve_embedder(embedder)
     memo, listed = Memo(model), list(calls)

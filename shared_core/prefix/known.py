@@ -155,7 +155,7 @@ class PrefixCache:
         self._lookups = self._hits = self._tokens = self._asked = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what it was told; what it knows is of this process."""
+        """Pickle the settings; what it knows is of this process."""
         return PrefixCache, self._terms
 
     def match(self, source: Request | Prompt, namespace: str = "") -> PrefixMatch:

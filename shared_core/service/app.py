@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-# The outermost part of the service: sizes of what comes in, and what is told of a bug.
+# The outermost part of the service: sizes of what comes in, and what is said of a bug.
 
 
 logger = logging.getLogger("tiered_cache")
@@ -328,7 +328,7 @@ class BoundedH11(H11Protocol):
 
 
 def run(settings: Settings) -> None:
-    """Serve until told to stop: then requests under way finish, and the cache is closed.
+    """Serve until a signal to stop: then requests under way finish, and the cache is closed.
 
     Raises ValueError or ImportError for a cache that cannot be opened, before anything listens.
     """
@@ -343,7 +343,7 @@ def run(settings: Settings) -> None:
 
 
 def uvicorn_options(settings: Settings) -> dict[str, Any]:
-    """Return what uvicorn is told, but the application and the number of workers."""
+    """Return the settings of uvicorn, but the application and the number of workers."""
     return {
         "host": settings.host,
         "port": settings.port,

@@ -477,7 +477,7 @@ async def warm(body: ToWarm, on: On, whose: Whose) -> StreamingResponse:
 
 
 def _checked_rows(on: Service, body: ToWarm) -> list[StoreRequest]:
-    """Read all rows before anything is told. Raises APIError 422 for one that makes no sense."""
+    """Read all rows before any answer. Raises APIError 422 for one that makes no sense."""
     rows: list[StoreRequest] = []
     for number, value in enumerate(body.rows):
         try:

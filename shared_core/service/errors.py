@@ -54,7 +54,7 @@ class ErrorBody(BaseModel):
 
 
 class APIError(Exception):
-    """A request that the service does not serve, and what its sender is told."""
+    """A request that the service does not serve, and what its sender reads."""
 
     def __init__(
         self,

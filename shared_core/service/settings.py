@@ -263,7 +263,7 @@ class Settings(BaseSettings):
     )
     cors_origins: Texts = Field((), description="Origins whose pages may call; none: CORS is off.")
     upstream_down_after: float = Field(
-        30.0, gt=0, description="Seconds of failing calls after which the upstream is told down."
+        30.0, gt=0, description="Seconds of failing calls after which the upstream counts as down."
     )
     hide_headers: bool = Field(False, description="Leave out the x-tiered-cache-* headers.")
     access_log: bool = Field(False, description="Log a line for each request.")

@@ -496,7 +496,7 @@ class Forwarding:
         return found
 
     def headers(self, entry_id: str | None = None) -> RawHeaders:
-        """Return what is told of the cache."""
+        """Return the headers that say what the cache did."""
         if self._hidden:
             return []
         own = describe(self._asked.outcome, entry_id)

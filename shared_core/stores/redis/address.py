@@ -181,7 +181,7 @@ class RedisAddress:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Return what must never be told, the longest first."""
+        """Return what must never be shown, the longest first."""
         names = ("password", "sentinel_password", "ssl_password")
         found = {str(self.login[name]) for name in names if self.login.get(name)}
         return tuple(sorted(found, key=len, reverse=True))
@@ -257,7 +257,7 @@ def address_of(url: str, ssl: Mapping[str, Any] | None = None) -> RedisAddress:
 
 
 def without_login(url: str) -> str:
-    """Return the URL as it may be told: no login, no query."""
+    """Return the URL as it may be shown: no login, no query."""
     head, at, tail = url.partition("?")[0].rpartition("@")
     return f"{head.partition('://')[0]}://***@{tail}" if at else tail
 
