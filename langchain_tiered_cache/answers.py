@@ -1,5 +1,7 @@
 """Turn LangChain's generations into neutral answers and back: our own JSON, no object loader.
 
+    list[Generation] --answer_of--> Answer(text, payload) --generations_of--> list[Generation]
+
 Ids of messages and of provider responses are not kept: a message that is served again is a new one,
 and a response id would continue another user's conversation on the provider's server.
 """

@@ -1,5 +1,7 @@
 """Know which model call is under way, and what it asks of the cache.
 
+    metadata={"tiered_cache": {...}} --callback--> Run --lookup--> CallContext --> Controls
+
 LangChain gives a cache two strings and nothing else. A chat model's run starts just before its
 lookup, in the same context, and brings the call's metadata. A completion model looks all its
 prompts up first: what its call brings is seen only inside of chains and graphs, which hold it in a

@@ -1,4 +1,9 @@
-"""Read LangChain's ``llm_string`` into canonical parameters."""
+"""Read LangChain's ``llm_string`` into canonical parameters.
+
+'{"id": [...], "kwargs": {...}}---[("stop", None)]'   a serialisable model, then the call
+"[('_type', 'x'), ('temperature', 0.0)]"              any other model, both in one list
+anything else                                         the string itself is the identity
+"""
 
 from __future__ import annotations
 

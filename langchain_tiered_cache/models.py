@@ -1,4 +1,9 @@
-"""Copy a LangChain model into one that is what it was, and streams from the cache too."""
+"""Copy a LangChain model into one that is what it was, and streams from the cache too.
+
+LangChain asks a cache for ``invoke`` and ``batch`` alone. So the model is copied into a subclass of
+its own class. A wrapper of another class would fail type checks, and change what classes such as
+ChatOpenAI send for tools and structured output.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Make a ``Request`` of what LangChain hands to a cache: a prompt string and an ``llm_string``."""
+"""Make a ``Request`` of what LangChain hands to a cache: a prompt string and an ``llm_string``.
+
+prompt     -> neutral messages -> history and the last user message
+last       -> question (matched by meaning) and the rest of it (scope)
+llm_string -> canonical parameters (scope)
+"""
 
 from __future__ import annotations
 

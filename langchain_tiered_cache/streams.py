@@ -1,5 +1,8 @@
 """Pass streams through a cache: replay them on a hit, record them on a miss when they end.
 
+    found() -> chunks of the stored answer | None
+    recorded(the model's chunks) -> the same chunks, noted as they pass, stored after the last
+
 A stream that is left early or breaks is not stored.
 """
 

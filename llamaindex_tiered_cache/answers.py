@@ -1,5 +1,8 @@
 """Turn LlamaIndex's responses into neutral answers and back: our own JSON, no object loader.
 
+ChatResponse, CompletionResponse --answer_of--> Answer(text, payload) --response_of--> a new one
+chunks of a stream --streamed_answer--> Answer(text, payload) --chunks_of--> new chunks
+
 ``raw`` comes back as a ``RawResponse``, with the attributes of the provider's own object but for
 its id, which names another user's response.
 """

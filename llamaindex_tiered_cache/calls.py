@@ -1,4 +1,7 @@
-"""Take one call through a cache: look up, else ask the model once for all who ask, and keep.
+"""One call or stream through the cache.
+
+    run, arun        -> compute.read_through:   look up, else ask the model once for all, and keep
+    stream, astream  -> compute.stream_through: replayed on a hit, recorded on a miss
 
 Whatever fails in the cache is passed over and counted; what the model raises is raised.
 """

@@ -1,4 +1,8 @@
-"""Read LlamaIndex's components (LLMs, embedding models, tools) into JSON values for a key."""
+"""Read LlamaIndex's components (LLMs, embedding models, tools) into JSON values for a key.
+
+component --fields, less what is harmless--> canonical names --plain--> JSON values
+          --all else that it holds--> digest, or Unreadable
+"""
 
 from __future__ import annotations
 

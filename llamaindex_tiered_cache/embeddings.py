@@ -1,4 +1,4 @@
-"""Wrap an embedding model so that each text is embedded once: ``CachedEmbedding``."""
+"""Embed each text once, and store what an index is made of: CachedEmbedding, TieredKVStore."""
 
 from __future__ import annotations
 

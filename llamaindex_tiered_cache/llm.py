@@ -1,4 +1,9 @@
-"""Copy an LLM into one that is what it was, and answers from the cache: ``cached_llm``."""
+"""Copy an LLM into one that is what it was, and answers from the cache: cached_llm, install.
+
+LlamaIndex has no hook for a cache, so the LLM itself is replaced: by an instance of a subclass of
+its own class that shares its state. A wrapper of another class would fail type checks, and change
+what classes such as OpenAI send for structured output.
+"""
 
 from __future__ import annotations
 

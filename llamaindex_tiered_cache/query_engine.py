@@ -1,4 +1,8 @@
-"""Cache the whole responses of a query engine, with their source nodes, by question."""
+"""Cache the whole responses of a query engine, with their source nodes, by question.
+
+query --retrieve, unless a version stands for the index--> Request(question, scope)
+      --hit--> response of the cache      --miss--> the engine's own, kept
+"""
 
 from __future__ import annotations
 

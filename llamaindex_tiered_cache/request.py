@@ -1,4 +1,8 @@
-"""Make a ``Request`` of what an LLM's endpoint is called with."""
+"""Make a ``Request`` of what an LLM's endpoint is called with.
+
+messages -> history and the last user message -> question (by meaning) and the rest of it (scope)
+LLM object, arguments -> canonical parameters (scope)
+"""
 
 from __future__ import annotations
 

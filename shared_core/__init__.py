@@ -1,8 +1,6 @@
 """Hand on the public names of the framework-neutral core: requests, answers, and the cache.
 
 Names that no lookup needs are loaded when they are first asked for.
-
-Names that no lookup needs are loaded when they are first asked for.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,8 @@
-"""Hold what users hold, ``ResponseCache``: look up, store, compute, invalidate, learn, count."""
+"""Offer the cache as one object, ``ResponseCache``: look up, store, compute, invalidate, learn.
+
+Every async method runs the whole blocking one in a thread, so a store or an embedder is written
+once, blocking.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Get an answer or compute it: one model call for all who ask, stale answers refreshed behind.
 
+Whoever computes an answer behind a cache does it here, so that these steps are written once:
+
     find: look up, wait for an equal call under way --hit--> read
       `-> ask the model -> write -> keep: whole? give it to all who wait, and store it -> fresh
 

@@ -1,4 +1,7 @@
-"""Keep the results of plain functions: ``@cached``, each computed once for all who call."""
+"""Keep the results of plain functions: ``@cached``, each computed once for all who call.
+
+arguments --argument_digest--> "cached:NAME:DIGEST" --get_or_compute--> JSON value
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Read OpenAI's chat completions into requests and answers, streams included."""
+"""Read OpenAI's chat completions into requests and answers, streams included.
+
+messages   -> history and the last user message -> question (by meaning) and the rest (scope)
+parameters -> canonical parameters (scope)
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 All of it blocks.
 
-All of it blocks.
-
 - lookup: store.get(key) -> Hit(exact), else SemanticTier.find -> Hit | Explore | Miss(reason)
 - store: record(key, scope, question, answer, vector) -> store.put
 """

@@ -1,4 +1,8 @@
-"""Define what is stored and what a lookup may find: ``Answer``, ``Record``, the outcomes."""
+"""Define what is stored and what a lookup may find: ``Answer``, ``Record``, the outcomes.
+
+Whether an answer is whole and good, and so may be served again, is read from how it ended, in all
+providers' spellings: ``flaw_of``.
+"""
 
 from __future__ import annotations
 

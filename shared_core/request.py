@@ -1,5 +1,7 @@
 """Define what is asked: scope and question, their canonical form, and the key made of them.
 
+    messages, parameters, context --canonical JSON--> scope --sha256--> Address(key, scope)
+
 Two requests share an answer only if they have one key, or one scope and questions of one meaning.
 What is in the scope, and how it is spelt, is frozen: a change needs a new ``KEY_FORMAT``, which
 empties every cache.

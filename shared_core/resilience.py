@@ -1,4 +1,11 @@
-"""Catch every failure of a part, so that a cache never breaks its app: the only broad except."""
+"""Catch every failure of a part, so that a cache never breaks its app: the only broad except.
+
+``CircuitBreaker`` stands between the cache and a part that can fail (store, embedder). A
+failure is counted, logged when the state changes, and raised again as ``Unavailable``, which the
+cache turns into a miss. A part that is down, or fails several times in a row, is left alone for a
+while: then it is tried again, by a thread if there is a way to try it that serves nobody, else by
+one call.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 """Answer by meaning: question -> vector -> neighbours in scope -> guard -> policy -> outcome.
 
+    QuestionReader   whether a question may be matched by meaning, its vector, how others differ
+    ScopeWatch       whether scopes come again; a warning if hardly any does
+    SemanticTier     the tier
+
 Begin with ``SemanticTier.find``, one lookup; ``completed`` prepares a fresh answer for others.
 A neighbour that may be served is a candidate. Where the policy is not sure, it explores: the model
 is asked, and a judge's word on its fresh answer and the candidate's is the label it learns from.

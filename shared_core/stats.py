@@ -1,4 +1,7 @@
-"""Count what one cache object did, add up all processes, and say it with intervals: ``Stats``."""
+"""Count what one cache object did, add up all processes, and say it with intervals: ``Stats``.
+
+Counters --BackgroundFlush--> store --read_stats--> Stats --stats_lines--> text
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Read the token counts of all providers under neutral names, price them, and add up savings."""
+"""Read the token counts of all providers under neutral names, price them, and add up savings.
+
+Neutral: ``input_tokens`` (the whole prompt), of which ``cached_tokens`` were read out of the
+provider's own prompt cache and ``cache_write_tokens`` written into it; ``output_tokens``, of which
+``reasoning_tokens``; ``total_tokens``.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Fill a cache before anyone asks: from pairs of an app's own, or the rows of a file.
 
+    row -> is there? skipped : has an answer? stored : asked for, and stored
+
 What is there is skipped, so a run that was stopped is taken up again by starting it anew. Several
 threads work at a time: their questions are embedded together.
 """

@@ -1,4 +1,4 @@
-"""Show a LangChain session on real embeddings: what is served, what is refused, and why.
+"""Play a minute of a support bot behind the cache: what is served, what is refused, and why.
 
 The visitors' questions are scripted, and nothing else. A step says what it expects of the cache;
 what the cache did is shown, and compared with that.

@@ -1,4 +1,4 @@
-"""Define the command line: ``tiered-cache demo doctor key serve stats tune warm``.
+"""Define the command line ``tiered-cache``: all commands but those that read logs.
 
 Every command prints one JSON value with ``--json``, and nothing else to standard output; what is
 said on the way, and what went wrong, goes to standard error. A failure ends with exit code 1.

@@ -1,4 +1,8 @@
-"""Ask any OpenAI-compatible API through a cache: ``CachedClient``; sync, async, streams."""
+"""Ask any OpenAI-compatible API through a cache: ``CachedClient``; sync, async, streams.
+
+arguments -> request -> compute.read_through -> cached
+                           `-> Provider.ask: limits, retries, the SDK -> fresh, and kept
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask the provider for a cached client: the SDK's clients, limits, retries, and what calls cost.
+"""Ask the provider for a cached client: limits, retries, the SDK's clients, what calls cost.
 
     book(tokens) -> Slot --delay(slot)--> seconds to wait, 0.0: send now
 

@@ -1,4 +1,8 @@
-"""Run one flow blocking or on an event loop, and blocking code in a small pool of threads."""
+"""Run code whole in any process, thread and event loop.
+
+Locks, handles and threads are let go of before ``os.fork``, and renewed in the child. One flow runs
+blocking or on an event loop (``Runtime``), and blocking code in a small pool of threads.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Run the local embedding model: find it, load it by the lightest library that can, read texts."""
+"""Run the local embedding model: find it, load it by the lightest library that can, read texts.
+
+Nothing is imported or read before the first text. A child of a fork keeps its parent's weights.
+"""
 
 from __future__ import annotations
 

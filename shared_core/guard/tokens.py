@@ -1,4 +1,7 @@
-"""Split a text into tokens: words, numbers, dates, units, and what must not be taken apart."""
+"""Split a text into tokens: words, numbers, dates, units, and what must not be taken apart.
+
+text --NFKC, plain quotes and dashes--> clean --one regular expression--> tokens
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Judge whether two answers say the same: by words, by vectors, or by a model.
+"""Judge whether two answers say the same: by their words, vectors and facts, or by a model.
+
+The label of every explored candidate hangs on it. A judge is given two ``Answer``s, the fresh one
+first, and returns True, False, or None if it does not know: then nothing is learnt.
 
 two texts --answers.read_answer--> readings --rules, overlap, cosine--> Opinion(same, error)
 """

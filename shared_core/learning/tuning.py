@@ -1,4 +1,7 @@
-"""Find a threshold for labelled pairs, with a bound on its errors; read and write policies.
+"""Find a threshold for labelled pairs of questions, with a bound on its errors.
+
+log --neighbours_of--> pairs --labels--> rows, or a file of rows
+rows --embed, guard--> similarity --pool above each threshold--> curve --binomial tests--> Tuning
 
 Nothing here maximises F1: that buys hits with errors at any price.
 """

@@ -1,5 +1,8 @@
 """Find how much of a prompt was sent before: messages, then blocks of the first that differs.
 
+    root -hash-> message -hash-> message -hash-> …        one look-up for each message
+                                     '-hash-> block -> block -> …   for the one that differs
+
 A key is the hash of the key before it and of a text, so that it stands for all in front of it.
 """
 

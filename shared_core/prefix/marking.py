@@ -1,4 +1,7 @@
-"""Tell a provider what front of a prompt to keep: ``mark(messages, provider="anthropic")``."""
+"""Tell a provider what front of a prompt to keep: ``mark(messages, provider="anthropic")``.
+
+messages -> static before dynamic -> breakpoints, where the provider wants them -> Marked
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Count what happened lately in all workers, for the service's page.
+"""Count what happens in all workers: lately, for the service's page, and ever, for its metrics.
+
+    lookups, hits, verdicts --> this worker's tally --every 2 s--> its row in the store
+    rows of all workers --merged--> picture
+    lookups, calls of the upstream --Meter--> counters that all workers share through the store
 
 Nothing of it is on the path of a request but a count under a lock. A store that fails loses nothing
 but the others' part of the picture.

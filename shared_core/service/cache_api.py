@@ -1,4 +1,7 @@
-"""Serve the cache itself under /v1/cache: look up, keep, judge, invalidate, warm, clear, count."""
+"""Serve the cache itself under /v1/cache: look up, keep, judge, invalidate, warm, clear, count.
+
+body --Asked--> Request --control(namespace)--> ResponseCache
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Serve the page where people look: three static files, and the two questions that only it asks."""
+"""Serve the page where people look: three static files, and the two questions that only it asks.
+
+/                     the page; it holds no data
+/v1/cache/activity    what happened lately, of all workers
+/v1/cache/entries     entries by words of their questions, or by meaning
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Read the server's settings: flags, else the environment, else a TOML file, else defaults."""
+"""Read the server's settings: flags, else the environment, else a TOML file, else defaults.
+
+flags > TIERED_CACHE_* > file --validated--> Settings --> options of the cache, of uvicorn
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Bound the risk of serving from a score on, and watch for change: statistics without numpy."""
+"""Bound the risk of serving from a score on, and watch for change: statistics without numpy.
+
+labels, arrivals --pool above each threshold--> estimate and exact test --> the lowest that passes
+labels --bets against "too many of this pool are wrong"--> wealth --> pools certified at every look
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hold what the verified policy learnt: labels, arrivals, the model fitted to them, the plan."""
+"""Hold what the verified policy learnt: labels, arrivals, the model fitted to them, the plan.
+
+Loaded by the first lookup, so that importing the package does not load numpy.
+"""
 
 from __future__ import annotations
 

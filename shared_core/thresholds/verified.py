@@ -1,4 +1,8 @@
-"""Serve what the labels prove and ask the model about the rest: the verified policy."""
+"""Serve what public data or own labels prove, ask the model about the rest: the verified policy.
+
+candidates --weigh--> evidence --model--> score --plan--> Serve | Explore
+labels --fit--> model --strata--> plan
+"""
 
 from __future__ import annotations
 

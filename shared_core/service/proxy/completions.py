@@ -1,4 +1,9 @@
-"""Answer one completion: from the cache, from an equal call under way, or by the upstream."""
+"""Answer one completion: from the cache, from an equal call under way, or by the upstream.
+
+body --request--> lookup --hit--> reply
+                    |--> a call under way? its answer --> reply
+                    '--> upstream --as it comes--> client, and kept when it is whole
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Route OpenAI's API: completions and embeddings through the cache, all else passed on."""
+"""Route the APIs of models: completions and embeddings through the cache, all else passed on."""
 
 from __future__ import annotations
 

@@ -1,5 +1,11 @@
 """Read where a Redis is from a URL or a client, and make clients of our own that keep deadlines.
 
+    redis://[user:password@]host[:port][/db]                      one server
+    rediss://…                                                    the same with TLS
+    unix:///path/to/socket[?db=0]
+    redis+sentinel://[user:password@]host[:port][,host…]/service[/db]
+    redis+cluster://[user:password@]host[:port][,host…]
+
 Nothing here connects.
 """
 

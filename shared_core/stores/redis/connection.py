@@ -1,4 +1,7 @@
-"""Send commands to a Redis server or cluster: connected at first use, never retried."""
+"""Send commands to a Redis server or cluster: connected at first use, never retried.
+
+Every method raises StoreError, and nothing of redis-py.
+"""
 
 from __future__ import annotations
 

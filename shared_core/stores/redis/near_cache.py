@@ -1,5 +1,8 @@
 """Hold records of Redis in this process, as long as nobody changes them in the server.
 
+    get      held, and the feed is sure?  -> the record, without a round trip
+             else expect the key, read, and hold what came unless news of the key came meanwhile
+
 What is held here is never newer than the server, and older by no more than news takes to come.
 """
 

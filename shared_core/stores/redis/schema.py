@@ -1,5 +1,7 @@
 """Define what lies in the server: the fields of a record, the Lua scripts, the search indexes.
 
+    FT.SEARCH @scope:{digest}=>[KNN k @vector $vector]    records in its reply
+
 The scope is filtered inside the index, so that no other scope's neighbour takes a place. RedisVL
 builds schema and query; redis-py runs the query, because RedisVL's own way decodes what comes back
 as text, which breaks bytes that are none, and takes 0.04 ms longer.

@@ -1,5 +1,8 @@
 """Keep records and values on a Redis that many hosts share: one server, sentinels or a cluster.
 
+    get      HGETALL                           nearest   FT.SEARCH, records in its reply
+    put      one script: HSET, PEXPIRE, and the epochs of the tags, read where they are written
+
 Each is one round trip. ``shared_core.stores.redis.keys`` tells what lies where.
 """
 

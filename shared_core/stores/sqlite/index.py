@@ -1,4 +1,4 @@
-"""Index the vectors of an SQLite file in memory: one index for each scope, made at first use.
+"""Index the vectors of an SQLite file in memory, and keep large graphs in files beside it.
 
 There is one index for each scope, made at first use. A graph is kept so that no process makes it
 twice: one file, ``NAME-graph-DIGEST``, of what usearch wrote, then what the graph is of, then a

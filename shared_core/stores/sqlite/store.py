@@ -1,4 +1,8 @@
-"""Keep records in one SQLite file, within bounds, for many threads and processes."""
+"""Keep records and small values in one SQLite file, within bounds, for many threads and processes.
+
+SqliteValues   the values under text keys       ReadOnlyFile   a file that must not be changed
+Eviction       what is dead or unused goes      SqliteStore    all of it
+"""
 
 from __future__ import annotations
 
