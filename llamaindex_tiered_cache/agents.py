@@ -62,6 +62,10 @@ class AgentRuns:
     first_calls: OrderedDict[str, tuple[Call[Any], Skippable]] = field(default_factory=OrderedDict)
     warned: set[str] = field(default_factory=set)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> AgentRuns:
+        """Return these very runs: a copied agent shares its cache."""
+        return self
+
     async def begin(
         self, ctx: Any, tools: Sequence[BaseTool]
     ) -> tuple[AgentStep, Skippable | None]:

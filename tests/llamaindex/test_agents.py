@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -398,6 +399,20 @@ def test_a_cached_agent_is_an_agent_of_its_own_class_and_leaves_the_other_as_it_
     again = cached_agent(cached, cache)
     assert type(again) is type(cached)
     assert again.llm is cached.llm
+
+
+@pytest.mark.parametrize("form", ["FunctionAgent", "AgentWorkflow"])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+async def test_a_copied_agent_shares_the_cache(
+    form: str, copied: Any, cache: ResponseCache
+) -> None:
+    agent = Weather(cache, form)
+    await agent.ask()
+    calls = len(cache.stats().misses)
+    found = await copied(agent.agent).run(QUESTION)
+    assert found.response.content == ANSWER
+    assert len(cache.stats().misses) == calls
+    assert cache.stats().hits == 1
 
 
 @pytest.mark.parametrize(
