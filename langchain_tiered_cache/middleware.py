@@ -69,7 +69,9 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
     callable that is given the ``ToolCallRequest`` and returns a value, None for a call that is not
     to be kept; or one for each name. ``ignore`` names arguments, of all these tools or by tool, on
     which no result depends. A tool whose name or annotations say that it writes is kept only if
-    ``may_write`` names it.
+    ``may_write`` names it. ``versions`` says of a tool that its results depend on its arguments and
+    on the state alone that its version names, such as that of an index or an MCP server: it is not
+    read then.
 
     With ``answers=True`` the final answer of a whole run is kept too, under the question that began
     it: a later run with the same question, or the same in other words, calls no model and no tool.
@@ -95,6 +97,7 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         key: ToolKey | Mapping[str, ToolKey] | None = None,
         ignore: Iterable[str] | Mapping[str, Iterable[str]] = (),
         may_write: Iterable[str] = (),
+        versions: Mapping[str, str | int] | None = None,
         answers: bool = False,
         namespace: str | Callable[[Any], str] | None = None,
     ) -> None:
@@ -110,6 +113,8 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         self._keys = _keys_of(key, lives)
         self._ignored = _ignored_by(ignore, lives)
         self._may_write = frozenset(names_among("may_write", may_write, lives))
+        self._versions = dict(versions or {})
+        names_among("versions", self._versions, lives)
         self._kinds: dict[type[BaseChatModel], type[BaseChatModel]] = {}
 
     def wrap_model_call(
@@ -235,6 +240,8 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
                 "tool", f"{tool.name} looks as if it wrote something, and is not kept: may_write="
             )
             return None
+        if (version := self._versions.get(tool.name)) is not None:
+            return [tool.name, tool.description, _schema_of(tool), {"version": version}]
         has_key = tool.name in self._keys
         if _sees_more(tool) and not has_key:
             self._cache.count("tool", f"{tool.name} sees more than its arguments: not kept, key=")

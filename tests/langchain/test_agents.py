@@ -190,6 +190,30 @@ def test_a_tool_that_is_given_the_state_is_not_skipped(tiered: TieredCache) -> N
     assert len(seen) == 2
 
 
+def test_a_tool_that_cannot_be_read_is_skipped_by_its_version(tiered: TieredCache) -> None:
+    seen, handle = list[str](), iter("abc")
+
+    @tool
+    def weather(city: str, runtime: ToolRuntime[Any, Any]) -> str:
+        """Look something up."""
+        seen.append(city)
+        return "21" if handle else ""
+
+    def reply(messages: list[BaseMessage]) -> AIMessage:
+        if isinstance(messages[-1], ToolMessage):
+            return AIMessage("warm")
+        call = {"name": "weather", "args": {"city": "Rome"}, "id": "c", "type": "tool_call"}
+        return AIMessage("", tool_calls=[call])
+
+    for version, runs in ((1, 1), (1, 1), (2, 2)):
+        middleware = TieredCacheMiddleware(
+            tiered, answers=True, tools=["weather"], versions={"weather": version}
+        )
+        agent = create_agent(Calling(reply=reply), [weather], middleware=[middleware])
+        agent.invoke({"messages": [HumanMessage(REWORDED)]})
+        assert len(seen) == runs
+
+
 PLAIN: dict[str, Any] = {
     "system_prompt": "Be brief.",
     "model": "m",

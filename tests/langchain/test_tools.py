@@ -270,6 +270,30 @@ def test_annotations_say_more_than_a_name(
     assert bench.runs == (1 if is_kept else 2)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("make", [*SEE_MORE, lambda: made(plus)])
+def test_a_tool_with_a_version_is_known_by_that_and_not_read(
+    form: str, make: Callable[[], BaseTool]
+) -> None:
+    bench = Bench(tools=["search"], versions={"search": 7})
+    first = bench.call(make(), form, word="a").content
+    assert bench.call(make(), form, word="a").content == first
+    assert bench.call(make(), form, word="b").content != first
+    later = Bench(tools=["search"], versions={"search": 8})
+    later.cache = later.middleware._cache = bench.cache
+    later.runs = bench.runs
+    assert later.call(make(), form, word="a").content != first
+
+
+def test_a_version_does_not_say_that_a_tool_only_reads() -> None:
+    bench = Bench(tools=["delete_user"], versions={"delete_user": 1})
+    for _ in range(2):
+        bench.call(made(plus, "delete_user"), word="a")
+    assert bench.runs == 2
+    with pytest.raises(ValueError, match="serch"):
+        Bench(tools=["search"], versions={"serch": 1})
+
+
 def test_arguments_on_which_no_result_depends_can_be_named() -> None:
     for ignore in (["nonce"], {"search": ["nonce"]}):
         bench = Bench(tools=["search", "other"], ignore=ignore)
