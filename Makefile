@@ -45,9 +45,12 @@ CLIENTS := .clients
 test-clients: $(VENV)/.test-installed
 	$(BIN)/python -m venv $(CLIENTS)/python
 	$(CLIENTS)/python/bin/python -m pip install --quiet --disable-pip-version-check \
-		openai-agents 'pydantic-ai-slim[openai,anthropic]' langchain-openai langchain-anthropic
+		openai-agents 'pydantic-ai-slim[openai,anthropic]' langchain-openai langchain-anthropic \
+		haystack-ai dspy litellm
 	$(BIN)/python -m tests.service.clients.run \
 		$(CLIENTS)/python/bin/python tests/service/clients/frameworks.py
+	$(BIN)/python -m tests.service.clients.run \
+		$(CLIENTS)/python/bin/python tests/service/clients/pages.py docs/frameworks.md
 
 test-npm: $(VENV)/.test-installed
 	mkdir -p $(CLIENTS)/npm
