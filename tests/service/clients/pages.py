@@ -1,4 +1,4 @@
-"""Run the examples of a page of the documentation, each twice, before ``tests.service.clients.run``.
+"""Run the examples of a page of docs, each twice, before ``tests.service.clients.run``.
 
 They stand in fences that say ``py``: what runs them is not installed with this project. It runs in
 an environment of its own (``make test-clients``).
