@@ -789,3 +789,28 @@ async def test_no_number_or_letter_that_json_lacks_breaks_the_service(text: str)
                     headers={"content-type": "application/json"},
                 )  # fmt: skip
                 assert found.status_code in (200, 400, 422), (path, text, found.text)
+
+
+@pytest.mark.slow
+def test_no_trailer_of_a_body_is_read_as_a_header() -> None:
+    key, entry = new_key("app")
+    asked = Asked()
+    upstream = httpx.AsyncClient(transport=httpx.MockTransport(asked))
+    settings = Settings(semantic=False, upstream_key="sk-server", keys=(str(entry),))
+    body = json.dumps({"model": "m", "messages": [PART]}).encode()
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Type: application/json\r\nConnection: close\r\nTrailer: Authorization\r\n"
+    )
+    chunk = b"%x\r\n%s\r\n0\r\n" % (len(body), body)
+    bearer = f"Authorization: Bearer {key}\r\n".encode()
+    with served(create_app(settings, upstream=upstream), http=BoundedH11) as url:
+        port = int(url.rpartition(":")[2])
+        for sent, status in (
+            (head + b"\r\n" + chunk + bearer + b"\r\n", b"401"),
+            (head + bearer + b"\r\n" + chunk + b"X-Tiered-Cache-Namespace: eu\r\n\r\n", b"200"),
+        ):
+            with socket.create_connection(("127.0.0.1", port), 5) as talking:
+                talking.sendall(sent)
+                assert talking.recv(65536).split()[1] == status
+    assert len(asked.calls) == 1

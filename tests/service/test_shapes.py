@@ -314,9 +314,42 @@ def test_a_response_of_any_shape_is_the_same_fresh_and_cached(
         events = list(stream)
         final = stream.get_final_response()
     assert [one.sequence_number for one in events] == list(range(len(events)))
+    assert pieces_of(events) == texts_of(output), "what is shown while it comes"
     got = final.model_dump(exclude={"created_at"}, warnings=False)
     assert without_parsed(got) == without_parsed(wanted)
     assert servers.upstream.calls == calls, "both were hits"
+
+
+def pieces_of(events: list[Any]) -> dict[str, str]:
+    """Return what the pieces of a stream add up to, by their kind."""
+    found: dict[str, str] = {}
+    for one in events:
+        if one.type.endswith(".delta") and one.delta:
+            kind = one.type.removeprefix("response.").removesuffix(".delta")
+            found[kind] = found.get(kind, "") + one.delta
+    return found
+
+
+def texts_of(output: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the texts of a response, by the kind of the pieces in which they are streamed."""
+    found: dict[str, str] = {}
+
+    def add(kind: str, text: str) -> None:
+        found[kind] = found.get(kind, "") + text
+
+    for item in output:
+        for part in item.get("content") or ():
+            if part["type"] == "refusal":
+                add("refusal", part["refusal"])
+            else:
+                add("output_text", part["text"])
+        for part in item.get("summary") or ():
+            add("reasoning_summary_text", part["text"])
+        if item["type"] == "function_call":
+            add("function_call_arguments", item["arguments"])
+        if item["type"] == "custom_tool_call":
+            add("custom_tool_call_input", item["input"])
+    return found
 
 
 def last_response(content: bytes) -> Any:
@@ -352,8 +385,12 @@ def test_a_message_of_any_shape_is_the_same_fresh_and_cached(
     known: dict[str, Any] = {"model": body["model"], "max_tokens": 4000, **turns_of}
     found = servers.anthropic.messages.create(**known)
     with servers.anthropic.messages.stream(**known) as stream:
-        events = [one.type for one in stream]
+        each = list(stream)
         final: Message = stream.get_final_message()
+    events = [one.type for one in each]
+    texts = [one.text for one in each if one.type == "text"]
+    shown = "".join(block["text"] for block in blocks if block["type"] == "text")
+    assert "".join(texts) == shown, "what is shown while it comes"
     assert events[0] == "message_start"
     assert events[-1] == "message_stop"
     for one in (found, final):

@@ -504,10 +504,10 @@ def test_the_most_exact_name_wins_whatever_the_order() -> None:
     for models, wanted, fits in (
         (("gpt-4o",), "gpt-4o", True), (("gpt-4o",), "gpt-4o-mini", False), (("*",), "any", True),
         (("gpt-*",), "gpt-", True), (("gpt-*",), "gpt", False), ((), "any", True),
-        ((), None, True), (("a",), None, True),
+        ((), None, True), (("a",), None, True), (("b", "a*", "abc*"), "abcd", True),
     ):  # fmt: skip
         assert (specificity(models, wanted) is not None) == fits, (models, wanted)
-    order = [(), ("g*",), ("gpt-*",), ("gpt-4o*",), ("gpt-4o-mini",)]
+    order = [(), ("g*",), ("gpt-*", "g*"), ("gpt-4o*", "x"), ("*", "gpt-4o-mini", "gpt-*")]
     fits = [specificity(models, "gpt-4o-mini") for models in order]
     assert fits == sorted(fits)  # type: ignore[type-var]
     assert len(set(fits)) == len(fits)
