@@ -5,6 +5,7 @@ Counters --BackgroundFlush--> store --read_stats--> Stats --stats_lines--> text
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import threading
@@ -314,6 +315,7 @@ class BackgroundFlush:
     """Calls ``flush`` once a second: what was counted goes to the store, what others learnt comes.
 
     The thread starts with the first request and ends when the cache is closed or no longer used.
+    When the process ends with an open cache, what was counted since the last time is written too.
     """
 
     def __init__(self, flush: Callable[[], None]) -> None:
@@ -332,6 +334,7 @@ class BackgroundFlush:
         if self._thread is None and not self._stop.is_set():
             with self._lock:
                 if self._thread is None:
+                    _flush_at_exit(self)
                     self._thread = threading.Thread(
                         target=_run,
                         args=(self._flush, self._stop),
@@ -343,6 +346,28 @@ class BackgroundFlush:
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()
+
+    def last(self) -> None:
+        """Flush once more, unless the cache was closed or is gone."""
+        call = self._flush()
+        if call is not None and not self._stop.is_set():
+            call()
+
+
+_flushing: weakref.WeakSet[BackgroundFlush] = weakref.WeakSet()
+
+
+def _flush_at_exit(one: BackgroundFlush) -> None:
+    """Have a cache's counters written when the process ends: a short script never waits for it."""
+    if not _flushing:
+        atexit.unregister(_flush_all)
+        atexit.register(_flush_all)
+    _flushing.add(one)
+
+
+def _flush_all() -> None:
+    for one in list(_flushing):
+        one.last()
 
 
 def _run(flush: weakref.WeakMethod[Callable[[], None]], stop: threading.Event) -> None:

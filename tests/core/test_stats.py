@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -233,3 +235,27 @@ def test_what_could_not_be_written_is_written_the_next_time() -> None:
     assert counters.take_unflushed() == {"stores": 4, "lookups": 2}
     assert counters.take_unflushed() == {}
     assert counters.counts() == {"stores": 4, "lookups": 2}
+
+
+SCRIPT = """
+import os, sys
+from shared_core import Answer, Request, ResponseCache
+cache = ResponseCache.open(sys.argv[1], semantic=False)
+request = Request.of("What is a fuse?", model="m")
+cache.answer(request, lambda: Answer("It melts."))
+if sys.argv[2] == "fork" and os.fork() == 0:
+    cache.answer(request, lambda: Answer("It melts."))
+    sys.exit()
+if sys.argv[2] == "fork":
+    os.wait()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "lookups"), [("alone", 1), ("fork", 2)])
+def test_a_script_that_ends_at_once_leaves_its_counters(
+    tmp_path: Path, how: str, lookups: int
+) -> None:
+    url = f"sqlite:///{tmp_path}/answers.db"
+    subprocess.run([sys.executable, "-c", SCRIPT, url, how], check=True, timeout=60)
+    assert read_stats(url).lookups == lookups
