@@ -447,9 +447,24 @@ def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
                 return
 
 
+def _sought(words: tuple[str, ...]) -> str:
+    """Tell "who trains the teacher", an actor, from "whom does the teacher train", the other."""
+    at = next((at for at, word in enumerate(words) if word in ("who", "whom")), None)
+    if at is None or "by" in words:
+        return ""
+    then, third = (*words[at + 1 : at + 3], "", "")[:2]
+    helped = then in ("do", "does", "did", "to") or third in ("i", "you", "he", "she", "we", "they")
+    done = then in ("is", "are", "was", "were") and third.endswith(("ed", "en"))
+    return "other" if words[at] == "whom" or helped or done else "actor"
+
+
 def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find what differs in tense, modals, quantifiers, conditions, roles and prepositions."""
     one, other = asked.grammar, cached.grammar
+    sought = _sought(asked.sequence), _sought(cached.sequence)
+    if {*sought} == {"actor", "other"} and asked.content_terms == cached.content_terms:
+        yield Difference("role", sought[:1], sought[1:])
+        return
     if abs(len(asked.content_terms) - len(cached.content_terms)) > 1 or one == other:
         return
     only_mine = asked.content_terms - cached.content_terms

@@ -416,10 +416,15 @@ _NOT_HOW_LONG = "".join(
 )
 """Not in "for some weeks now", which is as long on any day."""
 
+_NOT_AS_PHRASE = "".join(
+    rf"(?<!\b{before}\s)" for before in [r"i\sdo", r"we\sdo", "what", "from", "for"]
+)
+"""Not in "what do I do now", "from now on" and "for now", which are no time of day."""
+
 _RELATIVE = re.compile(
     rf"""\b(?:
     today | tonight | tonite | tomorrow | yesterday | nowadays | currently | lately
-  | {_NOT_HOW_LONG} now(?!\s+that)
+  | {_NOT_HOW_LONG}{_NOT_AS_PHRASE} now(?!\s+that)
   | recent(?:ly)? | latest | newest | upcoming | so\s+far | up[\s-]to[\s-]date | these\s+days
   | at\s+(?:the\s+moment|present) | present[\s-]day | at\s+this\s+(?:time|point) | as\s+of
   | (?<!electric\s)(?<!alternating\s)(?<!direct\s)(?<!eddy\s)

@@ -647,3 +647,39 @@ def test_comparing_texts_read_before_is_fast() -> None:
     GUARD.differences(one, other)
     best = min(timeit.repeat(lambda: GUARD.differences(one, other), number=100, repeat=20)) / 100
     assert best < 100e-6
+
+
+@pytest.mark.parametrize(
+    ("actor", "other"),
+    [
+        ("Who trains the teacher?", "Whom does the teacher train?"),
+        ("Who hired John?", "Who did John hire?"),
+        ("Can you tell me who helps the nurse?", "Who does the nurse help?"),
+    ],
+)
+def test_who_acts_is_not_to_whom_it_is_done(actor: str, other: str) -> None:
+    kinds = {each.kind for each in GUARD.differences(actor, other)}
+    assert "role" in kinds
+    assert GUARD.differences(other, actor)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("Who can I contact?", "Whom can I contact?"),
+        ("Who should I call?", "Who do I call?"),
+        ("Who wrote the anthem?", "By whom was the anthem written?"),
+        ("Who wrote Dracula?", "Who has written Dracula?"),
+    ],
+)
+def test_one_actor_in_other_words_is_no_difference(one: str, two: str) -> None:
+    assert not GUARD.differences(one, two)
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["My car is dead, what do I do now?", "I lost the key, what now?", "Speak French from now on"],
+)
+def test_now_in_a_phrase_is_no_time(question: str) -> None:
+    assert GUARD.timeless(question)
+    assert not GUARD.timeless("Is the shop open now?")
