@@ -127,13 +127,6 @@ for name, value in mark.items():
     print(f"{name:11s} {value if name != 'entry_id' else value[:16] + '…'}")
 
 # %% [markdown]
-# What is wrong is taken back, in every process: that answer is served to that question no more.
-
-# %%
-cache.feedback(mark["entry_id"], correct=False)
-taken_back = ask("How can I freeze my card?")
-
-# %% [markdown]
 # ## What must not be shared is not
 #
 # Only the wording of the last question is matched by meaning. Everything else that an answer
@@ -190,6 +183,17 @@ print(f"why not: {dict(stats.misses)}, asked to learn or to check: {stats.explor
 print(f"saved: {stats.tokens_saved} tokens, ${stats.money_saved:.5f} at gpt-4o-mini's prices")
 policy = stats.policy
 print(f"policy: {policy['labels']} labels, what is served rests on {policy['rests_on']}")
+
+# %% [markdown]
+# ## What is wrong is taken back
+#
+# In every process: that answer is served to that question no more. It is a label too: one wrong
+# answer among so few labels, and nothing is served by meaning until more of them are right.
+
+# %%
+entry_id = served.response_metadata["tiered_cache"]["entry_id"]
+cache.feedback(entry_id, correct=False)
+taken_back = ask("How can I freeze my card?")
 cache.close()
 
 # %% [markdown]

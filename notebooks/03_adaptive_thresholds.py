@@ -169,7 +169,7 @@ plt.show()
 
 # %% [markdown]
 # At first `Verified(0.05)` is above its bound: this stream is harder than the public data that it
-# goes by then, and its own labels are few. Its bound is for the life of an app, and after some 500
+# goes by then, and its own labels are few. Its bound is for the life of an app, and after some 300
 # hits the labels have brought it below. Whoever needs the bound at every moment takes
 # `guarantee="anytime"`, which serves later and less. The default, 2 %, ends well below its bound,
 # as `Feedback` and the static threshold do here, which promise nothing.
@@ -282,11 +282,11 @@ for name, rows in started.items():
         print(f"  first hit at request {first}, {wrong:2d} of {hits} wrong, {wrong / hits:.1%}")
 
 # %% [markdown]
-# With the prior hits begin after some 30 requests instead of 400, and after 1,200 there are nearly
-# half as many more. They are paid for with more wrong ones: 1 to 5 % instead of 1 to 2 %, within
-# the bound in these orders. A share above it in one order is possible: the plan is chosen with a
-# confidence, not with certainty, and while labels are few luck weighs most. A prior of your own
-# comes from `tune(pairs).prior()`.
+# With the prior hits begin after 6 to 48 requests instead of 200 to 500, and after 1,200 there are
+# nearly half as many more. They are paid for with more wrong ones: 2 to 6 % instead of 1 to 3 %,
+# and in two of five orders more than the bound by then. The plan is chosen with a confidence, not
+# with certainty, and while labels are few luck weighs most. A prior of your own comes from
+# `tune(pairs).prior()`.
 #
 # ## When the world changes
 #
@@ -351,13 +351,22 @@ plt.show()
 # A question that was served by meaning twice is asked for real at its third appearance, and has
 # its own answer then.
 
+
 # %%
+class Unchecked(random.Random):
+    """Chance that never has a hit checked."""
+
+    def random(self):
+        return 0.999
+
+
 CHANCE = random.Random(SEED)
 with ResponseCache.open(threshold=Seeded(0.05), embedder=embedder, timeout=30) as cache:
     for one in requests:
         request = Request.of(one.text, model="stand-in")
         if not isinstance(cache.lookup(request), Hit):
             cache.store(request, Answer(one.answer))
+    CHANCE = Unchecked()  # so that no hit below is one of those that are checked
     again = Request.of("By the way: How do I freeze my card?", model="stand-in")
     said = []
     for _ in range(4):
