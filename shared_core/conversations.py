@@ -309,7 +309,7 @@ _DISMISSED = re.compile(
     r"([\w-]+)",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"[^.!?;\n]*[^.!?;\n\s][^.!?;\n]*(?:[.](?=\w)[^.!?;\n]*)*[.!?;]*")
+_SENTENCE = re.compile(r"[^.!?;\n](?:[^.!?;\n]|[.](?=\w))*[.!?;]*")
 _DECLARES = re.compile(
     r"^\W*(?:(?:and|but|so|since|as|because|if|when|well|now|also|hi|hello|by the way|actually|no"
     r"|sorry|given that)\W+)*(?:(?:i|we)(?:'(?:m|re|ve|d|ll))?\b|(?:my|our)\s+(?:[\w-]+\s+){1,3}"
@@ -320,7 +320,7 @@ _PRONOUN = re.compile(r"\b(?:its?|they|them|their|he|him|his|she|hers?)\b", re.I
 _FIRST = re.compile(r"\b(?:i|we|my|our|me|us|mine|ours)\b", re.IGNORECASE)
 _MINE = re.compile(r"\b(?:my|our)\s+((?:[\w-]+\s+){0,3}[\w-]+)", re.IGNORECASE)
 _WHICH = re.compile(
-    r"\b([\w-]+)\s+(?:plan|tier|subscription|account|version|edition|model|licen[cs]e|contract|tariff"
+    r"(?<![\w-])([\w-]+)\s+(?:plan|tier|subscription|account|version|edition|model|licen[cs]e|contract|tariff"
     r"|package|membership)\b",
     re.IGNORECASE,
 )
@@ -329,6 +329,11 @@ _NO_KIND = _words(
     "a an the my our your this that which what any every each other another same new of to for and "
     "all first one user bank"
 )
+
+
+def _sentences(text: str) -> list[str]:
+    """Return the sentences of a text that hold more than blanks and stops."""
+    return [one for one in _SENTENCE.findall(text) if one.strip().strip(".!?;").strip()]
 
 
 def _specific(reading: Reading) -> frozenset[str]:
@@ -347,7 +352,7 @@ def _facts(talk: Sequence[tuple[str, str]], question: str) -> Iterator[Fact]:
             continue
         yield from _stated(text)
         if _ASSENT.match(text) and place and talk[place - 1][1].rstrip().endswith("?"):
-            asked = _SENTENCE.findall(talk[place - 1][1])[-1]
+            asked = (_sentences(talk[place - 1][1]) or [""])[-1]
             yield Fact(_specific(read(asked)) | _kinds(asked))
     own, dismissed = read(question), read(" ".join(_DISMISSED.findall(question))).terms
     sure, is_new = _specific(own) - dismissed, _CORRECTS.search(question) is None
@@ -361,7 +366,7 @@ def _facts(talk: Sequence[tuple[str, str]], question: str) -> Iterator[Fact]:
 def _stated(text: str) -> Iterator[Fact]:
     """Yield the facts of one message of the user."""
     dismissed = read(" ".join(_DISMISSED.findall(text))).terms
-    for sentence in _SENTENCE.findall(text):
+    for sentence in _sentences(text):
         asks = sentence.rstrip().endswith("?") or _WHOLE.match(sentence) is not None
         for piece in re.split(r",\s+" if asks else r",\s+|\s+and\s+", sentence):
             says_nothing = set(read(piece).sequence) <= _PLEASANT

@@ -487,7 +487,7 @@ def difference_line(difference: Difference, asked: str, cached: str) -> str:
 
 def _spelt(terms: Sequence[str], text: str) -> str | None:
     """Return the words of a text that terms stand for, None where one cannot be found in it."""
-    words = re.findall(r"[\w.,:/%€$£'-]*\w[%€$£]?", text)
+    words = [word.rstrip(".,:/'-") for word in re.findall(r"[\w.,:/%€$£'-]+", text)]
     found = [next((w for w in words if w.lower().startswith(term.lower())), None) for term in terms]
     return None if None in found else " ".join(dict.fromkeys(map(str, found)))
 
