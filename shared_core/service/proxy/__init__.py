@@ -1,4 +1,4 @@
-"""Answer OpenAI's endpoints: from the cache where it can, else by the upstream."""
+"""Answer the APIs of OpenAI and Anthropic: from the cache where it can, else by an upstream."""
 
 from shared_core.service.proxy.routes import chat, rest, router
 
