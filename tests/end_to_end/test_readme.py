@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 import tomllib
 import types
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     set_llm_cache(None)
+    with warnings.catch_warnings():  # examples leave open what an app closes at its end
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def run(document: Path, codes: Iterable[str]) -> None:
