@@ -269,7 +269,9 @@ class SemanticTier:
         self.reader = QuestionReader(options, count_error)
         self.labels = LabelStore(self._policy, store)
         self.denylist = Denylist(store, breaker)
-        judge = options.judge or AnswerJudge(self.reader.memo)
+        judge = options.judge or AnswerJudge()
+        if isinstance(judge, AnswerJudge):
+            judge.share(self.reader.memo)
         self._labeler = Labeler(judge, self.labels, breaker, count, self._regroup, self._note_label)
         self._gray = self._gray_zone(options, tell)
 

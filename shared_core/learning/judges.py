@@ -142,9 +142,9 @@ _UNKNOWN = opinion(None)
 class AnswerJudge:
     """Judge two answers by vectors, shared words, figures, names and verdicts; the default.
 
-    ``embedder`` is anything that a cache takes, a ``Memo`` to share, or False: by words alone,
-    which knows less. The judge was fitted on cosines of all-MiniLM-L6-v2; those of another embedder
-    are brought to their scale by a dozen short answers, embedded once.
+    ``embedder`` is anything that a cache takes, by default the cache's own, a ``Memo`` to share, or
+    False: by words alone, which knows less. The judge was fitted on cosines of all-MiniLM-L6-v2;
+    those of another embedder are brought to their scale by a dozen short answers, embedded once.
 
     Answers are the same if their words are, or if they are near enough and nothing speaks against
     it; they differ if they are far apart, say yes and no, or are other values of the same names.
@@ -175,7 +175,13 @@ class AnswerJudge:
         if check is not None and not callable(check):
             raise ValueError(f"{type(self).__name__}(check) must be a judge, not {check!r}")
         self.check = check
+        self._is_given = embedder is not None
         self._vectors = None if embedder is False else _AnswerVectors(embedder)
+
+    def share(self, memo: Memo) -> None:
+        """Use this embedder, of the first cache that it judges for, unless it was given one."""
+        if not self._is_given:
+            self._is_given, self._vectors = True, _AnswerVectors(memo)
 
     def wants(self) -> bool:
         """Say that it judges every candidate."""

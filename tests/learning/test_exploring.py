@@ -352,6 +352,17 @@ def test_what_the_judge_does_not_know_and_says_of_the_same_words_reaches_a_polic
     ]
 
 
+def test_a_judge_that_was_given_no_embedder_uses_that_of_the_cache() -> None:
+    free, bound, by_words = AnswerJudge(), AnswerJudge(fake_embed), AnswerJudge(False)
+    for judge in (free, bound, by_words):
+        cache = ResponseCache.open(embedder=fake_embed, threshold=Probing(), judge=judge)
+        semantic = cache._path.semantic
+        assert semantic is not None
+        used = judge._vectors._memo if judge._vectors else None
+        assert (used is semantic.reader.memo) is (judge is free)
+    assert by_words._vectors is None
+
+
 def test_a_better_judge_checks_a_sample_of_what_the_default_one_says(
     make: Callable[..., ResponseCache],
 ) -> None:
