@@ -371,7 +371,7 @@ class _Screen:
             f"At {A_DAY:,} such questions a day: ${played.dollars_saved * a_day:,.2f} and "
             f"{played.seconds_saved * a_day / 3600:,.1f} hours of waiting saved, every day."
         )
-        self._print("next: tiered-cache doctor, and the first six lines of README.md")
+        self._print("next: tiered-cache doctor, and the LangChain example of README.md")
 
     def _count(self) -> None:
         if self._live is not None:
