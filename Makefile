@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint compare soak notebooks docs clean test-clients test-npm
+.PHONY: demo test lint compare soak notebooks docs clean newest test-clients test-npm
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/tiered-cache demo
@@ -38,6 +38,12 @@ endif
 
 notebooks: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/execute.py
+
+# The default tests with the newest releases that pip finds, in an environment of their own.
+newest:
+	$(PYTHON) -m venv --clear .newest
+	.newest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	OMP_NUM_THREADS=1 .newest/bin/python -m pytest -p no:cacheprovider
 
 # Clients that CI does not install, against the service: frameworks in an environment of their own,
 # and npm's packages, which need node and npm.
@@ -75,4 +81,4 @@ $(VENV)/.test-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo-installed
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) .bench-envs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .newest $(CLIENTS) .bench-envs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
