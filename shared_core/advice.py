@@ -169,7 +169,49 @@ ENOUGH = 50
 MANY = 0.3
 """Share of lookups above which a reason is worth a word."""
 
-_REASONS: Mapping[str, str] = {
+REASONS: Mapping[str, str] = {
+    "threshold": "The nearest question is less alike than the threshold. tiered-cache tune finds "
+    "the lowest that your own labels show to be safe.",
+    "absent": "Nobody asked this before. Nothing to do.",
+    "new_scope": "Nothing was asked with this system prompt, history and settings. Many of these: "
+    "look for a time or an id in the prompt.",
+    "guard": "The nearest question differs where it matters, as in a number, a name or a negation. "
+    "It is right to ask anew.",
+    "learning": "A near answer is not proven yet. Judge answers, or let more traffic come.",
+    "risk": "A near answer would be wrong too often. Judge more, or allow more with max_error.",
+    "temperature": "The answer is sampled, so only the very same request matches. Ask with "
+    "temperature 0 where one answer will do.",
+    "time": "The question is about now and matches by its very words alone. Ask for a date.",
+    "language": "The guard does not know this language, so only the very same words match. "
+    "guard=Guard(any_language=True) with an embedder that knows it lets it be matched.",
+    "template": "Question and material are one text, so only the very same text matches. Put the "
+    "material into a message of its own.",
+    "tool": "A tool's result is matched by its very arguments. Nothing to do.",
+    "decision": "A decision is matched by its very words and options. Nothing to do.",
+    "off": "Matching by meaning is turned off for this call.",
+    "multimodal": "There is more than text in it, so only the very same request matches.",
+    "opaque": "It is JSON, or has a tool that the provider runs, so only the very same request "
+    "matches.",
+    "truncated": "It is longer than the embedding model reads, so only the very same text matches. "
+    "Shorten it, or take an embedder that reads more.",
+    "agent_turn": "A tool's result came last: the model goes on with its work. Nothing to do.",
+    "not_user_text": "No text of a user comes last, so only the very same request matches.",
+    "verdict": "It asks for a verdict on a text, where every word counts. Nothing to do.",
+    "format": "The answer was kept for another kind of client. It is asked for anew, once.",
+    "age": "The answer was older than the request allows. Allow more, or ask anew.",
+    "bypassed": "The request asked to go past the cache.",
+    "namespace": "No namespace was named, and one is required. Name one in the request.",
+    "server_state": "The answer depends on what the provider keeps, so it is not cached.",
+    "unstable": "Something in the request cannot be told apart for sure, so it is not cached. The "
+    "log names it.",
+    "loading": "The embedding model was still being loaded. It passes; preload() avoids it.",
+    "embedder": "The embedding model failed. Look at /ready and run tiered-cache doctor.",
+    "store": "The store failed. Look at /ready and run tiered-cache doctor.",
+    "policy": "The threshold policy failed. The log says why.",
+}
+"""What each reason of a miss means and what to do about it, in a sentence or two."""
+
+_ADVICE: Mapping[str, str] = {
     "temperature": "have a temperature above 0 and are matched exactly only: set temperature=0 "
     "where one answer will do",
     "time": "ask of now or today and are matched exactly only",
@@ -209,7 +251,7 @@ def _of_reasons(counts: Mapping[str, int], lookups: int) -> Iterator[str]:
             "their system message, history or settings are new, so nothing can be matched by "
             "meaning."
         )
-    found = [(counts.get(f"misses:{reason}", 0), text) for reason, text in _REASONS.items()]
+    found = [(counts.get(f"misses:{reason}", 0), text) for reason, text in _ADVICE.items()]
     for count, text in sorted(found, key=lambda each: -each[0]):
         if count > MANY * lookups:
             yield f"{count:,} of {lookups:,} requests {text}."

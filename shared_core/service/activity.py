@@ -23,12 +23,13 @@ from typing import Any, TypeVar
 
 from shared_core.cache import ResponseCache
 from shared_core.concurrency import renew_after_fork
-from shared_core.controls import LookupEvent
+from shared_core.controls import LookupEvent, RewriteEvent
+from shared_core.learning import VerifyEvent
 from shared_core.record import Answer, EntryId, Hit, Record, Tier
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stats import BackgroundFlush, Counters
 from shared_core.stores import Clock, Codec, UndecodableError
-from shared_core.usage import MILLION, saved_by
+from shared_core.usage import MILLION, money_saved, saved_by
 
 # What one worker saw of a day, as plain numbers and texts that add up with those of others.
 #
@@ -58,6 +59,7 @@ class ServedByMeaning:
 
     ``time`` is that of the last serving, in seconds since the epoch. The texts are None where
     questions are not recorded, ``stored`` also when the entry was gone before it was looked at.
+    ``model`` is that which was asked for.
     """
 
     entry_id: str
@@ -68,6 +70,7 @@ class ServedByMeaning:
     similarity: float
     time: float
     times: int = 1
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,9 @@ Bins = dict[int, int]
 class Tally:
     """Counts of one day, recent hits, verdicts by entry id, and when namespaces were last used.
 
-    ``minutes`` counts outcomes by minute since the epoch; ``similarities`` and ``latencies`` count
-    bins by hour and by outcome or part.
+    ``minutes`` counts outcomes by minute since the epoch, and what was "spent" and "saved" in
+    billionths of a dollar; ``similarities`` and ``latencies`` count bins by hour and by outcome or
+    part.
     """
 
     minutes: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -100,9 +104,9 @@ class Tally:
         """Remember that a namespace is used."""
         _keep(self.namespaces, namespace, now, _MAX_NAMESPACES)
 
-    def count(self, outcome: str, now: float) -> None:
-        """Count an outcome."""
-        self.minutes[int(now // MINUTE_S)][outcome] += 1
+    def count(self, outcome: str, now: float, amount: int = 1) -> None:
+        """Count an outcome, or an amount of money."""
+        self.minutes[int(now // MINUTE_S)][outcome] += amount
 
     def count_similarity(self, outcome: str, similarity: float, now: float) -> None:
         """Count how near the nearest question was."""
@@ -251,6 +255,7 @@ def picture_of(tally: Tally) -> dict[str, Any]:
             {
                 "time": minute * MINUTE_S,
                 **{name: counts[name] for name in ("exact", "semantic", "explore", "miss")},
+                **{name: counts[name] / BILLION for name in ("spent", "saved")},
             }
             for minute, counts in sorted(tally.minutes.items())
         ],
@@ -277,6 +282,9 @@ def _said(verdict: Verdict | None) -> str | None:
     return None if verdict is None else "right" if verdict.correct else "wrong"
 
 
+BILLION = 10**9
+"""Money is counted in billionths of a dollar: a short answer costs some thousand of them."""
+
 _PERIOD_S = 2.0
 """How often a worker writes its row at most."""
 
@@ -295,6 +303,7 @@ class _Noted:
     hit: Hit
     namespace: str
     time: float
+    model: str
 
 
 class Activity:
@@ -323,6 +332,7 @@ class Activity:
         self._lock = threading.Lock()
         self._tally, self._changed, self._written = Tally(), False, 0.0
         self._noted: deque[_Noted] = deque(maxlen=MAX_HITS)
+        self._unpriced: dict[tuple[float, str], Counter[str]] = defaultdict(Counter)
 
     def renew_after_fork(self) -> None:
         """Let a child count for itself: what was counted so far is the parent's."""
@@ -349,10 +359,38 @@ class Activity:
             self._tally.see(event.namespace, now)
             if event.similarity is not None and event.tier is not Tier.EXACT:
                 self._tally.count_similarity(event.outcome, event.similarity, now)
+            if event.usage:
+                self._unpriced[now // MINUTE_S, "saved"].update(saved_by(event.usage, event.model))
             self._changed = True
         self._flusher.ensure()
 
-    def record_hit(self, asked: str | None, hit: Hit, namespace: str) -> None:
+    def answered(self, model: str, usage: Mapping[str, int] | None) -> None:
+        """Count the tokens of a fresh answer, which were paid for."""
+        if self._meter is not None:
+            self._meter.answered(model, usage)
+        self._spent(model, usage)
+
+    def rewritten(self, event: RewriteEvent) -> None:
+        """Count what rewriting a follow-up cost."""
+        self._asked_aside("standalone", event)
+
+    def verified(self, event: VerifyEvent) -> None:
+        """Count what a verifier's word cost."""
+        self._asked_aside("verifier", event)
+
+    def _asked_aside(self, part: str, event: RewriteEvent | VerifyEvent) -> None:
+        if self._meter is not None:
+            self._meter.asked_aside(part, event.model, event.usage)
+        self._spent(event.model, event.usage)
+
+    def _spent(self, model: str, usage: Mapping[str, int] | None) -> None:
+        counted = saved_by(usage, model)
+        with self._lock:
+            self._unpriced[self._clock() // MINUTE_S, "spent"].update(counted)
+            self._changed = True
+        self._flusher.ensure()
+
+    def record_hit(self, asked: str | None, hit: Hit, namespace: str, model: str = "") -> None:
         """Remember an answer that was served by meaning, to be shown beside its question.
 
         An exact hit is not remembered: there is nothing to compare.
@@ -361,7 +399,7 @@ class Activity:
             return
         text = (asked or "")[:MAX_QUESTION_CHARACTERS]
         with self._lock:
-            self._noted.append(_Noted(text, hit, namespace, self._clock()))
+            self._noted.append(_Noted(text, hit, namespace, self._clock(), model))
             self._changed = True
         self._flusher.ensure()
 
@@ -384,7 +422,8 @@ class Activity:
     def picture(self, tenant: str | None = None) -> dict[str, Any]:
         """Return what all workers saw in the last day, as JSON values. Blocks.
 
-        ``minutes`` counts outcomes by minute (``time``: its begin, in seconds since the epoch);
+        ``minutes`` counts outcomes by minute (``time``: its begin, in seconds since the epoch), and
+        US dollars that were ``spent`` and ``saved``;
         ``similarity`` counts by outcome in 20 equal ``bins`` from 0.5 to 1, and ``below``;
         ``parts`` has percentiles in seconds; ``recent`` are hits by meaning, newest first;
         ``namespaces`` those that were used, the latest first; both of one ``tenant`` and its parts,
@@ -432,7 +471,8 @@ class Activity:
             self.flush()
 
     def _read_stored(self) -> None:
-        """Find the stored questions of the hits that came since the last time."""
+        """Find the stored questions of the hits that came since the last time, and the prices."""
+        self._price()
         while True:
             with self._lock:
                 if not self._noted:
@@ -441,6 +481,16 @@ class Activity:
             hit = self._shown(noted)
             with self._lock:
                 self._tally.note(hit)
+
+    def _price(self) -> None:
+        """Turn tokens into money: here, as no request is to wait for prices."""
+        with self._lock:
+            unpriced, self._unpriced = self._unpriced, defaultdict(Counter)
+        for (minute, what), counts in unpriced.items():
+            dollars = money_saved(counts)
+            if dollars:
+                with self._lock:
+                    self._tally.count(what, minute * MINUTE_S, round(dollars * BILLION))
 
     def _shown(self, noted: _Noted) -> ServedByMeaning:
         hit = noted.hit
@@ -453,7 +503,14 @@ class Activity:
             stored = self._shared.question(hit.entry_id)
         similarity = round(hit.similarity, 4)
         return ServedByMeaning(
-            hit.entry_id, noted.namespace, asked, stored, answer, similarity, noted.time
+            hit.entry_id,
+            noted.namespace,
+            asked,
+            stored,
+            answer,
+            similarity,
+            noted.time,
+            model=noted.model,
         )
 
 
@@ -547,11 +604,20 @@ class Meter:
         self.count(f"requests:{outcome}|{model}|{namespace}")
         if event.outcome == "explore" and event.reason == "audit":
             self.count("audits")
+        if event.usage:
+            self._count_tokens(f"saved_by:{event.tier}", event.model, event.usage)
 
     def answered(self, model: str, usage: Mapping[str, int] | None) -> None:
         """Count the tokens of a fresh answer, which were paid for."""
-        for name, count in saved_by(usage, self.label("model", model)).items():
-            self.count(f"spent:{name}", count)
+        self._count_tokens("spent", model, usage)
+
+    def asked_aside(self, part: str, model: str, usage: Mapping[str, int] | None) -> None:
+        """Count the tokens of a call that the cache made itself, for a ``part`` of it."""
+        self._count_tokens(f"aside:{part}", model, usage)
+
+    def _count_tokens(self, name: str, model: str, usage: Mapping[str, int] | None) -> None:
+        for kind, count in saved_by(usage, self.label("model", model)).items():
+            self.count(f"{name}:{kind}", count)
 
     def count(self, name: str, amount: int = 1) -> None:
         """Count one more of the service's own."""

@@ -39,7 +39,15 @@ from shared_core.service.dependencies import (
     namespace_of,
 )
 from shared_core.service.errors import APIError, errors_as_json, invalid, responses
-from shared_core.service.metrics import UpstreamStats, counts_of, money_of, together, upstreams_of
+from shared_core.service.metrics import (
+    SideCalls,
+    UpstreamStats,
+    counts_of,
+    money_of,
+    side_calls_of,
+    together,
+    upstreams_of,
+)
 from shared_core.stats import Stats, stats_as_json
 
 # What the service must know of a cache that the cache's own users need not.
@@ -302,6 +310,14 @@ class CacheStats(Stats):
     saved: Annotated[
         Mapping[str, float], Field(description="US dollars that hits saved, by model.")
     ]
+    saved_by_tier: Annotated[
+        Mapping[str, float], Field(description="US dollars that hits saved, by tier.")
+    ]
+    audits: Annotated[int, Field(description="Hits by meaning that were asked for all the same.")]
+    side_calls: Annotated[
+        Mapping[str, SideCalls],
+        Field(description="The cache's own calls: of the verifier, and to rewrite follow-ups."),
+    ]
 
 
 router = APIRouter(
@@ -367,7 +383,7 @@ def get(body: LookupRequest, on: On, whose: Whose) -> LookupResponse:
         outcome = on.cache.lookup(request)
     match outcome:
         case Hit(answer=answer):
-            on.activity.record_hit(request.question, outcome, whose)
+            on.activity.record_hit(request.question, outcome, whose, request.model)
             return LookupResponse(
                 outcome="hit",
                 answer=_answered(answer),
@@ -554,7 +570,14 @@ def stats(
     counts = counts_of(on.cache)
     found["upstream"] = together(counts, on.upstreams)
     found["upstreams"] = upstreams_of(counts, on.upstreams)
-    return finite({**found, **money_of(counts)})
+    return finite(
+        {
+            **found,
+            **money_of(counts),
+            "audits": counts.get("audits", 0),
+            "side_calls": side_calls_of(counts),
+        }
+    )
 
 
 def finite(value: Any) -> Any:

@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import heapq
+import html
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,6 +21,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from shared_core.advice import REASONS
 from shared_core.cache import ResponseCache
 from shared_core.record import EntryId, Record, are_refusals
 from shared_core.resilience import Unavailable
@@ -187,6 +190,7 @@ _HEADERS = {
 }
 
 TOKEN_PLACE = "{token}"  # noqa: S105 - where the page has it
+REASONS_PLACE = "{reasons}"
 MAX_SHOWN = 50
 _ERRORS = (400, 401, 403, 413, 431)
 
@@ -196,9 +200,10 @@ router = APIRouter()
 @router.head("/", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def index(request: Request) -> Response:
-    """Return the page, with the token that its actions need."""
+    """Return the page, with the token that its actions need and what each reason means."""
     page = (FILES / "index.html").read_text().replace(TOKEN_PLACE, request.app.state.token)
-    return HTMLResponse(page, headers=_HEADERS)
+    meaning = html.escape(json.dumps(REASONS))
+    return HTMLResponse(page.replace(REASONS_PLACE, meaning), headers=_HEADERS)
 
 
 @router.get("/page/app.js", include_in_schema=False)
@@ -214,13 +219,15 @@ async def style() -> Response:
 
 
 class Minute(BaseModel):
-    """Lookups of one minute by how they ended; ``time`` is its begin, seconds since the epoch."""
+    """One minute: lookups by how they ended, and money; ``time`` is its begin, Unix seconds."""
 
     time: int = Field(examples=[1_760_000_040])
     exact: int
     semantic: int
     explore: int
     miss: int
+    spent: float = Field(description="US dollars, at list prices.")
+    saved: float
 
 
 class Similarities(BaseModel):
@@ -258,6 +265,7 @@ class RecentHit(BaseModel):
     similarity: float = Field(examples=[0.9713])
     time: float = Field(description="Of the last serving, in seconds since the epoch.")
     times: int
+    model: str = Field(examples=["gpt-4o-mini"])
     verdict: Literal["right", "wrong"] | None
 
 

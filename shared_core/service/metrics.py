@@ -32,9 +32,12 @@ from shared_core.service.dependencies import On, administrator
 from shared_core.service.errors import errors_as_json
 from shared_core.service.upstream import ENDINGS, State, Upstreams
 from shared_core.stats import Stats, counts_of_all
-from shared_core.usage import MILLION, dollars_by_model
+from shared_core.usage import MILLION, dollars_by_model, money_saved
 
 OUTCOMES = ("exact", "semantic", "explore", "miss")
+
+SIDE = ("verifier", "standalone")
+"""What asks a model for the cache itself."""
 
 
 def counts_of(cache: ResponseCache) -> dict[str, int]:
@@ -45,7 +48,9 @@ def counts_of(cache: ResponseCache) -> dict[str, int]:
         with suppress(Unavailable):
             counts = cache._path.breaker.call(counts_of_all, cache._store, cache.options.namespace)
     return {
-        name.removeprefix(OWN): n for name, n in counts.items() if name.startswith((OWN, "saved:"))
+        name.removeprefix(OWN): n
+        for name, n in counts.items()
+        if name.startswith((OWN, "saved:", *(f"{part}:" for part in SIDE)))
     }
 
 
@@ -69,20 +74,44 @@ def upstreams_of(counts: Mapping[str, int], upstreams: Upstreams) -> dict[str, A
     }
 
 
-def money_of(counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Return what was spent and saved in US dollars, by model; of the hundred that cost most."""
-    found: dict[str, dict[str, float]] = {}
-    for what in ("spent", "saved"):
-        own = {
-            name.removeprefix(f"{what}:"): n
-            for name, n in counts.items()
-            if name.startswith(f"{what}:")
+class SideCalls(BaseModel):
+    """Calls of the cache's own for one purpose."""
+
+    asked: int
+    served: int = Field(description="Hits that came of it.")
+    spent: float = Field(description="US dollars.")
+
+
+def side_calls_of(counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return what the cache asked models itself, by purpose, and what came of it."""
+    return {
+        part: {
+            "asked": counts.get(f"{part}:asked", 0),
+            "served": counts.get(f"{part}:served", 0),
+            "spent": money_saved(_under(counts, f"aside:{part}:")) or 0.0,
         }
+        for part in SIDE
+    }
+
+
+def money_of(counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Return what was spent and saved in US dollars, by model, and what was saved by tier.
+
+    Models are the hundred that cost most; the others together.
+    """
+    tiers = ((str(tier), _under(counts, f"saved_by:{tier}:")) for tier in Tier)
+    found = {"saved_by_tier": {tier: money_saved(own) or 0.0 for tier, own in tiers}}
+    for what in ("spent", "saved"):
+        own = _under(counts, f"{what}:")
         dollars = sorted(dollars_by_model(own).items(), key=lambda one: -one[1])
         found[what] = dict(dollars[:MAX_LABEL_VALUES])
         if rest := sum(amount for _, amount in dollars[MAX_LABEL_VALUES:]):
             found[what][OTHER] = found[what].get(OTHER, 0.0) + rest
     return found
+
+
+def _under(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)}
 
 
 def together(counts: Mapping[str, int], upstreams: Upstreams) -> dict[str, Any]:

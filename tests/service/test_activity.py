@@ -148,6 +148,7 @@ def test_a_hit_by_meaning_is_shown_with_both_questions(clock: Clock) -> None:
         "similarity": round(hit.similarity, 4),
         "time": clock.now,
         "times": 1,
+        "model": "",
         "verdict": None,
     }
 

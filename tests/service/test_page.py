@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
+import shared_core
 from shared_core import Feedback, ResponseCache, Verified
+from shared_core.advice import REASONS
+from shared_core.controls import RewriteEvent
 from shared_core.service.access import new_key
 from shared_core.service.activity import Activity
 from shared_core.service.app import create_app
@@ -324,7 +330,7 @@ def test_every_number_is_that_of_the_statistics(busy: Site, show: Show) -> None:
         (one) => [one.dataset.stat, JSON.parse(one.dataset.value), one.textContent])"""
     shown = {path: (value, text) for path, value, text in page.run(script)}
     assert shown == {path: (at(stats, path), as_shown(path, at(stats, path))) for path in shown}
-    assert len(shown) == 16
+    assert len(shown) == 17
     assert stats["money_saved"] > 0
     assert stats["labels"] == 3
 
@@ -337,7 +343,7 @@ def test_every_number_is_that_of_the_statistics(busy: Site, show: Show) -> None:
     assert named("breakers") == {f"{part} breaker": how for part, how in stats["breakers"].items()}
     assert named("errors") == {part: whole(n) for part, n in stats["errors"].items()}
     assert page.text("#errors-total") == whole(sum(stats["errors"].values()))
-    misses = """return [...document.querySelectorAll('#misses tbody tr')].map(
+    misses = """return [...document.querySelectorAll('#misses tbody tr[data-reason]')].map(
         (row) => [row.dataset.reason, row.cells[1].textContent])"""
     assert dict(page.run(misses)) == {why: whole(n) for why, n in stats["misses"].items()}
     latency = """return [...document.querySelectorAll('#latency tbody tr')].map(
@@ -420,7 +426,7 @@ def test_verdicts_reach_the_policy_and_are_shown(busy: Site, show: Show) -> None
     page.click("#refresh")
     assert busy.stats()["labels"] == 2, "what was judged is not judged again"
     again = show(busy.url).loaded()
-    assert [one.text for one in again.all("#recent .said")] == said
+    assert [one.text for one in again.all("#recent .said")] == ["", "judged right", "judged wrong"]
 
 
 def riskiest(site: Site) -> list[str]:
@@ -577,6 +583,7 @@ def test_a_refresh_leaves_the_focus_and_open_answers_alone(busy: Site, show: Sho
 def test_answers_are_judged_by_single_keys(busy: Site, show: Show) -> None:
     page, asked = show(busy.url).loaded(), riskiest(busy)
     page.press("s")
+    assert page.text("#recent .said") == "skipped"
     assert page.focused() == f"Right: Please: {asked[1]}"
     page.press("y")
     page.until(lambda: busy.stats()["labels"] == 1)
@@ -587,6 +594,16 @@ def test_answers_are_judged_by_single_keys(busy: Site, show: Show) -> None:
     assert said == {asked[0]: None, asked[1]: "right", asked[2]: "wrong"}
     page.one("#query").send_keys("yns")
     assert busy.stats()["labels"] == 2, "what is typed into a field judges nothing"
+    again = show(busy.url).loaded()
+    assert [one.text for one in again.all("#recent .said")] == [
+        "skipped",
+        "judged right",
+        "judged wrong",
+    ]
+    again.press("n")
+    assert again.focused() == "body", "neither is judged by a key that found none that is open"
+    assert busy.stats()["labels"] == 2
+    again.run("sessionStorage.clear()")
 
 
 @browser_test
@@ -602,6 +619,220 @@ def test_failures_of_the_upstream_are_in_sight(busy: Site, show: Show) -> None:
     assert page.text("#upstream") == "fails"
     assert page.text("#upstream-calls") == "calls 3server error 1timeout 1"
     assert page.text("#upstream-latency") == "p50 1.00 s, p90 1.00 s, p99 1.00 s"
+
+
+def judge_all(site: Site, *, wrong: int = 0, of: int = 0) -> None:
+    """Give ``of`` labels more, of which ``wrong`` are bad."""
+    for number in range(of):
+        site.keep(f"What is the price of item {number} in euros?")
+        hit = site.ask(f"Please: What is the price of item {number} in euros?")
+        assert hit["tier"] == "semantic"
+        body = {"entry_id": hit["entry_id"], "correct": number >= wrong}
+        site.http.post("/v1/cache/feedback", json=body).raise_for_status()
+
+
+@browser_test
+@pytest.mark.parametrize(
+    ("wrong", "of", "kind", "note"),
+    [
+        (0, 25, "unsure", "not sure yet whether at most 5.00\u00a0%"),
+        (12, 25, "bad", "more than 5.00\u00a0%, surely"),
+        (0, 90, "good", "not more than 5.00\u00a0%, surely"),
+    ],
+)
+def test_the_share_of_wrong_hits_is_grey_until_it_is_certain(
+    site: Site, show: Show, wrong: int, of: int, kind: str, note: str
+) -> None:
+    judge_all(site, wrong=wrong, of=of)
+    stats, page = site.stats(), show(site.url).loaded()
+    assert stats["labels"] == of
+    figure = page.one("[data-stat='error_per_hit']")
+    assert figure.get_property("textContent") == percent(wrong / of)
+    assert set(figure.get_attribute("class").split()) == {"big", kind}
+    assert page.text("#wrong-note") == note
+    assert page.one("a[href='#recent-title']").is_displayed()
+
+
+@browser_test
+def test_money_is_told_in_a_sentence_with_its_trend_and_split(busy: Site, show: Show) -> None:
+    usage = {"input_tokens": 3_000_000, "output_tokens": 1_000_000}
+    busy.app.state.service.activity.answered("gpt-4o", usage)
+    busy.app.state.service.activity.rewritten(
+        RewriteEvent("rewritten", "gpt-4o-mini", "default", 0.5, usage)
+    )
+    busy.app.state.service.cache._path.counters.add("standalone:asked")
+    stats, page = busy.stats(), show(busy.url).loaded()
+    (rewriting,) = (one for one in stats["side_calls"].values() if one["asked"])
+    spent = sum(stats["spent"].values()) + rewriting["spent"]
+    saved = stats["money_saved"]
+    assert stats["spent"].keys() == {"gpt-4o"}
+    assert rewriting["spent"] > 0
+    assert sum(stats["saved_by_tier"].values()) == pytest.approx(saved)
+    share = percent(saved / (saved + spent))
+    sentence = f"Spent ${spent:.2f}, saved ${saved:.4f} ({share})"
+    shown = re.sub(r"[ \n]+", " ", page.text(".sentence"))
+    assert shown.strip() == sentence
+    tiers = {tier: f"saved ${n:.4f}" for tier, n in stats["saved_by_tier"].items()}
+    names = """return Object.fromEntries([...document.querySelectorAll(arguments[0])].map(
+        (one) => [one.dataset.name, one.textContent]))"""
+    assert page.run(names, "#by-tier [data-name]") == tiers
+    assert set(page.run(names, "#by-model [data-name]")) == {"gpt-4o", "gpt-4o-mini"}
+    cost = f"1, cost ${rewriting['spent']:.2f}, served 0"
+    assert page.run(names, "#side-calls [data-name]") == {"follow-ups rewritten": cost}
+    minutes = busy.get("/v1/cache/activity")["minutes"]
+    sums = [sum(one[what] for one in minutes) for what in ("spent", "saved")]
+    assert sums == pytest.approx([spent, saved])
+    label = page.one("#money-trend svg").get_attribute("aria-label")
+    assert label == f"In the last 1 hour: spent ${spent:.2f}, saved ${saved:.4f}"
+    page.click("[data-hours='24']")
+    assert page.all("#money-trend rect.fill-semantic")
+
+
+@browser_test
+def test_several_upstreams_are_each_in_sight(open_site: Open, show: Show) -> None:
+    local = {"name": "local", "url": "http://127.0.0.1:9/v1", "models": ["llama*"]}
+    other = {"name": "other", "url": "https://api.openai.com/v1"}
+    site = open_site(upstream=[local, other])
+    site.keep(QUESTIONS[0])
+    named = {one.name: one for one in site.app.state.service.upstreams.all}
+    named["local"].ended("timeout")
+    stats, page = site.stats(), show(site.url).loaded()
+    assert stats["upstreams"].keys() == {"local", "other"}
+    shown = {one.get_attribute("data-upstream"): one.text for one in page.all("#upstreams li")}
+    assert shown == {
+        "local": "local fails, 1 call, timeout 1",
+        "other": "other not asked yet, 0 calls",
+    }
+    assert page.text("#upstream") == "fails"
+
+
+@browser_test
+def test_a_pair_is_one_row_for_each_model(site: Site, show: Show) -> None:
+    for model in ("gpt-4o-mini", "gpt-4o"):
+        for system in ("Be short.", "Be kind."):
+            said = [{"role": "system", "content": system}]
+            for asked in (QUESTIONS[0], f"Please: {QUESTIONS[0]}"):
+                messages = [*said, {"role": "user", "content": asked}]
+                body = {"model": model, "messages": messages}
+                if asked == QUESTIONS[0]:
+                    body["answer"] = {"content": system}
+                    site.http.post("/v1/cache/set", json=body).raise_for_status()
+                else:
+                    site.http.post("/v1/cache/get", json=body).raise_for_status()
+    assert len(site.get("/v1/cache/activity")["recent"]) == 4
+    page = show(site.url).loaded()
+    rows = page.all("#recent tbody tr")
+    models = [row.find_element("css selector", ".model").text for row in rows]
+    assert sorted(models) == ["gpt-4o", "gpt-4o-mini"]
+    assert [one.text for one in page.all("#recent .times")] == ["2 times", "2 times"]
+
+
+def test_every_reason_that_the_code_gives_is_explained() -> None:
+    given = set(reasons_in_code())
+    assert {"absent", "guard", "agent_turn", "multimodal", "unstable", "policy"} <= given
+    assert given - REASONS.keys() == set()
+    assert REASONS.keys() - given == {"learning", "risk"}, "of policies that a name says"
+    for reason, text in REASONS.items():
+        assert len(text.split()) >= 4, reason
+        assert text.endswith("."), reason
+
+
+def reasons_in_code() -> Iterator[str]:
+    """Yield what is a reason in the code: of a miss, of what is matched exactly, of a rest."""
+    root = Path(shared_core.__file__).parents[1]
+    for package in ("shared_core", "langchain_tiered_cache", "llamaindex_tiered_cache"):
+        for path in (root / package).rglob("*.py"):
+            if "testing" not in path.parts:
+                yield from _reasons_of(ast.parse(path.read_text()), path.name == "request.py")
+
+
+NAMES = {"exact_only", "uncacheable"}
+"""What holds a reason, as a keyword or a name."""
+
+
+def _reasons_of(tree: ast.AST, of_requests: bool) -> Iterator[str]:
+    held = {*NAMES, "reason"} if of_requests else NAMES
+    for node in ast.walk(tree):
+        places: list[ast.AST] = []
+        match node:
+            case ast.Call(func=ast.Name("Miss" | "Skip"), args=[first, *_]):
+                places.append(first)
+            case ast.Call(func=ast.Name("CircuitBreaker"), args=[ast.Constant(str(part)), *_]):
+                if part in ("store", "embedder", "policy", "guard"):
+                    yield part
+            case ast.Call(func=ast.Name("replace"), keywords=keywords):
+                places += [one.value for one in keywords if one.arg == "reason"]
+        if isinstance(node, ast.Call):
+            places += [one.value for one in node.keywords if one.arg in NAMES]
+        if isinstance(node, ast.Assign):
+            names = [one.id for one in node.targets if isinstance(one, ast.Name)]
+            if held & set(names):
+                places.append(node.value)
+        if isinstance(node, ast.FunctionDef) and node.name == "why_exact_only":
+            returns = [one for one in ast.walk(node) if isinstance(one, ast.Return)]
+            places += [one.value for one in returns if one.value is not None]
+        for place in places:
+            yield from _texts(place)
+
+
+def _texts(place: ast.AST) -> Iterator[str]:
+    """Yield the texts that an expression may give, not those that it compares or calls with."""
+    match place:
+        case ast.Constant(str(text)):
+            yield text
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from _texts(value)
+        case ast.IfExp(body=body, orelse=other):
+            yield from _texts(body)
+            yield from _texts(other)
+
+
+AXE = Path(str(importlib.util.find_spec("axe_core_python").origin)).with_name("axe.min.js")
+
+VIOLATIONS = """
+const done = arguments[0];
+axe.run().then((found) => done(found.violations.flatMap(
+    (one) => one.nodes.map((node) => [one.id, node.html.slice(0, 200), node.failureSummary]))));
+"""
+
+
+def violations(page: Page) -> list[Any]:
+    """Return what axe-core finds; AXE_CORE may name another release's axe.min.js."""
+    page.run(Path(os.environ.get("AXE_CORE", AXE)).read_text())
+    found: list[Any] = page.browser.execute_async_script(VIOLATIONS)
+    return found
+
+
+@browser_test
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing(
+    open_site: Open, busy: Site, show: Show, width: int, scheme: str
+) -> None:
+    how: dict[str, Any] = {"width": width, "scheme": scheme}
+    empty, locked = open_site(), open_site(keys=[str(new_key("boss", "admin")[1])])
+    page = show(empty.url, **how)
+    page.until(lambda: page.one("#empty").is_displayed())
+    assert violations(page) == [], "empty"
+    page = show(locked.url, **how)
+    page.until(lambda: page.one("#key-section").is_displayed())
+    assert violations(page) == [], "locked"
+    page.complaints()  # of the request without a key
+    judge_all(busy, wrong=12, of=25)
+    busy.upstream.responded(200, 0.5)
+    busy.upstream.ended("timeout")
+    page = show(busy.url, **how).loaded()
+    page.one("#query").send_keys("password")
+    page.click("#search button")
+    page.until(lambda: found(page))
+    page.click("#recent summary")
+    page.run("document.getElementById('error').hidden = false")
+    page.run("document.getElementById('error').textContent = 'The service does not answer.'")
+    assert violations(page) == [], "busy, with failures"
+    page.click("#found button")
+    page.until(lambda: page.one("#confirm").is_displayed())
+    assert violations(page) == [], "with a question back"
 
 
 @browser_test
@@ -675,8 +906,8 @@ def test_an_empty_service_says_what_to_do_first(site: Site, show: Show) -> None:
     page.until(lambda: page.one("#empty").is_displayed())
     assert not page.one("#content").is_displayed()
     lines = [f'OpenAI(base_url="{site.url}/v1")', f'Anthropic(base_url="{site.url}")']
-    assert page.one("#example").text.splitlines() == lines
-    assert page.one("#copy").is_displayed()
+    assert [one.text for one in page.all("#empty code")] == lines
+    assert [one.accessible_name for one in page.all(".copy")] == [f"Copy {one}" for one in lines]
     site.keep(QUESTIONS[0])
     site.ask(QUESTIONS[0])
     page.click("#refresh")

@@ -4,6 +4,7 @@
 const EVERY_MS = 5000;
 const SAID_MS = 8000;
 const KEY = "tiered-cache-key";
+const SKIPPED = "tiered-cache-skipped";
 const SVG = "http://www.w3.org/2000/svg";
 const TOKEN = document.querySelector("meta[name=tiered-cache-token]").content;
 const NO_CREDENTIAL = "e3b0c44298fc1c14"; // the digest of nothing
@@ -14,7 +15,7 @@ let stats = null;
 let activity = null;
 let hours = 1;
 let refreshing = null;
-const recentRows = new Map(); // by entry id: rows stay, so that focus and open answers do
+const recentRows = new Map(); // by pair and model: rows stay, so that focus and open answers do
 
 // ------------------------------------------------------------------------------------- asking
 
@@ -125,31 +126,7 @@ function ago(time) {
 
 const money = (dollars) => `$${dollars.toFixed(dollars !== 0 && dollars < 1 ? 4 : 2)}`;
 
-const WHY = {
-  threshold: "The nearest question is less alike than the threshold.",
-  namespace: "No namespace was named, and one is required.",
-  opaque: "JSON, or a tool that the provider runs: it is matched exactly alone.",
-  format: "The answer was kept for another kind of client.",
-  absent: "Nobody asked this before. Nothing to do.",
-  new_scope: "Nothing was asked with this system prompt and history. Many of these: look for a time or an id in the prompt.",
-  temperature: "The answer is sampled: ask with temperature 0 to match by meaning.",
-  guard: "The nearest question differs in a number, a name or a negation. It is right to ask anew.",
-  learning: "A near answer is not proven yet: judge answers, or let more traffic come.",
-  risk: "A near answer would be wrong too often. Judge more, or allow more with max_error.",
-  time: "The question is about now: it is asked anew each time.",
-  language: "Not in English: it is matched exactly alone.",
-  template: "Material and question in one text: put the material into messages of its own.",
-  multimodal: "More than text: it is matched exactly alone.",
-  truncated: "The question is longer than the embedding model reads.",
-  agent_turn: "A tool's result came last: the model goes on with its work.",
-  not_user_text: "The last message is no text of a user.",
-  verdict: "A judge's prompt: every word counts.",
-  loading: "The embedding model was still being loaded.",
-  embedder: "The embedding model failed: see /ready.",
-  store: "The store failed: see /ready.",
-  denied: "This pair was judged wrong.",
-  bypassed: "The request asked to go past the cache.",
-};
+const WHY = JSON.parse(document.querySelector("meta[name=tiered-cache-reasons]").content);
 const FORMS = {
   hit_rate: percent, "rates_by_tier.exact": percent, "rates_by_tier.semantic": percent,
   error_per_hit: percent, "error_interval.0": percent, "error_interval.1": percent,
@@ -181,36 +158,81 @@ function showFigures() {
   $("health").classList.toggle("bad", wrong.length > 0);
 }
 
+const sum = (amounts) => Object.values(amounts).reduce((all, one) => all + one, 0);
+
 function showMoney() {
-  const sum = (amounts) => Object.values(amounts).reduce((all, one) => all + one, 0);
-  const [spent, saved] = [sum(stats.spent), stats.money_saved];
-  $("money-note").textContent = saved === null ? "no price is known of what was saved"
-    : `spent ${money(spent)}; saved ${percent(saved + spent ? saved / (saved + spent) : 0)} of it all, at list prices`;
+  const side = Object.entries(stats.side_calls).filter(([, one]) => one.asked);
+  const spent = sum(stats.spent) + side.reduce((all, [, one]) => all + one.spent, 0);
+  const saved = stats.money_saved;
+  $("spent").textContent = money(spent);
+  $("saved-share").textContent = saved === null || spent + saved === 0 ? "" : `(${percent(saved / (saved + spent))})`;
+  $("money-note").textContent = saved === null ? "no price is known of what was saved" : "at list prices";
+  showPairs($("by-tier"), Object.entries(stats.saved_by_tier).filter(([, dollars]) => dollars).map(([tier, dollars]) => [tier, `saved ${money(dollars)}`]));
   const models = [...new Set([...Object.keys(stats.saved), ...Object.keys(stats.spent)])];
   const dear = (model) => (stats.saved[model] ?? 0) + (stats.spent[model] ?? 0);
   models.sort((a, b) => dear(b) - dear(a));
-  showPairs($("by-model"), models.slice(0, 4).map((model) => [model, `${money(stats.saved[model] ?? 0)} of ${money(dear(model))}`]));
+  showPairs($("by-model"), models.slice(0, 4).map((model) => [model, `saved ${money(stats.saved[model] ?? 0)} of ${money(dear(model))}`]));
+  const names = { verifier: "verifier", standalone: "follow-ups rewritten" };
+  showPairs($("side-calls"), side.map(([part, one]) => [names[part] ?? part, `${whole(one.asked)}, cost ${money(one.spent)}, served ${whole(one.served)}`]));
 }
 
+// What was spent and saved, in as many columns as the chart of hit rates has.
+function showTrend() {
+  const { columns, starts } = inColumns(["spent", "saved"], 24);
+  const totals = columns.map((one) => one.spent + one.saved);
+  const most = Math.max(...totals);
+  $("money-trend").hidden = most === 0;
+  if (most === 0) return;
+  const [spent, saved] = ["spent", "saved"].map((what) => columns.reduce((all, one) => all + one[what], 0));
+  const { svg, width } = canvas("money-trend", 44, `In the last ${plural(hours, "hour")}: spent ${money(spent)}, saved ${money(saved)}`);
+  const step = width / columns.length;
+  columns.forEach((one, index) => {
+    if (!totals[index]) return;
+    const group = draw("g", {}, draw("title", {}, `${clock(starts[index])}: spent ${money(one.spent)}, saved ${money(one.saved)}`));
+    let y = 42;
+    for (const [what, colour] of [["spent", "volume"], ["saved", "semantic"]]) {
+      const height = (one[what] / most) * 40;
+      y -= height;
+      if (height) group.append(draw("rect", { x: index * step + 1, y, width: Math.max(1, step - 2), height, class: `fill-${colour}` }));
+    }
+    svg.append(group);
+  });
+  svg.append(draw("line", { x1: 0, x2: width, y1: 43, y2: 43 }));
+}
+
+// Certain is what a whole interval says: all of it at most, or more than, what is allowed.
 function showWrong() {
   const few = stats.labels < ENOUGH;
   const element = document.querySelector("[data-stat=error_per_hit]");
+  const [low, high] = stats.error_interval;
+  const most = stats.policy.max_error ?? 0.05;
+  const verdict = few ? "" : high <= most ? "good" : low > most ? "bad" : "";
   if (few) element.textContent = "—";
-  element.classList.toggle("unsure", few);
+  element.classList.toggle("unsure", !verdict);
+  element.classList.toggle("good", verdict === "good");
+  element.classList.toggle("bad", verdict === "bad");
   $("interval").hidden = few;
-  $("wrong-note").textContent = few ? `judge ${ENOUGH - stats.labels} to know` : "";
+  const said = { good: `not more than ${percent(most)}, surely`, bad: `more than ${percent(most)}, surely`, "": `not sure yet whether at most ${percent(most)}` };
+  $("wrong-note").textContent = few ? `judge ${ENOUGH - stats.labels} to know` : said[verdict];
 }
 
 const STATES = { ok: "works", failing: "fails", down: "is down" };
 const FAILED = ["server_error", "timeout", "unreachable", "cut", "rate_limited", "client_error"];
 
+const latencies = ({ latency }) => (latency.p50 === undefined ? "" : ["p50", "p90", "p99"].map((name) => `${name} ${duration(latency[name])}`).join(", "));
+const failures = ({ calls }) => FAILED.filter((kind) => calls[kind]).map((kind) => [kind.replaceAll("_", " "), whole(calls[kind])]);
+const state = (one) => (sum(one.calls) ? STATES[one.state] : "not asked yet");
+
 function showUpstream() {
-  const { state, calls, latency } = stats.upstream;
-  const all = Object.values(calls).reduce((sum, n) => sum + n, 0);
-  $("upstream").textContent = all ? STATES[state] : "not asked yet";
+  const all = sum(stats.upstream.calls);
+  $("upstream").textContent = state(stats.upstream);
   $("upstream").classList.toggle("unsure", !all);
-  $("upstream-latency").textContent = latency.p50 === undefined ? "" : ["p50", "p90", "p99"].map((name) => `${name} ${duration(latency[name])}`).join(", ");
-  showPairs($("upstream-calls"), [["calls", whole(all)], ...FAILED.filter((kind) => calls[kind]).map((kind) => [kind.replaceAll("_", " "), whole(calls[kind])])]);
+  $("upstream").classList.toggle("bad", all > 0 && stats.upstream.state !== "ok");
+  $("upstream-latency").textContent = latencies(stats.upstream);
+  showPairs($("upstream-calls"), [["calls", whole(all)], ...failures(stats.upstream)]);
+  const each = Object.entries(stats.upstreams);
+  $("upstreams").replaceChildren(...(each.length < 2 ? [] : each.map(([name, one]) => make("li", { "data-upstream": name }, make("b", {}, name),
+    ` ${[state(one), plural(sum(one.calls), "call"), ...failures(one).map((pair) => pair.join(" ")), latencies(one)].filter(Boolean).join(", ")}`))));
 }
 
 function progress() {
@@ -265,16 +287,21 @@ function gridLine(svg, y, left, right, text) {
 
 const TIERS = ["exact", "semantic", "explore", "miss"];
 
-function showRate() {
-  const minutes = { 1: 1, 6: 5, 24: 15 }[hours];
-  const length = 60 * minutes;
-  const count = (hours * 3600) / length;
+// Add up the minutes of the hours shown, in columns that end with the present one.
+function inColumns(names, count) {
+  const length = (hours * 3600) / count;
   const last = Math.floor(Date.now() / 1000 / length);
-  const columns = Array.from({ length: count }, () => ({ exact: 0, semantic: 0, explore: 0, miss: 0 }));
+  const columns = Array.from({ length: count }, () => Object.fromEntries(names.map((name) => [name, 0])));
   for (const one of activity.minutes) {
     const column = columns[count - 1 - (last - Math.floor(one.time / length))];
-    if (column) for (const tier of TIERS) column[tier] += one[tier];
+    if (column) for (const name of names) column[name] += one[name];
   }
+  return { columns, starts: columns.map((_, index) => (last - count + 1 + index) * length) };
+}
+
+function showRate() {
+  const count = { 1: 60, 6: 72, 24: 96 }[hours];
+  const { columns, starts } = inColumns(TIERS, count);
   const total = (column) => TIERS.reduce((sum, tier) => sum + column[tier], 0);
   const all = columns.map(total);
   const seen = all.reduce((sum, n) => sum + n, 0);
@@ -294,7 +321,6 @@ function showRate() {
     if (!n) return;
     const bar = draw("g");
     const x = left + index * step + step * 0.1;
-    const start = (last - count + 1 + index) * length;
     let y = bottom;
     for (const tier of ["exact", "semantic"]) {
       const height = (column[tier] / n) * (bottom - top);
@@ -303,12 +329,12 @@ function showRate() {
     }
     const height = Math.max(1, (n / most) * 30);
     bar.append(draw("rect", { x, y: floor - height, width: step * 0.8, height, class: "fill-volume" }));
-    bar.append(draw("title", {}, `${clock(start)}: ${plural(n, "lookup")}, ${column.exact} exact, ${column.semantic} semantic, ${column.explore} explored, ${column.miss} missed`));
+    bar.append(draw("title", {}, `${clock(starts[index])}: ${plural(n, "lookup")}, ${column.exact} exact, ${column.semantic} semantic, ${column.explore} explored, ${column.miss} missed`));
     svg.append(bar);
   });
   for (const share of [0, 0.5, 1]) {
     const anchor = { 0: "start", 0.5: "middle", 1: "end" }[share];
-    const time = share === 1 ? "now" : clock((last + 1 - count * (1 - share)) * length);
+    const time = share === 1 ? "now" : clock(starts[Math.round(count * share)]);
     svg.append(draw("text", { x: left + share * (right - left), y: 212, "text-anchor": anchor }, time));
   }
 }
@@ -327,6 +353,9 @@ function showSimilarities() {
     below += less;
     $(`similarity-${kind}`).textContent = whole(sums[kind]);
   }
+  const none = sum(sums) === 0;
+  $("similarity-empty").hidden = !none;
+  $("similarity").hidden = none;
   $("similarity-note").textContent = below ? `${whole(below)} below 0.5 not drawn` : "";
   const told = kinds.map(([kind]) => `${whole(sums[kind])} ${kind === "miss" ? "misses" : `${kind}s`}`).join(", ");
   const { svg, width } = canvas("similarity", 200, `Similarity of the nearest question: ${told}`);
@@ -356,6 +385,7 @@ function showSimilarities() {
   if (threshold >= 0.5) {
     const x = left + (threshold - 0.5) * 2 * (right - left);
     svg.append(draw("line", { x1: x, x2: x, y1: top, y2: bottom, class: "threshold" }, draw("title", {}, `threshold ${threshold}`)));
+    svg.append(draw("text", { x: x - 5, y: top + 8, "text-anchor": "end", class: "threshold" }, `threshold ${threshold}`));
   }
   for (const mark of [0.5, 0.6, 0.7, 0.8, 0.9, 1]) {
     const anchor = mark === 1 ? "end" : mark === 0.5 ? "start" : "middle";
@@ -371,6 +401,8 @@ function bar(share, colour) {
 function showLatency() {
   const parts = { ...activity.parts, ...stats.latency };
   const rows = Object.entries(parts).filter(([, one]) => one.p99 !== undefined).sort((a, b) => b[1].p99 - a[1].p99);
+  $("latency").hidden = rows.length === 0;
+  $("latency-empty").hidden = rows.length > 0;
   const slowest = rows.length ? rows[0][1].p99 : 1;
   const least = 1e-6; // a scale of powers of ten: parts differ by a thousand
   const share = (seconds) => Math.log(Math.max(seconds, least) / least) / Math.log(Math.max(slowest, 2 * least) / least);
@@ -383,8 +415,12 @@ function showLatency() {
 function showMisses() {
   const rows = Object.entries(stats.misses).sort((a, b) => b[1] - a[1]);
   const most = rows.length ? rows[0][1] : 1;
-  $("misses").tBodies[0].replaceChildren(...rows.map(([why, count]) => make("tr", { "data-reason": why },
-    make("th", { scope: "row" }, why.replaceAll("_", " "), ...why in WHY ? [make("div", { class: "quiet why" }, WHY[why])] : []), make("td", {}, whole(count)), make("td", {}, bar(count / most, "miss")))));
+  $("misses").hidden = rows.length === 0;
+  $("misses-empty").hidden = rows.length > 0;
+  $("misses").tBodies[0].replaceChildren(...rows.flatMap(([why, count]) => [
+    make("tr", { "data-reason": why }, make("th", { scope: "row" }, why.replaceAll("_", " ")), make("td", {}, whole(count)), make("td", {}, bar(count / most, "miss"))),
+    ...why in WHY ? [make("tr", { class: "why" }, make("td", { colspan: 3, class: "quiet" }, WHY[why]))] : [],
+  ]));
 }
 
 // ------------------------------------------------------------------------ served by meaning
@@ -414,29 +450,71 @@ function compared(one, other) {
     kept[side].has(index) || !isWord(text) ? document.createTextNode(text) : make("mark", {}, text)));
 }
 
+// A pair that was asked of one model is one row, whatever its entries: with the least of their similarities.
+function grouped(hits) {
+  const groups = new Map();
+  for (const hit of hits) { // the newest first
+    const group = hit.asked === null || hit.stored === null ? hit.entry_id : JSON.stringify([hit.namespace, hit.model, hit.asked, hit.stored]);
+    const known = groups.get(group);
+    if (!known) groups.set(group, { ...hit, group });
+    else {
+      known.times += hit.times;
+      known.similarity = Math.min(known.similarity, hit.similarity);
+      known.verdict ??= hit.verdict;
+    }
+  }
+  return [...groups.values()];
+}
+
+// Sort by risk as it was when a row came, so that no row moves away from who judges it: what nobody
+// judged, what nobody skipped, what has the fewest labels on its stored question, what is least alike.
+function ranked(hits) {
+  const labels = (hit) => hits.filter((one) => one.verdict !== null && one.stored === hit.stored && one.model === hit.model).length;
+  for (const hit of hits) {
+    if (!ranks.has(hit.group)) ranks.set(hit.group, [Number(hit.verdict !== null), Number(skipped().has(hit.group)), labels(hit), hit.similarity]);
+  }
+  const byRank = (a, b) => a.map((value, index) => value - b[index]).find((difference) => difference !== 0) ?? 0;
+  return hits.sort((a, b) => byRank(ranks.get(a.group), ranks.get(b.group)));
+}
+
+const ranks = new Map();
+
+function skipped() {
+  return new Set(JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]"));
+}
+
+function skip(row) {
+  const latest = [...skipped().add(row.dataset.group)].slice(-200);
+  sessionStorage.setItem(SKIPPED, JSON.stringify(latest));
+  row.querySelector(".said").textContent = "skipped";
+}
+
 function recentRow(hit) {
-  const row = make("tr", { "data-entry": hit.entry_id });
+  const row = make("tr", { "data-group": hit.group });
   const [asked, stored] = hit.asked !== null && hit.stored !== null
     ? compared(hit.asked, hit.stored) : [[hit.asked ?? "not recorded"], [hit.stored ?? (hit.asked === null ? "not recorded" : "no longer stored")]];
   const cell = (label, ...children) => make("td", { "data-label": label }, ...children);
   const answer = hit.answer === null ? [] : [make("details", {}, make("summary", {}, "Answer"), make("div", { class: "answer" }, hit.answer))];
   const times = make("div", { class: "quiet times" });
   const said = make("p", { class: "quiet said" });
+  const model = hit.model ? [make("div", { class: "quiet model" }, hit.model)] : [];
   const buttons = [["Right", true], ["Wrong", false]].map(([name, correct]) => {
     const button = make("button", { type: "button", "aria-label": `${name}: ${hit.asked ?? hit.entry_id}` }, name);
-    button.addEventListener("click", () => attempt(() => judge(row, hit.entry_id, correct)));
+    button.addEventListener("click", () => attempt(() => judge(row, row.dataset.entry, correct)));
     return button;
   });
   row.append(cell("Asked", ...asked), cell("Stored question", make("div", { class: "stored" }, ...stored), ...answer),
-    cell("Similarity", hit.similarity.toFixed(3)), cell("Served", make("span", { class: "when" }), times),
+    cell("Similarity", hit.similarity.toFixed(3)), cell("Served", make("span", { class: "when" }), times, ...model),
     cell("Was it right?", make("div", { class: "verdict" }, ...buttons, said)));
   return row;
 }
 
 function updateRow(row, hit) {
+  row.dataset.entry = hit.entry_id;
   row.querySelector(".when").textContent = ago(hit.time);
   row.querySelector(".times").textContent = hit.times > 1 ? plural(hit.times, "time") : "";
   if (hit.verdict !== null) markJudged(row, hit.verdict);
+  else if (skipped().has(hit.group)) row.querySelector(".said").textContent = "skipped";
 }
 
 function markJudged(row, verdict) {
@@ -470,18 +548,18 @@ async function judge(row, entryId, correct) {
 }
 
 function showRecent() {
-  const hits = [...activity.recent].sort((a, b) => a.similarity - b.similarity);
+  const hits = ranked(grouped(activity.recent));
   $("recent-how").hidden = hits.length === 0;
   $("recent").hidden = hits.length === 0;
   $("recent-empty").hidden = hits.length > 0;
   const body = $("recent").tBodies[0];
   const focused = document.activeElement;
   const wanted = hits.map((hit) => {
-    if (!recentRows.has(hit.entry_id)) recentRows.set(hit.entry_id, recentRow(hit));
-    updateRow(recentRows.get(hit.entry_id), hit);
-    return recentRows.get(hit.entry_id);
+    if (!recentRows.has(hit.group)) recentRows.set(hit.group, recentRow(hit));
+    updateRow(recentRows.get(hit.group), hit);
+    return recentRows.get(hit.group);
   });
-  for (const id of [...recentRows.keys()].filter((id) => !hits.some((hit) => hit.entry_id === id))) recentRows.delete(id);
+  for (const id of [...recentRows.keys()].filter((id) => !hits.some((hit) => hit.group === id))) recentRows.delete(id);
   if (wanted.length !== body.rows.length || wanted.some((row, index) => row !== body.rows[index])) {
     body.replaceChildren(...wanted);
     if (focused !== document.activeElement && document.contains(focused)) focused.focus({ preventScroll: true });
@@ -577,6 +655,7 @@ function show() {
   $("content").hidden = idle;
   if (idle) return;
   showFigures();
+  showTrend();
   showRate();
   showSimilarities();
   showLatency();
@@ -600,13 +679,18 @@ function submitted(form, action) {
 }
 
 const [base] = location.href.split(/[?#]/);
-$("example").textContent = `OpenAI(base_url="${new URL("v1", base)}")\nAnthropic(base_url="${base.replace(/\/$/, "")}")`;
-$("copy").addEventListener("click", () => attempt(async () => {
-  await navigator.clipboard.writeText($("example").textContent.split("\n")[0]);
-  say("Copied.");
-}));
+$("example-openai").textContent = `OpenAI(base_url="${new URL("v1", base)}")`;
+$("example-anthropic").textContent = `Anthropic(base_url="${base.replace(/\/$/, "")}")`;
+for (const button of document.querySelectorAll(".copy")) {
+  const line = button.previousElementSibling;
+  button.setAttribute("aria-label", `Copy ${line.textContent}`);
+  button.addEventListener("click", () => attempt(async () => {
+    await navigator.clipboard.writeText(line.textContent);
+    say("Copied.");
+  }));
+}
 function download() {
-  const judged = activity.recent.filter((hit) => hit.verdict !== null && hit.asked !== null && hit.stored !== null);
+  const judged = grouped(activity.recent).filter((hit) => hit.verdict !== null && hit.asked !== null && hit.stored !== null);
   const rows = judged.map((hit) => JSON.stringify({ question: hit.asked, cached: hit.stored, same: hit.verdict === "right", similarity: hit.similarity }));
   if (!rows.length) return say("No pair is judged yet.");
   const url = URL.createObjectURL(new Blob([`${rows.join("\n")}\n`], { type: "application/jsonl" }));
@@ -620,11 +704,13 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("content").hidden || $("confirm").open) return;
   if (event.target.closest("input, select, textarea") || !["y", "n", "s"].includes(event.key)) return;
   const rows = [...$("recent").tBodies[0].rows];
-  const row = event.target.closest("#recent tr") ?? rows.find((one) => !one.dataset.verdict);
+  const isOpen = (one) => !one.dataset.verdict && !skipped().has(one.dataset.group);
+  const row = event.target.closest("#recent tbody tr") ?? rows.find(isOpen);
   if (!row) return;
   event.preventDefault();
-  const next = rows.slice(rows.indexOf(row) + 1).find((one) => !one.dataset.verdict) ?? row;
+  const next = rows.slice(rows.indexOf(row) + 1).find(isOpen) ?? row;
   if (event.key !== "s") attempt(() => judge(row, row.dataset.entry, event.key === "y"));
+  else if (!row.dataset.verdict) skip(row);
   next.querySelector(".verdict button").focus();
 });
 $("export").addEventListener("click", download);

@@ -456,7 +456,7 @@ class Forwarding:
             return None
         self._asked.outcome = Miss("format")  # should the reply fail
         reply = self._reply(outcome, str(outcome.tier))
-        self._on.activity.record_hit(request.question, outcome, self._namespace)
+        self._on.activity.record_hit(request.question, outcome, self._namespace, request.model)
         return reply
 
     def _reply(self, hit: Hit, tier: str) -> Response:
@@ -519,7 +519,7 @@ class Forwarding:
         cache, request = self._on.cache, self._asked.request
         if request is None:
             return None
-        self._on.meter.answered(request.model, answer.usage)
+        self._on.activity.answered(request.model, answer.usage)
         with controlling(cache, self._controls):
             kept = keep(cache, cache.on_loop, request, answer, flight)
             return await or_else(None, self._failed, "store", kept)
