@@ -10,11 +10,13 @@ from functools import lru_cache
 from itertools import pairwise
 
 from shared_core.guard.grammar import (
+    OPPOSED,
+    Grammar,
+    Sides,
     conditions_apart,
     contradiction,
     focus_apart,
     modal_differs,
-    prepositions_apart,
     quantifiers_apart,
     roles_apart,
     tense_differs,
@@ -458,6 +460,41 @@ def _sought(words: tuple[str, ...]) -> str:
     return "other" if words[at] == "whom" or helped or done else "actor"
 
 
+def _prepositions_apart(asked: Grammar, cached: Grammar) -> Sides | None:
+    """Find a noun before which the prepositions contradict each other."""
+    if asked.relations == cached.relations:
+        return None
+    theirs: dict[str, set[str]] = {}
+    for noun, relation in cached.relations:
+        theirs.setdefault(noun, set()).add(relation)
+    for noun, relation in sorted(asked.relations):
+        others = theirs.get(noun, set())
+        if relation in others:
+            continue
+        for other in sorted(others):
+            if (relation, other) in OPPOSED and (noun, other) not in asked.relations:
+                return (f"{relation} {noun}",), (f"{other} {noun}",)
+    return None
+
+
+def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Find what is to be outside of something on one side, and not on the other."""
+    mine, theirs = (
+        {noun for noun, relation in one.grammar.relations if relation == "outside"}
+        for one in (asked, cached)
+    )
+    only_mine, only_theirs = (mine - theirs) & _said(cached), (theirs - mine) & _said(asked)
+    if only_mine or only_theirs:
+        sides = [
+            tuple(f"outside {noun}" for noun in sorted(one)) for one in (only_mine, only_theirs)
+        ]
+        yield Difference("preposition", *sides)
+
+
+def _said(one: Reading) -> set[str]:
+    return {term.removeprefix("#") for term in one.terms}
+
+
 def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find what differs in tense, modals, quantifiers, conditions, roles and prepositions."""
     one, other = asked.grammar, cached.grammar
@@ -472,6 +509,7 @@ def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if max(len(only_mine), len(only_theirs)) > 1:
         return  # the whole is said in other words, so that a small word tells little
     same = not only_mine and not only_theirs
+    moved = (only_mine | only_theirs) <= {"away", "back"}  # "sent away from you", "sent to you"
     if same and tense_differs(one, other):
         yield Difference("tense", (one.tense,), (other.tense,))
     if modal_differs(one, other) and (same or "will" not in (one.modal, other.modal)):
@@ -481,7 +519,7 @@ def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
         "conditional": conditions_apart(one, other),
         "focus": focus_apart(one, other),
         "role": roles_apart(one, other, only_mine, only_theirs),
-        "preposition": prepositions_apart(one, other) if same else None,
+        "preposition": _prepositions_apart(one, other) if moved else None,
     }
     for kind, sides in found.items():
         if sides:
@@ -538,7 +576,7 @@ def _identifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
 
 _KINDS = (
     _figures, _units, _negation, _quotes, _identifiers, _names, _opposites, _direction, _symbols,
-    _scripts, _frame,
+    _scripts, _frame, _outside,
 )  # fmt: skip
 
 

@@ -140,7 +140,7 @@ _PREPOSITIONS = _TIMES | {
     "within": "within", "at": "in", "on": "on", "of": "of", "under": "under", "underneath": "under",
     "beneath": "under", "below": "under", "over": "over", "above": "over", "behind": "behind",
     "around": "around", "through": "through", "outside": "outside", "between": "between",
-    "near": "near", "beside": "near", "out": "out",
+    "near": "near", "beside": "near", "out": "out", "beyond": "outside",
 }  # fmt: skip
 _PHRASES = {
     ("prior", "to"): "before", ("ahead", "of"): "before", ("in", "front"): "front",
@@ -156,7 +156,7 @@ def _opposed(table: str) -> frozenset[tuple[str, str]]:
     return frozenset((a, b) for group in groups for a in group for b in group if a != b)
 
 
-_OPPOSED = _opposed(
+OPPOSED = _opposed(
     "during before after since until|after by|before by|until by|since by|on before|to from"
     "|from for|to for|from about|to about|for by|about by|with against|for against|with for"
     "|in outside|under on|under over|behind front|through around|in under"
@@ -679,21 +679,4 @@ def contradiction(asked: Grammar, cached: Grammar) -> Sides | None:
             who, verb = min(against)
             said, denied = (f"{who} {verb}",), (f"{who} not {verb}",)
             return (denied, said) if one is asked else (said, denied)
-    return None
-
-
-def prepositions_apart(asked: Grammar, cached: Grammar) -> Sides | None:
-    """Find a noun before which the prepositions contradict each other."""
-    if asked.relations == cached.relations:
-        return None
-    theirs: dict[str, set[str]] = {}
-    for noun, relation in cached.relations:
-        theirs.setdefault(noun, set()).add(relation)
-    for noun, relation in sorted(asked.relations):
-        others = theirs.get(noun, set())
-        if relation in others:
-            continue
-        for other in sorted(others):
-            if (relation, other) in _OPPOSED and (noun, other) not in asked.relations:
-                return (f"{relation} {noun}",), (f"{other} {noun}",)
     return None

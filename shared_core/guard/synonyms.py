@@ -100,7 +100,7 @@ network wifi web; internet web net online; computer pc laptop machine; laptop no
 mobile cell cellphone smartphone handset; screen display monitor; program application software app
 tool; button key; page site; link url; folder directory; update upgrade; install setup set_up;
 set_up configure setup arrange; configure set; download get fetch; save store keep; store keep
-hold; delete remove erase clear wipe; restore recover retrieve get; restart reboot reset; reset
+hold; delete remove erase clear wipe; restore recover retrieve get; restart reboot; reset
 change restore recover; run execute start launch; crash freeze fail break; broken damaged faulty
 defective; repair fix mend restore; slow sluggish laggy; slow lag; connect hook hook_up link
 attach join pair; attach fix fasten; detach unhook; join enter; shut close; shut_down turn_off

@@ -221,6 +221,9 @@ DIFFER = [
     ("preposition", "May I sell within a year?", "May I sell after a year?"),
     ("preposition", "Is the ferry full until 7?", "Is the ferry full from 7?"),
     ("preposition", "Must I reply by Monday?", "Must I reply after Monday?"),
+    ("preposition", "ferries norway", "What do ferries outside Norway cost?"),
+    ("preposition", "How do I send a coat back to you?", "How do I send a coat from you?"),
+    ("exchange", "How do I restart the pump?", "How do I reset the pump?"),
     # verbs that deny the next one
     ("negation", "Should I oil the hinge?", "Should I stop oiling the hinge?"),
     ("negation", "How do I see pop-ups?", "How do I avoid seeing pop-ups?"),
@@ -253,6 +256,8 @@ PASS = [
     ("What if I forget to lock the gate?", "What if I don't lock the gate?"),
     ("How do I stop a meeting?", "How do I end a meeting?"),
     ("Is it open from 8 to 6?", "Is it open 8 to 6?"),
+    ("trips outside my zone", "What do trips beyond my zone cost?"),
+    ("How do I get my coat back from you?", "How do I get my coat from you?"),
     # case and punctuation
     ("What is the capital of France?", "WHAT IS THE CAPITAL OF FRANCE"),
     ("what is the capital of france", "What Is The Capital Of France?"),
