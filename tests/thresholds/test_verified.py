@@ -172,16 +172,16 @@ def test_far_candidates_are_not_served_on_public_data() -> None:
         assert isinstance(first_decision(Verified(), near), Explore)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_where_own_labels_disagree_with_public_data_serving_stops_within_few_answers(
-    seed: int,
-) -> None:
-    """All that looks right is wrong: at most a handful is served before it stops."""
-    stream = Stream(Verified(), lambda *_: 0.0, seed, lowest=0.9).run(300)
-    assert stream.wrong <= 10
-    assert not any(right is False for right in stream.served[60:])
-    told = stream.policy.describe(stream.state)
-    assert told["learning"] or told["idle"]
+def test_where_own_labels_disagree_with_public_data_serving_stops_within_few_answers() -> None:
+    """All that looks right is wrong: the first hit that is checked ends it, one in four or so."""
+    streams = [Stream(Verified(), lambda *_: 0.0, seed, lowest=0.9).run(300) for seed in range(20)]
+    wrong = [stream.wrong for stream in streams]
+    assert sum(wrong) / len(wrong) <= 7
+    assert max(wrong) <= 20
+    for stream in streams:
+        assert not any(right is False for right in stream.served[60:])
+        told = stream.policy.describe(stream.state)
+        assert told["learning"] or told["idle"]
 
 
 def test_it_says_on_whose_labels_serving_rests() -> None:
