@@ -960,6 +960,35 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(open_site: Open, show: Sho
     page.complaints()  # of the refused keys
 
 
+INTERACTIVE = """
+const done = arguments[0];
+const look = () => document.getElementById('content').hidden ? setTimeout(look, 2)
+    : requestAnimationFrame(() => setTimeout(() => done(performance.now())));
+look();
+"""
+
+
+@browser_test
+@pytest.mark.slow
+def test_the_page_is_usable_within_a_second_with_ten_thousand_answers(
+    busy: Site, show: Show
+) -> None:
+    rows = [
+        {
+            "model": "gpt-4o",
+            "messages": [{"role": "user", "content": f"What is the price of item {number}?"}],
+            "answer": {"content": f"It costs {number} euros."},
+        }
+        for number in range(10_000)
+    ]
+    for start in range(0, len(rows), 2_000):
+        body = {"rows": rows[start : start + 2_000]}
+        busy.http.post("/v1/cache/warm", json=body, timeout=60).raise_for_status()
+    assert busy.stats()["stores"] == 10_000 + len(QUESTIONS)
+    took = [show(busy.url).browser.execute_async_script(INTERACTIVE) for _ in range(5)]
+    assert min(took) < 1_000, "milliseconds; the least, as other things run here too"
+
+
 @browser_test
 def test_nothing_is_loaded_from_another_host(busy: Site, show: Show) -> None:
     page = show(busy.url).loaded()
