@@ -19,6 +19,7 @@ import shared_core
 from shared_core import Feedback, ResponseCache, Verified
 from shared_core.advice import REASONS
 from shared_core.controls import RewriteEvent
+from shared_core.learning.tuning import read_rows
 from shared_core.service.access import new_key
 from shared_core.service.activity import Activity
 from shared_core.service.app import create_app
@@ -355,7 +356,7 @@ def test_every_number_is_that_of_the_statistics(busy: Site, show: Show) -> None:
     missed = sum(stats["misses"].values())
     assert sums == [whole(n) for n in (stats["hits_by_tier"]["semantic"], 0, missed)]
     hits = percent(stats["hits"] / stats["lookups"])
-    rate = f"{stats['lookups']} lookups in 1 hour, {hits} of them hits"
+    rate = f"{stats['lookups']} lookups in 15 minutes, {hits} of them hits"
     assert page.text("#rate-note") == rate
     assert page.one("#rate svg").get_attribute("aria-label") == f"Hit rate by tier: {rate}"
 
@@ -529,7 +530,7 @@ def test_all_can_be_done_by_keyboard_and_the_focus_is_seen(busy: Site, show: Sho
             assert page.run("return document.activeElement.matches(':focus-visible')")
     assert met[-1] == "body", "the focus leaves the page in the end"
     assert met[0] == "Skip to content"
-    expected = ["namespace", "refresh", "1 h", "6 h", "24 h"]
+    expected = ["namespace", "refresh", "15 min", "1 h", "6 h", "24 h"]
     expected.append("export")
     for question in riskiest(busy):
         expected += ["Answer", f"Right: Please: {question}", f"Wrong: Please: {question}"]
@@ -683,7 +684,7 @@ def test_money_is_told_in_a_sentence_with_its_trend_and_split(busy: Site, show: 
     sums = [sum(one[what] for one in minutes) for what in ("spent", "saved")]
     assert sums == pytest.approx([spent, saved])
     label = page.one("#money-trend svg").get_attribute("aria-label")
-    assert label == f"In the last 1 hour: spent ${spent:.2f}, saved ${saved:.4f}"
+    assert label == f"In the last 15 minutes: spent ${spent:.2f}, saved ${saved:.4f}"
     page.click("[data-hours='24']")
     assert page.all("#money-trend rect.fill-semantic")
 
@@ -914,6 +915,73 @@ def test_an_empty_service_says_what_to_do_first(site: Site, show: Show) -> None:
     page.loaded()
     assert not page.one("#empty").is_displayed()
     assert page.one("#recent-empty").is_displayed()
+
+
+@browser_test
+def test_what_is_empty_yet_says_what_will_appear(site: Site, show: Show) -> None:
+    site.keep(QUESTIONS[0])
+    site.ask(QUESTIONS[0])
+    page = show(site.url).loaded()
+    places = ["similarity", "misses", "recent"]
+    empty = [page.one(f"#{place}-empty") for place in places]
+    assert [one.is_displayed() for one in empty] == [True, True, True]
+    assert all("here" in one.text for one in empty)
+    site.ask(f"Please: {QUESTIONS[0]}")
+    site.ask("Where on Earth is Timbuktu?")
+    page.click("#refresh")
+    page.until(lambda: not any(one.is_displayed() for one in empty))
+    assert all(page.one(f"#{place}").is_displayed() for place in places)
+
+
+@browser_test
+def test_a_question_without_labels_is_judged_first(site: Site, show: Show) -> None:
+    for asked in (QUESTIONS[0], QUESTIONS[1]):
+        site.keep(asked)
+    for asked in (f"Hi there! {QUESTIONS[0]}", f"Please: {QUESTIONS[0]}"):
+        assert site.ask(asked)["tier"] == "semantic"
+    site.ask(f"Please: {QUESTIONS[1]}")
+    first = riskiest(site)
+    assert first[0] == QUESTIONS[0], "which is less alike"
+    (judged,) = (
+        one
+        for one in site.get("/v1/cache/activity")["recent"]
+        if one["asked"] == f"Please: {QUESTIONS[0]}"
+    )
+    body = {"entry_id": judged["entry_id"], "correct": True}
+    site.http.post("/v1/cache/feedback", json=body).raise_for_status()
+    page = show(site.url).loaded()
+    stored = [one.text for one in page.all("#recent .stored")]
+    assert stored == [QUESTIONS[1], QUESTIONS[0], QUESTIONS[0]]
+    assert [one.text for one in page.all("#recent .said")] == ["", "", "judged right"]
+
+
+@browser_test
+def test_judged_pairs_are_downloaded_as_tune_reads_them(
+    busy: Site, show: Show, tmp_path: Path
+) -> None:
+    asked = riskiest(busy)
+    busy.keep(asked[1], model="gpt-4o")
+    other = busy.ask(f"Please: {asked[1]}", model="gpt-4o")
+    body = {"entry_id": other["entry_id"], "correct": True}
+    busy.http.post("/v1/cache/feedback", json=body).raise_for_status()
+    page = show(busy.url).loaded()
+    page.run("""const make = URL.createObjectURL; URL.createObjectURL = (blob) => {
+        blob.text().then((text) => { window.downloaded = text; }); return make(blob); };""")
+    page.press("y")
+    page.until(lambda: busy.stats()["labels"] == 2)
+    page.press("n")
+    page.until(lambda: busy.stats()["labels"] == 3)
+    page.until(lambda: page.text("#status").startswith("Judged wrong"))
+    page.click("#export")
+    page.until(lambda: page.text("#status") == "2 pairs for tiered-cache tune.")
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(page.until(lambda: page.run("return window.downloaded")))
+    pairs = read_rows(file)
+    assert {(one.question, one.cached, one.same) for one in pairs} == {
+        (f"Please: {asked[0]}", asked[0], True),
+        (f"Please: {asked[1]}", asked[1], False),
+    }
+    assert len(pairs) == 2
 
 
 @browser_test

@@ -178,13 +178,14 @@ function showMoney() {
 
 // What was spent and saved, in as many columns as the chart of hit rates has.
 function showTrend() {
-  const { columns, starts } = inColumns(["spent", "saved"], 24);
+  const { columns, starts } = inColumns(["spent", "saved"], { 0.25: 15, 1: 20, 6: 24, 24: 24 }[hours]);
   const totals = columns.map((one) => one.spent + one.saved);
   const most = Math.max(...totals);
-  $("money-trend").hidden = most === 0;
+  $("money-trend").hidden = $("money-legend").hidden = most === 0;
+  $("money-span").textContent = `in the last ${span().replace(/^1 /, "")}`;
   if (most === 0) return;
   const [spent, saved] = ["spent", "saved"].map((what) => columns.reduce((all, one) => all + one[what], 0));
-  const { svg, width } = canvas("money-trend", 44, `In the last ${plural(hours, "hour")}: spent ${money(spent)}, saved ${money(saved)}`);
+  const { svg, width } = canvas("money-trend", 44, `In the last ${span().replace(/^1 /, "")}: spent ${money(spent)}, saved ${money(saved)}`);
   const step = width / columns.length;
   columns.forEach((one, index) => {
     if (!totals[index]) return;
@@ -287,6 +288,8 @@ function gridLine(svg, y, left, right, text) {
 
 const TIERS = ["exact", "semantic", "explore", "miss"];
 
+const span = () => (hours < 1 ? `${60 * hours} minutes` : plural(hours, "hour"));
+
 // Add up the minutes of the hours shown, in columns that end with the present one.
 function inColumns(names, count) {
   const length = (hours * 3600) / count;
@@ -300,13 +303,13 @@ function inColumns(names, count) {
 }
 
 function showRate() {
-  const count = { 1: 60, 6: 72, 24: 96 }[hours];
+  const count = { 0.25: 15, 1: 60, 6: 72, 24: 96 }[hours];
   const { columns, starts } = inColumns(TIERS, count);
   const total = (column) => TIERS.reduce((sum, tier) => sum + column[tier], 0);
   const all = columns.map(total);
   const seen = all.reduce((sum, n) => sum + n, 0);
   const hits = columns.reduce((sum, column) => sum + column.exact + column.semantic, 0);
-  const told = `${plural(seen, "lookup")} in ${plural(hours, "hour")}${seen ? `, ${percent(hits / seen)} of them hits` : ""}`;
+  const told = `${plural(seen, "lookup")} in ${span()}${seen ? `, ${percent(hits / seen)} of them hits` : ""}`;
   $("rate-note").textContent = told;
 
   const { svg, width } = canvas("rate", 220, `Hit rate by tier: ${told}`);
@@ -647,7 +650,7 @@ function show() {
   if (!stats || !activity || !$("key-section").hidden) return;
   if (!chosen && activity.minutes.length) {
     const oldest = Date.now() / 1000 - activity.minutes[0].time;
-    choose([1, 6, 24].find((one) => oldest <= 3600 * one) ?? 24);
+    choose([0.25, 1, 6, 24].find((one) => oldest <= 3600 * one) ?? 24);
     chosen = true;
   }
   const idle = stats.lookups === 0 && stats.stores === 0;
@@ -689,9 +692,16 @@ for (const button of document.querySelectorAll(".copy")) {
     say("Copied.");
   }));
 }
+// The file for tune: each pair once, and as different if any of its answers was judged wrong.
 function download() {
-  const judged = grouped(activity.recent).filter((hit) => hit.verdict !== null && hit.asked !== null && hit.stored !== null);
-  const rows = judged.map((hit) => JSON.stringify({ question: hit.asked, cached: hit.stored, same: hit.verdict === "right", similarity: hit.similarity }));
+  const pairs = new Map();
+  for (const hit of activity.recent) {
+    if (hit.verdict === null || hit.asked === null || hit.stored === null) continue;
+    const pair = JSON.stringify([hit.asked, hit.stored]);
+    const known = pairs.get(pair) ?? { question: hit.asked, cached: hit.stored, same: true, similarity: hit.similarity };
+    pairs.set(pair, { ...known, same: known.same && hit.verdict === "right" });
+  }
+  const rows = [...pairs.values()].map((pair) => JSON.stringify(pair));
   if (!rows.length) return say("No pair is judged yet.");
   const url = URL.createObjectURL(new Blob([`${rows.join("\n")}\n`], { type: "application/jsonl" }));
   make("a", { href: url, download: "judged-pairs.jsonl" }).click();
