@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from shared_core.cache import ResponseCache
 from shared_core.concurrency import renew_after_fork
@@ -306,6 +306,15 @@ class _Noted:
     model: str
 
 
+class _Tokens(NamedTuple):
+    """Tokens that a hit of a tier saved, or that a call cost: then the tier is None."""
+
+    time: float
+    tier: Tier | None
+    model: str
+    usage: Mapping[str, int]
+
+
 class Activity:
     """Counts what a cache does, as one of its hooks, and shows it together with other workers.
 
@@ -332,7 +341,7 @@ class Activity:
         self._lock = threading.Lock()
         self._tally, self._changed, self._written = Tally(), False, 0.0
         self._noted: deque[_Noted] = deque(maxlen=MAX_HITS)
-        self._unpriced: dict[tuple[float, str], Counter[str]] = defaultdict(Counter)
+        self._uncounted: list[_Tokens] = []
 
     def renew_after_fork(self) -> None:
         """Let a child count for itself: what was counted so far is the parent's."""
@@ -360,7 +369,7 @@ class Activity:
             if event.similarity is not None and event.tier is not Tier.EXACT:
                 self._tally.count_similarity(event.outcome, event.similarity, now)
             if event.usage:
-                self._unpriced[now // MINUTE_S, "saved"].update(saved_by(event.usage, event.model))
+                self._uncounted.append(_Tokens(now, event.tier, event.model, event.usage))
             self._changed = True
         self._flusher.ensure()
 
@@ -384,9 +393,10 @@ class Activity:
         self._spent(event.model, event.usage)
 
     def _spent(self, model: str, usage: Mapping[str, int] | None) -> None:
-        counted = saved_by(usage, model)
+        if not usage:
+            return
         with self._lock:
-            self._unpriced[self._clock() // MINUTE_S, "spent"].update(counted)
+            self._uncounted.append(_Tokens(self._clock(), None, model, usage))
             self._changed = True
         self._flusher.ensure()
 
@@ -472,7 +482,7 @@ class Activity:
 
     def _read_stored(self) -> None:
         """Find the stored questions of the hits that came since the last time, and the prices."""
-        self._price()
+        self.count_money()
         while True:
             with self._lock:
                 if not self._noted:
@@ -482,11 +492,17 @@ class Activity:
             with self._lock:
                 self._tally.note(hit)
 
-    def _price(self) -> None:
-        """Turn tokens into money: here, as no request is to wait for prices."""
+    def count_money(self) -> None:
+        """Count the tokens of the latest hits and calls: here, as no request is to wait for it."""
         with self._lock:
-            unpriced, self._unpriced = self._unpriced, defaultdict(Counter)
-        for (minute, what), counts in unpriced.items():
+            tokens, self._uncounted = self._uncounted, []
+        sums: dict[tuple[float, str], Counter[str]] = defaultdict(Counter)
+        for one in tokens:
+            what = "spent" if one.tier is None else "saved"
+            sums[one.time // MINUTE_S, what].update(saved_by(one.usage, one.model))
+            if self._meter is not None and one.tier is not None:
+                self._meter.saved(one.tier, one.model, one.usage)
+        for (minute, what), counts in sums.items():
             dollars = money_saved(counts)
             if dollars:
                 with self._lock:
@@ -604,8 +620,10 @@ class Meter:
         self.count(f"requests:{outcome}|{model}|{namespace}")
         if event.outcome == "explore" and event.reason == "audit":
             self.count("audits")
-        if event.usage:
-            self._count_tokens(f"saved_by:{event.tier}", event.model, event.usage)
+
+    def saved(self, tier: Tier, model: str, usage: Mapping[str, int]) -> None:
+        """Count the tokens that a hit of a tier saved."""
+        self._count_tokens(f"saved_by:{tier}", model, usage)
 
     def answered(self, model: str, usage: Mapping[str, int] | None) -> None:
         """Count the tokens of a fresh answer, which were paid for."""

@@ -567,6 +567,7 @@ def stats(
         raise _not_yours()
     with on.cache.control(namespace=namespace or whose):
         found = stats_as_json(on.cache.stats(all=True))
+    on.activity.count_money()
     counts = counts_of(on.cache)
     found["upstream"] = together(counts, on.upstreams)
     found["upstreams"] = upstreams_of(counts, on.upstreams)
