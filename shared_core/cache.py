@@ -434,7 +434,7 @@ class ResponseCache:
         similar_to: Request | None = None,
         similarity: float = SIMILAR,
     ) -> int:
-        """Delete the entries of this namespace that match all that is given; return how many.
+        """Delete the entries of the namespace in force that match all given; return how many.
 
         ``scope`` is a request (all answers given under its scope) or a scope digest; ``key_prefix``
         is of keys given to ``get_or_compute``; ``older_than`` is an age in seconds; ``similar_to``
@@ -451,7 +451,11 @@ class ResponseCache:
     ainvalidate = async_twin(invalidate)
 
     def bump(self, tag: str) -> None:
-        """Make everything stored under a tag old at once, in every process, however much it is."""
+        """Make everything stored under a tag old at once, in every process, however much it is.
+
+        This is of the namespace in force; for several tenants call it in a ``control(namespace=…)``
+        block for each.
+        """
         (tag,) = tag_tuple([tag])
         try:
             epochs = {epoch_key(namespace, tag): 1 for namespace in self._path.namespaces()}
@@ -460,7 +464,10 @@ class ResponseCache:
             return
 
     def clear(self, learned: bool = False) -> int:
-        """Delete every entry of this namespace, and on demand what was learnt; return how many."""
+        """Delete every entry of the namespace in force; return how many.
+
+        ``learned``: also what was learnt from labels there.
+        """
         semantic = self._path.semantic
         if learned and semantic is not None:
             with suppress(Unavailable):  # counted; the entries are deleted all the same

@@ -8,6 +8,7 @@ All of it blocks.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -51,6 +52,8 @@ from shared_core.stores import Clock, KeyValue, Store, epoch_key
 
 if TYPE_CHECKING:
     from shared_core.conversations import AskedAlone, Conversations
+
+logger = logging.getLogger("tiered_cache")
 
 SEALED = "\0sealed:"
 """Between a namespace's name and the fingerprint of the key that its records are encrypted with."""
@@ -125,9 +128,16 @@ class Pipeline:
     def namespaces(self, controls: Controls | None = None) -> tuple[str, ...]:
         """Return the namespace in force under every key: what is new comes under the first.
 
-        Where none is named it is the cache's own: this is for who deletes.
+        Where none is named it is the cache's own: this is for who deletes. A warning says so where
+        one is required, as nothing lies in the cache's own then.
         """
-        namespace = self.namespace(controls) or self._options.namespace + self._seal
+        namespace = self.namespace(controls)
+        if not namespace:
+            namespace = self._options.namespace + self._seal
+            logger.warning(
+                "no namespace is named, so nothing of any tenant is deleted or made old: do it in "
+                'a block "with cache.control(namespace=…):" for each'
+            )
         return namespace, *self._older(namespace)
 
     def _older(self, namespace: str) -> list[str]:

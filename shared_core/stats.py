@@ -466,7 +466,8 @@ def read_stats(url: str, namespace: str = "default", untouched: bool = False) ->
     if not counts:
         raise ValueError(
             f"nothing was counted in namespace {namespace!r} of {without_password(url)}: an app "
-            "writes its counters about once a second, and when it closes its cache"
+            "writes its counters about once a second, and when it closes its cache, all tenants' "
+            "in the namespace that the cache was opened with"
         )
     return stats_of(counts, policy=policy or {}, breakers={}, latencies={})
 
@@ -507,7 +508,7 @@ def stats_lines(stats: Stats) -> Iterator[tuple[str, str]]:
         tokens = ", ".join(
             f"{count:,} {name.replace('_', ' ')}" for name, count in stats.tokens_saved.items()
         )
-        money = "" if stats.money_saved is None else f", ${stats.money_saved:,.2f}"
+        money = "" if stats.money_saved is None else f", {_dollars(stats.money_saved)}"
         yield "saved", f"{tokens}{money}"
     if stats.provider_cached_tokens:
         yield "provider's cache", f"{stats.provider_cached_tokens:,} input tokens of misses"
@@ -528,14 +529,19 @@ def _of_policy(stats: Stats) -> Iterator[tuple[str, str]]:
     if stats.error_per_hit is None:
         yield "wrong answers", f"no estimate yet, {stats.labels:,} labels"
         return
+    source = f"from {stats.labels:,} labels" if stats.labels else "expected; no labels yet"
     yield (
         "wrong per hit",
-        f"{_percent(stats.error_per_hit)} {_interval(stats.error_interval)}, "
-        f"from {stats.labels:,} labels",
+        f"{_percent(stats.error_per_hit)} {_interval(stats.error_interval)}, {source}",
     )
     if stats.error_per_request is not None:
         interval = _interval(stats.error_per_request_interval)
         yield "wrong per request", f"{_percent(stats.error_per_request)} {interval}"
+
+
+def _dollars(amount: float) -> str:
+    """Spell US dollars; what is less than a cent is not shown as nothing."""
+    return f"${amount:,.2f}" if amount >= 0.01 or not amount else "less than $0.01"  # noqa: PLR2004
 
 
 def _percent(share: float) -> str:

@@ -470,7 +470,8 @@ def _bad_lines(path: Path) -> Iterator[Callable[[BadLine], None]]:
     finally:
         if file is not None:
             file.close()
-            typer.echo(f"{count:,} bad lines, all of them in {path}", err=True)
+            lines = "1 bad line, kept" if count == 1 else f"{count:,} bad lines, all of them"
+            typer.echo(f"{lines} in {path}", err=True)
         for reason, number in others.most_common(BAD_SHOWN):
             typer.echo(f"{number:,} lines passed over: {reason}", err=True)
 

@@ -641,7 +641,10 @@ def _rate(pool: Pool) -> str:
 
 def tuning_lines(tuning: Tuning) -> Iterator[str]:
     """Yield the curve as a table, and the verdict, for a person to read."""
-    yield f"{len(tuning.rows):,} rows, {tuning.barred:,} of them served at no threshold"
+    yield (
+        f"{len(tuning.rows):,} rows; {tuning.barred:,} of them would be served at no threshold "
+        "(guard, time, or length)"
+    )
     yield ""
     yield f"threshold  served  wrong  hit rate  precision  recall  wrong per {tuning.per} [95 %]"
     last = None

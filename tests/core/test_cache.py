@@ -250,6 +250,34 @@ def test_bump_makes_everything_under_a_tag_old(driver: Driver) -> None:
     assert hit(driver, request())
 
 
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize(
+    "forget",
+    [
+        lambda cache: cache.bump("docs"),
+        lambda cache: cache.invalidate(tag="docs"),
+        ResponseCache.clear,
+    ],
+    ids=["bump", "invalidate", "clear"],
+)
+def test_forgetting_where_no_tenant_is_named_warns_that_no_tenant_forgets(
+    forget: Callable[[ResponseCache], object], required: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ResponseCache.open(semantic=False, namespace_required=required) as cache:
+        with cache.control(namespace="alice"):
+            cache.store(request(), ANSWER, tags=["docs"])
+            cache.store(request(OTHER), ANSWER)
+        forget(cache)
+        warned = [record.getMessage() for record in caplog.records]
+        assert len(warned) == required
+        assert all("control(namespace=" in text for text in warned)
+        with cache.control(namespace="alice"):
+            assert isinstance(cache.lookup(request()), Hit)
+            forget(cache)
+            assert isinstance(cache.lookup(request()), Miss)
+        assert len(caplog.records) == required
+
+
 def _named(value: Any) -> str:
     """Name a case the same in every process: the order of a set is not."""
     return str(sorted(value) if isinstance(value, set) else value)[:30]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,21 @@ def test_a_policy_that_estimates_its_errors_is_believed_over_feedback() -> None:
     assert stats.error_per_request_interval == (0.0008, 0.012)
     assert told(stats)["wrong per hit"] == "1.00 % [0.20 %, 3.00 %], from 300 labels"
     assert told(stats)["wrong per request"] == "0.40 % [0.08 %, 1.20 %]"
+
+
+def test_an_estimate_without_a_label_is_said_to_be_expected_alone() -> None:
+    of_public_data = made({"lookups": 500}, SERVING | {"labels": 0})
+    assert (
+        told(of_public_data)["wrong per hit"] == "1.00 % [0.20 %, 3.00 %], expected; no labels yet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dollars", "shown"), [(0.0, "$0.00"), (0.000_05, "less than $0.01"), (1234.5, "$1,234.50")]
+)
+def test_savings_below_a_cent_are_not_shown_as_none(dollars: float, shown: str) -> None:
+    stats = replace(made({"lookups": 2}), tokens_saved={"input_tokens": 7}, money_saved=dollars)
+    assert told(stats)["saved"] == f"7 input tokens, {shown}"
 
 
 def test_while_it_learns_there_is_no_estimate_but_progress() -> None:
