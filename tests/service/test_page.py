@@ -733,7 +733,9 @@ def test_every_reason_that_the_code_gives_is_explained() -> None:
     assert {"absent", "guard", "agent_turn", "multimodal", "unstable", "policy"} <= given
     assert given - REASONS.keys() == set()
     assert REASONS.keys() - given == {"learning", "risk"}, "of policies that a name says"
+    docs = (Path(shared_core.__file__).parents[1] / "docs" / "matching.md").read_text()
     for reason, text in REASONS.items():
+        assert f"`{reason}`" in docs
         assert len(text.split()) >= 4, reason
         assert text.endswith("."), reason
 
