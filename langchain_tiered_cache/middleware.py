@@ -45,7 +45,7 @@ from shared_core.compute import flow
 from shared_core.concurrency import Blocking, Runtime, finish
 from shared_core.controls import controlling, controls_of
 from shared_core.identity import Digest, StateReader, ValueReader, names_in
-from shared_core.options import Seconds
+from shared_core.options import Seconds, seconds
 from shared_core.record import Answer, Hit
 from shared_core.request import Request, canonical_json
 from shared_core.resilience import reraise_as
@@ -319,13 +319,13 @@ class _Step:
     """A model call of an agent's run: its place in the run, and the tools that were used so far.
 
     ``begin`` is the place of the message that began the run, ``is_first`` tells whether the call is
-    the first of it.
+    the first of it. ``used`` says how old the oldest result of each tool is, in seconds.
     """
 
     skippable: Skippable
     begin: int
     is_first: bool
-    used: tuple[str, ...]
+    used: Mapping[str, float]
 
     def keep(
         self, tiered: TieredCache, model: Any, messages: Any, stop: Any, call: Any, result: Any
@@ -337,14 +337,17 @@ class _Step:
         if not isinstance(message, AIMessage) or message.tool_calls or message.invalid_tool_calls:
             return
         with FailingOpen(tiered, "agent"):
+            ttl = tiered.cache.options.ttl
+            own = controls_of(tiered.cache).ttl or (None if ttl is None else seconds("ttl", ttl))
+            life = self.skippable.life(self.used, own)
+            if life is not None and life <= 0:
+                return  # a result that it rests on is no longer good
             asked = [one.model_copy(update={"id": None}) for one in messages[: self.begin + 1]]
             prompt, llm_string = dumps(asked), model._get_llm_string(stop=stop, **call)
             request = tiered.request_of(model, prompt, llm_string)
             answer = answer_of(result.generations)
             if request is not None and answer is not None and not answer.exact_only:
-                entry_id = tiered.cache.store(
-                    self.skippable.first(request), answer, ttl=self.skippable.life(self.used)
-                )
+                entry_id = tiered.cache.store(self.skippable.first(request), answer, ttl=life)
                 mark_as_fresh(result.generations, entry_id)
 
 
@@ -374,17 +377,26 @@ def _step_of(messages: Sequence[BaseMessage]) -> _Step | None:
     return _Step(skippable, begin, begin == len(messages) - 1, used)
 
 
-def _used(messages: Sequence[BaseMessage]) -> tuple[str, ...] | None:
-    """Return the tools of a run; None if it holds anything but calls that all went well."""
-    names: dict[str, None] = {}
+def _used(messages: Sequence[BaseMessage]) -> Mapping[str, float] | None:
+    """Return the tools of a run, and how old the oldest result of each is, in seconds.
+
+    None if it holds anything but calls that all went well.
+    """
+    ages: dict[str, float] = {}
+    called: dict[str | None, str] = {}
     for message in messages:
         if isinstance(message, AIMessage):
             if message.invalid_tool_calls:
                 return None
-            names |= dict.fromkeys(call["name"] for call in message.tool_calls)
+            called |= {call["id"]: call["name"] for call in message.tool_calls}
+            ages = dict.fromkeys((call["name"] for call in message.tool_calls), 0.0) | ages
         elif not isinstance(message, ToolMessage) or message.status != "success":
             return None
-    return tuple(names)
+        elif (name := called.get(message.tool_call_id)) is not None:
+            mark = message.response_metadata.get(MARK)
+            age = mark.get("age", 0.0) if isinstance(mark, Mapping) else 0.0
+            ages[name] = max(ages[name], age)
+    return ages
 
 
 def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatModel]:

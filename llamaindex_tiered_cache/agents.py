@@ -112,8 +112,9 @@ class AgentRuns:
     ) -> None:
         """Keep the answer of a run under its first call, if the tools used may be skipped."""
         if answer is not None and not answer.exact_only and skippable.allows(used):
+            life = skippable.life(dict.fromkeys(used, 0.0), None)  # no result is of the cache
             with first.controlled():
-                await self.cache.astore(first.request, answer, ttl=skippable.life(used))
+                await self.cache.astore(first.request, answer, ttl=life)
 
     def failed(self, part: str, error: Exception) -> None:
         """Count what went wrong here; the agent goes on without it."""

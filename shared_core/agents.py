@@ -77,10 +77,19 @@ class Skippable:
         """Tell whether every tool that a run used may be skipped."""
         return self.known.keys() >= set(used)
 
-    def life(self, used: Iterable[str]) -> float | None:
-        """Return for how many seconds an answer holds that rests on these; None: as any other."""
-        lives = [life for name in used if (life := self.lives[name]) is not None]
-        return min(lives, default=None)
+    def life(self, used: Mapping[str, float], ttl: float | None) -> float | None:
+        """Return for how many seconds an answer holds that rests on these; None: as any other.
+
+        ``used`` says how old the oldest result of each tool is, in seconds: it came from the cache,
+        and the answer must not outlive it. ``ttl`` is how long the cache keeps what has no time of
+        its own. What is over by now gives 0 or less.
+        """
+        lives = [
+            (life, age)
+            for name, age in used.items()
+            if (life := self.lives[name] or (ttl if age else None)) is not None
+        ]
+        return min((life - age for life, age in lives), default=None)
 
 
 # Whether a tool looks as if it changed something.

@@ -21,10 +21,10 @@ from urllib.parse import unquote
 
 from shared_core.cache import ResponseCache
 from shared_core.guard import Difference
-from shared_core.learning import LabelStore, refused_answers
+from shared_core.learning import REWRITTEN, LabelStore, refused_answers
 from shared_core.options import Options
 from shared_core.record import EntryId, Neighbour, Record, are_refusals
-from shared_core.request import HOME_DIGITS, Request
+from shared_core.request import HOME_DIGITS, Request, is_standalone
 from shared_core.semantic import QuestionReader
 from shared_core.stats import policy_of_all
 from shared_core.stores import Store, open_store
@@ -191,7 +191,7 @@ class Examiner:
             for one in self.records
             if one.scope.startswith(scope) and model in (None, one.model)
         ]
-        same = [one for one in there if one.question == question]
+        same = [one for one in there if one.question == question and not is_standalone(one.scope)]
         if same:
             return self._inspected(question, None, Neighbour(same[-1], 1.0), (), "exact")
         reason = self._reader.why_exact_only(Request.of(question))
@@ -211,7 +211,7 @@ class Examiner:
         )
         if not near:
             return self._inspected(question, "other_embedder", None, ())
-        self._use(space)
+        self._use(space, near[0].record.scope)
         near = [one for one in near if one.record.scope == near[0].record.scope]
         denylist = self._denylists.get(_key_of(near[0].record, question))
         refused = refused_answers(denylist, [one.record for one in near])
@@ -251,22 +251,26 @@ class Examiner:
             near = sorted(older, key=lambda one: -one.similarity)[: self._policy.k]
             if not near:
                 continue
-            self._use(record.space)
+            self._use(record.space, record.scope)
             question = record.question or ""
             decision = self._decide(question, near)
             if isinstance(decision, Serve):
                 one = near[decision.index]
-                name = EntryId(one.record.key, record.key, one.similarity, decision.score)
+                name = EntryId(
+                    *(one.record.key, record.key, one.similarity, decision.score),
+                    rewritten=is_standalone(record.scope),
+                )
                 texts = one.record.question or "", one.record.answer.text, record.answer.text
                 yield ServedPair(question, *texts, one.similarity, str(name))
 
-    def _use(self, space: str) -> None:
-        """Bring the policy and its labels to the embedder of this space."""
+    def _use(self, space: str, scope: str) -> None:
+        """Bring the policy to the embedder of this space, with the labels of this scope's kind."""
         if space != self._space:
             name = self._reader.model_of(space) if self._policy.explores else space
             self._policy, self._space = self._policy.for_embedder(name), space
             self._labels.use_embedder(self._policy, space)
-            self._state = self._labels.state(self._namespace)
+        kind = REWRITTEN if is_standalone(scope) else ""
+        self._state = self._labels.state(self._namespace + kind)
 
     def _decide(self, question: str, near: Sequence[Neighbour]) -> Decision:
         floor = self._policy.floor

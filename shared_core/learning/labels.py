@@ -368,11 +368,15 @@ class Labeler:
         self._regroup, self._learnt = regroup, learnt
         self._controls: Counter[bool | None] = Counter()
         check: Judge | None = getattr(judge, "check", None)
-        self._checks: Callable[[], bool] = getattr(check, "wants", lambda: check is not None)
+        chooses = getattr(check, "wants", lambda: check is not None)
+        self._checks = partial(_chosen, self._judge_breaker(), chooses)
         self._error = float(getattr(judge, "error", 0.0))
         self._late = judge if isinstance(judge, BackgroundJudge) and judge.background else None
         self._groups_by_default = self._late is not None and not isinstance(judge, AnswerJudge)
         self._judge = partial(_judged, self._judge_breaker(), judge)
+        never: Callable[[], bool] = bool
+        wants = never if self._late is None else self._late.wants
+        self._wants = partial(_chosen, self._judge_breaker(), wants)
         self._queue = JudgeQueue(self._judge)
         self._better = partial(_judged, self._judge_breaker(), check or same_answer)
         grouping = same_answer if self._groups_by_default else judge
@@ -421,15 +425,15 @@ class Labeler:
         label = partial(self._label, record, pending)
         group = partial(self._group, record, pending)
         if one.record.group == record.group:  # the very words: no judge is needed
-            if candidate is not None and self._late.wants():
+            if candidate is not None and self._wants():
                 label(True, judged=False)
             return
         fresh, cached = record.answer, one.record.answer
         if self._groups_by_default:
-            if candidate is not None and self._late.wants():
+            if candidate is not None and self._wants():
                 self._add(self._queue, fresh, cached, label)
             self._add(self._grouping, fresh, cached, group)
-        elif candidate is None or not self._late.wants():
+        elif candidate is None or not self._wants():
             self._add(self._grouping, fresh, cached, group)
         else:
             self._add(self._queue, fresh, cached, lambda same: (label(same), group(same)))
@@ -544,6 +548,14 @@ def _judged(breaker: CircuitBreaker, judge: Judge, fresh: Answer, cached: Answer
         return breaker.call(judge, fresh, cached)
     except Unavailable:
         return None
+
+
+def _chosen(breaker: CircuitBreaker, wants: Callable[[], bool]) -> bool:
+    """Say whether a judge wants the next case; one that fails to say so does not."""
+    try:
+        return bool(breaker.call(wants))
+    except Unavailable:  # counted
+        return False
 
 
 class Denylist:

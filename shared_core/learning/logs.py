@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -194,7 +196,7 @@ def _of_json(path: Path, file: BinaryIO) -> Iterator[_Found]:
         if (name := _list_in(whole)) is None:
             yield 1, text, whole
             return
-        whole, start = whole[name], text.index("[", text.index(f'"{name}"'))
+        whole, start = whole[name], _start_of(name, whole[name], text)
     else:
         start = text.index("[")
     decoder, at, line, counted = json.JSONDecoder(), start + 1, 1, 0
@@ -204,6 +206,16 @@ def _of_json(path: Path, file: BinaryIO) -> Iterator[_Found]:
         _, end = decoder.raw_decode(text, at)
         yield line, text[at:end], value if isinstance(value, dict) else "no JSON object"
         at = end
+
+
+def _start_of(name: str, values: list[Any], text: str) -> int:
+    """Return where a field's list begins in its JSON: others may have such a field, further in."""
+    decoder = json.JSONDecoder()
+    fields = re.finditer(rf'"{name}"\s*:\s*(?=\[)', text)
+    for at in reversed([one.end() for one in fields]):
+        if repr(decoder.raw_decode(text, at)[0]) == repr(values):  # NaN equals nothing, not itself
+            return at
+    raise ValueError(f"{name} is spelled oddly; one object a line can be read too")
 
 
 def _of_json_lines(file: Iterable[bytes]) -> Iterator[_Found]:
@@ -616,7 +628,7 @@ def _is_count(value: Any) -> bool:
     """Say whether this counts tokens: a number above 0, or a cell of a CSV that holds one."""
     if isinstance(value, str):
         return value.isdecimal() and int(value) > 0
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _said_of(value: Any, name: str) -> Mapping[str, Any]:

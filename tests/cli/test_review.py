@@ -23,10 +23,12 @@ from shared_core import (
     ResponseCache,
     Static,
     Verified,
+    standalone,
 )
 from shared_core.cli import app, review
 from shared_core.cli.review import Examiner, Inspection, Letter, review_file, review_store
 from shared_core.guard import KINDS
+from shared_core.record import EntryId
 from shared_core.thresholds import Policy
 from tests.fakes import FakeEmbedder
 
@@ -251,3 +253,29 @@ def test_both_commands_speak_to_people_and_to_programs(
     assert json.loads(ran.stdout) == {"right": 1, "wrong": 1, "skipped": 0, "left": 1}
     ran = CliRunner().invoke(app, ["review", pairs, "--threshold", "0.9"], input="s\n")
     assert ran.stdout == "0 right, 0 wrong, 1 skipped, 1 left to judge\n"
+
+
+def test_rewritten_follow_ups_are_reviewed_as_their_kind_and_hit_nobody_exactly(url: str) -> None:
+    texts = {
+        "And for members?": "how do members cancel",
+        "And members?": "how do members cancel it",
+    }
+    history = [
+        {"role": "user", "content": "how do I cancel"},
+        {"role": "assistant", "content": "."},
+    ]
+
+    def rewrite(prompt: str) -> str:
+        return next(alone for asked, alone in texts.items() if asked in prompt)
+
+    with opened(url, Static(0.5), history=standalone(rewrite)) as cache:
+        for asked in texts:
+            follow_up = Request.of(asked, model="m", system="shop", history=history)
+            cache.lookup(follow_up)
+            cache.store(follow_up, Answer("Press Leave."))
+    with Examiner(url, policy=Static(0.5), embedder=FakeEmbedder()) as examiner:
+        (pair,) = examiner.served_pairs()
+        serving = EntryId.parse(pair.entry_id)
+        assert serving is not None
+        assert serving.rewritten
+        assert examiner.inspect("how do members cancel").tier == "semantic"

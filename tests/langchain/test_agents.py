@@ -367,3 +367,33 @@ def test_coroutines_of_many_runs_do_not_mix(tiered: TieredCache) -> None:
 def test_answers_must_be_a_choice(tiered: TieredCache) -> None:
     with pytest.raises(ValueError, match="answers"):
         TieredCacheMiddleware(tiered, answers="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("lives", "ttl", "age", "left"),
+    [
+        ({"weather": 3600}, None, 3000, 600), ({"weather": 3600}, None, 0, 3600),
+        ({"weather": None}, 3600, 3000, 600), ({"weather": 3600}, 1800, 3000, 600),
+        ({"weather": None}, 3600, 0, 3600), ({"weather": None}, None, 3000, None),
+    ],
+)  # fmt: skip
+async def test_an_answer_does_not_outlive_a_result_that_came_from_the_cache(
+    lives: dict[str, float | None], ttl: float | None, age: float, left: float | None
+) -> None:
+    now = 1000.0
+    tiered = TieredCache(semantic=False, clock=lambda: now, ttl=ttl)
+    for awaited in (False, True):
+        agent = Weather(tiered, safe=lives)
+        tiered.cache.clear()
+        agent.ask("Is it warm in Rome?")
+        now += age
+        asked = agent.aask() if awaited else asyncio.to_thread(agent.ask)
+        assert (await asked).text == "It is: weather of Rome: 21"
+        assert len(agent.tools) == 1, "the result came from the cache"
+        now += (left or 10**9) - 1
+        await agent.aask()
+        assert len(agent.tools) == 1, "it holds as long as the result"
+        if left is not None:
+            now += 2
+            await agent.aask()
+            assert len(agent.tools) == 2, "and no longer"

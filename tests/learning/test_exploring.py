@@ -385,3 +385,26 @@ def test_a_better_judge_checks_a_sample_of_what_the_default_one_says(
     assert said == [(True, False, True), (True, None, True), (True, None, False)]
     with pytest.raises(ValueError, match="check"):
         AnswerJudge(check="gpt")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_check", [False, True])
+def test_a_judge_that_cannot_say_whether_it_is_wanted_costs_labels_alone(
+    is_check: bool, make: Callable[..., ResponseCache]
+) -> None:
+    class Broken:
+        background = True
+
+        def wants(self) -> bool:
+            raise OSError("the budget cannot be read")
+
+        def __call__(self, fresh: Answer, cached: Answer) -> bool:
+            return True
+
+    judge = AnswerJudge(embedder=False, check=Broken()) if is_check else Broken()
+    cache = make(threshold=Weighing(), judge=judge)
+    ask(cache, ASKED, RETURNS)
+    for n in range(3):
+        ask(cache, f"{ASKED} Please {n}", Answer(f"{REWORDED.text} {n}"))
+    assert cache._path.semantic is not None
+    assert cache._path.semantic._labeler.drain(5), "the thread goes on"
+    assert cache.stats().errors["judge"], "counted"

@@ -443,3 +443,29 @@ def test_a_log_of_langsmith_warms_the_cache_of_the_app_that_was_traced() -> None
         told = model.invoke([("system", row["system"]), ("human", row["question"])])
         assert told.response_metadata["tiered_cache"]["tier"] == "exact"
         assert told.content == row["answer"]
+
+
+@pytest.mark.parametrize("name", ["data", "runs", "observations", "traces"])
+@pytest.mark.parametrize("before", [True, False])
+def test_fields_of_the_same_name_further_in_hold_no_calls(
+    name: str, before: bool, tmp_path: Path
+) -> None:
+    beside = {"meta": {name: [], "more": {name: [1, {"question": "?"}]}, "said": f'"{name}": [2]'}}
+    rows = {name: [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(3)]}
+    whole = {**beside, **rows} if before else {**rows, **beside}
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    calls = calls_of(path)
+    assert [call.question for call in calls] == [f"What is {n}?" for n in range(3)]
+    assert [json.loads(call.text) for call in calls] == rows[name]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert all("{" in lines[call.line - 1] for call in calls)
+
+
+@pytest.mark.parametrize("count", [float("inf"), float("nan"), -3, "many", None, True])
+def test_counts_that_are_none_are_left_out(count: object, tmp_path: Path) -> None:
+    value = {"input": "What is a fuse?", "output": "It melts.", "usage": {"input": count}}
+    call = read_one(tmp_path, value)
+    assert isinstance(call, LoggedCall)
+    assert call.answer is not None
+    assert not call.answer.usage

@@ -291,6 +291,36 @@ async def test_the_list_of_models_is_that_of_all_upstreams_for_both_clients() ->
         assert listed[1].display_name == "Claude Haiku 4.5"
 
 
+@pytest.mark.parametrize(
+    "created", ["2025-01-01T00:00:00Z", 1_735_689_600_000, 1e20, -5, [1], "soon", None, 1.5]
+)
+async def test_whatever_an_upstream_says_of_a_model_s_age_the_models_are_listed(
+    created: object,
+) -> None:
+    async with several() as (client, asked, _):
+        asked.models = {**MODELS, "localhost": [{"id": "qwen3:8b", "created": created}]}
+        there = await client.get("/v1/models", headers=HEADERS)
+        ids = ["gpt-4o", "claude-haiku-4-5", "qwen3:8b"]
+        assert [one["id"] for one in there.json()["data"]] == ids
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/json", "Application/JSON; charset=utf-8", "text/plain", "text/json", None,
+     "application/problem+json", "application/x-www-form-urlencoded", ""],
+)  # fmt: skip
+async def test_no_content_type_hides_stored_objects_from_the_check(kind: str | None) -> None:
+    named = {} if kind is None else {"content-type": kind}
+    async with several() as (client, asked, _):
+        for body, status in (({"file_id": "file-1"}, 403), ({"query": "x"}, 200)):
+            content = json.dumps({"model": "qwen3:8b", **body}).encode()
+            found = await client.post(
+                "/local/v1/rerank", content=content, headers={**HEADERS, **named}
+            )
+            assert found.status_code == status
+        assert len(asked.requests) == 1
+
+
 async def test_an_upstream_that_is_down_is_missing_from_the_list_and_the_others_go_on() -> None:
     async with several(upstream_down_after=0.001) as (client, asked, app):
         asked.models = MODELS

@@ -237,7 +237,7 @@ async def other(request: Request, on: On, by: By) -> Response:
         model = asked.removeprefix(f"{_MODELS}/")
     body: object = None
     is_open = is_of_several(on, request) or not by.brings_own
-    if content is not None and is_open and (asked in _COUNTS or _is_json(request)):
+    if content is not None and is_open and (asked in _COUNTS or not _is_file(request)):
         content = await request.body()
         body = await _parsed(content)
         model = model_of(body) or model
@@ -255,8 +255,13 @@ def is_of_several(on: Service, request: Request) -> bool:
     return on.upstreams.only is None and NAMED not in request.scope
 
 
-def _is_json(request: Request) -> bool:
-    return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+def _is_file(request: Request) -> bool:
+    """Say whether a body says of itself that it is a form with files, or one: not read as JSON.
+
+    Whatever else a body says, or leaves unsaid, its upstream may read it as JSON.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind.startswith(_FILES)
 
 
 async def _parsed(content: bytes) -> Any:
@@ -266,11 +271,15 @@ async def _parsed(content: bytes) -> Any:
         return None  # the upstream says what is wrong with it
 
 
+_FILES = ("multipart/", "audio/", "image/", "video/", "application/octet-stream")
 _MODELS = "models"
 _COUNTS = ("messages/count_tokens", "responses/input_tokens")
 """Endpoints that read the body of a request for an answer."""
 
 _LISTING_S = 10.0
+
+_END_OF_TIME = 253_402_300_800
+"""Seconds from which on no date can be written: some upstreams give milliseconds."""
 
 
 async def _all_models(
@@ -324,12 +333,14 @@ async def _models_of(
 
 def _as_both(item: dict[str, Any], upstream: Upstream) -> dict[str, Any]:
     """Spell a model of a list so that the clients of both APIs can read it."""
-    created = item.get("created") or 0
+    created = item.get("created")
+    number = created if isinstance(created, (int, float)) else 0
+    seconds = int(number) if 0 <= number < _END_OF_TIME else 0
     return {
         "object": "model",
         "type": "model",
-        "created": created,
-        "created_at": datetime.fromtimestamp(created, UTC).isoformat(),
+        "created": seconds,
+        "created_at": datetime.fromtimestamp(seconds, UTC).isoformat(),
         "owned_by": upstream.name,
         "display_name": item["id"],
         **item,
