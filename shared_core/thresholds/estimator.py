@@ -387,7 +387,8 @@ class Learned:
     ) -> None:
         """Add a label of a candidate that had this log-odds and chance of being explored.
 
-        ``least`` is the lowest chance that any candidate had at that time.
+        ``least`` is the lowest chance that any candidate had at that time. What had none and was
+        labelled all the same, as in shadow mode, is bet on by nobody.
         """
         kept = self.objected if objections else self.labels
         kept.add((max(chance, 1e-3), float(right), objections, *values))
@@ -396,7 +397,7 @@ class Learned:
         if not objections and not self.doubted:
             self.record.add(self.belief, score, right, self.model.judge)
             self.doubted = self.record.failed
-        if not objections and self.wealth is not None:
+        if not objections and self.wealth is not None and chance > 0:
             rate = self.model.judge.labelled_wrong(self.wealth.max_error)
             self.wealth.add(score, not right, min(1.0, least / chance), rate)
         self._count(right, score)

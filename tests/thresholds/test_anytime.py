@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from shared_core.stats import wilson
-from shared_core.thresholds.bounds import RATES, TESTED, Wealth, shares_for
-from shared_core.thresholds.policy import Explore, Serve
+from shared_core.thresholds.bounds import RATES, TESTED, Pool, Wealth, shares_for
+from shared_core.thresholds.policy import Candidate, Explore, Label, Serve
 from shared_core.thresholds.verified import Verified
 from tests.thresholds.test_verified import Stream, steep
 
@@ -111,3 +113,20 @@ def test_the_bound_at_every_moment_is_that_of_its_own_confidence() -> None:
     assert state.wealth.goal == pytest.approx(100)
     with pytest.raises(ValueError, match=r"Verified\(guarantee\)"):
         Verified(guarantee="always")  # type: ignore[arg-type]  # that is what is tested
+
+
+@pytest.mark.parametrize("guarantee", ["average", "anytime"])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_label_that_was_not_chosen_by_chance_is_learnt_and_certifies_nothing(
+    guarantee: Any, right: bool
+) -> None:
+    policy = Verified(guarantee=guarantee)
+    state = policy.initial_state()
+    bets = None if state.wealth is None else [list(pool) for pool in state.wealth.logs]
+    question = "how do I reset my password"
+    state.model = replace(state.model, serving=Pool(-9.0, 0, 0, 1.0))
+    first = policy.decide(question, [Candidate(0.99, (), question, "g")], state, random.Random(1))
+    assert isinstance(first, Serve), "the first hit of a process is not checked, but in shadow mode"
+    policy.settle(policy.learn(state, Label(right, 0.99, first.evidence)))
+    assert state.known == 1
+    assert bets is None or (state.wealth is not None and state.wealth.logs == bets)
