@@ -185,7 +185,7 @@ class TieredCache(BaseCache):
     - ``cache``: an open ``ResponseCache`` to use, instead of ``url`` and ``options``
     - ``namespace_from``: a path into the config of each call, ``"metadata.user_id"`` or
       ``"configurable.tenant_id"``, whose value names the tenant; a call that has none is a miss,
-      unless ``cache.control(namespace=…)`` names one
+      unless ``cache.control(namespace=…)`` names one: ``namespace_required`` is True by default
     - ``options``: those of ``shared_core.Options``, by name: ``threshold=0.92``, ``ttl=3600``
 
     An answer says where it is from: ``message.response_metadata["tiered_cache"]``. Nothing that
@@ -223,6 +223,8 @@ class TieredCache(BaseCache):
             )
         if cache is not None and not isinstance(cache, ResponseCache):
             raise ValueError(f"cache must be a ResponseCache, not {type(cache).__name__}")
+        if namespace_from is not None:
+            options.setdefault("namespace_required", True)
         self.cache = cache or ResponseCache.open("memory://" if url is None else url, **options)
         self.errors: Counter[str] = Counter()
         self.servings = ServedRuns()

@@ -249,6 +249,8 @@ def review(
         f"{found.right:,} right, {found.wrong:,} wrong, {found.skipped:,} skipped, "
         f"{found.left:,} left to judge"
     )
+    if not any((found.right, found.wrong, found.skipped, found.left)):
+        typer.echo("no pair is to be judged: none would be served now, or each has a label already")
 
 
 def _verdict(text: str) -> Literal["y", "n", "s", "q"]:

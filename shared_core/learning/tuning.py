@@ -659,4 +659,11 @@ def tuning_lines(tuning: Tuning) -> Iterator[str]:
             )
         last = (one.served, one.wrong)
     yield ""
+    if (point := tuning.point) is not None:
+        highest = next(one.threshold for one in tuning.curve if one.served == point.served)
+        if highest > point.threshold:
+            yield (
+                f"no row lies between {point.threshold:.2f} and {highest:.2f}: "
+                f"take {highest:.2f} if the rows may be no fair sample of your traffic"
+            )
     yield tuning.verdict

@@ -475,6 +475,20 @@ def test_where_a_namespace_is_required_none_is_a_miss(form: str) -> None:
     assert ask(form, model, config=told) == ask(form, model, config=told)
 
 
+def test_forgetting_for_no_tenant_warns_where_a_path_names_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tiered = TieredCache(semantic=False, namespace_from="metadata.user")
+    model, alice = hiding(cache=tiered), {"metadata": {"user": "alice"}}
+    first = ask("invoke", model, config=alice)
+    tiered.clear()
+    assert "no namespace is named" in caplog.text
+    assert ask("invoke", model, config=alice) == first
+    with tiered.cache.control(namespace="alice"):
+        tiered.clear()
+    assert ask("invoke", model, config=alice) != first
+
+
 def test_a_pickled_cache_keeps_its_path(tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     tiered = TieredCache(url, semantic=False, namespace_from="metadata.user")

@@ -202,6 +202,19 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         tune(log((0.9, 5, 0)), **options)
 
 
+@pytest.mark.parametrize(
+    ("far", "safer"), [(0.7, "0.71 and 0.95"), (0.84, "0.85 and 0.95"), (0.945, None)]
+)
+def test_the_highest_threshold_that_serves_the_same_rows_is_named(
+    far: float, safer: str | None
+) -> None:
+    found = tune(
+        [{"similarity": 0.955, "same": True}] * 300 + [{"similarity": far, "same": False}] * 99
+    )
+    said = [line for line in tuning_lines(found) if line.startswith("no row lies between")]
+    assert [safer in line for line in said] == [True] * (safer is not None), said
+
+
 @pytest.mark.slow
 @given(
     st.lists(st.tuples(st.floats(-1, 1), st.booleans()), min_size=1, max_size=60),
