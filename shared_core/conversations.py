@@ -461,7 +461,7 @@ class Conversations:
         ``asks`` False: only what is known.
         """
         text = finish(self.rewritten(Blocking(), request, tenant, asks))
-        if asks and (self._paused or self._stopped):
+        if asks and (self._paused or self._stopped) and _needs_model(request):
             with self._lock:
                 self._paused, self._stopped = max(0, self._paused - 1), max(0, self._stopped - 1)
         if text is None:
@@ -571,7 +571,7 @@ class Conversations:
 
     def _remember(self, name: str, text: str | None, seconds: float = TTL_S) -> str | None:
         with self._lock:
-            self._texts[name] = text, time.monotonic() + seconds
+            self._texts[name] = text, time.monotonic() + min(seconds, self._ttl)
             self._texts.move_to_end(name)
             if len(self._texts) > MAX_TEXTS:
                 self._texts.popitem(last=False)
@@ -654,6 +654,12 @@ class Conversations:
     def close(self) -> None:
         """End what runs in the background."""
         self._loop.close()
+
+
+def _needs_model(request: Request) -> bool:
+    """Say whether a request is a follow-up that a model would have to rewrite."""
+    turn = None if request.question is None else follow_up(request.scope, request.question)
+    return turn is not None and not turn.stands_alone
 
 
 def _taken(found: Value[Any]) -> str | None:

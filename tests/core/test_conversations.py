@@ -796,3 +796,18 @@ def test_with_a_right_rewriter_most_follow_ups_are_served_and_hardly_one_wrongly
     assert found.wrong <= 0.03 * found.hits
     found = figures.run(rows, 60, 1, standalone(figures.failing), Verified(), False)
     assert found.hits == 0
+
+
+@pytest.mark.parametrize("what", ["_paused", "_stopped"])
+def test_a_pause_is_counted_in_follow_ups_alone(what: str) -> None:
+    cache = opened(Rewriter(TABLE))
+    conversations = cache._path.conversations
+    assert conversations is not None
+    setattr(conversations, what, 3)
+    for n in range(5):
+        cache.lookup(request((), f"What is number {n}?"))
+        cache.lookup(request(("Hello!", "Hi, how can I help?"), "How do I bake a loaf of bread?"))
+    assert getattr(conversations, what) == 3
+    for left in (2, 1, 0, 0):
+        cache.lookup(request(PLAN, PROJECTS))
+        assert getattr(conversations, what) == left

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -24,13 +27,14 @@ class Small:
 
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, str], dict[str, Any]]] = []
-        self.fails = False
+        self.fails, self.wait = False, 0.0
         self.app = FastAPI()
         self.app.post("/v1/chat/completions")(self._chat)
         self.app.post("/v1/messages")(self._messages)
 
     async def _chat(self, request: Request) -> Any:
         self.asked.append((dict(request.headers), await request.json()))
+        await asyncio.sleep(self.wait)
         if self.fails:
             return {"error": "none"}
         message = {"role": "assistant", "content": FREE}
@@ -116,3 +120,26 @@ def test_a_model_that_no_upstream_has_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_without_the_semantic_tier_there_is_nothing_to_rewrite_for() -> None:
     with pytest.raises(ValueError, match="standalone_model"):
         Settings(semantic=False, standalone_model="small")
+
+
+def test_while_a_model_rewrites_for_many_what_is_known_is_answered_at_once(
+    upstream: Upstream, small: tuple[Small, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMALL_KEY", "secret-of-small")
+    fake, address = small
+    chosen = settings(upstream, address, standalone_timeout=10.0)
+    with served(create_app(chosen)) as url, ThreadPoolExecutor(20) as pool:
+        ask(url, "I am on the free plan.", "How many projects can I have?")
+        fake.wait = 3.0
+        asked = [
+            pool.submit(ask, url, f"I am on the free plan number {n}.", "How many projects then?")
+            for n in range(20)
+        ]
+        while len(fake.asked) < 12:  # more than there are threads that look up
+            time.sleep(0.01)
+        began = time.monotonic()
+        known = ask(url, "I am on the free plan.", "How many projects can I have?")
+        took = time.monotonic() - began
+        assert known.headers["x-tiered-cache-tier"] == "exact"
+        assert took < fake.wait / 2
+        assert all(one.result().status_code == 200 for one in asked)

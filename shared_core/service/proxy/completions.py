@@ -417,6 +417,8 @@ class Forwarding:
         await self._read()
         if self._upstream.pays_for(self._caller):
             await check_body(self._on, self._asked.body, self._content)
+        if self._on.cache.answers.rewrites:
+            await self._prepare()
         reply = await self._safely(self._looked_up)
         if reply is not None:
             return reply
@@ -442,14 +444,28 @@ class Forwarding:
             self._asked.body = None  # the upstream says what is wrong with it
         self._upstream = upstream_of(self._on, self._http, self._asked.body, self._dialect.path)
 
+    async def _prepare(self) -> None:
+        """Have a follow-up rewritten, while no thread of the few that look up waits for a model."""
+        cache, request = self._on.cache, await self._safely(self._request)
+        if request is not None:
+            with controlling(cache, self._controls):
+                prepared = cache.answers.prepare(cache.on_loop, request)
+                await or_else(None, self._failed, "lookup", prepared)
+
+    def _request(self) -> CacheRequest | None:
+        """Return the request of a body, None if it has no identity."""
+        if self._asked.request is None:
+            try:
+                endpoint = endpoint_of(self._on, self._upstream, self._http)
+                self._asked.request = self._dialect.request_of(endpoint, self._asked.body)
+            except UNREADABLE:
+                return None  # the upstream says what is wrong with it
+        return self._asked.request
+
     def _looked_up(self) -> Response | None:
         """Look up the answer to a body. Blocks."""
-        try:
-            endpoint = endpoint_of(self._on, self._upstream, self._http)
-            request = self._dialect.request_of(endpoint, self._asked.body)
-        except UNREADABLE:
-            return None  # the upstream says what is wrong with it
-        self._asked.request = request
+        if (request := self._request()) is None:
+            return None
         outcome = self._on.cache.lookup(request)
         if not isinstance(outcome, Hit):
             self._asked.outcome = outcome
