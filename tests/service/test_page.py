@@ -637,8 +637,8 @@ def judge_all(site: Site, *, wrong: int = 0, of: int = 0) -> None:
     ("wrong", "of", "kind", "note"),
     [
         (0, 25, "unsure", "not sure yet whether at most 5.00\u00a0%"),
-        (12, 25, "bad", "more than 5.00\u00a0%, surely"),
-        (0, 90, "good", "not more than 5.00\u00a0%, surely"),
+        (12, 25, "bad", "more than 5.00\u00a0%, 95\u00a0% sure"),
+        (0, 90, "good", "at most 5.00\u00a0%, 95\u00a0% sure"),
     ],
 )
 def test_the_share_of_wrong_hits_is_grey_until_it_is_certain(
@@ -1012,6 +1012,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(open_site: Open, show: Sho
     page.until(lambda: page.one("#key-section").is_displayed())
     assert page.focused() == "key"
     assert not page.one("#content").is_displayed()
+    assert not page.one("#namespace").is_displayed(), "there is none to choose"
     for wrong, why in (("wrong", "no such key"), (use, "role use")):
         page.one("#key").send_keys(wrong, "\ue007")
         page.until(lambda why=why: why in page.text("#key-note"))

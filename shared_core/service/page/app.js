@@ -213,7 +213,7 @@ function showWrong() {
   element.classList.toggle("good", verdict === "good");
   element.classList.toggle("bad", verdict === "bad");
   $("interval").hidden = few;
-  const said = { good: `not more than ${percent(most)}, surely`, bad: `more than ${percent(most)}, surely`, "": `not sure yet whether at most ${percent(most)}` };
+  const said = { good: `at most ${percent(most)}, 95\u00a0% sure`, bad: `more than ${percent(most)}, 95\u00a0% sure`, "": `not sure yet whether at most ${percent(most)}` };
   $("wrong-note").textContent = few ? `judge ${ENOUGH - stats.labels} to know` : said[verdict];
 }
 
@@ -361,8 +361,8 @@ function showSimilarities() {
   $("similarity").hidden = none;
   $("similarity-note").textContent = below ? `${whole(below)} below 0.5 not drawn` : "";
   const told = kinds.map(([kind]) => `${whole(sums[kind])} ${kind === "miss" ? "misses" : `${kind}s`}`).join(", ");
-  const { svg, width } = canvas("similarity", 200, `Similarity of the nearest question: ${told}`);
-  const [left, right, top, bottom] = [42, width - 4, 8, 170];
+  const { svg, width } = canvas("similarity", 214, `Similarity of the nearest question: ${told}`);
+  const [left, right, top, bottom] = [42, width - 4, 22, 184];
   const count = activity.similarity.hit.bins.length;
   const height = (index) => kinds.reduce((sum, [kind]) => sum + activity.similarity[kind].bins[index], 0);
   const most = Math.max(1, ...Array.from({ length: count }, (_, index) => height(index)));
@@ -388,11 +388,11 @@ function showSimilarities() {
   if (threshold >= 0.5) {
     const x = left + (threshold - 0.5) * 2 * (right - left);
     svg.append(draw("line", { x1: x, x2: x, y1: top, y2: bottom, class: "threshold" }, draw("title", {}, `threshold ${threshold}`)));
-    svg.append(draw("text", { x: x - 5, y: top + 8, "text-anchor": "end", class: "threshold" }, `threshold ${threshold}`));
+    svg.append(draw("text", { x, y: 12, "text-anchor": x > width / 2 ? "end" : "start", class: "threshold" }, `threshold ${threshold}`));
   }
   for (const mark of [0.5, 0.6, 0.7, 0.8, 0.9, 1]) {
     const anchor = mark === 1 ? "end" : mark === 0.5 ? "start" : "middle";
-    svg.append(draw("text", { x: left + (mark - 0.5) * 2 * (right - left), y: 188, "text-anchor": anchor }, mark.toFixed(1)));
+    svg.append(draw("text", { x: left + (mark - 0.5) * 2 * (right - left), y: 202, "text-anchor": anchor }, mark.toFixed(1)));
   }
 }
 
