@@ -1,5 +1,10 @@
 """Offer the cache as one object, ``ResponseCache``: look up, store, compute, invalidate, learn.
 
+    ResponseCache   the cache, at the end of this module: begin there
+    Target          which entries ``invalidate`` deletes
+    take            what ``feedback`` does
+    OpenedFrom      what a pickled cache carries, to be opened again elsewhere
+
 Every async method runs the whole blocking one in a thread, so a store or an embedder is written
 once, blocking.
 """

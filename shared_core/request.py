@@ -2,6 +2,11 @@
 
     messages, parameters, context --canonical JSON--> scope --sha256--> Address(key, scope)
 
+    canonical_messages     messages without what differs between two runs
+    Request                what is asked; begin there
+    canonical_parameters   parameters; ``PARAMETER_NAMES`` is each provider's word for them
+    split_question         which part of the last message is the question
+
 Two requests share an answer only if they have one key, or one scope and questions of one meaning.
 What is in the scope, and how it is spelt, is frozen: a change needs a new ``KEY_FORMAT``, which
 empties every cache.
