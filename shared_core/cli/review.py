@@ -99,7 +99,7 @@ class Inspection:
             others = self.scopes - 1
             yield (
                 f"scope {self.scope[:12]} (model, system message, history, settings)"
-                + (f"; {others:,} others hold answers, which are never shared" if others else "")
+                + (f"; other scopes that hold answers: {others:,}, never shared" if others else "")
             )
         for one in self.neighbours:
             apart = _apart(one, self.question) or "no difference seen"
