@@ -216,6 +216,7 @@ class LabelStore:
             self._policy.settle(state)
             if len(self._known) >= MAX_NAMESPACES:
                 self._known.clear()
+                self._asked.clear()
             self._known[namespace] = (era, seen, self._clock(), state)
             return state
 

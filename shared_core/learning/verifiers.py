@@ -270,7 +270,7 @@ FIRST_AUDITED, CHECKED, MIN_AUDITED = 0.2, 10.0, 0.03
 """Share of its first, and of all, hits that the app's model is asked about all the same."""
 
 ASKED_AT_ONCE = 8
-_MAX_WORDS = 4096
+_MAX_WORDS, MAX_RECORDS = 4096, 1000
 WORD_TTL = 30 * 86_400.0
 _STALE_S = 2.0
 
@@ -504,6 +504,8 @@ class GrayZone:
 
     def _record(self, namespace: str) -> _Record:
         with self._lock:
+            if namespace not in self._records and len(self._records) >= MAX_RECORDS:
+                self._records.clear()  # they are read anew
             record = self._records.setdefault(namespace, _Record())
         now = time.monotonic()
         if now - record.at < _STALE_S:

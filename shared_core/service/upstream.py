@@ -299,10 +299,11 @@ class UpstreamModel:
     def __call__(self, prompt: str) -> Reply:
         """Return what the model says to a prompt."""
         secret = None if self._key is None else self._key.get_secret_value()
-        body: dict[str, Any] = {"model": self.model, "max_tokens": MAX_REPLY_TOKENS}
-        body["messages"] = [{"role": "user", "content": prompt}]
+        messages = [{"role": "user", "content": prompt}]
+        body: dict[str, Any] = {"model": self.model, "messages": messages}
         headers: dict[str, str] = {}
         if self._is_anthropic:
+            body["max_tokens"] = MAX_REPLY_TOKENS  # it must be said here alone
             headers = {"anthropic-version": ANTHROPIC_VERSION[1].decode()}
         if secret is not None:
             own = {"x-api-key": secret} if self._is_anthropic else {}
@@ -332,7 +333,10 @@ class UpstreamModel:
 
 
 MAX_REPLY_TOKENS = 2000
-"""Most tokens of a reply to the server itself; models that think before they write need some."""
+"""Most tokens of a reply to the server itself; models that think before they write need some.
+
+Only Anthropic's API is told: of OpenAI's models the newer refuse ``max_tokens``, and other servers
+refuse what these call it."""
 
 
 def named_by(scope: Scope, names: frozenset[str]) -> Scope:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Costs, DecisionJudge, Explore, Hit, LocalVerifier, ResponseCache
-from shared_core.learning import Verifier, VerifyEvent, verifier_of
+from shared_core.learning import Verifier, VerifyEvent, labels, verifier_of, verifiers
 from shared_core.thresholds import Candidate, Decision, Label, Skip
 from shared_core.thresholds import Explore as Try
 from shared_core.usage import Price
@@ -415,3 +415,20 @@ def test_the_local_verifier_gives_the_probability_that_public_data_gives() -> No
     near = verifier("How do I return a book", "How do I return a book?")
     far = verifier("How do I return a book", "Who won the match in Lima")
     assert 0 <= far < near <= 1
+
+
+def test_what_is_known_of_tenants_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifiers, "MAX_RECORDS", 10)
+    monkeypatch.setattr(labels, "MAX_NAMESPACES", 10)
+    with opened(Truth()) as cache:
+        for tenant in range(40):
+            with cache.control(namespace=f"tenant {tenant}"):
+                for question in ("how do I cancel|1", "how may I cancel|1", "how can I cancel|1"):
+                    cache.lookup(request(question))
+                    cache.store(request(question), Answer("Press it."))
+        semantic = cache._path.semantic
+        assert semantic is not None
+        assert semantic._gray is not None
+        assert 0 < len(semantic._gray._records) <= 10
+        assert 0 < len(semantic.labels._known) <= 10
+        assert len(semantic.labels._asked) <= 10

@@ -93,6 +93,8 @@ def test_a_follow_up_is_rewritten_by_the_named_model_with_the_servers_key(
     headers, body = fake.asked[0]
     assert "secret-of-small" in (headers.get("x-api-key", "") + headers.get("authorization", ""))
     assert body["model"] == "small-1"
+    limits = body.keys() & {"max_tokens", "max_completion_tokens"}
+    assert limits == ({"max_tokens"} if kind == "anthropic" else set()), "which all models take"
     assert "free plan" in json.dumps(body["messages"])
     assert stats["policy"]["standalone"]["model"] == "small-1"
 
