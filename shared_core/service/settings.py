@@ -53,6 +53,7 @@ ApiKind = Literal["openai", "anthropic"]
 
 _UPSTREAM_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _NOT_A_NAME = frozenset({"health", "metrics", "page", "ready", "v1"})
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _MODEL = re.compile(r"[!-)+-~]{1,200}\*?|\*")
 MAX_UPSTREAMS = 20
 MAX_KEY_CHARACTERS = 8192
@@ -85,7 +86,8 @@ class UpstreamEntry:
         if isinstance(table, cls):
             return table
         if not isinstance(table, Mapping):
-            raise ValueError(f"each upstream must be a table [[upstream]], not {table!r}")
+            kind = type(table).__name__
+            raise ValueError(f"each upstream must be a table [[upstream]], not a {kind}")
         names = [one.name for one in fields(cls) if one.name != "key"]
         for one in table:
             if one not in names:
@@ -104,11 +106,18 @@ class UpstreamEntry:
             raise ValueError(f"{name}: {error}") from None
 
     def read_key(self) -> SecretStr | None:
-        """Return the credential. Raises ValueError, without any of it, if there is none."""
+        """Return the credential. Raises ValueError, without any of it, if there is none.
+
+        What stands in the place of a name and looks like none may be the credential itself.
+        """
         if self.key_env is not None:
             text, where = os.environ.get(self.key_env, ""), f"the variable {self.key_env}"
+            if not _VARIABLE.fullmatch(self.key_env):
+                where = "key_env is the name of a variable such as OPENAI_API_KEY, and that"
         elif self.key_file is not None:
             where = f"the file {self.key_file}"
+            if self.key_file.name == str(self.key_file):
+                where = "key_file is the path of a file such as /run/secrets/key, which"
             try:
                 with self.key_file.open(encoding="ascii") as file:
                     text = file.read(MAX_KEY_CHARACTERS)

@@ -427,7 +427,9 @@ GOOD = {"name": "a", "url": "https://a.example/v1"}
 WRONG: list[tuple[list[Any], str]] = [
     ([], "give 1 to 20 upstreams, not 0"),
     ([GOOD] * 21, "give 1 to 20 upstreams, not 21"),
-    (["https://a"], "must be a table [[upstream]], not 'https://a'"),
+    (["https://u:hunter2@a"], "must be a table [[upstream]], not a str"),
+    ([{**GOOD, "key_env": "sk-hunter2"}], "a: key_env is the name of a variable such as"),
+    ([{**GOOD, "key_file": "sk-hunter2"}], "a: key_file is the path of a file such as"),
     ([{**GOOD, "nmae": "b"}], "no 'nmae'; did you mean 'name'"),
     ([{**GOOD, "key": "sk-hunter2"}], "no 'key'; did you mean 'key_env'"),
     ([{**GOOD, "zzz": "b"}], "no 'zzz': it has name, url, kind"),
