@@ -243,10 +243,11 @@ class TieredCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         if (version := self._versions.get(tool.name)) is not None:
             return [tool.name, tool.description, _schema_of(tool), {"version": version}]
         has_key = tool.name in self._keys
-        if _sees_more(tool) and not has_key:
-            self._cache.count("tool", f"{tool.name} sees more than its arguments: not kept, key=")
-            return None
         try:
+            if _sees_more(tool) and not has_key:
+                why = "sees more than its arguments: not kept, key="
+                self._cache.count("tool", f"{tool.name} {why}")
+                return None
             return _tool_digest(tool).now()
         except Unreadable as error:
             if has_key:
@@ -394,8 +395,8 @@ def _used(messages: Sequence[BaseMessage]) -> Mapping[str, float] | None:
             return None
         elif (name := called.get(message.tool_call_id)) is not None:
             mark = message.response_metadata.get(MARK)
-            age = mark.get("age", 0.0) if isinstance(mark, Mapping) else 0.0
-            ages[name] = max(ages[name], age)
+            age = mark.get("age") if isinstance(mark, Mapping) else None
+            ages[name] = max(ages[name], age if isinstance(age, (int, float)) else 0.0)
     return ages
 
 
@@ -559,7 +560,10 @@ def _functions(tool: BaseTool) -> Iterator[Callable[..., Any]]:
 
 
 def _takes_more(function: Callable[..., Any], known: set[str]) -> bool:
-    parameters = signature(function).parameters.values()
+    try:
+        parameters = signature(function).parameters.values()
+    except (TypeError, ValueError) as error:  # a function of C may have none
+        raise Unreadable(f"a function without a signature ({error})") from None
     named = {
         one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
     }

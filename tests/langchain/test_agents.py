@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
-from langchain_core.tools import BaseTool, tool
+from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.prebuilt import ToolRuntime
+from pydantic import BaseModel
 
 from langchain_tiered_cache import TieredCache
-from langchain_tiered_cache.middleware import TieredCacheMiddleware
+from langchain_tiered_cache.middleware import TieredCacheMiddleware, _used
 from shared_core import ResponseCache, Static, Verified
 from tests.fakes import fake_embed
 from tests.langchain.chat_models import Chat
@@ -397,3 +398,29 @@ async def test_an_answer_does_not_outlive_a_result_that_came_from_the_cache(
             now += 2
             await agent.aask()
             assert len(agent.tools) == 2, "and no longer"
+
+
+class Cities(BaseModel):
+    """What tools that have no signature are given."""
+
+    first: str
+    second: str = ""
+
+
+@pytest.mark.parametrize("function", [max, min, getattr], ids=lambda one: one.__name__)
+def test_a_tool_whose_function_has_no_signature_works_and_is_not_kept(
+    function: Any, tiered: TieredCache
+) -> None:
+    made = StructuredTool(name="weather", description="d", func=function, args_schema=Cities)
+    middleware = TieredCacheMiddleware(tiered, answers=True, tools=["weather"])
+    model = Calling(reply=lambda messages: AIMessage("warm"))
+    agent = create_agent(model, [made], middleware=[middleware])
+    found = agent.invoke({"messages": [HumanMessage(QUESTION)]})["messages"][-1]
+    assert found.text == "warm"
+
+
+@pytest.mark.parametrize("mark", [None, "x", {}, {"age": None}, {"age": "old"}])
+def test_marks_of_others_on_a_tool_s_result_break_nothing(mark: Any) -> None:
+    call = {"name": "weather", "args": {}, "id": "c", "type": "tool_call"}
+    result = ToolMessage("21", tool_call_id="c", response_metadata={"tiered_cache": mark})
+    assert _used([AIMessage("", tool_calls=[call]), result]) == {"weather": 0.0}
