@@ -20,7 +20,7 @@ from asyncio import locks as asyncio_locks
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
@@ -35,6 +35,7 @@ from shared_core.harmless import DERIVED, header_identity, is_harmless_setting, 
 from shared_core.request import canonical_json
 from shared_core.state_places import (
     ABSENT,
+    CHANGING,
     MAX_NOTED,
     NOTED,
     SLOT,
@@ -634,7 +635,8 @@ class Digest(Watched):
     def settle(self) -> None:
         """Note that a call ended: what changed since it began is no setting."""
         self._under_way = max(0, self._under_way - 1)
-        self._note()
+        with suppress(*CHANGING):  # another thread's call is at it: it is read anew
+            self._note()
 
     @contextmanager
     def calling(self) -> Iterator[None]:
@@ -653,7 +655,7 @@ class Digest(Watched):
             self._text = "" if spelt is None else text_digest(canonical_json(spelt))
         except Unreadable as error:
             self._why = str(error)
-        except (TypeError, ValueError, AttributeError, RuntimeError, LookupError) as error:
+        except CHANGING as error:
             self._why = f"it cannot be read: {type(error).__name__}"
         self._watches = reader.watches
 

@@ -2,7 +2,7 @@
 
     StateReader reads an object once --> StatePlace, ... --> Watched.now: is it as it was?
 
-``shared_core.identity`` says how a state is spelt, ``shared_core.identity`` makes digests of it.
+``shared_core.identity`` says how a state is spelt, and makes digests of it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any, Protocol, TypeVar
 class Unreadable(ValueError):
     """A value of which no identity beyond this process can be read."""
 
+
+CHANGING = (TypeError, ValueError, AttributeError, RuntimeError, LookupError)
+"""What goes wrong where another thread changes what is read."""
 
 ABSENT = object()
 WHOLE = object()
@@ -128,10 +131,13 @@ class Watched:
         Raises Unreadable.
         """
         is_known = self._text is not None or self._why is not None
-        for watch in self._watches:
-            if not watch.is_same():
-                is_known = is_known and self._under_way > 0 and self._note()
-                break
+        try:
+            for watch in self._watches:
+                if not watch.is_same():
+                    is_known = is_known and self._under_way > 0 and self._note()
+                    break
+        except CHANGING:
+            is_known = False
         if not is_known:
             self._take()
         if self._why is not None:

@@ -475,3 +475,35 @@ def shape(value: Any) -> Any:  # noqa: PLR0911 - one for each kind
 @given(trees, trees)
 def test_two_trees_have_one_spelling_only_if_they_are_equal(one: Any, other: Any) -> None:
     assert (spelt(one) == spelt(other)) == (repr(shape(one)) == repr(shape(other)))
+
+
+def _torn() -> tuple[tuple[str, ...], tuple[int, ...]]:
+    return ("a", "b"), (1,)
+
+
+def _resized() -> tuple[tuple[str, ...], tuple[int, ...]]:
+    raise RuntimeError("dictionary changed size during iteration")
+
+
+def _gone() -> tuple[tuple[str, ...], tuple[int, ...]]:
+    raise AttributeError("slot")
+
+
+@pytest.mark.parametrize("read", [_torn, _resized, _gone])
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_state_that_another_thread_is_changing_costs_no_call_and_is_read_anew(
+    read: Any, place: int
+) -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.seen, self.name = {"a": 1}, "m"
+
+    model = Model()
+    digest = Digest(lambda reader: reader.spell(model), owner=model)
+    before = digest.now()
+    digest._watches[place].read = read
+    with digest.calling():
+        pass
+    assert digest.now() == before
+    model.name = "n"
+    assert digest.now() != before
