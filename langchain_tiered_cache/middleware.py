@@ -328,6 +328,13 @@ class _Step:
     is_first: bool
     used: Mapping[str, float]
 
+    def note(self, result: Any) -> None:
+        """Note in what begins a run what the tools are: its answer is kept for these alone."""
+        message = result.generations[0].message if result.generations else None
+        if self.is_first and isinstance(message, AIMessage) and message.tool_calls:
+            mark = {**_mark_of(message), _TOOLS: self.skippable.digest}
+            message.response_metadata = {**message.response_metadata, MARK: mark}
+
     def keep(
         self, tiered: TieredCache, model: Any, messages: Any, stop: Any, call: Any, result: Any
     ) -> None:
@@ -375,7 +382,20 @@ def _step_of(messages: Sequence[BaseMessage]) -> _Step | None:
     used = None if begin is None else _used(messages[begin + 1 :])
     if begin is None or used is None or not skippable.allows(used):
         return None
-    return _Step(skippable, begin, begin == len(messages) - 1, used)
+    is_first = begin == len(messages) - 1
+    if not is_first and _mark_of(messages[begin + 1]).get(_TOOLS) != skippable.digest:
+        return None  # a tool is not what it was when the run began
+    return _Step(skippable, begin, is_first, used)
+
+
+_TOOLS = "tools"
+"""Under which name the mark of a run's first message says what the tools were."""
+
+
+def _mark_of(message: BaseMessage) -> Mapping[str, Any]:
+    """Return what the cache said in a message, nothing if it said nothing."""
+    mark = message.response_metadata.get(MARK)
+    return mark if isinstance(mark, Mapping) else {}
 
 
 def _used(messages: Sequence[BaseMessage]) -> Mapping[str, float] | None:
@@ -394,8 +414,7 @@ def _used(messages: Sequence[BaseMessage]) -> Mapping[str, float] | None:
         elif not isinstance(message, ToolMessage) or message.status != "success":
             return None
         elif (name := called.get(message.tool_call_id)) is not None:
-            mark = message.response_metadata.get(MARK)
-            age = mark.get("age") if isinstance(mark, Mapping) else None
+            age = _mark_of(message).get("age")
             ages[name] = max(ages[name], age if isinstance(age, (int, float)) else 0.0)
     return ages
 
@@ -415,6 +434,7 @@ def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatMode
         with refreshing(tiered, ask, under=first):
             result = kind._generate_with_cache(model, messages, stop, run_manager, **call)
         if step is not None:
+            step.note(result)
             step.keep(tiered, model, messages, stop, call, result)
         return result
 
@@ -427,6 +447,7 @@ def _asking(kind: type[BaseChatModel], tiered: TieredCache) -> type[BaseChatMode
         with refreshing(tiered, ask, under=first):
             result = await kind._agenerate_with_cache(model, messages, stop, run_manager, **call)
         if step is not None:
+            step.note(result)
             keep = partial(step.keep, tiered, model, messages, stop, call, result)
             await tiered.cache.on_loop.run(keep)
         return result

@@ -73,6 +73,11 @@ class Skippable:
         scope = canonical_json({"agent": request.scope, "may_be_skipped": dict(self.known)})
         return replace(request, scope=scope)
 
+    @property
+    def digest(self) -> str:
+        """Return what tells apart what the tools are, to be noted where a run begins."""
+        return sha256(canonical_json(dict(self.known)).encode()).hexdigest()[:32]
+
     def allows(self, used: Iterable[str]) -> bool:
         """Tell whether every tool that a run used may be skipped."""
         return self.known.keys() >= set(used)

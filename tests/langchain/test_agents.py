@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.prebuilt import ToolRuntime
@@ -424,3 +425,40 @@ def test_marks_of_others_on_a_tool_s_result_break_nothing(mark: Any) -> None:
     call = {"name": "weather", "args": {}, "id": "c", "type": "tool_call"}
     result = ToolMessage("21", tool_call_id="c", response_metadata={"tiered_cache": mark})
     assert _used([AIMessage("", tool_calls=[call]), result]) == {"weather": 0.0}
+
+
+@pytest.mark.parametrize("when", ["before the tool", "after the tool"])
+def test_an_answer_is_not_kept_for_what_a_tool_became_during_its_run(
+    when: str, tiered: TieredCache
+) -> None:
+    known = {"Rome": "21"}
+
+    @tool
+    def weather(city: str) -> str:
+        """Look something up."""
+        return known[city]
+
+    class Meanwhile(AgentMiddleware[Any, Any, Any]):
+        """Another thread, which brings what the tool knows up to date."""
+
+        def before_model(self, state: Any, runtime: Any) -> None:
+            if when == "after the tool" and isinstance(state["messages"][-1], ToolMessage):
+                known["Rome"] = "30"
+
+        def after_model(self, state: Any, runtime: Any) -> None:
+            if when == "before the tool":
+                known["Rome"] = "30"
+
+    def reply(messages: list[BaseMessage]) -> AIMessage:
+        if isinstance(messages[-1], ToolMessage):
+            return AIMessage(f"It is {messages[-1].text}")
+        call = {"name": "weather", "args": {"city": "Rome"}, "id": "c", "type": "tool_call"}
+        return AIMessage("", tool_calls=[call])
+
+    middleware = TieredCacheMiddleware(tiered, answers=True, tools=["weather"])
+    agent = create_agent(Calling(reply=reply), [weather], middleware=[Meanwhile(), middleware])
+    said = [
+        agent.invoke({"messages": [HumanMessage(one)]})["messages"][-1].text
+        for one in (QUESTION, QUESTION, REWORDED)
+    ]
+    assert said[1:] == ["It is 30", "It is 30"]
