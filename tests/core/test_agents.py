@@ -25,16 +25,19 @@ TTL_MS = 60_000
     lives=st.dictionaries(
         st.sampled_from("abcd"), st.none() | st.floats(1, 1e6), min_size=1, max_size=4
     ),
-    used=st.lists(st.sampled_from("abcde"), max_size=4),
+    used=st.dictionaries(st.sampled_from("abcde"), st.just(0.0) | st.floats(1, 1e6), max_size=4),
+    ttl=st.none() | st.floats(1, 1e6),
 )
-def test_a_run_lives_as_long_as_the_shortest_of_its_tools(
-    lives: dict[str, float | None], used: list[str]
+def test_a_run_lives_as_long_as_the_shortest_of_its_tools_still_do(
+    lives: dict[str, float | None], used: dict[str, float], ttl: float | None
 ) -> None:
     skippable = Skippable(tool_lives(lives), dict.fromkeys(lives, "what it is"))
     assert skippable.allows(used) == all(name in lives for name in used)
     if skippable.allows(used):
-        limits = [life for name in used if (life := lives[name]) is not None]
-        assert skippable.life(used) == min(limits, default=None)
+        left = [life - age for name, age in used.items() if (life := lives[name]) is not None]
+        if ttl is not None:  # what has no time of its own has the cache's
+            left += [ttl - age for name, age in used.items() if lives[name] is None and age]
+        assert skippable.life(used, ttl) == min(left, default=None)
 
 
 def test_what_the_tools_are_is_part_of_the_request() -> None:
