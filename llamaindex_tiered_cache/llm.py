@@ -528,6 +528,10 @@ class _Watcher(BaseSpanHandler[_OpenSpan]):
 
     calls: dict[tuple[str, bool], int] = Field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> _Watcher:
+        """Return itself: whoever copies an agent copies what hears its spans, and locks cannot be."""
+        return self
+
     def new_span(
         self,
         id_: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from llama_index.core import Document, MockEmbedding, Settings, VectorStoreIndex
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.mock import MockLLM
 from llama_index.core.prompts import PromptTemplate
@@ -37,6 +39,13 @@ def fresh() -> Iterator[None]:
 
 def report() -> dict[str, tuple[bool, int]]:
     return {one.name: (one.is_cached, one.calls) for one in cache_report()}
+
+
+def test_agents_can_still_be_copied() -> None:
+    """LlamaIndex copies who hears an agent's spans with it."""
+    agent = FunctionAgent(llm=FakeLLM(), tools=[])
+    assert copy.deepcopy(agent).name == agent.name
+    assert copy.deepcopy(watched._watcher) is watched._watcher
 
 
 def test_calls_through_the_cache_are_counted_and_no_warning_is_given(
