@@ -529,7 +529,7 @@ class _Watcher(BaseSpanHandler[_OpenSpan]):
     calls: dict[tuple[str, bool], int] = Field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> _Watcher:
-        """Return itself: whoever copies an agent copies what hears its spans, and locks cannot be."""
+        """Return itself: an agent is copied with what hears its spans, and locks cannot be."""
         return self
 
     def new_span(
