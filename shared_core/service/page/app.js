@@ -51,6 +51,12 @@ function refresh() {
   return refreshing;
 }
 
+// Show what an action changed: a reading that is under way may have begun before it.
+async function renew() {
+  await refreshing;
+  await refresh();
+}
+
 async function read() {
   try {
     activity = await ask("v1/cache/activity");
@@ -546,7 +552,7 @@ async function judge(row, entryId, correct) {
     return;
   }
   markJudged(row, verdict);
-  await refresh();
+  await renew();
   say(`Judged ${verdict}. There are ${plural(stats.labels, "label")} now.`);
 }
 
@@ -594,7 +600,7 @@ function foundRow(entry, namespace) {
     row.remove();
     next.focus();
     $("found-note").textContent = removed ? "Deleted." : "It was gone already.";
-    await refresh();
+    await renew();
   }));
   return row;
 }
@@ -618,7 +624,7 @@ async function invalidate() {
   if (!(await confirmed(`Delete all entries of ${body.namespace} ${told.join(", ")}?`))) return;
   const { removed } = await ask("v1/cache/invalidate", { method: "POST", body });
   $("invalidate-note").textContent = `${whole(removed)} deleted.`;
-  await refresh();
+  await renew();
 }
 
 function confirmed(text) {
@@ -734,7 +740,7 @@ $("forget-key").addEventListener("click", () => {
 submitted("key-form", async () => {
   sessionStorage.setItem(KEY, $("key").value);
   $("key").value = "";
-  await refresh();
+  await renew();
   if ($("key-section").hidden) $("main").focus();
   else $("key").focus();
 });
