@@ -20,7 +20,7 @@ _MATTER = re.compile(r"\bI ([a-z ]+)\?")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a cache is to work: an empty folder, the address of a Redis, the model.
+    """Says where a cache works: an empty folder, the address of a Redis, the model.
 
     ``similarity`` is the cosine from which it serves, None for the cache's own default. ``prior``
     is a file with what ours is to expect before its first label, "" for what ships. ``vectors`` is

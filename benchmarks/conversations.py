@@ -68,7 +68,7 @@ def failing(prompt: str) -> str:
 
 @dataclass
 class Counted:
-    """What was asked, what could have been served, and what was."""
+    """Counts what was asked, what could have been served, and what was."""
 
     requests: int = 0
     could: int = 0

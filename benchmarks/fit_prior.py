@@ -52,7 +52,7 @@ LONGEST = 3000
 """Questions of one set at most."""
 
 VIEWS = ("crowded", "small", "alone")
-"""How a set is seen: as one app, as many small ones, and with the nearest question alone."""
+"""Shows a set as one app, as many small ones, and with the nearest question alone."""
 
 SMALL, OF_ONE = 150, 5
 """Questions of a small app, and how many of one class are dealt together."""

@@ -28,8 +28,9 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -119,7 +120,7 @@ def streams(data: Path, names: Sequence[str], longest: int) -> list[Stream]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One cache at one cosine on one stream; ``similarity`` None: at its default."""
+    """Runs one cache at one cosine on one stream; ``similarity`` None: at its default."""
 
     cache: str
     stream: Stream
@@ -161,17 +162,23 @@ class Machine:
         for server in servers:
             self.free.put(server)
 
-    def run(self, task: Task, half: list[list[str]]) -> dict[str, Any]:
-        """Run one, in an empty Redis. Raises Failed."""
+    @contextmanager
+    def empty_redis(self) -> Iterator[str]:
+        """Lend the address of a Redis, empty, that nobody else uses."""
         import redis
 
         server = self.free.get()
         try:
             with redis.Redis.from_url(server.url) as client:
                 client.flushall()
-            return task.run(server.url, self.model, self.vectors, half)
+            yield server.url
         finally:
             self.free.put(server)
+
+    def run(self, task: Task, half: list[list[str]]) -> dict[str, Any]:
+        """Run one, in an empty Redis. Raises Failed."""
+        with self.empty_redis() as url:
+            return task.run(url, self.model, self.vectors, half)
 
     def judged(self, cache: str, stream: Stream, prior: str, grid: Sequence[float]) -> list[Any]:
         """Return the rows of one cache on one stream: at its default, and at its best."""
@@ -196,23 +203,14 @@ class Machine:
 
     def near_misses(self, cache: str, pairs: Sequence[Any]) -> dict[str, Any] | None:
         """Return what share of pairs a cache serves, by kind; None if it cannot be asked."""
-        import redis
-
-        similarity = 0.92 if cache == STATIC else None
-        server = self.free.get()
+        given = {"similarity": 0.92 if cache == STATIC else None, "vectors": self.vectors}
+        rows = [[one["a"], one["b"]] for one in pairs]
         try:
-            with redis.Redis.from_url(server.url) as client:
-                client.flushall()
-            given = {"similarity": similarity, "vectors": self.vectors}
-            with Worker(cache, server.url, self.model, 0, **given) as worker:
-                served = worker.tell("pairs", rows=[[one["a"], one["b"]] for one in pairs])[
-                    "served"
-                ]
+            with self.empty_redis() as url, Worker(cache, url, self.model, 0, **given) as worker:
+                served = worker.tell("pairs", rows=rows)["served"]
         except (Failed, OSError) as error:
             print(f"left out: {cache} on near misses: {error}", file=sys.stderr)
             return None
-        finally:
-            self.free.put(server)
         by: dict[str, list[int]] = {}
         for one, hit in zip(pairs, served, strict=True):
             name = one["category"] if one["same_answer"] else f"trap: {one['category']}"

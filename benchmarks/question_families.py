@@ -437,8 +437,8 @@ ASKED: Words = {
         "Is it possible to extend {t}?", "Can {t} be continued?",
     ),
 }  # fmt: skip
-"""What people ask of a help desk about one thing: {o} the thing, {a}, {t} and {m} with its article,
-"the" and "my". The wordings of one wish share few words, and different wishes share the thing."""
+"""Lists what people ask of a help desk about one thing: {o} the thing, {a}, {t} and {m} with its
+article, "the" and "my". The wordings of one wish share few words, different wishes the thing."""
 
 _OWNED = ("dispose", "care", "buy", "price", "broken", "warranty", "use", "return", "rent", "fit",
           "store", "clean", "lost", "arrive")  # fmt: skip

@@ -80,7 +80,7 @@ class StandIn(BaseChatModel):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the picture: pieces of text, each with its colour."""
+    """Holds one line of the picture: pieces of text, each with its colour."""
 
     pieces: tuple[tuple[str, str], ...]
 

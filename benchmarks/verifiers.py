@@ -31,7 +31,7 @@ MAX_ERROR = 0.02
 
 
 class Run(NamedTuple):
-    """What became of one stream in one order."""
+    """Counts what became of one stream in one order."""
 
     hits: int
     wrong: int

@@ -397,7 +397,7 @@ class CachedDecisions:
 
 @dataclass(frozen=True, slots=True)
 class _Decision:
-    """One call of a decision model: what is asked of which cache, and how its answers are kept."""
+    """Holds one call of a decision model: its cache, its request, how its answers are kept."""
 
     tiered: TieredCache
     request: Request

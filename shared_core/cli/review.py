@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from shared_core.advice import REASONS
 from shared_core.cache import ResponseCache
 from shared_core.guard import Difference
 from shared_core.learning import REWRITTEN, LabelStore, refused_answers
@@ -402,24 +403,11 @@ _WORDS: Mapping[str, tuple[str, str]] = {
         "Feedback said that the stored answer is wrong for this question.",
         "nothing: the model is asked, and its answer is stored",
     ),
-    "time": (
-        "It asks of now or today, so only the very same words are matched.",
-        "ask for a date instead",
-    ),
-    "language": (
-        "It is in a language that the guard does not know: only the very same words are matched.",
-        "guard=Guard(any_language=True) with an embedder that knows the language",
-    ),
-    "truncated": (
-        "It is longer than the embedding model reads, so only the very same words are matched.",
-        "take an embedder that reads more, or put material into the system message",
-    ),
-    "template": (
-        "It looks like a template around material, so only the very same words are matched.",
-        "question= tells the adapter which part is the question (docs/rag.md)",
-    ),
 }
-"""Reason of a miss, or tier of a hit, to what it means and what changes it."""
+"""Tier of a hit, or reason of a miss, to what it means for this question and what changes it.
+
+Reasons that say the same of every question are in ``advice.REASONS``.
+"""
 
 
 def _words_for(
@@ -427,7 +415,10 @@ def _words_for(
 ) -> tuple[str, str]:
     why, what_to_do = _WORDS.get(
         reason,
-        (f"Only the very same words are matched ({reason}).", "see docs/matching.md"),
+        (
+            REASONS.get(reason, f"Only the very same words are matched ({reason})."),
+            "see docs/matching.md",
+        ),
     )
     looked_at = shown[:1] if reason == "risk" else shown
     apart = next((_apart(one, question) for one in looked_at if one.differences), "")

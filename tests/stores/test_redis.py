@@ -606,7 +606,7 @@ def test_an_address_that_makes_no_sense_is_told_without_its_password(
     [
         ("redis://me:hush@h:1/2", "redis://h:1/2", "hush"),
         ("rediss://:hu%2Fsh@h", "rediss://h:6379/0", "hu/sh"),
-        ("unix://:hush@/tmp/s?db=3", "unix:///tmp/s?db=3", "hush"),
+        ("unix://:hush@/run/s?db=3", "unix:///run/s?db=3", "hush"),
         ("redis+sentinel://me:hush@a,b:7/svc/4", "redis+sentinel://a:26379,b:7/svc/4", "hush"),
         ("redis+sentinel://a/svc?sentinel_password=hush", "redis+sentinel://a:26379/svc/0", "hush"),
         ("redis+cluster://hush@[::1]:7,b", "redis+cluster://::1:7,b:6379", "hush"),
