@@ -159,8 +159,8 @@ def _opposed(table: str) -> frozenset[tuple[str, str]]:
 OPPOSED = _opposed(
     "during before after since until|after by|before by|until by|since by|on before|to from"
     "|from for|to for|from about|to about|for by|about by|with against|for against|with for"
-    "|in outside|under on|under over|behind front|through around|in under"
-    "|behind near|between during|to against|front in|within after|within outside|within over"
+    "|under on|under over|behind front|through around|in under"
+    "|behind near|between during|to against|front in|within after|within over"
     "|from until|from before"
 )
 """Classes of prepositions that contradict each other before one noun."""
