@@ -40,16 +40,21 @@ def copied(pattern: Generation) -> Generation:
 
 
 def _own(model: M) -> M:
-    twin = model.model_copy()
-    for fields in (twin.__dict__, twin.model_extra or {}):
-        for name, value in fields.items():
-            if type(value) in _CHANGEABLE:
-                fields[name] = _own_json(value) if value else value.copy()
+    """Do what ``model_copy`` does, in half of its time; every hit comes here twice."""
+    kind, put = type(model), object.__setattr__
+    twin = kind.__new__(kind)
+    put(twin, "__dict__", _own_json(model.__dict__))
+    extra, private = model.__pydantic_extra__, model.__pydantic_private__
+    put(twin, "__pydantic_extra__", None if extra is None else _own_json(extra))
+    put(twin, "__pydantic_fields_set__", model.__pydantic_fields_set__.copy())
+    put(twin, "__pydantic_private__", None if private is None else private.copy())
     return twin
 
 
 def _own_json(value: Any) -> Any:
     twin = value.copy()
+    if not twin:
+        return twin
     for place, item in value.items() if type(value) is dict else enumerate(value):
         if type(item) in _CHANGEABLE:
             twin[place] = _own_json(item)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
-from secrets import token_hex
+from os import urandom
 from types import TracebackType
 from typing import Any, Literal, Unpack
 
@@ -75,7 +75,8 @@ def served(hit: Hit, hit_usage: Literal["mark", "keep"]) -> list[Generation]:
 
 
 def _mark(message: AIMessage, hit: Hit) -> None:
-    message.id = f"{LC_ID_PREFIX}-{token_hex(16)}"  # a graph's state replaces messages of equal ids
+    # Of its own: a graph's state replaces messages of equal ids.
+    message.id = f"{LC_ID_PREFIX}-{urandom(16).hex()}"
     message.response_metadata[MARK] = {
         "hit": True,
         "tier": str(hit.tier),

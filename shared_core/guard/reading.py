@@ -467,6 +467,7 @@ _ASKING = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def is_timeless(question: str) -> bool:
     """Tell whether the answer does not depend on when the question is asked.
 

@@ -13,10 +13,9 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import redis
 from redisvl.exceptions import RedisVLError
@@ -34,7 +33,7 @@ from shared_core.stores.redis.connection import (
     fields_read,
     store_error,
 )
-from shared_core.stores.redis.keys import encoded, key_of, signature
+from shared_core.stores.redis.keys import Names, encoded, key_of, signature
 
 if TYPE_CHECKING:
     from shared_core.record import Vector
@@ -49,8 +48,7 @@ Precision = Literal["float32", "float16"]
 DISTANCE = b"vector_distance"
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(NamedTuple):
     """Where vectors can be compared: one embedder's, of one dimension, held in one precision."""
 
     embedder: str
@@ -72,8 +70,7 @@ class Space:
         return signature(self.embedder, self.dimension)
 
 
-@dataclass(frozen=True, slots=True)
-class SearchRow:
+class SearchRow(NamedTuple):
     """A row of a search: the record's name, its distance (0..2), its fields (none: it expired)."""
 
     name: bytes
@@ -109,10 +106,9 @@ class RedisIndex:
         One that has just expired may come as a name without fields: a filter on the end of life
         would keep it away, and take as long again as the search itself where entries are many.
         """
-        head = ("FT.SEARCH", self._name(tag, space), *_query(space, k))
         given = ("PARAMS", 4, "vector", vector, "scope", scope)
         # The server gives up when we do: else it would go on searching for nobody.
-        return (*head, *given, "TIMEOUT", self._timeout_ms)
+        return (*_search(tag, space, self._kind, k), *given, "TIMEOUT", self._timeout_ms)
 
     def forget(self) -> None:
         """Look again whether indexes are there."""
@@ -141,9 +137,6 @@ class RedisIndex:
         self.forget()
         return gone
 
-    def _name(self, tag: str, space: Space) -> str:
-        return self._connection.names.index(tag, f"{space.vector_field}:{self._kind}")
-
     def _schema(self, tag: str, space: Space) -> Any:
         vector = {
             "algorithm": self._kind,
@@ -152,7 +145,7 @@ class RedisIndex:
             "datatype": space.precision,
         }
         index = {
-            "name": self._name(tag, space),
+            "name": _name(tag, space, self._kind),
             "prefix": self._connection.names.records(tag),
             "storage_type": "hash",
         }
@@ -163,9 +156,13 @@ class RedisIndex:
         return IndexSchema.from_dict({"index": index, "fields": fields})
 
 
+def _name(tag: str, space: Space, kind: IndexKind) -> str:
+    return Names.index(tag, f"{space.vector_field}:{kind}")
+
+
 @lru_cache
-def _query(space: Space, k: int) -> tuple[Any, ...]:
-    """Return what follows the index's name: built once, as RedisVL takes 0.06 ms for it."""
+def _search(tag: str, space: Space, kind: IndexKind, k: int) -> tuple[Any, ...]:
+    """Return the command but for what is sought: built once, as RedisVL takes 0.06 ms for it."""
     query = VectorQuery(
         vector=b"",
         vector_field_name=space.vector_field,
@@ -174,7 +171,7 @@ def _query(space: Space, k: int) -> tuple[Any, ...]:
         num_results=k,
         dtype=space.precision,
     )
-    return tuple(query.get_args())
+    return "FT.SEARCH", _name(tag, space, kind), *query.get_args()
 
 
 def _make(server: redis.Redis, schema: Any) -> None:
@@ -229,6 +226,7 @@ SCOPE_DIGITS = 32
 DTYPES: Mapping[Precision, str] = {"float32": "<f4", "float16": "<f2"}
 
 _VECTOR = re.compile(rb"[fh][0-9a-f]{12}")
+_VECTOR_LENGTH = 13
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -270,7 +268,7 @@ def record_of(fields: Mapping[bytes, bytes], codec: Codec) -> Record | None:
     """Return the record of these fields, with its vector if that is among them, None if odd."""
     try:
         for name, data in fields.items():
-            if _VECTOR.fullmatch(name):
+            if len(name) == _VECTOR_LENGTH and _VECTOR.fullmatch(name):
                 import numpy as np
 
                 kind = DTYPES["float32" if name.startswith(b"f") else "float16"]

@@ -44,7 +44,6 @@ from shared_core.stores.redis.schema import (
     IndexKind,
     Precision,
     RedisIndex,
-    SearchRow,
     Space,
     fields_of,
     indexed_fields,
@@ -441,13 +440,10 @@ class RedisStore(RedisValues):
             except SearchMissing as error:
                 self._rest_searches(error)
                 return []
-            candidates = list(rows(reply))
-            found, dead = self._sort_out(tag, (scope, space), k, least, candidates, stands)
+            found, dead, is_far = self._sort_out(tag, (scope, space), k, least, reply, stands)
             if dead:
                 self._removal.bury(tag, dead)
-            if len(found) >= k or len(candidates) < wanted:
-                return found
-            if found and 1.0 - candidates[-1].distance < least:
+            if len(found) >= k or len(reply or ()) <= 2 * wanted or (found and is_far):
                 return found
             wanted *= 4  # the dead took places: look further
 
@@ -468,15 +464,20 @@ class RedisStore(RedisValues):
         place: tuple[str, str],
         k: int,
         least: float,
-        candidates: Sequence[SearchRow],
+        reply: Any,
         stands: bytes | None,
-    ) -> tuple[list[Neighbour], list[Death]]:
-        """Return the first k that live, and the dead; scope and life are checked on the record."""
+    ) -> tuple[list[Neighbour], list[Death], bool]:
+        """Return the first k that live, the dead, and whether what follows is below ``least``.
+
+        Scope and life are checked on the record.
+        """
         found: list[Neighbour] = []
         dead: list[Death] = []
+        is_far = False
         now = self._clock()
-        for one in candidates:
-            if len(found) == k or (found and 1.0 - one.distance < least):
+        for one in rows(reply):
+            is_far = 1.0 - one.distance < least
+            if len(found) == k or (found and is_far):
                 break
             if BODY not in one.fields:
                 continue  # expired a moment ago
@@ -493,7 +494,7 @@ class RedisStore(RedisValues):
                 # Rounding makes distances of -0.0000002.
                 similarity = min(1.0, max(-1.0, 1.0 - one.distance))
                 found.append(Neighbour(record, similarity))
-        return found, dead
+        return found, dead, is_far
 
     def _rest_searches(self, error: SearchMissing) -> None:
         self._no_search_until = time.monotonic() + LOOK_AGAIN_S
