@@ -298,6 +298,14 @@ def has_tables(connection: sqlite3.Connection, path: str) -> bool:
     return True
 
 
+def entries_of(connection: sqlite3.Connection) -> int:
+    """Return how many records the file holds. Raises DamagedFile where it does not say so."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'entries'").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise DamagedFile("the number of its entries is gone")
+    return row[0]
+
+
 def statements(script: str) -> Iterator[str]:
     """Split a script, because ``executescript`` would commit the transaction that it is run in."""
     statement = ""

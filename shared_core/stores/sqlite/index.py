@@ -1,10 +1,15 @@
-"""Index the vectors of an SQLite file in memory, and keep large graphs in files beside it.
+"""Index the vectors of an SQLite file in memory; keep what makes that quick in it and beside it.
 
-There is one index for each scope, made at first use. A graph is kept so that no process makes it
-twice: one file, ``NAME-graph-DIGEST``, of what usearch wrote, then what the graph is of, then a
-checksum. It is written under another name, synced and renamed, so that a reader finds all of it or
-none. A wrong graph could hide a neighbour, but never serve a wrong one: records are read from the
-database, and similarities computed from their vectors.
+There is one index for each scope, made at first use. Vectors of a scope are copied into blocks that
+lie together, as reading a thousand records to get at theirs takes several times as long. The copies
+are rounded, and may be out of date or missing: which rows there are is asked of the records, what
+no block has is read from them, and what is found is compared by their vectors.
+
+A graph is kept so that no process makes it twice: one file, ``NAME-graph-DIGEST``, of what usearch
+wrote, then what the graph is of, then a checksum. It is written under another name, synced and
+renamed, so that a reader finds all of it or none. A wrong graph or block could hide a neighbour,
+but never serve a wrong one: records are read from the database, and similarities computed from
+their vectors.
 """
 
 from __future__ import annotations
@@ -13,12 +18,13 @@ import glob
 import hashlib
 import json
 import logging
+import math
 import os
 import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,9 +33,13 @@ import numpy as np
 
 from shared_core.stores.api import StoreError
 from shared_core.stores.sqlite.database import DatabaseFile, blob
-from shared_core.stores.vectors import ScopeVectors, Shelf
+from shared_core.stores.sqlite.file import entries_of, statements
+from shared_core.stores.vectors import MORE, ScopeVectors, Shelf
 
 if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
     from shared_core.record import Vector
     from shared_core.stores.vectors import Graph
 
@@ -232,6 +242,8 @@ class _ScopeIndex:
         self.kept = KeptGraph(file, *place)
         self.vectors = ScopeVectors(place[2], lambda ids: _read(file, place[2], ids), self.kept)
         self.last = 0
+        self.error = 0.0
+        """How far a cosine may be off: some vectors came from blocks, rounded."""
         self.sure = 0
         """How many rows there were when the dead ones were last dropped."""
 
@@ -248,13 +260,16 @@ class ScopeIndexes:
         self._file = file
         self._lock = threading.Lock()
         self._shelf = Shelf[_Place, _ScopeIndex](capacity, lambda index: index.vectors.nbytes)
+        self.scattered: set[_Place] = set()
+        """Places of which many rows were read one by one: they are worth packing."""
 
     def search(
         self, scope: str, space: str, vector: Vector, k: int, least: float
-    ) -> list[tuple[int, float]]:
+    ) -> tuple[list[tuple[int, float]], float]:
         """Return the k nearest row ids with their cosines, nearest first, as of now or later.
 
-        Of all but the nearest, those from the cosine ``least`` on.
+        Of all but the nearest, those from the cosine ``least`` on. The number after them says by
+        how much a cosine may be off; some more than k come then, for ``exactly`` to choose from.
         """
         place = (scope, space, len(vector))
         with self._lock:
@@ -262,10 +277,11 @@ class ScopeIndexes:
         # Held while the file is read: else every waiting thread would load a cold scope for itself.
         with index.lock:
             self._catch_up(index, place)
-            found = index.vectors.search(vector, k, least)
+            more = MORE if index.error and k > 0 else 0
+            found = index.vectors.search(vector, k + more, least - index.error)
         with self._lock:
             self._shelf.weigh(place)
-        return found
+        return found, index.error
 
     def discard(self, scope: str, space: str, dimension: int, ids: Sequence[int]) -> None:
         """Forget rows that were found dead."""
@@ -282,18 +298,61 @@ class ScopeIndexes:
             graph, index.last = kept
             index.vectors.use(graph)
         with self._file.reading() as reader:
+            scattered = self._load_blocks(reader, index, place) if index.last == 0 else -math.inf
             rows = reader.execute(NEWER, (4 * dimension, blob(scope), blob(space), index.last))
             while some := rows.fetchmany(ROWS_AT_ONCE):
-                ids = [id for id, vector in some if vector is not None]
-                data = b"".join(vector for _, vector in some if vector is not None)
-                index.vectors.extend(ids, np.frombuffer(data, "<f4").reshape(-1, dimension))
+                _extend(index.vectors, some, dimension)
                 index.last = some[-1][0]
+                scattered += len(some)
             if not first and len(index.vectors) > 2 * index.sure + SPARE:
                 there = {id for (id,) in reader.execute(ALL, (blob(scope), blob(space)))}
                 index.vectors.discard([id for id in index.vectors.numbers if id not in there])
                 first = True
         if first:
             index.sure = len(index.vectors)
+        if scattered >= 2 * PACK_FROM:
+            self.scattered.add(place)
+
+    def _load_blocks(self, reader: sqlite3.Connection, index: _ScopeIndex, place: _Place) -> int:
+        """Fill an index from the blocks of its place, if there are any, and what they lack.
+
+        Return how many rows could be packed as well.
+        """
+        last = _last_packed(reader, place) if has_packed(reader) else 0
+        if not last:
+            return 0
+        rows = reader.execute(f"{ALL} ORDER BY id", (blob(place[0]), blob(place[1])))
+        there = np.fromiter((id for (id,) in rows), np.int64)
+        index.error = 0.5 / STEPS * math.sqrt(place[2]) + 1e-6
+        index.last = int(there[-1]) if len(there) else 0
+        held = np.zeros(len(there), np.bool_)
+        for ids, vectors in _blocks(reader, place):
+            at = np.minimum(np.searchsorted(there, ids), len(there) - 1)
+            fits = (there[at] == ids) & ~held[at] if len(there) else np.zeros(len(ids), np.bool_)
+            held[at[fits]] = True
+            index.vectors.extend(ids[fits].tolist(), vectors if fits.all() else vectors[fits])
+        missing = there[~held]
+        for start in range(0, len(missing), ROWS_AT_ONCE):
+            some = missing[start : start + ROWS_AT_ONCE].tolist()
+            _extend(index.vectors, _rows(reader, some), place[2])
+        return int(np.count_nonzero(missing > last))
+
+
+def _extend(
+    vectors: ScopeVectors, rows: Sequence[tuple[int, bytes | None]], dimension: int
+) -> None:
+    """Add rows, without those whose vector is of another length."""
+    fitting = [
+        (id, one) for id, one in rows if isinstance(one, bytes) and len(one) == 4 * dimension
+    ]
+    data = b"".join(one for _, one in fitting)
+    vectors.extend([id for id, _ in fitting], np.frombuffer(data, "<f4").reshape(-1, dimension))
+
+
+def _rows(reader: sqlite3.Connection, ids: Sequence[int]) -> list[tuple[int, bytes | None]]:
+    marks = ",".join("?" * len(ids))
+    found = reader.execute(f"SELECT id, vector FROM records WHERE id IN ({marks})", ids)  # noqa: S608
+    return found.fetchall()
 
 
 def _read(file: DatabaseFile, dimension: int, ids: Sequence[int]) -> Mapping[int, Vector]:
@@ -301,12 +360,162 @@ def _read(file: DatabaseFile, dimension: int, ids: Sequence[int]) -> Mapping[int
     found: dict[int, Vector] = {}
     with file.reading() as reader:
         for start in range(0, len(ids), ROWS_AT_ONCE):
-            some = ids[start : start + ROWS_AT_ONCE]
-            rows = reader.execute(
-                f"SELECT id, vector FROM records WHERE id IN ({','.join('?' * len(some))})",  # noqa: S608
-                some,
-            )
-            for id, vector in rows:
+            for id, vector in _rows(reader, ids[start : start + ROWS_AT_ONCE]):
                 if isinstance(vector, bytes) and len(vector) == 4 * dimension:
                     found[id] = np.frombuffer(vector, "<f4")
     return found
+
+
+# Blocks: copies of the vectors of a scope, some hundred together.
+
+
+PACKED_ABOVE = CAPACITY // 2
+"""Bytes of all vectors of a file from which packing is worth its time.
+
+Below, the indexes of all scopes are held in memory, and each is read once in a process.
+"""
+PACK_FROM = 64
+"""Rows of a scope outside of its blocks that are worth a block of their own."""
+MAX_PACKED = 256
+"""Rows of a block."""
+PACKED_AT_ONCE = 512
+"""Rows that one put packs at most, in some milliseconds."""
+STEPS = 32767
+"""A component of a vector of length 1 is kept as a whole number of steps, in two bytes."""
+GONE_TOGETHER = 64
+"""Blocks that are deleted while the write lock is held."""
+
+PACKED = """
+CREATE TABLE IF NOT EXISTS packed (
+    block INTEGER PRIMARY KEY,
+    scope BLOB NOT NULL,
+    space BLOB NOT NULL,
+    dimension INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    ids BLOB NOT NULL,
+    vectors BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS packed_by_place ON packed (scope, space, dimension, last);
+"""
+"""Made with the first block: a file without it is one of an earlier version, or small."""
+HAS_PACKED = "SELECT 1 FROM sqlite_master WHERE name = 'packed_by_place'"
+# The casts are for damage: a column whose type is not a blob's cannot always be read.
+BLOCKS = """SELECT CAST(ids AS BLOB), CAST(vectors AS BLOB) FROM packed
+    WHERE scope = ? AND space = ? AND dimension = ? ORDER BY last"""
+LAST_PACKED = "SELECT max(last) FROM packed WHERE scope = ? AND space = ? AND dimension = ?"
+ADD_BLOCK = """INSERT INTO packed (scope, space, dimension, last, ids, vectors)
+    VALUES (?, ?, ?, ?, ?, ?)"""
+COUNT_ABOVE = "SELECT count(*) FROM records WHERE scope = ? AND space = ? AND id > ?"
+SOME_BLOCK = """SELECT block, scope, space, dimension, last, CAST(ids AS BLOB) FROM packed
+    WHERE block >= (SELECT max(block) FROM packed) * ? ORDER BY block LIMIT 1"""
+OF_BLOCK = "SELECT CAST(vectors AS BLOB) FROM packed WHERE block = ?"
+OF_NO_RECORD = """SELECT block FROM packed WHERE NOT EXISTS (SELECT 1 FROM records
+    WHERE records.scope = packed.scope AND records.space = packed.space)"""
+
+
+def pack(file: DatabaseFile, place: _Place, chance: float) -> bool:
+    """Copy what is new in a place into blocks, if it is worth it; say whether there may be more.
+
+    Two other blocks, which ``chance`` from 0 to 1 chooses, lose their copies of what is gone, so
+    that all together hold about twice what is there. Raises StoreError.
+    """
+    scope, space, dimension = blob(place[0]), blob(place[1]), place[2]
+    with file.reading() as reader:
+        if 4 * dimension * entries_of(reader) < PACKED_ABOVE:
+            return False
+        is_there = has_packed(reader)
+        last = _last_packed(reader, place) if is_there else 0
+        (new,) = reader.execute(COUNT_ABOVE, (scope, space, last)).fetchone()
+        if new < PACK_FROM:
+            return False
+        above = (4 * dimension, scope, space, last, PACKED_AT_ONCE)
+        rows = reader.execute(f"{NEWER} LIMIT ?", above).fetchall()
+    blocks = [
+        (scope, space, dimension, *_block(rows[start : start + MAX_PACKED], dimension))
+        for start in range(0, len(rows), MAX_PACKED)
+    ]
+    with file.writing() as writer:
+        for statement in () if is_there else statements(PACKED):
+            writer.execute(statement)
+        if _last_packed(writer, place) == last:  # else another process packed them
+            for part in (chance, (chance + 0.5) % 1):
+                _shrink_some(writer, part)
+            writer.executemany(ADD_BLOCK, blocks)
+    return int(new) > PACKED_AT_ONCE
+
+
+def drop_unused_blocks(file: DatabaseFile) -> None:
+    """Delete the blocks of places that have no record any more. Raises StoreError."""
+    with file.reading() as reader:
+        blocks = reader.execute(OF_NO_RECORD).fetchall() if has_packed(reader) else []
+    for start in range(0, len(blocks), GONE_TOGETHER):
+        with file.writing() as writer:
+            there = f"{OF_NO_RECORD} AND block = ?"  # a record may have come to it
+            for (block,) in blocks[start : start + GONE_TOGETHER]:
+                writer.execute(f"DELETE FROM packed WHERE block IN ({there})", (block,))  # noqa: S608
+
+
+def has_packed(reader: sqlite3.Connection) -> bool:
+    """Say whether the file has a table of blocks."""
+    return reader.execute(HAS_PACKED).fetchone() is not None
+
+
+def _last_packed(reader: sqlite3.Connection, place: _Place) -> int:
+    """Return the last row of a place that its blocks know of, 0 if there are none."""
+    (last,) = reader.execute(LAST_PACKED, (blob(place[0]), blob(place[1]), place[2])).fetchone()
+    return last if isinstance(last, int) else 0
+
+
+def _block(rows: Sequence[tuple[int, bytes | None]], dimension: int) -> tuple[int, bytes, bytes]:
+    """Return the last row, and numbers and vectors of those that have one of length 1."""
+    fitting = [(id, vector) for id, vector in rows if vector is not None]
+    vectors = np.frombuffer(b"".join(vector for _, vector in fitting), "<f4")
+    vectors = vectors.reshape(-1, dimension)
+    fits = (np.abs(vectors) <= 1).all(axis=1)  # not for a NaN
+    ids = np.array([id for id, _ in fitting], "<i8")[fits]
+    return rows[-1][0], ids.tobytes(), np.rint(vectors[fits] * STEPS).astype("<i2").tobytes()
+
+
+def _blocks(
+    reader: sqlite3.Connection, place: _Place
+) -> Iterator[tuple[NDArray[np.int64], NDArray[float32]]]:
+    """Yield numbers and vectors of a place, some thousand rows at a time."""
+    scope, space, dimension = blob(place[0]), blob(place[1]), place[2]
+    rows = reader.execute(BLOCKS, (scope, space, dimension))
+    while some := rows.fetchmany(ROWS_AT_ONCE // MAX_PACKED + 8):
+        whole = [(ids, steps) for ids, steps in some if _is_whole(ids, steps, dimension)]
+        ids = np.frombuffer(b"".join(ids for ids, _ in whole), "<i8")
+        steps = np.frombuffer(b"".join(steps for _, steps in whole), "<i2")
+        vectors = steps.reshape(-1, dimension).astype(np.float32)
+        vectors *= 1 / STEPS
+        yield ids, vectors
+
+
+def _is_whole(ids: object, steps: object, dimension: object) -> bool:
+    """Say whether a block can be what was written; else its rows are read one by one."""
+    if not (isinstance(ids, bytes) and isinstance(steps, bytes) and isinstance(dimension, int)):
+        return False
+    if len(ids) % 8 or len(steps) != len(ids) // 8 * 2 * dimension:
+        return False
+    return bool((np.diff(np.frombuffer(ids, "<i8")) > 0).all())
+
+
+def _shrink_some(writer: sqlite3.Connection, part: float) -> None:
+    """Take what is gone out of a block, if that is more than half of it."""
+    found = writer.execute(SOME_BLOCK, (part,)).fetchone()
+    if found is None:
+        return
+    block, scope, space, dimension, last, data = found
+    ids = np.frombuffer(data if isinstance(data, bytes) and not len(data) % 8 else b"", "<i8")
+    first = int(ids[0]) if len(ids) else last
+    rows = writer.execute(f"{ALL} AND id BETWEEN ? AND ?", (scope, space, first, last))
+    held = np.isin(ids, np.fromiter((id for (id,) in rows), np.int64))
+    if 2 * np.count_nonzero(held) >= len(ids) > 0:
+        return
+    (steps,) = writer.execute(OF_BLOCK, (block,)).fetchone()
+    if held.any() and _is_whole(data, steps, dimension):
+        left = np.frombuffer(steps, "<i2").reshape(-1, dimension)[held]
+        shrunk = (ids[held].tobytes(), left.tobytes(), block)
+        writer.execute("UPDATE packed SET ids = ?, vectors = ? WHERE block = ?", shrunk)
+    else:
+        writer.execute("DELETE FROM packed WHERE block = ?", (block,))
