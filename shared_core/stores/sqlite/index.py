@@ -323,7 +323,7 @@ class ScopeIndexes:
             return 0
         rows = reader.execute(f"{ALL} ORDER BY id", (blob(place[0]), blob(place[1])))
         there = np.fromiter((id for (id,) in rows), np.int64)
-        index.error = 0.5 / STEPS * math.sqrt(place[2]) + 1e-6
+        index.error = 0.5 / _STEPS * math.sqrt(place[2]) + 1e-6
         index.last = int(there[-1]) if len(there) else 0
         held = np.zeros(len(there), np.bool_)
         for ids, vectors in _blocks(reader, place):
@@ -380,7 +380,7 @@ MAX_PACKED = 256
 """Rows of a block."""
 PACKED_AT_ONCE = 512
 """Rows that one put packs at most, in some milliseconds."""
-STEPS = 32767
+_STEPS = 32767
 """A component of a vector of length 1 is kept as a whole number of steps, in two bytes."""
 GONE_TOGETHER = 64
 """Blocks that are deleted while the write lock is held."""
@@ -473,7 +473,7 @@ def _block(rows: Sequence[tuple[int, bytes | None]], dimension: int) -> tuple[in
     vectors = vectors.reshape(-1, dimension)
     fits = (np.abs(vectors) <= 1).all(axis=1)  # not for a NaN
     ids = np.array([id for id, _ in fitting], "<i8")[fits]
-    return rows[-1][0], ids.tobytes(), np.rint(vectors[fits] * STEPS).astype("<i2").tobytes()
+    return rows[-1][0], ids.tobytes(), np.rint(vectors[fits] * _STEPS).astype("<i2").tobytes()
 
 
 def _blocks(
@@ -487,7 +487,7 @@ def _blocks(
         ids = np.frombuffer(b"".join(ids for ids, _ in whole), "<i8")
         steps = np.frombuffer(b"".join(steps for _, steps in whole), "<i2")
         vectors = steps.reshape(-1, dimension).astype(np.float32)
-        vectors *= 1 / STEPS
+        vectors *= 1 / _STEPS
         yield ids, vectors
 
 
