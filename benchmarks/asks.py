@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -109,10 +110,12 @@ def ask(kind: str, number: int, entries: int) -> Ask:
     return Ask(text, dumps([SystemMessage(SYSTEM), HumanMessage(text)]))
 
 
-def prompted(question: str, system: str = "") -> Ask:
-    """Return a question of one's own behind a system prompt, "" for none."""
-    before = [SystemMessage(system)] if system else []
-    return Ask(question, dumps([*before, HumanMessage(question)]))
+def prompted(question: str, system: str = "", before: Sequence[dict[str, str]] = ()) -> Ask:
+    """Return a question of one's own behind a system prompt ("" for none) and earlier messages."""
+    kinds = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
+    said = [{"role": "system", "content": system}] if system else []
+    messages = [kinds[one["role"]](one["content"]) for one in (*said, *before)]
+    return Ask(question, dumps([*messages, HumanMessage(question)]))
 
 
 def answer(number: int) -> str:

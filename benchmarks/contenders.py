@@ -1,22 +1,44 @@
 """The caches that are compared, each as its documentation has it, with one model and one Redis.
 
-All answer at the cosine of ``Setting.similarity``. Where a cache takes the bare question, it gets
-that; LangChain's caches are given LangChain's prompt. ``Setting.model`` is the folder of the
-weights, or "made" for vectors that are made up at once: what is left then is what a cache does
-itself. A new contender is one function that returns a ``contender.Contender`` and a line in
-ENTRIES; if it needs packages that ours lacks, a line in ``environments.py`` too.
+All answer at the cosine of ``Setting.similarity``, or as they come where that is None. Where a
+cache takes the bare question, it gets that; LangChain's caches are given LangChain's prompt.
+``Setting.model`` is the folder of the weights, or "made" for vectors that are made up at once: what
+is left then is what a cache does itself.
+
+To add a contender, write one file, outside of this repository or in it:
+
+    # acme.py
+    from contender import Contender, Entry, encoder
+
+    def build(setting):
+        from acme import Cache  # here, so that others start without it
+
+        cache = Cache(embed=encoder(setting), threshold=setting.similarity)
+        return Contender(
+            store=lambda ask, answer: cache.put(ask.question, answer),
+            look=lambda ask: cache.get(ask.question),  # the text of its answer, or None
+        )
+
+    ENTRIES = {"Acme cache": Entry(build, ("acme",), judged="tuned")}
+
+and name its folder: ``CONTENDERS=folder python benchmarks/quality.py --data … --caches "Acme
+cache"``. Every file in it is read. ``judged="tuned"`` says that it has a threshold, which is then
+chosen as for the others. If it needs packages that clash with ours, name a folder of .bench-envs as
+its ``environment``; ``environments.py`` makes those. To have it timed as well, add its name to
+TIERS in ``tiers.py``.
 """
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import peers
-from contender import MADE, Contender, Setting, langchain, made
+from contender import DEFAULT, MADE, TUNED, Contender, Entry, Setting, langchain, made
 from vcache import vcache
 
 
@@ -97,57 +119,61 @@ def ours_verifier(setting: Setting) -> Contender:
     return _ours("memory://", setting, "onnx", threshold=_verified(setting), verifier=verify)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A contender by its name in tables; ``environment`` is a folder of .bench-envs, "" for ours.
-
-    ``packages`` are what its version is that of.
-    """
-
-    build: Callable[[Setting], Contender]
-    packages: tuple[str, ...]
-    environment: str = ""
-    asked: str = "LangChain's prompt"
-
-
 OURS = ("langchain-core",)
 ENTRIES = {
-    "TieredCache, memory": Entry(ours_memory, OURS),
+    "TieredCache, memory": Entry(ours_memory, OURS, judged=TUNED),
     "TieredCache, memory, exact only": Entry(ours_memory_exact, OURS),
     "TieredCache, sqlite": Entry(ours_sqlite, OURS),
     "TieredCache, sqlite, exact only": Entry(ours_sqlite_exact, OURS),
     "TieredCache, redis": Entry(ours_redis, OURS),
     "TieredCache, redis, sentence-transformers": Entry(ours_redis_library, OURS),
     "TieredCache, redis, exact only": Entry(ours_redis_exact, OURS),
-    "langchain-core InMemoryCache": Entry(peers.langchain_memory, ("langchain-core",)),
+    "langchain-core InMemoryCache": Entry(
+        peers.langchain_memory, ("langchain-core",), judged=DEFAULT
+    ),
     "langchain-community SQLiteCache": Entry(peers.langchain_sqlite, ("langchain-community",)),
     "langchain-redis RedisCache": Entry(
         peers.langchain_redis_exact, ("langchain-redis",), "langchain-redis"
     ),
     "langchain-redis RedisSemanticCache": Entry(
-        peers.langchain_redis, ("langchain-redis", "redisvl"), "langchain-redis"
+        peers.langchain_redis, ("langchain-redis", "redisvl"), "langchain-redis", judged=TUNED
     ),
-    "RedisVL SemanticCache": Entry(peers.redisvl, ("redisvl",), asked="the bare question"),
+    "RedisVL SemanticCache": Entry(
+        peers.redisvl, ("redisvl",), asked="the bare question", judged=TUNED
+    ),
     "GPTCache, sqlite and faiss": Entry(
-        peers.gptcache, ("gptcache", "faiss-cpu"), "gptcache", "the bare question"
+        peers.gptcache, ("gptcache", "faiss-cpu"), "gptcache", "the bare question", judged=TUNED
     ),
     "BetterDB SemanticCache": Entry(
         peers.betterdb,
         ("betterdb-semantic-cache", "valkey"),
         "betterdb",
         "LangChain's prompt, awaited",
+        judged=TUNED,
     ),
-    "TieredCache, default": Entry(ours_default, OURS),
-    "TieredCache, anytime": Entry(ours_anytime, OURS),
-    "TieredCache, verifier right in 99 %": Entry(ours_verifier, OURS),
+    "TieredCache, default": Entry(ours_default, OURS, judged=DEFAULT),
+    "TieredCache, anytime": Entry(ours_anytime, OURS, judged=DEFAULT),
+    "TieredCache, verifier right in 99 %": Entry(ours_verifier, OURS, judged=DEFAULT),
     "langgraph-checkpoint-redis middleware": Entry(
         peers.langgraph_redis,
         ("langgraph-checkpoint-redis", "redisvl"),
         "langgraph-redis",
         "the last question of the conversation",
+        judged=TUNED,
     ),
     "LiteLLM, redis-semantic": Entry(
-        peers.litellm, ("litellm", "redisvl"), "litellm", "the messages of the call"
+        peers.litellm, ("litellm", "redisvl"), "litellm", "the messages of the call", judged=TUNED
     ),
-    "vCache's algorithm": Entry(vcache, ("scipy",), asked="the bare question"),
+    "vCache's algorithm": Entry(vcache, ("scipy",), asked="the bare question", judged=DEFAULT),
 }
+
+
+def of_others(folder: str) -> dict[str, Entry]:
+    """Read the contenders that others added: ENTRIES of every file of a folder, "" for none."""
+    found: dict[str, Entry] = {}
+    for file in sorted(Path(folder).glob("*.py")) if folder else ():
+        found |= runpy.run_path(str(file))["ENTRIES"]
+    return found
+
+
+ENTRIES |= of_others(os.environ.get("CONTENDERS", ""))

@@ -35,10 +35,10 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, create_model
+from rounds import command, conditions, save
 from worker import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "identity.json"
 PAGE = ROOT / "docs" / "identity.md"
 BEGIN, END = "<!-- table of benchmarks/identity.py -->", "<!-- end of the table -->"
 QUESTION = [HumanMessage("How much is in my account?")]
@@ -434,7 +434,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis", help="URL of a Redis with the search and JSON modules")
-    given = parser.parse_args().redis
+    given, where = parser.parse_args().redis, conditions(command())
     found: dict[str, Found] = {}
     left_out: dict[str, str] = {}
     with TemporaryDirectory() as folder, warnings.catch_warnings(), ExitStack() as closing:
@@ -450,7 +450,7 @@ def main() -> None:
                 left_out[name] = "its environment is not installed"
             except subprocess.CalledProcessError as error:
                 left_out[name] = f"it did not run: {error.stderr.strip().splitlines()[-1]}"
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    save("identity", where, same=list(SAME), found=found)
     page = PAGE.read_text()
     head, rest = page.split(BEGIN)
     _, tail = rest.split(END)

@@ -303,12 +303,12 @@ def bars(taken: dict[str, Taken]) -> Iterator[Bar]:
             yield Bar(f"{name} - {floor}", more, *ends, "us", most=most)
 
     one = taken["memory hit"]
-    yield Bar("memory hit", one.p10, *interval(lambda p10: p10, one), "us", most=40)
-    yield from over("langchain SQLiteCache hit", "sqlite hit", least=5)
-    yield from over("langchain SQLiteCache hit, many", "sqlite hit, many", least=5)
+    yield Bar("memory hit", one.p10, *interval(lambda p10: p10, one), "us", most=28)
+    yield from over("langchain SQLiteCache hit", "sqlite hit", least=4.5)
+    yield from over("langchain SQLiteCache hit, many", "sqlite hit, many", least=3)
     yield from over("redis hit", "redis floor: HGETALL, decode", most=1.5)
-    yield from over("langchain RedisCache hit", "redis hit", least=2)
-    yield from over("langchain RedisCache hit, many", "redis hit, many", least=2)
+    yield from over("langchain RedisCache hit", "redis hit", least=1.5)
+    yield from over("langchain RedisCache hit, many", "redis hit, many", least=1.5)
     yield from over("redis miss", "langchain RedisCache miss", most=1)
     yield from beyond("memory hit", "memory floor: dict", 40)
     yield from beyond("sqlite hit", "sqlite floor: SELECT, decode", 100)

@@ -148,7 +148,8 @@ def betterdb(setting: Setting) -> Contender:
 def langgraph_redis(setting: Setting) -> Contender:
     """Build the middleware for agents; it looks at the last question of a conversation."""
     from langchain.agents.middleware.types import ModelRequest, ModelResponse
-    from langchain_core.messages import AIMessage, HumanMessage
+    from langchain_core.load import loads
+    from langchain_core.messages import AIMessage
     from langgraph.middleware.redis import SemanticCacheConfig, SemanticCacheMiddleware
     from redisvl.utils.vectorize import CustomVectorizer
 
@@ -166,7 +167,9 @@ def langgraph_redis(setting: Setting) -> Contender:
                 raise MissError
             return ModelResponse(result=[AIMessage(answer)])
 
-        request = ModelRequest(model=model, messages=[HumanMessage(ask.question)])
+        said: list[Any] = loads(ask.prompt)
+        system = said.pop(0) if said[0].type == "system" else None
+        request = ModelRequest(model=model, messages=said, system_message=system)
         try:
             found: Any = loop.run_until_complete(middleware.awrap_model_call(request, handler))
         except MissError:
@@ -185,6 +188,7 @@ def litellm(setting: Setting) -> Contender:
 
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     from langchain_core.load import loads
+    from litellm import ModelResponse
     from litellm.caching.caching import Cache
     from litellm.caching.redis_semantic_cache import RedisSemanticCache
 
@@ -197,14 +201,19 @@ def litellm(setting: Setting) -> Contender:
         redis_url=setting.redis,
         similarity_threshold=0.8 if setting.similarity is None else setting.similarity,
     )
-    roles = {"system": "system", "human": "user"}
+    roles = {"system": "system", "human": "user", "ai": "assistant"}
 
     def call(ask: Ask) -> dict[str, Any]:
         said = [{"role": roles[one.type], "content": one.content} for one in loads(ask.prompt)]
         return {"model": "gpt-4o-mini", "messages": said}
 
-    def look(ask: Ask) -> str | None:
-        found = cache.get_cache(**call(ask))
-        return None if found is None else str(found)
+    def store(ask: Ask, answer: str) -> None:
+        message = {"role": "assistant", "content": answer}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        cache.add_cache(ModelResponse(model="gpt-4o-mini", choices=[choice]), **call(ask))
 
-    return Contender(lambda ask, answer: cache.add_cache(answer, **call(ask)), look)
+    def look(ask: Ask) -> str | None:
+        found: Any = cache.get_cache(**call(ask))
+        return None if found is None else str(found["choices"][0]["message"]["content"])
+
+    return Contender(store, look)

@@ -1,23 +1,34 @@
 """Right and wrong: what caches answer of labelled streams of questions, and how often wrongly.
 
     python benchmarks/environments.py
-    PYTHONPATH=.:benchmarks python benchmarks/quality.py --data FOLDER [--quick] [--sets qqp,swaps]
-        [--caches NAME ...] [--jobs 2]
+    PYTHONPATH=.:benchmarks python benchmarks/quality.py --data FOLDER [--quick] [--missing]
+        [--sets qqp,swaps] [--caches NAME ...] [--jobs 2]
 
 FOLDER holds files ``<name>.jsonl.gz`` of rows {"t": question, "c": class}: two questions of one
 class may share an answer. A stream sends each question once, in a random order; the cache starts
 empty, and what it does not answer is stored with an answer that the class alone decides. A served
 answer of another class is wrong. No question comes twice: every hit is one by meaning.
+"telephone company" is the workload of ``savings.py`` instead, with repeats, conversations and the
+long system prompts of three apps.
 
 Half of the classes of a set are its development half. A cache with a threshold is shown twice: at
-its default, and at its best, which is the cosine of GRID with the most right answers on the
-development half among those with at most 2 % wrong of what they serve there (the strictest, if none
-has). All figures are of the other half. Ours begins with what the other sets taught it alone: the
-prior that ships has seen some of these.
+its default, and at its best, which is the lowest cosine of GRID from which at most 2 % of what it
+serves of the development half is wrong (the strictest, if there is none), found by halving GRID.
+All figures are of the other half. Ours begins with what the other sets taught it alone: the prior
+that ships has seen some of these.
 
 "behind a system prompt" sends each question behind the same 200 words. "near misses" are the pairs
-of fow-cache (PyPI): one question stored in an empty cache, the other asked. ``--quick`` takes three
-sets, 800 questions of each, and four cosines.
+of fow-cache (PyPI): one question stored in an empty cache, the other asked.
+
+A run of everything is to take an hour of two quiet cores at most. So the development half is cut to
+its first 600 questions and the other to 1,500, behind a system prompt to 200 and 600; no cosine of
+GRID is tried but those that halving asks for; a cache is through a stream in one process; and every
+text is embedded once for all others, while ours embeds by itself. ``--quick`` takes two sets, 400
+and 800 questions of each, and three cosines.
+
+Results are kept as soon as a cache is through a stream. A run with ``--caches`` or ``--sets``
+replaces the rows of those and keeps all others; ``--missing`` runs what has no row yet, so that a
+run that was stopped goes on. ``--near`` runs the near misses alone.
 """
 
 from __future__ import annotations
@@ -27,10 +38,11 @@ import hashlib
 import json
 import random
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -38,36 +50,36 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from asks import PLACES, THINGS, VERBS
+from contender import TUNED
 from contenders import ENTRIES
 from fit_prior import SETS as FITTED
 from fit_prior import fit_prior
 from matching import read
-from rounds import command, conditions, save
+from rounds import command, conditions, load, save
+from savings_workload import own_topics, workload
 from worker import ENVIRONMENTS, Failed, Worker
 
 from shared_core.embedding import folder_of, source_of
 from shared_core.stats import wilson
 
-SETS = "banking77,clinc150,qqp,swaps,medical_pairs,gptcache_mock"
-QUICK = "clinc150,qqp,swaps"
-GRID = (0.8, 0.84, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99)
-QUICK_GRID = (0.85, 0.92, 0.96, 0.99)
-LONGEST = 4000
+TELEPHONE = "telephone company"
+SETS = f"banking77,clinc150,qqp,swaps,medical_pairs,gptcache_mock,{TELEPHONE}"
+BEHIND = ("banking77", "qqp")
+"""Sets that are asked behind a system prompt too."""
+QUICK = "qqp,swaps"
+GRID = (0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
+QUICK_GRID = (0.85, 0.92, 0.97)
+LENGTHS, BEHIND_LENGTHS, QUICK_LENGTHS = (600, 1500), (200, 600), (400, 800)
+"""Questions of the development half and of the other half at most."""
 FIRST = 300
 MAX_WRONG = 0.02
-OURS = ("TieredCache, default", "TieredCache, anytime", "TieredCache, verifier right in 99 %")
 STATIC = "TieredCache, memory"
-TUNED = (
-    STATIC,
-    "GPTCache, sqlite and faiss",
-    "RedisVL SemanticCache",
-    "langchain-redis RedisSemanticCache",
-    "BetterDB SemanticCache",
-    "langgraph-checkpoint-redis middleware",
-    "LiteLLM, redis-semantic",
+"""Ours with ``Static``, whose default is its documented 0.92."""
+JUDGED = sorted(
+    (name for name, entry in ENTRIES.items() if entry.judged),
+    key=lambda name: (not name.startswith("TieredCache"), name != "TieredCache, default"),
 )
-"""Caches with a threshold to choose; the first is ours with ``Static``."""
-OTHERS = ("vCache's algorithm", "langchain-core InMemoryCache")
+"""Ours first, and of these the default."""
 SYSTEM = (
     "You are the assistant of a large company and answer the questions of its customers. Answer in "
     "plain words and in at most five sentences. If a question is unclear, ask one short question "
@@ -85,14 +97,27 @@ SYSTEM = (
 )
 
 
+Request = list[Any]
+"""A question, the answer that is right for it, and the messages before it, if there are any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Requests in the order of arrival: questions with the answer that is right for each."""
+    """Requests in the order of arrival, in two halves; ``system`` is put before every one."""
 
     name: str
-    develop: list[list[str]]
-    judge: list[list[str]]
+    develop: list[Request]
+    judge: list[Request]
     system: str = ""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What its rows are found by."""
+        return {"stream": self.name, "system": bool(self.system)}
+
+    def cut(self, lengths: tuple[int, int], system: str = "") -> Stream:
+        """Return its beginning, so many of each half."""
+        return Stream(self.name, self.develop[: lengths[0]], self.judge[: lengths[1]], system)
 
 
 def answer_of(label: str) -> str:
@@ -106,55 +131,67 @@ def answer_of(label: str) -> str:
     )
 
 
-def streams(data: Path, names: Sequence[str], longest: int) -> list[Stream]:
-    """Read the sets, and halve each by class."""
-    found = []
-    for name in names:
-        halves: dict[bool, list[list[str]]] = {True: [], False: []}
-        for text, label in zip(*read(data, name), strict=True):
-            half = hashlib.sha256(f"half {label}".encode()).digest()[0] % 2 == 0
-            halves[half].append([text, answer_of(f"{name} {label}")])
-        found.append(Stream(name, halves[True][:longest], halves[False][:longest]))
-    return found
+def halved(data: Path, name: str) -> Stream:
+    """Read a set, and halve it by class."""
+    halves: dict[bool, list[Request]] = {True: [], False: []}
+    for text, label in zip(*read(data, name), strict=True):
+        half = hashlib.sha256(f"half {label}".encode()).digest()[0] % 2 == 0
+        halves[half].append([text, answer_of(f"{name} {label}")])
+    return Stream(name, halves[True], halves[False])
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Runs one cache at one cosine on one stream; ``similarity`` None: at its default."""
-
-    cache: str
-    stream: Stream
-    similarity: float | None
-    prior: str
-
-    def run(self, redis: str, model: str, vectors: str, half: list[list[str]]) -> dict[str, Any]:
-        """Replay half of the stream through the cache, in a process of its own. Raises Failed."""
-        given = {"similarity": self.similarity, "prior": self.prior, "vectors": vectors}
-        with Worker(self.cache, redis, model, 0, **given) as worker:
-            texts = worker.tell("replay", requests=half, system=self.stream.system)["texts"]
-        served = [text is not None for text in texts]
-        wrong = [text is not None and text != row[1] for text, row in zip(texts, half, strict=True)]
-        return {
-            "requests": len(half),
-            "hits": sum(served),
-            "wrong": sum(wrong),
-            "first hits": sum(served[:FIRST]),
-            "first wrong": sum(wrong[:FIRST]),
-        }
+def telephone(lengths: tuple[int, int]) -> Stream:
+    """Return the workload of the savings benchmark, half of its topics in each half."""
+    topics, rng = own_topics(), random.Random(1)
+    rng.shuffle(topics)
+    middle, halves = len(topics) // 2, []
+    for part, length in zip((topics[:middle], topics[middle:]), lengths, strict=True):
+        asks = workload(part, length, 1.0, 0.4, rng)
+        halves.append([[ask.question, ask.answer, list(ask.before)] for ask in asks])
+    return Stream(TELEPHONE, *halves)
 
 
-def best(rows: Sequence[tuple[float, dict[str, Any]]]) -> float:
-    """Return the cosine with the most right answers of those with few wrong ones.
+def streams(data: Path, names: Sequence[str], quick: bool) -> list[Stream]:
+    """Return the streams of the sets, and of some again behind a system prompt."""
+    lengths = QUICK_LENGTHS if quick else LENGTHS
+    found = {name: halved(data, name) for name in names if name != TELEPHONE}
+    plain = [one.cut(lengths) for one in found.values()]
+    plain += [telephone(lengths)] if TELEPHONE in names else []
+    return plain + [found[name].cut(BEHIND_LENGTHS, SYSTEM) for name in BEHIND if name in found]
 
-    >>> best([(0.8, {"hits": 90, "wrong": 9}), (0.9, {"hits": 50, "wrong": 1})])
+
+def best(run: Callable[[float], dict[str, Any]], grid: Sequence[float]) -> float:
+    """Return the lowest cosine at which few answers are wrong, found by halving the grid.
+
+    >>> best(lambda cosine: {"hits": 100, "wrong": 1 if cosine > 0.85 else 9}, (0.8, 0.9, 0.99))
     0.9
     """
-    good = [(s, r["hits"] - r["wrong"]) for s, r in rows if r["wrong"] <= MAX_WRONG * r["hits"]]
-    return max(good, key=lambda row: row[1])[0] if good else max(s for s, _ in rows)
+    low, high = 0, len(grid)
+    while low < high:
+        middle = (low + high) // 2
+        row = run(grid[middle])
+        if row["wrong"] <= MAX_WRONG * row["hits"]:
+            high = middle
+        else:
+            low = middle + 1
+    return grid[min(low, len(grid) - 1)]
+
+
+def served(texts: Sequence[str | None], half: Sequence[Request]) -> dict[str, int]:
+    """Count what was served of a stream, and what of it was wrong."""
+    hits = [text is not None for text in texts]
+    wrong = [text is not None and text != row[1] for text, row in zip(texts, half, strict=True)]
+    return {
+        "requests": len(half),
+        "hits": sum(hits),
+        "wrong": sum(wrong),
+        "first hits": sum(hits[:FIRST]),
+        "first wrong": sum(wrong[:FIRST]),
+    }
 
 
 class Machine:
-    """Runs tasks, so many at once, each with a Redis that nobody else uses."""
+    """Asks caches, so many at once, each with a Redis that nobody else uses."""
 
     def __init__(self, servers: Sequence[Any], model: str, vectors: str) -> None:
         self.model, self.vectors = model, vectors
@@ -163,61 +200,111 @@ class Machine:
             self.free.put(server)
 
     @contextmanager
-    def empty_redis(self) -> Iterator[str]:
-        """Lend the address of a Redis, empty, that nobody else uses."""
+    def worker(self, cache: str, **setting: Any) -> Iterator[Worker]:
+        """Start a cache in a process of its own, with an empty Redis. Raises Failed."""
         import redis
 
         server = self.free.get()
         try:
             with redis.Redis.from_url(server.url) as client:
                 client.flushall()
-            yield server.url
+            with Worker(
+                cache, server.url, self.model, 0, vectors=self.vectors, **setting
+            ) as started:
+                yield started
         finally:
             self.free.put(server)
 
-    def run(self, task: Task, half: list[list[str]]) -> dict[str, Any]:
-        """Run one, in an empty Redis. Raises Failed."""
-        with self.empty_redis() as url:
-            return task.run(url, self.model, self.vectors, half)
+    def judged(
+        self, cache: str, stream: Stream, prior: str, grid: Sequence[float]
+    ) -> list[dict[str, Any]]:
+        """Return the rows of one cache on one stream: at its default, and at its best.
 
-    def judged(self, cache: str, stream: Stream, prior: str, grid: Sequence[float]) -> list[Any]:
-        """Return the rows of one cache on one stream: at its default, and at its best."""
-        began, rows = time.monotonic(), []
-        settings: dict[str, float | None] = (
-            {} if cache == "TieredCache, memory" else {"default": None}
-        )
-        try:
-            if cache in TUNED:
-                tasks = [(s, Task(cache, stream, s, prior)) for s in grid]
-                seen = [(s, self.run(task, stream.develop)) for s, task in tasks]
-                settings["best"] = best(seen)
-            for name, similarity in settings.items():
-                found = self.run(Task(cache, stream, similarity, prior), stream.judge)
-                told = {"cache": cache, "setting": name, "similarity": similarity}
-                where = {"stream": stream.name, "system": bool(stream.system)}
-                rows.append({**told, **where, **found})
-        except (Failed, OSError) as error:
-            print(f"left out: {cache} on {stream.name}: {error}", file=sys.stderr)
-        print(f"{cache} on {stream.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-        return rows
+        Raises Failed.
+        """
+        told: dict[str, Any] = {"cache": cache, **stream.key}
+        settings = {"default": default_of(cache)}
+        with self.worker(cache, similarity=default_of(cache), prior=prior) as worker:
 
-    def near_misses(self, cache: str, pairs: Sequence[Any]) -> dict[str, Any] | None:
-        """Return what share of pairs a cache serves, by kind; None if it cannot be asked."""
-        given = {"similarity": 0.92 if cache == STATIC else None, "vectors": self.vectors}
+            def run(cosine: float | None, half: Sequence[Request]) -> dict[str, Any]:
+                given = {"system": stream.system, "similarity": cosine}
+                return served(worker.tell("replay", requests=half, **given)["texts"], half)
+
+            if ENTRIES[cache].judged == TUNED:
+                settings["best"] = best(lambda cosine: run(cosine, stream.develop), grid)
+            told["versions"] = worker.versions
+            return [
+                told | {"setting": setting, "similarity": cosine} | run(cosine, stream.judge)
+                for setting, cosine in settings.items()
+            ]
+
+    def near_misses(self, cache: str, pairs: Sequence[Any]) -> dict[str, Any]:
+        """Return what share of pairs a cache serves, by kind. Raises Failed."""
         rows = [[one["a"], one["b"]] for one in pairs]
-        try:
-            with self.empty_redis() as url, Worker(cache, url, self.model, 0, **given) as worker:
-                served = worker.tell("pairs", rows=rows)["served"]
-        except (Failed, OSError) as error:
-            print(f"left out: {cache} on near misses: {error}", file=sys.stderr)
-            return None
+        with self.worker(cache, similarity=default_of(cache)) as worker:
+            hits = worker.tell("pairs", rows=rows)["served"]
         by: dict[str, list[int]] = {}
-        for one, hit in zip(pairs, served, strict=True):
+        for one, hit in zip(pairs, hits, strict=True):
             name = one["category"] if one["same_answer"] else f"trap: {one['category']}"
             count = by.setdefault(name, [0, 0])
             count[0] += hit
             count[1] += 1
         return {"cache": cache, "served": by}
+
+
+def default_of(cache: str) -> float | None:
+    """Return the cosine that a cache is given at its default: None, but for ``Static``."""
+    return 0.92 if cache == STATIC else None
+
+
+class Kept:
+    """The saved results, which a run adds to, one cache and stream after another."""
+
+    def __init__(self, where: dict[str, Any]) -> None:
+        found = load("quality") or {}
+        self.where, self._lock = where, threading.Lock()
+        self.tables: dict[str, list[dict[str, Any]]] = {
+            name: found.get(name, []) for name in ("rows", "near", "left out")
+        }
+
+    def has(self, cache: str, table: str = "rows", **key: Any) -> bool:
+        """Tell whether there is a row of this cache (and stream)."""
+        return any(row.items() >= (key | {"cache": cache}).items() for row in self.tables[table])
+
+    def put(self, table: str, rows: Sequence[dict[str, Any]], reason: str = "", **key: Any) -> None:
+        """Replace the rows of this cache (and stream), or say why there is none, and save."""
+        with self._lock:
+            tables = {
+                name: [one for one in of if not one.items() >= key.items()]
+                if name in (table, "left out")
+                else of
+                for name, of in self.tables.items()
+            }
+            tables[table] += [row | {"date": self.where["date"]} for row in rows]
+            if reason:
+                tables["left out"].append(key | {"reason": reason})
+            for of in tables.values():
+                of.sort(key=order)
+            self.tables = tables
+            save("quality", self.where | {"load": list(self.where["load"])}, **tables)
+
+
+def order(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return where a row stands in its table, whichever run it came of."""
+    names = SETS.split(",")
+
+    def place(of: Sequence[str], name: str) -> int:
+        return of.index(name) if name in of else len(of)
+
+    stream = row.get("stream", "")
+    cache = place(JUDGED, row["cache"])
+    return (
+        bool(row.get("system")),
+        place(names, stream),
+        stream,
+        cache,
+        row.get("setting") == "best",
+    )
 
 
 def pairs_of_fow_cache() -> list[dict[str, Any]]:
@@ -228,6 +315,70 @@ def pairs_of_fow_cache() -> list[dict[str, Any]]:
     return []
 
 
+def fit_priors(data: Path, plain: Sequence[Stream], kept: Path, folder: Path) -> dict[str, str]:
+    """Fit what ours expects of each set from the others; return files, "" for what ships."""
+    priors = {}
+    for name in {one.name for one in plain}:
+        priors[name] = ""
+        if name in FITTED:
+            file = folder / f"{name}.json"
+            file.write_text(fit_prior(data, {name}, kept).to_json())
+            priors[name] = str(file)
+    return priors
+
+
+def show(tables: dict[str, list[dict[str, Any]]]) -> None:
+    """Print what is kept."""
+    for row in tables["rows"]:
+        low, high = wilson(row["wrong"], row["hits"])
+        print(
+            f"{row['stream']:17s} {'system' if row['system'] else '':6s} {row['cache']:37s} "
+            f"{row['setting']:7s} {row['similarity'] or '':5} hits {row['hits']:5d} of "
+            f"{row['requests']}, wrong {row['wrong']:4d} [{low:.3f}, {high:.3f}], first {FIRST}: "
+            f"{row['first hits']} hits, {row['first wrong']} wrong"
+        )
+    for one in tables["near"]:
+        print(one["cache"], {name: f"{hit}/{of}" for name, (hit, of) in one["served"].items()})
+    for one in tables["left out"]:
+        print("left out:", one)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run is to do, with what, and where it keeps the results."""
+
+    machine: Machine
+    kept: Kept
+    priors: dict[str, str]
+    grid: Sequence[float]
+    pairs: Sequence[Any]
+
+    def judge_all(self, work: tuple[Stream, Sequence[str]]) -> None:
+        """Send a stream through one cache after another: the first has the texts embedded."""
+        stream, caches = work
+        for cache in caches:
+            self.judge(cache, stream)
+
+    def judge(self, cache: str, stream: Stream) -> None:
+        """Send a stream through a cache, and keep the rows, or why there are none."""
+        key = {"cache": cache, **stream.key}
+        began, rows, reason = time.monotonic(), [], ""
+        try:
+            rows = self.machine.judged(cache, stream, self.priors[stream.name], self.grid)
+        except (Failed, OSError) as error:
+            reason = str(error)
+        self.kept.put("rows", rows, reason, **key)
+        took = f"{time.monotonic() - began:.0f} s"
+        print(f"{cache} on {stream.name}: {took} {reason}", file=sys.stderr)
+
+    def ask_pairs(self, cache: str) -> None:
+        """Ask a cache the near misses, and keep the row."""
+        try:
+            self.kept.put("near", [self.machine.near_misses(cache, self.pairs)], cache=cache)
+        except (Failed, OSError) as error:
+            print(f"left out: {cache} on near misses: {error}", file=sys.stderr)
+
+
 def main() -> None:
     from tests.redis_server import SEARCH, RedisStack
 
@@ -236,49 +387,51 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--missing", action="store_true")
+    parser.add_argument("--near", action="store_true")
     parser.add_argument("--sets", default="")
-    parser.add_argument("--caches", nargs="*", default=[*OURS, *TUNED, *OTHERS])
+    parser.add_argument("--caches", nargs="*", default=JUDGED)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--kept", type=Path, default=Path.home() / ".cache" / "tiered-llm-cache")
     given = parser.parse_args()
     if unknown := set(given.caches) - ENTRIES.keys():
         raise SystemExit(f"--caches: {sorted(unknown)} not among {sorted(ENTRIES)}")
     names = (given.sets or (QUICK if given.quick else SETS)).split(",")
-    where = conditions(command())
-    plain = streams(given.data, names, 800 if given.quick else LONGEST)
-    behind = [Stream(s.name, s.develop, s.judge, SYSTEM) for s in plain[: 1 if given.quick else 3]]
-    model, grid = str(folder_of(source_of(None))), QUICK_GRID if given.quick else GRID
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
-        priors = {}
-        for one in plain:
-            file = Path(folder) / f"{one.name}.json"
-            left_out = {one.name} & FITTED.keys()
-            file.write_text(fit_prior(given.data, left_out, given.kept).to_json())
-            priors[one.name] = str(file)
-        stacks = [RedisStack(modules=(*SEARCH, "rejson.so")) for _ in range(given.jobs)]
-        try:
-            servers = [stack.__enter__() for stack in stacks]
-            machine = Machine(servers, model, str(given.kept / "vectors.db"))
-            work = [(cache, one) for one in [*plain, *behind] for cache in given.caches]
-            told = pool.map(lambda w: machine.judged(w[0], w[1], priors[w[1].name], grid), work)
-            rows = [row for rows in told for row in rows]
-            pairs = pairs_of_fow_cache()
-            near = [*pool.map(lambda cache: machine.near_misses(cache, pairs), given.caches)]
-        finally:
-            for stack in stacks:
-                stack.__exit__(None, None, None)
-    save("quality", where, rows=rows, near=[one for one in near if one and one["served"]])
-    for row in rows:
-        low, high = wilson(row["wrong"], row["hits"])
-        print(
-            f"{row['stream']:14s} {'system' if row['system'] else '':6s} {row['cache']:36s} "
-            f"{row['setting']:8s} {row['similarity'] or '':4} hits {row['hits']:5d} of "
-            f"{row['requests']}, wrong {row['wrong']:4d} [{low:.3f}, {high:.3f}], first {FIRST}: "
-            f"{row['first hits']} hits, {row['first wrong']} wrong"
-        )
-    for one in near:
-        if one is not None:
-            print(one["cache"], {name: f"{hit}/{of}" for name, (hit, of) in one["served"].items()})
+    kept = Kept(conditions(command()))
+    found = [] if given.near else streams(given.data, names, given.quick)
+    work = [(one, list(given.caches)) for one in found]
+    near = [cache for cache in given.caches if given.near or not given.sets]
+    if given.missing:
+        work = [
+            (one, [cache for cache in of if not kept.has(cache, **one.key)]) for one, of in work
+        ]
+        near = [cache for cache in near if not kept.has(cache, "near")]
+    pairs = pairs_of_fow_cache()
+    with (
+        TemporaryDirectory() as folder,
+        ThreadPoolExecutor(given.jobs) as pool,
+        ExitStack() as stacks,
+    ):
+        ours = [
+            stream
+            for stream, caches in work
+            if any(one.startswith("TieredCache") for one in caches)
+        ]
+        priors = dict.fromkeys(names, "") | fit_priors(given.data, ours, given.kept, Path(folder))
+        servers = [
+            stacks.enter_context(RedisStack(modules=(*SEARCH, "rejson.so")))
+            for _ in range(given.jobs)
+        ]
+        machine = Machine(servers, model_folder(), str(given.kept / "vectors.db"))
+        run = Run(machine, kept, priors, QUICK_GRID if given.quick else GRID, pairs)
+        list(pool.map(run.judge_all, work))
+        list(pool.map(run.ask_pairs, near if pairs else []))
+    show(kept.tables)
+
+
+def model_folder() -> str:
+    """Return where the weights lie."""
+    return str(folder_of(source_of(None)))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import quality_report
+from quality_report import table
 from rounds import RESULTS, load
 from run import RUNS
-
-from shared_core.stats import wilson
 
 FILE = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Results
@@ -23,16 +26,6 @@ process; brackets are 95 % bootstrap intervals over the rounds. Every cache answ
 LangChain's caches are given LangChain's prompt: langchain-redis and BetterDB embed all of it, ours
 the question alone.
 """
-CALL, PRICES = 0.01, (0.0, 0.1, 1.0, 10.0)
-"""Dollars: of a call of the model, and of a wrong answer."""
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield "| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |"
-    yield ""
 
 
 def section(title: str, found: dict[str, Any], image: bool = True) -> Iterator[str]:
@@ -167,107 +160,17 @@ def startup(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def share(part: int, whole: int) -> str:
-    """Return a share in percent with its 95 % Wilson interval."""
-    if not whole:
-        return "-"
-    low, high = wilson(part, whole)
-    return f"{100 * part / whole:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
 def quality(found: dict[str, Any]) -> Iterator[str]:
     yield from section("Right and wrong", found)
-    yield (
-        "Share of the questions that a cache answers, and share of its answers that are another "
-        "question's, with 95 % intervals. Nothing is asked twice in the same words. `default`: as "
-        "it comes; `best`: at the cosine with the most right answers of those with at most 2 % "
-        "wrong on other classes of the same set. LiteLLM has no default; its pages show 0.8."
-    )
+    dates = sorted({row["date"] for row in found["rows"]})
+    yield f"Rows of {' and '.join(dates)}, each cache and stream by itself."
     yield ""
-    places = dict.fromkeys((row["stream"], row["system"]) for row in found["rows"])
-    for stream, system in places:
-        yield f"### {stream}{', behind a system prompt of 200 words' if system else ''}"
-        yield ""
-        rows = [r for r in found["rows"] if (r["stream"], r["system"]) == (stream, system)]
-        rows.sort(key=lambda row: (row["wrong"] > 0.02 * row["hits"], row["wrong"] - row["hits"]))
-        yield from table(
-            ("cache", "setting", "answered", "wrong of the answers", "first 300: answered, wrong"),
-            [
-                (
-                    row["cache"].replace("TieredCache, memory", "TieredCache, `Static`"),
-                    row["setting"] + (f" {row['similarity']}" if row["similarity"] else ""),
-                    f"{100 * row['hits'] / row['requests']:.1f} % of {row['requests']:,}",
-                    share(row["wrong"], row["hits"]),
-                    f"{row['first hits']}, {row['first wrong']}",
-                )
-                for row in rows
-            ],
-        )
-    yield "### What it costs"
-    yield ""
-    yield (
-        "Dollars per 1,000 questions, over all streams without a system prompt: a call of the "
-        "model at one cent, and what a wrong answer is worth to you. The cheapest in bold."
-    )
-    yield ""
-    yield from table(*money(found["rows"]))
-    yield from near_misses(found["near"])
-
-
-def money(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return a table of what 1,000 questions cost with each cache, by the price of a wrong answer.
-
-    Every stream counts the same.
-    """
-    totals: dict[str, list[tuple[float, float]]] = {}
-    for row in (row for row in rows if not row["system"]):
-        served, wrong = (row[name] / row["requests"] for name in ("hits", "wrong"))
-        totals.setdefault(f"{row['cache']}, {row['setting']}", []).append((served, wrong))
-    longest = max(map(len, totals.values()))
-    costs = {
-        name: [
-            1000 * sum((1 - served) * CALL + wrong * price for served, wrong in of) / len(of)
-            for price in PRICES
-        ]
-        for name, of in totals.items()
-        if len(of) == longest
-    }
-    cheapest = [min(column) for column in zip(*costs.values(), strict=True)]
-    head = ["cache", *(f"a wrong answer at ${price:g}" for price in PRICES)]
-    body = [
-        [
-            name,
-            *(f"**{v:.2f}**" if v == c else f"{v:.2f}" for v, c in zip(of, cheapest, strict=True)),
-        ]
-        for name, of in sorted(costs.items(), key=lambda item: item[1][2])
-    ]
-    return head, body
-
-
-def near_misses(near: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield a table of the pairs of fow-cache: what is served of what should be and should not."""
-    if not near:
-        return
-    yield "### Near misses (fow-cache)"
-    yield ""
-    yield (
-        "One question is stored in an empty cache, the other asked, at each cache's default "
-        "(`Static` at 0.92). Traps should not be served."
-    )
-    yield ""
-    names = list(near[0]["served"])
-    rows = []
-    for one in near:
-        traps = [counts for name, counts in one["served"].items() if name.startswith("trap")]
-        wrong = share(sum(hit for hit, _ in traps), sum(of for _, of in traps))
-        cells = [f"{hit} of {of}" for hit, of in (one["served"][name] for name in names)]
-        rows.append((one["cache"], wrong, *cells))
-    yield from table(("cache", "traps served", *names), rows)
+    yield from quality_report.lines(found)
 
 
 def bars(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield every bar beside what was measured."""
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[Any, ...]] = list(judged(results.get("quality", {}).get("rows", [])))
     for bar in results.get("tiers", {}).get("bars", []):
         least, found = bar["bar"], bar["ratio"]
         what = f"{bar['tier']}: {bar['ours']}, times as fast as {bar['peer']}"
@@ -289,10 +192,45 @@ def bars(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     for bar in results.get("startup", {}).get("bars", []):
         most, found = bar["bar"], bar["found"]
         rows.append((bar["what"], f"at most {most:g} CPU s", found, None, verdict(found <= most)))
+    rows += printed("lookups", LOOKUPS_BAR, lambda found: (*found.groups()[1:], found[1] == "met "))
+    rows += printed("redis_lookups", MACHINERY, machinery)
     if rows:
         yield "## Bars"
         yield ""
         yield from table(("what", "bar", "measured", "by CPU time", ""), rows)
+
+
+def judged(rows: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the first bar: on how many streams the default is the best that is right."""
+    found = quality_report.first_bars(rows)
+    name = quality_report.OURS[0]
+    missed = [stream for stream, of in found.items() if of.get(name)]
+    if any(name in of for of in found.values()):
+        told = f"{len(found) - len(missed)}" + (f", not on {', '.join(missed)}" if missed else "")
+        what = f"right and wrong: {name}, streams on which it is the best that is right"
+        yield what, f"all {len(found)}", told, None, verdict(not missed)
+
+
+LOOKUPS_BAR = re.compile(r"^(met |MISS) (.+?) {2,}(\S.*?\]) +(at (?:most|least) .+)$")
+MACHINERY = re.compile(r"^ours (hit|miss) .* us +([\d.]+) x ")
+MACHINERY_MOST = {"hit": 0.9, "miss": 1.1}
+
+
+def machinery(found: re.Match[str]) -> tuple[str, str, str, bool]:
+    kind, value, most = found[1], float(found[2]), MACHINERY_MOST[found[1]]
+    what = f"semantic {kind} on Redis, vectors known: time, share of langchain-redis"
+    return what, f"{value:.2f}", f"at most {most:g}", value <= most
+
+
+def printed(
+    name: str, pattern: re.Pattern[str], read: Callable[[re.Match[str]], tuple[Any, ...]]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the bars that a benchmark printed beside what it measured."""
+    file = RESULTS / f"{name}.txt"
+    for line in file.read_text().splitlines() if file.exists() else ():
+        if found := pattern.match(line):
+            what, value, bar, met = read(found)
+            yield f"{name}.py: {what}", bar, value, None, verdict(met)
 
 
 def late(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bool]]:
@@ -305,6 +243,7 @@ def late(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bool]]:
         yield what, "at most 0.05", f"{ours / theirs:.3f}", ours <= theirs / 20
 
 
+KEPT = ("quality", "identity", "tiers", "throughput", "entries", "memory", "startup")
 SECTIONS = {
     "quality": quality,
     "tiers": tiers,
@@ -315,12 +254,15 @@ SECTIONS = {
 }
 
 
-def lines() -> Iterator[str]:
+def lines(prices: Sequence[float], call: float) -> Iterator[str]:
     yield HEAD
     results = {name: found for name in SECTIONS if (found := load(name)) is not None}
     yield from bars(results)
     for name, found in results.items():
         yield from SECTIONS[name](found)
+        if name == "quality":
+            yield from quality_report.money_lines(found["rows"], prices, call)
+            yield from quality_report.last_lines(found)
     for one in RUNS:
         file = RESULTS / f"{one.name}.txt"
         if not one.tables and file.exists():
@@ -330,9 +272,23 @@ def lines() -> Iterator[str]:
             yield ""
 
 
+def keep() -> Path:
+    """Write all tables into one file with the date of the newest, for compare_results.py."""
+    tables = {name: found for name in KEPT if (found := load(name)) is not None}
+    dates = [found["conditions"]["date"] for found in tables.values() if "conditions" in found]
+    file = RESULTS / f"{max(dates)}.json"
+    lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in tables.items()]
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return file
+
+
 def main() -> None:
-    FILE.write_text("\n".join(lines()).rstrip() + "\n")
-    print(f"wrote {FILE}")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wrong", type=float, nargs="+", default=quality_report.PRICES)
+    parser.add_argument("--call", type=float, default=quality_report.CALL)
+    given = parser.parse_args()
+    FILE.write_text("\n".join(lines(given.wrong, given.call)).rstrip() + "\n")
+    print(f"wrote {FILE} and {keep()}")
 
 
 if __name__ == "__main__":

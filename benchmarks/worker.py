@@ -174,18 +174,25 @@ class Served:
         used = time.process_time() - used
         return {"seconds": seconds, "cpu": used, **self._judged(kind, numbers, texts)}
 
-    def replay(self, requests: list[list[str]], system: str) -> dict[str, Any]:
+    def replay(
+        self, requests: list[list[Any]], system: str, similarity: float | None = None
+    ) -> dict[str, Any]:
         """Send questions as an app does: what is not served is asked of the model, and stored.
 
-        ``requests`` are rows of a question and the text of its answer. Returns the texts served,
-        None where nothing was.
+        ``requests`` are rows of a question, the text of its answer, and, if there are any, the
+        messages before it. The cache is built anew, to serve from that similarity on (None: its
+        default). Returns the texts served, None where nothing was.
         """
+        from dataclasses import replace
+
         from asks import prompted
 
+        self.setting = replace(self.setting, similarity=similarity)
+        self.build_anew()
         texts = []
-        self.setting.answers.update((question, answer) for question, answer in requests)
-        for question, answer in requests:
-            one = prompted(question, system)
+        self.setting.answers.update((question, answer) for question, answer, *_ in requests)
+        for question, answer, *before in requests:
+            one = prompted(question, system, *before)
             texts.append(self.cache.look(one))
             if texts[-1] is None:
                 self.cache.store(one, answer)
@@ -194,24 +201,32 @@ class Served:
     def pairs(self, rows: list[list[str]]) -> dict[str, Any]:
         """Tell for each pair of questions whether the second is served what the first was stored.
 
-        Each pair meets an empty cache; one that cannot be emptied is built anew.
+        Each pair meets an empty cache: one that cannot be emptied is built anew.
         """
-        from dataclasses import replace
-
         from asks import prompted
 
         served = []
-        for number, (stored, asked) in enumerate(rows):
+        for stored, asked in rows:
             if self.cache.clear is not None:
                 self.cache.clear()
             else:
-                self.cache.close()
-                folder = self.folder / str(number)
-                folder.mkdir()
-                self.cache = self.entry.build(replace(self.setting, folder=folder))
+                self.build_anew()
             self.cache.store(prompted(stored), "stored")
             served.append(self.cache.look(prompted(asked)) is not None)
         return {"served": served}
+
+    def build_anew(self) -> None:
+        """Build the cache in a new folder, its Redis emptied."""
+        from dataclasses import replace
+
+        from redis import Redis
+
+        self.cache.close()
+        if self.setting.redis:
+            with Redis.from_url(self.setting.redis) as client:
+                client.flushall()
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        self.cache = self.entry.build(replace(self.setting, folder=folder))
 
     def crowd(self, threads: int, seconds: float, kind: str, start: int) -> dict[str, Any]:
         """Have threads look questions up, each its next as soon as it has an answer."""
