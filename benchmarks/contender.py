@@ -105,7 +105,7 @@ def _direction(text: str) -> Any:
 def encoder(setting: Setting) -> Callable[[list[str]], Any]:
     """Return how the peers embed: sentence-transformers itself, in one thread.
 
-    Where vectors are kept and nothing is timed, ours takes its place: the same vectors to six
+    Where vectors are kept, and nothing is timed, ours takes its place: the same vectors to six
     digits, in a third of the time.
     """
     if setting.model == MADE:

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import peers
-from contender import DEFAULT, MADE, TUNED, Contender, Entry, Setting, langchain, made
+from contender import DEFAULT, MADE, TUNED, Contender, Entry, Setting, kept, langchain, made
 from vcache import vcache
 
 
@@ -55,7 +55,10 @@ def _ours(url: str, setting: Setting, route: str | None, **options: Any) -> Cont
 
             torch.set_num_threads(1)
         if setting.model != MADE:
-            options["embedder"] = SentenceTransformerEmbedder(setting.model, route=route)  # type: ignore[arg-type]
+            embedder = SentenceTransformerEmbedder(setting.model, route=route)  # type: ignore[arg-type]
+            if setting.vectors:
+                embedder.embed = kept(embedder.embed, setting.vectors)  # type: ignore[method-assign]
+            options["embedder"] = embedder
         options.setdefault("threshold", setting.similarity)
     cache = TieredCache(url, timeout=5.0, **options)
     return langchain(cache, cache.close)

@@ -16,22 +16,25 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator
+from quality_report import averages, name_of, new_questions, saved, without_verifier
 from rounds import RESULTS, load
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
-OURS, OURS_LIBRARY = "#0b6e99", "#7fb8d0"
+OURS, OURS_LIBRARY, OTHER = "#0072b2", "#7fb8d0", "#8a8a8a"
 PEERS = {
-    "langchain-redis RedisSemanticCache": "#c2410c",
-    "langchain-redis RedisCache": "#c2410c",
-    "RedisVL SemanticCache": "#7c5cbf",
-    "GPTCache, sqlite and faiss": "#8a8a8a",
-    "BetterDB SemanticCache": "#b59a00",
-    "langchain-core InMemoryCache": "#5b8c5a",
-    "langchain-community SQLiteCache": "#3f6b4f",
-    "langgraph-checkpoint-redis middleware": "#a78bda",
-    "vCache's algorithm": "#d1639b",
-    "LiteLLM, redis-semantic": "#555555",
+    "langchain-redis RedisSemanticCache": "#d55e00",
+    "langchain-redis RedisCache": "#d55e00",
+    "RedisVL SemanticCache": "#cc79a7",
+    "GPTCache, sqlite and faiss": OTHER,
+    "BetterDB SemanticCache": "#e69f00",
+    "langchain-core InMemoryCache": "#009e73",
+    "langchain-community SQLiteCache": "#00684c",
+    "langgraph-checkpoint-redis middleware": "#b59a00",
+    "vCache's algorithm": "#56b4e9",
+    "LiteLLM, redis-semantic": "#444444",
 }
+"""Colours that people who see few of them tell apart (Okabe and Ito), and what lies between."""
+RIGHT, WRONG = "#0072b2", "#d55e00"
 STYLE = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
@@ -199,45 +202,198 @@ def startup(found: dict[str, Any]) -> Any:
 
 def quality(found: dict[str, Any]) -> Any:
     """Draw how much each cache answers against how much of that is wrong, a panel a stream."""
-    names = list(dict.fromkeys(row["stream"] for row in found["rows"]))
+    rows = [row for row in found["rows"] if not row["system"] and row["hits"]]
+    names = list(dict.fromkeys(row["stream"] for row in rows))
     figure, panels = plt.subplots(
-        1, len(names), figsize=(3.1 * len(names), 3.6), sharey=True, layout="constrained",
+        2, (len(names) + 1) // 2, figsize=(9.6, 6.6), sharey=True, layout="constrained",
         squeeze=False,
     )  # fmt: skip
-    for axes, name in zip(panels[0], names, strict=True):
-        axes.axhspan(0, 2, color="#e8f3e8", lw=0)
-        for row in found["rows"]:
-            if row["stream"] != name or row["system"] or not row["hits"]:
-                continue
-            label = f"{row['cache']}, {row['setting']}"
-            axes.plot(
-                100 * row["hits"] / row["requests"],
+    known: dict[str, Any] = {}
+    for axes in panels.flat[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels.flat, names, strict=False):
+        axes.axhspan(0, 2, color="#e4eef5", lw=0)
+        for row in (row for row in rows if row["stream"] == name):
+            (line,) = axes.plot(
+                100 * (row["hits"] - row["wrong"]) / row["requests"],
                 100 * row["wrong"] / row["hits"],
-                "o" if row["setting"] == "default" else "^",
+                _marker(row),
                 color=colour(row["cache"]),
-                label=label.replace("TieredCache, memory", "TieredCache, Static"),
                 ms=7,
             )
+            known[readable(name_of(row))] = line
         axes.set_title(name)
         axes.set_yscale("symlog", linthresh=2)
         axes.set_yticks(
-            [0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"]
+            [0, 1, 2, 5, 10, 20, 50, 100], list(map(str, [0, 1, 2, 5, 10, 20, 50, 100]))
         )
         axes.set_xlim(left=0)
-        axes.set_xlabel("answered, %")
         axes.grid(alpha=0.25, lw=0.5)
-    panels[0][0].set_ylabel("wrong, % of the answers")
-    known: dict[str, Any] = {}
-    for axes in panels[0]:
-        known |= {line.get_label(): line for line in axes.get_lines()}
+    for line in panels:
+        line[0].set_ylabel("wrong, % of the answers")
+    figure.supxlabel("answered rightly, % of the questions", fontsize=9)
     figure.legend(
         known.values(), known.keys(), frameon=False, fontsize=8, loc="outside lower center", ncols=3
     )
     return figure
 
 
+def _marker(row: dict[str, Any]) -> str:
+    marks = {"default": "o", "anytime": "s", "verifier right in 99 %": "D", "memory": "X"}
+    if row["setting"] == "best":
+        return "^"
+    return marks[row["cache"].removeprefix("TieredCache, ")] if "Tiered" in row["cache"] else "o"
+
+
+def readable(name: str) -> str:
+    """Return the name of a cache as a stranger reads it."""
+    short = {
+        "`": "",
+        "TieredCache, default": "this library",
+        "TieredCache, with": "this library with",
+        "TieredCache, Static": "this library, fixed threshold",
+        "TieredCache": "this library",
+        ", exact only": "",
+        ", redis-semantic": "",
+        ", redis": ", Redis",
+        ", sqlite and faiss": "",
+        ", sqlite": ", SQLite",
+        " RedisSemanticCache": "",
+        " SemanticCache": "",
+        "langgraph-checkpoint-redis middleware": "LangGraph's Redis middleware",
+    }
+    for old, new in short.items():
+        name = name.replace(old, new)
+    return name
+
+
+def emphasise(axes: Any) -> None:
+    """Print the names of ours in bold."""
+    for label in axes.get_yticklabels():
+        label.set_fontweight("bold" if label.get_text().startswith("this") else "normal")
+
+
+def answers(found: dict[str, Any]) -> Any:
+    """Draw what caches answer rightly and wrongly of 100 new questions, the mean of all streams."""
+
+    def shown(setting: str, behind: bool) -> dict[str, tuple[float, float]]:
+        def wanted(row: dict[str, Any]) -> bool:
+            place = row["system"] if behind else new_questions(row)
+            return bool(place and row["setting"] == setting)
+
+        means = averages(found["rows"], wanted)
+        return {readable(name).removesuffix(", best"): of for name, of in means.items()}
+
+    panels = {
+        "as it comes": shown("default", False),
+        "at its best threshold": shown("best", False),
+        "as it comes, behind a\nsystem prompt of 200 words": shown("default", True),
+    }
+    first = panels["as it comes"]
+    names = [name for name, of in first.items() if sum(of) and "anytime" not in name]
+    mine = [name for name in names if name.startswith("this")]
+    names = mine + sorted(set(names) - set(mine), key=lambda name: first[name][1])
+    figure, axes = plt.subplots(
+        1, 3, figsize=(9.6, 0.34 * len(names) + 1.5), sharey=True, layout="constrained"
+    )
+    for one, (title, of) in zip(axes, panels.items(), strict=True):
+        for at, name in enumerate(names):
+            if name not in of:
+                one.text(2, at, "no threshold to choose", va="center", fontsize=8, color="#666666")
+                continue
+            good, bad = (100 * share for share in of[name])
+            one.barh(at, good, color=RIGHT, height=0.72)
+            one.barh(at, bad, left=good, color=WRONG, height=0.72)
+            one.text(good + bad + 1.5, at, f"{good:.0f} + {bad:.1f}", va="center", fontsize=8)
+        one.set_title(title)
+        one.set_xlim(0, 122)
+        one.set_xticks([0, 25, 50, 75, 100])
+        one.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    emphasise(axes[0])
+    axes[1].set_xlabel("of 100 questions that were never asked in these words before")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=one) for one in (RIGHT, WRONG)]
+    labels = ["answered rightly", "answered with another question's answer"]
+    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=2)
+    return figure
+
+
+def money(found: dict[str, Any]) -> Any:
+    """Draw what caches save by the price of a wrong answer, on new questions."""
+    means = averages(without_verifier(found["rows"]), new_questions)
+    figure, axes = plt.subplots(figsize=(7.6, 4.2), layout="constrained")
+    prices = [10 ** (x / 40 - 3) for x in range(201)]
+    for name, of in means.items():
+        if not sum(of) or name.endswith(", best") or "anytime" in name:
+            continue
+        style = {"TieredCache, default": "-", "TieredCache, `Static`": ":"}.get(name, "--")
+        mine = name.startswith("TieredCache")
+        axes.plot(
+            prices,
+            [saved(of, price) for price in prices],
+            style if mine else "-",
+            color=colour(name) if mine else colour_of_peer(name),
+            lw=2.4 if mine else 1.3,
+            label=readable(name),
+        )
+    axes.axhline(0, color="#444444", lw=0.8)
+    axes.set_xscale("log")
+    ticks = {0.001: "0.1 cents", 0.01: "1 cent", 0.1: "10 cents", 1: "$1", 10: "$10", 100: "$100"}
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
+    top = max(saved(of, 0) for of in means.values())
+    axes.set_ylim(-top, 1.05 * top)
+    axes.set_xlim(0.001, 100)
+    axes.set_xlabel("what a wrong answer costs you, logarithmic")
+    axes.set_ylabel("dollars saved, less the cost of wrong answers")
+    axes.set_title(
+        "Which cache saves the most depends on what a wrong answer costs (a call: 1 cent)"
+    )
+    axes.grid(alpha=0.25, lw=0.5)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def colour_of_peer(name: str) -> str:
+    return next((one for peer, one in PEERS.items() if name.startswith(peer)), OTHER)
+
+
+def speed(found: dict[str, Any]) -> Any:
+    """Draw how long a hit takes, ours beside others."""
+    shown = {
+        "exact hit": "the same request again",
+        "semantic hit": "the same question in other words",
+    }
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 2.9), layout="constrained")
+    for axes, (tier, title) in zip(panels, shown.items(), strict=True):
+        rows = [(row["cache"], row["p10"]) for row in found["rows"] if row["tier"] == tier]
+        rows = [row for row in rows if row[0] not in HIDDEN[tier]]
+        rows.sort(key=lambda row: row[1])
+        bars(axes, [(readable(name), value) for name, value in rows], time_text)
+        for patch, (name, _) in zip(axes.patches, rows, strict=True):
+            patch.set_color(OURS if name.startswith("TieredCache") else OTHER)
+        emphasise(axes)
+        axes.set_title(title)
+        axes.set_xlim(right=axes.get_xlim()[1] * 1.15)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        axes.set_xlabel("time of a lookup, 10th percentile", fontsize=8)
+    return figure
+
+
+HIDDEN = {
+    "exact hit": {"TieredCache, redis", "TieredCache, redis, sentence-transformers"},
+    "semantic hit": {"TieredCache, redis, sentence-transformers"},
+}
+"""Rows of ours that say nothing more to a stranger."""
+
+
 DRAWN = {
     "quality": quality,
+    "answers": answers,
+    "money": money,
+    "speed": speed,
     "tiers": tiers,
     "throughput": throughput,
     "entries": entries,
@@ -246,12 +402,16 @@ DRAWN = {
 }
 
 
+SOURCES = {"answers": "quality", "money": "quality", "speed": "tiers"}
+"""Figures of results that have another name."""
+
+
 def main() -> None:
     mpl.use("Agg")
     mpl.rcParams.update(STYLE)
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or DRAWN:
-        found = load(name)
+        found = load(SOURCES.get(name, name))
         if found is None:
             print(f"no results of benchmarks/{name}.py yet")
             continue

@@ -23,7 +23,7 @@ of fow-cache (PyPI): one question stored in an empty cache, the other asked.
 A run of everything is to take an hour of two quiet cores at most. So the development half is cut to
 its first 600 questions and the other to 1,500, behind a system prompt to 200 and 600; no cosine of
 GRID is tried but those that halving asks for; a cache is through a stream in one process; and every
-text is embedded once for all others, while ours embeds by itself. ``--quick`` takes two sets, 400
+text is embedded once for all. ``--quick`` takes two sets, 400
 and 800 questions of each, and three cosines.
 
 Results are kept as soon as a cache is through a stream. A run with ``--caches`` or ``--sets``

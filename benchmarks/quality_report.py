@@ -293,16 +293,24 @@ def money_lines(
         "`python benchmarks/report.py --call 0.002 --wrong 0 0.05 5`."
     )
     yield ""
+    yield ("A verifier is left out: it asks a model too, and what that costs depends on the model.")
+    yield ""
     for title, wanted in (
         (f"the replay `{TELEPHONE}`, with repeats", is_replay),
         ("new questions, the mean of all streams", new_questions),
     ):
-        if caches := averages(rows, wanted):
+        caches = averages(without_verifier(rows), wanted)
+        if caches:
             yield f"On {title}:"
             yield ""
             yield from table(*money(caches, prices, call))
             yield ranges(caches, call)
             yield ""
+
+
+def without_verifier(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of caches that ask no model by themselves."""
+    return [row for row in rows if "verifier" not in row["cache"]]
 
 
 def is_replay(row: Row) -> bool:

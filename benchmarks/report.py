@@ -1,4 +1,10 @@
-"""Write benchmarks/RESULTS.md of what lies in benchmarks/results."""
+"""Write benchmarks/RESULTS.md of what lies in benchmarks/results, and the README's numbers.
+
+    PYTHONPATH=. python benchmarks/report.py [--call 0.01] [--wrong 0 0.1 1 10]
+
+``--call`` and ``--wrong`` are dollars: of a call of the model, and of a wrong answer. All tables
+are also written into one file with the date of the newest, which compare_results.py reads.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import quality_report
+import readme_numbers
 from quality_report import table
 from rounds import RESULTS, load
 from run import RUNS
@@ -28,7 +35,7 @@ the question alone.
 """
 
 
-def section(title: str, found: dict[str, Any], image: bool = True) -> Iterator[str]:
+def section(title: str, found: dict[str, Any]) -> Iterator[str]:
     """Begin a section with how, when and where it was measured."""
     where = found["conditions"]
     peers: dict[str, str] = {}
@@ -165,6 +172,8 @@ def quality(found: dict[str, Any]) -> Iterator[str]:
     dates = sorted({row["date"] for row in found["rows"]})
     yield f"Rows of {' and '.join(dates)}, each cache and stream by itself."
     yield ""
+    yield "![Answered rightly, and wrong of the answers, by stream](../docs/figures/quality.png)"
+    yield ""
     yield from quality_report.lines(found)
 
 
@@ -262,11 +271,15 @@ def lines(prices: Sequence[float], call: float) -> Iterator[str]:
         yield from SECTIONS[name](found)
         if name == "quality":
             yield from quality_report.money_lines(found["rows"], prices, call)
+            yield "![Dollars saved by the price of a wrong answer](../docs/figures/money.png)"
+            yield ""
             yield from quality_report.last_lines(found)
-    for one in RUNS:
-        file = RESULTS / f"{one.name}.txt"
-        if not one.tables and file.exists():
-            yield f"## benchmarks/{one.name}.py"
+    printed_by = [one.name for one in RUNS if not one.tables]
+    others = sorted({file.stem for file in RESULTS.glob("*.txt")} - {*printed_by})
+    for name in [*printed_by, *others]:
+        file = RESULTS / f"{name}.txt"
+        if file.exists():
+            yield f"## benchmarks/{name}.py"
             yield ""
             yield f"```text\n{file.read_text().rstrip()}\n```"
             yield ""
@@ -289,6 +302,10 @@ def main() -> None:
     given = parser.parse_args()
     FILE.write_text("\n".join(lines(given.wrong, given.call)).rstrip() + "\n")
     print(f"wrote {FILE} and {keep()}")
+    found = {name: load(name) for name in ("quality", "identity", "tiers")}
+    if all(found.values()):
+        readme_numbers.write(found)
+        print(f"wrote {readme_numbers.README}")
 
 
 if __name__ == "__main__":
