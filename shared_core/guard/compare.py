@@ -19,32 +19,38 @@ from shared_core.guard.grammar import (
     modal_differs,
     quantifiers_apart,
     roles_apart,
+    small_word_exchanged,
+    sought,
     tense_differs,
 )
-from shared_core.guard.reading import SYMMETRIC, Operands, Reading, is_english, is_timeless, read
-from shared_core.guard.tokens import UNIT_NAMES, Figure
+from shared_core.guard.reading import (
+    SYMMETRIC,
+    Operands,
+    Reading,
+    is_content,
+    is_english,
+    is_timeless,
+    read,
+)
+from shared_core.guard.tokens import TIME_UNITS, UNIT_NAMES, Figure
 from shared_core.guard.vocabulary import (
-    ALIKE_ENDINGS,
     ALTERNATIVES,
     CANCELLING,
     CEASED,
     FAILURES,
+    FILLERS,
     NEGATIONS,
     QUALIFIERS,
     STOP,
     canonical,
     exchangeable,
+    inflected,
     listed,
     opposites,
+    shared,
 )
 
-# Names in two questions: what one side marks as a name and the other does not say.
-
-
 _Sides = tuple[tuple[str, ...], tuple[str, ...]]
-
-_FRONT = 4
-"""Letters that two forms of one word have in common at least."""
 
 
 def unnamed(asked: Reading, cached: Reading) -> _Sides:
@@ -74,20 +80,6 @@ def _unjoined(names: Iterable[str], here: Reading, there: Reading) -> tuple[str,
         part for pair in pairwise(here.sequence) if "".join(pair) in there.words for part in pair
     }
     return tuple(name for name in names if name not in whole | parts)
-
-
-def inflected(one: str, other: str) -> bool:
-    """Tell whether two words are forms of one word, by a common front and usual endings."""
-    if one[:_FRONT] != other[:_FRONT]:
-        return False
-    front = shared(one, other)
-    return one[front:] in ALIKE_ENDINGS and other[front:] in ALIKE_ENDINGS
-
-
-def shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Count the items that two sequences have in common from their beginning on."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def relabelled(asked: Reading, cached: Reading) -> _Sides | None:
@@ -154,6 +146,9 @@ def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) 
     """
     if len(mine) != len(theirs) or mine == theirs:
         return None
+    mine, theirs = ([_AGREEING.get(word, word) for word in each] for each in (mine, theirs))
+    if mine == theirs:
+        return None
     moved = [
         place for place, pair in enumerate(zip(mine, theirs, strict=True)) if pair[0] != pair[1]
     ]
@@ -171,6 +166,11 @@ def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) 
                 one, two = " ".join(mine[:size]), " ".join(mine[-other:])
                 return (one, two), (two, one)
     return None
+
+
+_ARTICLES = frozenset({"a", "the"})
+_AGREEING = {"doe": "do", "are": "is", "wer": "was", "has": "have"}
+"""Forms that follow the number of who acts, as terms: "does the bank", "do the banks"."""
 
 
 def _is_ordered(
@@ -195,7 +195,8 @@ KINDS = frozenset(
     listed("""
     number unit date version negation quote identifier name opposite direction symbol script
     frame content unread
-    tense modal quantifier conditional focus role preposition qualifier exchange notation
+    tense modal quantifier conditional focus role preposition qualifier exchange addition
+    notation
     """)
 )
 """Every kind of difference. "unread": the texts differ beyond what the guard reads closely."""
@@ -228,7 +229,7 @@ def compare(asked: Reading, cached: Reading) -> tuple[Difference, ...]:
     if not found and not same:
         found = list(_content(asked, cached)) + list(_qualifiers(asked, cached))
     if not found and not same:
-        found = list(_exchange(asked, cached))
+        found = list(_exchange(asked, cached)) + list(_addition(asked, cached))
     if asked.notation != cached.notation or asked.cased != cached.cased:
         found += _notation(asked, cached)
     if asked.rest != cached.rest:
@@ -372,9 +373,10 @@ def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if (asked.terms | cached.terms) & UNSIDED:
         return
     sides = turned(asked, cached) or reversed_operands(asked.operands, cached.operands)
-    if not sides and len(asked.line) == len(cached.line):
+    if not sides and len(asked.core) == len(cached.core):
         names = set(map(canonical, asked.names + cached.names))
-        sides = swapped(asked.line, cached.line, names)
+        mine, theirs = ([t for t in each.line if t not in _ARTICLES] for each in (asked, cached))
+        sides = swapped(mine, theirs, names)
     if sides:
         yield Difference("direction", *sides)
 
@@ -382,6 +384,8 @@ def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
 def _symbols(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = asked.symbols, cached.symbols
     if mine == theirs:
+        return
+    if sorted(mine) == sorted(theirs) and (asked.terms | cached.terms) & UNSIDED:
         return
     if (mine and theirs) or not all(map(str.isascii, mine + theirs)):  # "=" alone: "equals"
         yield Difference("symbol", mine, theirs)
@@ -449,17 +453,6 @@ def _content(asked: Reading, cached: Reading) -> Iterator[Difference]:
                 return
 
 
-def _sought(words: tuple[str, ...]) -> str:
-    """Tell "who trains the teacher", an actor, from "whom does the teacher train", the other."""
-    at = next((at for at, word in enumerate(words) if word in ("who", "whom")), None)
-    if at is None or "by" in words:
-        return ""
-    then, third = (*words[at + 1 : at + 3], "", "")[:2]
-    helped = then in ("do", "does", "did", "to") or third in ("i", "you", "he", "she", "we", "they")
-    done = then in ("is", "are", "was", "were") and third.endswith(("ed", "en"))
-    return "other" if words[at] == "whom" or helped or done else "actor"
-
-
 def _prepositions_apart(asked: Grammar, cached: Grammar) -> Sides | None:
     """Find a noun before which the prepositions contradict each other."""
     if asked.relations == cached.relations:
@@ -483,7 +476,10 @@ def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:
         {noun for noun, relation in one.grammar.relations if relation == "outside"}
         for one in (asked, cached)
     )
-    only_mine, only_theirs = (mine - theirs) & _said(cached), (theirs - mine) & _said(asked)
+    only_mine, only_theirs = (
+        (mine - theirs) & {t.removeprefix("#") for t in cached.terms},
+        (theirs - mine) & {t.removeprefix("#") for t in asked.terms},
+    )
     if only_mine or only_theirs:
         sides = [
             tuple(f"outside {noun}" for noun in sorted(one)) for one in (only_mine, only_theirs)
@@ -491,16 +487,17 @@ def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:
         yield Difference("preposition", *sides)
 
 
-def _said(one: Reading) -> set[str]:
-    return {term.removeprefix("#") for term in one.terms}
-
-
 def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find what differs in tense, modals, quantifiers, conditions, roles and prepositions."""
+    exchanged = small_word_exchanged(asked.sequence, cached.sequence)
+    if exchanged:
+        kind, apart = exchanged
+        yield Difference(kind, *apart)
+        return
     one, other = asked.grammar, cached.grammar
-    sought = _sought(asked.sequence), _sought(cached.sequence)
-    if {*sought} == {"actor", "other"} and asked.content_terms == cached.content_terms:
-        yield Difference("role", sought[:1], sought[1:])
+    seek = sought(asked.sequence), sought(cached.sequence)
+    if {*seek} == {"actor", "other"} and asked.content_terms == cached.content_terms:
+        yield Difference("role", seek[:1], seek[1:])
         return
     if abs(len(asked.content_terms) - len(cached.content_terms)) > 1 or one == other:
         return
@@ -541,7 +538,66 @@ def _exchange(asked: Reading, cached: Reading) -> Iterator[Difference]:
         return  # "unsafe" beside "not safe": negations are compared by themselves
     if one in theirs or other in mine or inflected(one, other) or exchangeable(one, other):
         return
+    if "long" in (one, other) and {one, other} & TIME_UNITS:
+        return  # "how long", "how many days"
     yield Difference("exchange", (one,), (other,))
+
+
+def _addition(asked: Reading, cached: Reading) -> Iterator[Difference]:
+    """Find what one side adds, in one place, to all that the other says: "a burn", "a bad burn".
+
+    Words that frame a question do not count; all others must be the same and in one order. Where
+    one side is of more than one clause, what is more in it may be the story around the question.
+    """
+    one, other = asked.grammar, cached.grammar
+    if one.wh != other.wh or not (one.single and other.single):
+        return
+    fewer, more = sorted((asked.core, cached.core), key=len)
+    size = len(more) - len(fewer)
+    front = shared(more, fewer)
+    if not size or not fewer or more[front + size :] != fewer[front:]:
+        return
+    if more[front - 1] in CEASED if front else more[size] in _ASKING:
+        return  # "avoid buying tickets", "avoid tickets"; what is said before one asks
+    between = more[front : front + size]
+    added = [term for term in between if len(term) > 1 and is_content(term) and term not in FILLERS]
+    whole, other_whole = asked.sequence, cached.sequence
+    if more is cached.core:
+        whole, other_whole = other_whole, whole
+    if added and not (len(added) == 1 and _adds_nothing(added[0], whole, other_whole)):
+        yield Difference(
+            "addition", *(((), tuple(added)) if fewer is asked.core else (tuple(added), ()))
+        )
+
+
+_ASKING = frozenset({"how", "where", "when", "why", "who"})
+_DO, _IS = frozenset({"do", "does", "did"}), frozenset({"is", "are", "was", "were"})
+_ASKED_FOR = {"when": "tim", "where": "location", "why": "reason", "who": "person"}
+
+
+_ALLOWED = frozenset({"legal", "lawful", "acceptabl", "fin"})
+_OWN_BACK = frozenset((each, "back") for each in ("my", "the", "your", "his", "her", "lower"))
+
+
+def _adds_nothing(term: str, whole: Sequence[str], other: Sequence[str]) -> bool:
+    """Tell whether a term that one side adds is only asked in another way by the other.
+
+    It is the verb ("do trains run", "are there trains"), the class that is asked for ("which city
+    is", "what is"; "when is the best time to", "when should I"), says that "a new" one is made, or
+    what a modal says ("is it legal to", "can I").
+    """
+    helped = [_DO.isdisjoint(each) for each in (whole, other)]
+    if helped[0] != helped[1] and not (_IS.isdisjoint(whole) and _IS.isdisjoint(other)):
+        return True
+    if term == "back" and _OWN_BACK.isdisjoint(pairwise(whole)):
+        return True  # "get my coat back", and not "a pain in my back"
+    if (term == "new" and "a" in whole) or any(_ASKED_FOR.get(word) == term for word in whole):
+        return True
+    return any(
+        canonical(then) == term
+        and ((word in ("what", "which") and after in _IS) or (word == "it" and term in _ALLOWED))
+        for word, then, after in zip(whole, whole[1:], whole[2:], strict=False)
+    )
 
 
 def _notation(asked: Reading, cached: Reading) -> Iterator[Difference]:

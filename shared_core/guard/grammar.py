@@ -8,12 +8,12 @@ one thing ("why was it declined", "why is it declined") is no difference.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+from shared_core.guard.tokens import after_politeness, spelt_out
 from shared_core.guard.vocabulary import (
     BODIES,
     DAYS_AND_MONTHS,
@@ -28,43 +28,6 @@ from shared_core.guard.vocabulary import (
 )
 
 Sides = tuple[tuple[str, ...], tuple[str, ...]]
-
-_ENDS = frozenset(".?!:;\n")
-
-_LOOSE = {
-    "whats": "what is", "wheres": "where is", "hows": "how is", "whos": "who is",
-    "im": "i am", "ive": "i have", "dont": "do not", "doesnt": "does not", "didnt": "did not",
-    "isnt": "is not", "arent": "are not", "wasnt": "was not", "werent": "were not",
-    "cant": "can not", "cannot": "can not", "wont": "will not", "couldnt": "could not",
-    "wouldnt": "would not", "shouldnt": "should not", "havent": "have not", "hasnt": "has not",
-    "hadnt": "had not", "gonna": "going to", "wanna": "want to", "gotta": "have to",
-    "ca": "can", "wo": "will", "sha": "shall", "kinda": "",
-}  # fmt: skip
-_TAILS = {"re": "are", "ve": "have", "ll": "will", "d": "would", "m": "am"}
-_IS_TAILED = frozenset(
-    listed("what where how who when why which it that there here he she this everything")
-)
-
-_POLITE = re.compile(
-    r"""(?:(?:
-    please | kindly | (?:hi|hello|hey)(?:\ there)? | dear | thanks | thank\ you | thank | ok | okay
-  | so | well | and | but | also | sorry | just | actually | basically | excuse\ me | in\ advance
-  | (?:a\ )?(?:quick\ )?question | to\ bother\ you | good\ (?:morning|afternoon|evening|day)
-  | for\ (?:the|your)\ help
-  | (?:can|could|will|would|may|might|can\ not)\ (?:you|i|someone|anyone|somebody|anybody)
-    \ (?:please\ |kindly\ |also\ |just\ )?(?:tell|explain|help|show|advise|let|ask|inform|remind)
-    (?:\ to)?(?:\ me|\ us)?(?:\ know|\ understand|\ find\ out|\ with)?
-  | (?:i|we)\ (?:would\ like|want|need|wish|am\ trying|was\ wondering|am\ wondering|wonder
-    |was\ hoping|would\ love|do\ not\ know|am\ not\ sure|am\ unsure|have\ no\ idea)
-    (?:\ to)?(?:\ know|\ find\ out|\ ask|\ figure\ out|\ understand|\ learn)?
-  | do\ you\ (?:know|happen\ to\ know) | (?:any|some|no)\ (?:idea|clue|advice)
-  | may\ i\ (?:know|ask) | (?:tell|show|teach)\ (?:me|us) | explain(?:\ to\ me)? | advise
-  | help\ me(?:\ understand)?
-  | would\ you\ mind\ (?:telling|explaining|showing)(?:\ me)?
-    )(?:\ about|\ on)?(?:\ whether|\ if)?(?:[\ ,.?!:;]+|$))*""",
-    re.VERBOSE,
-)
-"""What people say before they ask; every turn of the loop takes at least one word."""
 
 _WH = frozenset(listed("what which who whom whose where when why how"))
 _PRESENT = frozenset(listed("is are am do does"))
@@ -206,12 +169,12 @@ class Grammar:
 
     ``wh`` is the question word or "". ``tense`` is "present", "past", "future" or "" where it does
     not count; ``copula`` says that it is that of "is" or "was". ``verbs`` are verbs that carry it
-    themselves, each with whether it is past. ``modal`` is "can", "must", "need", "should", "will"
-    or "". ``persons`` tells who acts, in order; ``owners`` and ``relations`` are nouns with whose
-    they are, and with their prepositions. ``done`` and ``undone`` are a pronoun with its verb, as
-    in "I ordered" and "I did not order"; ``capacity`` is what somebody asks as: "as a student".
-    ``mine`` says that it is about the asker, ``passive`` that something is done to somebody,
-    ``single`` that the text is one clause.
+    themselves, each with whether it is past. ``modal`` is "can", "must", "have to", "need",
+    "should", "will" or "". ``persons`` tells who acts, in order; ``owners`` and ``relations`` are
+    nouns with whose they are, and with their prepositions. ``done`` and ``undone`` are a pronoun
+    with its verb, as in "I ordered" and "I did not order"; ``capacity`` is what somebody asks as:
+    "as a student". ``mine`` says that it is about the asker, ``passive`` that something is done to
+    somebody, ``single`` that the text is one clause.
     """
 
     wh: str = ""
@@ -238,7 +201,7 @@ NO_GRAMMAR = Grammar()
 
 def read_grammar(words: Sequence[str]) -> Grammar:
     """Read the small words of a text: its words, folded, with its marks of punctuation."""
-    said = _after_politeness(_spelt_out(words))
+    said = after_politeness(spelt_out(words))
     at = _question(said)
     clause = _clause(said, at)
     wh = clause[0] if clause and clause[0] in _WH else ""
@@ -269,44 +232,6 @@ _JOINTS = frozenset({",", ".", "because", "and", "but"})
 
 
 _FIRST_PERSON = _FIRST.keys() | {"my", "our", "mine"}
-
-
-def _spelt_out(words: Sequence[str]) -> list[str]:
-    said: list[str] = []
-    for word in words:
-        if word in _ENDS or word == ",":
-            said.append("," if word == "," else ".")
-        elif word in _LOOSE:
-            said += _LOOSE[word].split()
-        elif "'" in word:
-            base, _, tail = word.partition("'")
-            if tail == "t" and base.endswith("n"):
-                said += (_LOOSE.get(base[:-1], base[:-1]), "not")
-            elif tail in _TAILS:
-                said += (base, _TAILS[tail])
-            else:
-                said += (base, "is") if tail == "s" and base in _IS_TAILED else (base,)
-        else:
-            said.append(word)
-    return said
-
-
-def _after_politeness(said: list[str]) -> list[str]:
-    if said and said[0] not in _OPENINGS:
-        return said
-    text = " ".join(said)
-    match = _POLITE.match(text)
-    return text[match.end() :].split() if match and match.end() < len(text) else said
-
-
-_OPENINGS = frozenset(
-    listed("""
-    please kindly hi hello hey there dear thanks thank ok okay so well and but also sorry just
-    actually basically excuse in a quick question to good for can could will would may might i we
-    do any some no tell show teach explain advise help
-    """)
-)
-"""Words that may begin a polite phrase."""
 
 
 def _question(said: Sequence[str]) -> int | None:
@@ -368,6 +293,7 @@ def _tense(
         verbs = {(canonical(word), _is_past(word)) for word in words}
         return "", False, frozenset(verbs)
     word, rest = clause[place], clause[place + 1 :]
+    passive = passive and (word not in _PERFECT or bool(place) or "been" in rest)
     if (rest[:1] in (["there"], ["you"]) and word not in _PAST) or (passive and mine):
         return "", False, _NO_VERBS  # "will there be a fee", "is there a fee"
     if word in ("will", "shall") or (word in ("is", "are") and ("going", "to") in pairwise(rest)):
@@ -389,13 +315,13 @@ def _modal(clause: Sequence[str], wh: str) -> str:
     if word == "will" and rest[:1] in (["i"], ["we"]):
         return ""
     if word in ("do", "does", "did"):
-        return "need" if any(pair in _NEEDS for pair in pairwise(rest)) else ""
+        return next((_NEEDS[pair] for pair in pairwise(rest) if pair in _NEEDS), "")
     if word in _BE:
         return next((_STATED[each] for each in rest if each in _STATED), "")
     return _MODALS.get(word, "")
 
 
-_NEEDS = frozenset({("have", "to"), ("need", "to")})
+_NEEDS = {("have", "to"): "have to", ("need", "to"): "need"}
 
 
 def _quantifiers(said: Sequence[str]) -> frozenset[str]:
@@ -472,8 +398,6 @@ def _persons(said: Sequence[str]) -> tuple[str, ...]:
 
 
 def _owners(said: Sequence[str]) -> frozenset[tuple[str, str]]:
-    if _OWNERS.keys().isdisjoint(said):
-        return frozenset()
     if _OWNERS.keys().isdisjoint(said):
         return frozenset()
     return frozenset(
@@ -581,11 +505,12 @@ def tense_differs(asked: Grammar, cached: Grammar) -> bool:
 
 def modal_differs(asked: Grammar, cached: Grammar) -> bool:
     """Tell whether one asks what may be done, and the other what must, should or will."""
-    one, other = asked.modal, cached.modal
-    if one == other or not one or not other or {one, other} == {"need", "must"}:
+    both = {asked.modal, cached.modal}
+    if len(both) == 1 or "" in both or both == {"have to", "must"}:
         return False
-    # "what do I need to bring", "what should I bring"
-    return not ({one, other} == {"need", "should"} and asked.wh)
+    if "need" in both:
+        return not both <= {"need", "have to", "must", "should"}
+    return not (both == {"have to", "should"} and asked.wh)  # "what do I have to bring"
 
 
 def quantifiers_apart(asked: Grammar, cached: Grammar) -> Sides | None:
@@ -639,11 +564,17 @@ def _spelt(grammar: Grammar) -> tuple[str, ...]:
 
 def _acts_apart(asked: Grammar, cached: Grammar, people_differ: bool) -> bool:
     one, other = asked.persons, cached.persons
+    if asked.passive != cached.passive:
+        return False
     if people_differ:  # "can I", "can my child"
         mine = {noun for noun, owner in asked.owners | cached.owners if owner in "13"}
         return not mine.isdisjoint(set(one) ^ set(other))
-    if asked.passive != cached.passive or asked.wh != cached.wh or len(one) != len(other):
+    if asked.wh != cached.wh or not one or not other:
         return False
+    if len(one) != len(other):  # "can I read my boss's mail", "can my boss read my mail"
+        who, noun = sorted((one[0], other[0]))
+        named = not noun[0].isdigit() and noun in one and noun in other
+        return named and who in ("1", "2") and not asked.wh
     plain, plainer = [each.rstrip("o") for each in one], [each.rstrip("o") for each in other]
     if sorted(plain) == sorted(plainer):
         turned = plain != plainer and any(each.isdigit() for each in plain)
@@ -651,9 +582,8 @@ def _acts_apart(asked: Grammar, cached: Grammar, people_differ: bool) -> bool:
         return asked.single and cached.single and (turned or moved)
     pairs = {frozenset(pair) for pair in zip(plain, plainer, strict=True) if pair[0] != pair[1]}
     both_be = asked.copula and cached.copula
-    if frozenset("13") in pairs or frozenset("23") in pairs:
-        return not asked.wh or both_be
-    return frozenset("12") in pairs and both_be
+    others = frozenset("13") in pairs or frozenset("23") in pairs
+    return (others and (not asked.wh or both_be)) or (frozenset("12") in pairs and both_be)
 
 
 def _owned_apart(asked: Grammar, cached: Grammar) -> bool:
@@ -679,4 +609,74 @@ def contradiction(asked: Grammar, cached: Grammar) -> Sides | None:
             who, verb = min(against)
             said, denied = (f"{who} {verb}",), (f"{who} not {verb}",)
             return (denied, said) if one is asked else (said, denied)
+    return None
+
+
+def sought(words: Sequence[str]) -> str:
+    """Tell "who trains the teacher", an actor, from "whom does the teacher train", the other."""
+    at = next((at for at, word in enumerate(words) if word in ("who", "whom")), None)
+    if at is None or "by" in words:
+        return ""
+    then, third = (*words[at + 1 : at + 3], "", "")[:2]
+    helped = then in ("do", "does", "did", "to") or third in ("i", "you", "he", "she", "we", "they")
+    done = then in ("is", "are", "was", "were") and third.endswith(("ed", "en"))
+    return "other" if words[at] == "whom" or helped or done else "actor"
+
+
+# One small word in the place of another, where all the rest is the same word by word.
+
+
+def _grouped(table: str) -> dict[str, frozenset[int]]:
+    found: dict[str, set[int]] = {}
+    for number, group in enumerate(table.split("|")):
+        for word in group.split():
+            found.setdefault(word, set()).add(number)
+    return {word: frozenset(numbers) for word, numbers in found.items()}
+
+
+_EXCHANGED = {
+    "preposition": _grouped(
+        "in at on of within inside into for|with using by via through over on|for to of with in"
+        "|about on of regarding concerning for|to into onto for at in towards|from of in at by with"
+        "|near around by at beside next|between among|under below beneath underneath|above over"
+        "|during in while on at throughout over|until till to|before till until prior|after since"
+        "|opposite across|outside beyond|without|behind|against|despite|like|after following upon"
+        "|across through in"
+    ),
+    "quantifier": _grouped(
+        "all every each both any everything everyone anyone anything|some any several few certain"
+        "|many several multiple numerous|one another any either some certain|most|someone anyone"
+        "|something anything|none neither"
+    ),
+    "modal": _grouped(
+        "can could may might would do does did will|will would shall could|should ought shall"
+        "|must need|do does did will would"
+    ),
+    "tense": _grouped("is are am|was were|has have|had|do does|did|will would"),
+}
+"""Small words by class; those of one group may stand for each other where all else is the same."""
+
+_CLOSED = frozenset().union(*_EXCHANGED.values())
+
+
+def small_word_exchanged(asked: Sequence[str], cached: Sequence[str]) -> tuple[str, Sides] | None:
+    """Find one small word in the place of another of its class, and the class: "at", "after"."""
+    if len(asked) != len(cached):
+        return None
+    apart = [
+        (at, one, other)
+        for at, (one, other) in enumerate(zip(asked, cached, strict=True))
+        if one != other and (one in _CLOSED or canonical(one) != canonical(other))
+    ]
+    if len(apart) != 1:
+        return None
+    ((at, one, other),) = apart
+    for kind, groups in _EXCHANGED.items():
+        if one not in groups or other not in groups or groups[one] & groups[other]:
+            continue
+        if kind == "modal" and (not _WH.isdisjoint(asked[:at]) or "you" in asked[at + 1 : at + 2]):
+            continue  # "how can I", "how should I"; "could you", "must you"
+        if kind == "tense" and at:
+            continue  # "why was it declined", "why is it declined"
+        return kind, ((one,), (other,))
     return None

@@ -40,6 +40,7 @@ from shared_core.guard.vocabulary import (
     STOP,
     UNKNOWING,
     canonical,
+    listed,
     positive,
 )
 
@@ -76,9 +77,27 @@ _AFTER_A_NO = frozenset({",", "thank", "i", "it", "that", "this", "we", "you"})
 """Terms before which "no" answers something said before, and belongs to no noun."""
 
 _INFINITIVE_AFTER = frozenset(
-    map(canonical, ("cost", "take", "long", "time", "able", "possible", "try", "plan", "decide"))
+    map(
+        canonical,
+        listed("""
+        cost take long time able possible try plan decide safe easy hard difficult legal illegal
+        ready necessary required allowed important good better dangerous worth cheap expensive
+        """),
+    )
 )
 """Terms after which "to" is no way from here to there: "what it costs to ship"."""
+
+FRAMES = frozenset(
+    map(
+        canonical,
+        listed("""
+        a an the this that these those my our your i we you it there am is are was were be been
+        being do does did can could will would shall should may might must to please kindly just
+        also so very really the some any here thanks thank hi hello hey ok okay what which
+        """),
+    )
+) | {"~", ","}
+"""Terms that may differ between two questions of one wording."""
 
 Operands = tuple[str, frozenset[str], frozenset[str]]
 
@@ -93,7 +112,8 @@ class Reading:
     of comparison, emoji and the like, in order; ``foreign`` the words of other scripts than Latin.
     ``rest`` digests what lies beyond LIMIT; ``squashed`` is the sequence without spaces;
     ``labels`` are words with the single letter after them, as in "vitamin c". ``content`` is the
-    line without the words that carry no meaning of their own, ``grammar`` what those say;
+    line without the words that carry no meaning of their own, ``core`` that without those alone
+    that frame a question, ``grammar`` what the small words say;
     ``alternatives`` and ``qualifiers`` are the terms that are in a class of such.
     ``notation`` are pieces of code and formulas as they are written, ``cased`` words such as
     "Polish" that mean another thing in lower case, as they are written. ``prefixed`` are words
@@ -121,6 +141,7 @@ class Reading:
     labels: tuple[tuple[str, str], ...] = ()
     content: tuple[str, ...] = ()
     content_terms: frozenset[str] = frozenset()
+    core: tuple[str, ...] = ()
     alternatives: frozenset[str] = frozenset()
     qualifiers: frozenset[str] = frozenset()
     grammar: Grammar = NO_GRAMMAR
@@ -164,7 +185,7 @@ def _read(text: str) -> Reading:
     scan = read_figures(stream)
     words = _read_words(stream, scan.taken)
     operands, origins, targets = _read_operands(words.terms)
-    content = tuple(filter(_is_content, words.terms))
+    content = tuple(filter(is_content, words.terms))
     title = words.upper > (2 if words.lower == 0 else 2 * words.lower + 2)
     return Reading(
         sequence=tuple(words.sequence),
@@ -188,6 +209,7 @@ def _read(text: str) -> Reading:
         labels=tuple([two for two in pairwise(words.terms) if len(two[1]) == 1 and _is_label(two)]),
         content=content,
         content_terms=frozenset(content),
+        core=tuple([term for term in words.terms if term not in FRAMES]),
         alternatives=frozenset(ALTERNATIVES.keys() & words.terms),
         qualifiers=frozenset(QUALIFIERS.keys() & words.terms),
         grammar=read_grammar([fold(token.text) for token in stream]),
@@ -257,7 +279,7 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         words.negated.append(len(words.terms) - 1)
     elif denied := positive(word):
         words.negatives.append((canonical(word), canonical(denied)))
-    elif word == "free" and words.terms and words.terms[-1] not in STOP:
+    elif word == "free" and words.terms and words.terms[-1] not in STOP and not _predicated(words):
         words.negatives.append((word, words.terms[-1]))  # "sugar-free" says no to sugar
     if not word.isascii() and max(word) > _LAST_LATIN:
         words.foreign.append(word)
@@ -275,6 +297,11 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
         words.identifiers.append(word)
     elif text[0].isupper() and not initial and (word not in STOP or word == "us"):
         words.names.append(word)
+
+
+def _predicated(words: _Words) -> bool:
+    """Tell whether what comes next is said of a thing: "is the wifi free"."""
+    return not {"is", "are", "was", "wer"}.isdisjoint(words.terms[-3:-1])
 
 
 _SIGNED = re.compile(r"(?<!\S)(?=\S*[-!&|~^*\\\[\]{}<>=/+:;@#$])\S+")
@@ -307,7 +334,7 @@ def read_notation(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _is_content(term: str) -> bool:
+def is_content(term: str) -> bool:
     """Tell whether a term has a meaning of its own, and is neither figure nor sign."""
     return term[:1].isalpha() and term not in IDLE and term not in SMALL and term not in SOFT
 
@@ -467,12 +494,52 @@ _ASKING = re.compile(
 )
 
 
+_AT_ONCE = re.compile(
+    r"""(?:right\s+|just\s+)?now | at\s+(?:the\s+moment|present|this\s+(?:time|point))""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Words of relative time that only say when an order is to be carried out."""
+
+_ORDER = re.compile(
+    r"""^\W*(?:(?:ok(?:ay)?|hey|hi|hello|well|and|so|now|right\s+now|then|go\s+ahead\s+and|i\s+said)\W+)*
+    (?: (?:please|kindly|just)\s+ | (?:(?:could|would|will)\s+you\s+)(?:please\s+|kindly\s+)?
+      | (?:i|we)\s*(?:'d|\s+would)?\s*(?:need|want|like|wish|have)\s+(?:you\s+)?to\s+(?:please\s+)?
+    )?
+    (?:abandon|abort|activate|add|adjust|apply|begin|block|book|cancel|change|close|connect|deactivate
+    |decrease|delete|disable|disconnect|discontinue|edit|enable|end|engage|exit|freeze|increase|join
+    |leave|lock|log|lower|mute|open\s+an|order|pause|pay|place|put|quit|raise|redeem|refrain|refund
+    |register|remove|rename|replace|reset|restart|resume|return|reverse|roll|save|schedule|sell
+    |send(?!\s+(?:me|us))|set|shut|sign|start|stop|submit|subscribe|swap|switch|sync|terminate|transfer|turn|unblock
+    |unfreeze|unlock|unsubscribe|unsync|update|upgrade|use|withdraw)\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""An order or a wish to have something done, by a verb of doing; none to tell or to show."""
+
+_HOW_TO = re.compile(
+    r"""\bhow\s+(?:(?:do|can|could|should|would|shall)\s+(?:i|we|you|one)(?:\s+go\s+about)?|to)\s+
+    (?:\w+\s+){1,3}?(?:my|our|your)\s+current\s+\w+[^,.;?!]*[.?!\s]*$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""How to do something with what is one's own: "change my current plan" is done like any plan."""
+
+_ASKED_OF = re.compile(r"\b(?:wh\w+|how|if|whether|tell|show|know|see|find|check)\b", re.IGNORECASE)
+
+
+def _orders(clause: str) -> bool:
+    """Tell whether a clause asks to do something at once, and not how something stands now."""
+    found = _RELATIVE.findall(clause)
+    if all(map(_AT_ONCE.fullmatch, found)):
+        return _ORDER.match(clause) is not None and _ASKED_OF.search(clause) is None
+    return [each.lower() for each in found] == ["current"] and _HOW_TO.search(clause) is not None
+
+
 @lru_cache(maxsize=4096)
 def is_timeless(question: str) -> bool:
     """Tell whether the answer does not depend on when the question is asked.
 
     It does if there is a word of relative time in it, except where somebody tells what happened to
-    them: "I vomited this morning. …" asks the same on any day, "Who won yesterday?" does not.
+    them ("I vomited this morning. …" asks the same on any day, "Who won yesterday?" does not), and
+    where an order is to be carried out at once: "Close my account now".
     """
     text = clean(question[:LIMIT])
     if _RELATIVE.search(text) is None:
@@ -496,7 +563,7 @@ def _tells_before_asking(text: str) -> bool:
 def _tells(clause: str) -> bool:
     """Say whether a clause has no word of relative time, or tells with it what happened to one."""
     found = _RELATIVE.findall(clause)
-    if not found:
+    if not found or _orders(clause):
         return True
     return (
         all(map(_PAST.fullmatch, found))

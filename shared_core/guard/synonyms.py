@@ -39,6 +39,51 @@ guy gentleman; mother mom mum; father dad
 """Groups of words that mean one thing whatever is asked; the first stands for all."""
 
 ALIKE = """
+take time; back return; bring_down lower;
+strip remove trim; boost strengthen increase improve enhance; check measure test monitor; loop
+iterate; bad unhealthy harmful; transmit spread pass; strengthen reinforce fortify; soothe relieve
+ease calm help; ache hurt pain sore; rash irritation; contagious infectious catching; medication
+drug medicine pill tablet; physician doctor gp; surgery operation; checkup examination exam check;
+tummy stomach belly; vomit puke; swollen swelling; overdraft overdrawn; stolen nicked; lost missing
+misplaced; locate find track trace; replace reorder; authorise approve allow authorize; verify
+confirm prove check; dispute challenge contest query; settle pay clear; earn make get gain; join
+register enrol enroll subscribe sign_up; deactivate disable close; install setup set_up add;
+uninstall remove delete; crash freeze hang; freeze hang stick; handset phone device; mobile cell
+cellular; voicemail mailbox answerphone; router modem; topup recharge credit; unlimited
+unrestricted; allowance limit quota; deliver bring send; courier carrier; ferry boat ship;
+sightseeing tour; allowed permitted ok okay legal; forbidden banned prohibited illegal; statute law;
+sue prosecute; lawyer solicitor attorney barrister; lease tenancy rental contract; eviction removal;
+evict remove; will testament; fine penalty ticket; redundant fired; complain object; complaint
+grievance; binding valid enforceable; legal lawful permitted; penalty punishment sentence; chop cut
+dice slice; mince chop; whisk beat whip mix; blend mix puree; keep store preserve last; spoil rot;
+tender soft; crispy crunchy crisp; dessert pudding; veg vegetable; lesson class lecture; teacher
+instructor tutor professor; grade mark score; essay paper; paper article; scholarship grant bursary;
+fail flunk; retake resit repeat; revise study review learn; memorise memorize learn remember; cite
+quote reference; solve calculate compute work_out find; define explain describe; classroom room;
+headteacher principal head; function method procedure; print output display show log; log record;
+append add push; concatenate join combine merge; reverse invert flip; iterate go traverse; length
+size count; check test see; error exception; catch handle; throw raise; deploy publish release ship;
+rollback revert undo; clone copy download; pull get; repository repo project; upload send add;
+compress zip; extract unzip unpack; kill stop end terminate; import include; dependency package
+requirement; random arbitrary; convert change turn transform cast; parse read; loop repeat; declare
+create define; initialise initialize create; instantiate create; inherit extend; override replace;
+access get read reach; mechanic garage; wallpaper decorate; leak drip; blocked clogged; bulb lamp
+light; boiler heater; recycle reuse; birth delivery; breastfeed nurse feed; nursery kindergarten;
+babysitter nanny; neighbourhood area; far distant; cheapest lowest; ideal best perfect; reliable
+trustworthy; harmful dangerous bad; serious severe grave; mild light slight; typical normal common;
+necessary needed required essential; entitled eligible; eligible qualified; qualify eligible;
+adequate enough sufficient; expire end run lapse; pick collect fetch get; wait queue; greet welcome;
+pension retirement; mention say; population people inhabitant; inhabitant resident; founder creator;
+invent create discover; directed made; died passed; river stream; mountain peak; species kind;
+extinct dead; predator hunter; cause trigger lead; happen occur take; differ different; similar like
+same; same equal identical; quickest fastest; provider carrier operator; parcel package packet
+shipment; row record; pan skillet; plan tariff package; internet broadband; activate enable; job
+role position; everyone everybody folk; payment transaction;
+author write; contest dispute challenge; store leave keep; rich high; instead place lieu;
+dict dictionary; int integer; config configuration; param parameter; repo repository; env
+environment; char character; func function; doc document; dev developer; lab laboratory; exam
+examination; ad advert advertisement; vet veterinarian; rep representative; uni university; intro
+introduction; prep preparation; ref reference; temp temperature; admin administrator;
 option method; process issue; requirement condition; purpose function use; stop block; read check;
 attach add; pause suspend stop hold; valid available; unsubscribe stop cancel;
 able allowed permitted possible; required mandatory compulsory obligatory necessary obliged;

@@ -135,6 +135,87 @@ def tokens(text: str) -> list[Token]:
     return found
 
 
+# Contractions, and the polite words before a question.
+
+
+_ENDS = frozenset(".?!:;\n")
+
+_SHORT_FORMS = {
+    "whats": "what is", "wheres": "where is", "hows": "how is", "whos": "who is",
+    "im": "i am", "ive": "i have", "dont": "do not", "doesnt": "does not", "didnt": "did not",
+    "isnt": "is not", "arent": "are not", "wasnt": "was not", "werent": "were not",
+    "cant": "can not", "cannot": "can not", "wont": "will not", "couldnt": "could not",
+    "wouldnt": "would not", "shouldnt": "should not", "havent": "have not", "hasnt": "has not",
+    "hadnt": "had not", "gonna": "going to", "wanna": "want to", "gotta": "have to",
+    "ca": "can", "wo": "will", "sha": "shall", "kinda": "",
+}  # fmt: skip
+_SHORT_TAILS = {"re": "are", "ve": "have", "ll": "will", "d": "would", "m": "am"}
+_WITH_IS = frozenset(
+    listed("what where how who when why which it that there here he she this everything")
+)
+
+_POLITE = re.compile(
+    r"""(?:(?:
+    please | kindly | (?:hi|hello|hey)(?:\ there)? | dear | thanks | thank\ you | thank | ok | okay
+  | so | well | and | but | also | sorry | just | actually | basically | excuse\ me | in\ advance
+  | (?:a\ )?(?:quick\ )?question | to\ bother\ you | good\ (?:morning|afternoon|evening|day)
+  | for\ (?:the|your)\ help
+  | (?:can|could|will|would|may|might|can\ not)\ (?:you|i|someone|anyone|somebody|anybody)
+    \ (?:please\ |kindly\ |also\ |just\ )?(?:tell|explain|help|show|advise|let|ask|inform|remind)
+    (?:\ to)?(?:\ me|\ us)?(?:\ know|\ understand|\ find\ out|\ with)?
+  | (?:i|we)\ (?:would\ like|want|need|wish|am\ trying|was\ wondering|am\ wondering|wonder
+    |was\ hoping|would\ love|do\ not\ know|am\ not\ sure|am\ unsure|have\ no\ idea)
+    (?:\ to)?(?:\ know|\ find\ out|\ ask|\ figure\ out|\ understand|\ learn)?
+  | do\ you\ (?:know|happen\ to\ know) | (?:any|some|no)\ (?:idea|clue|advice)
+  | may\ i\ (?:know|ask) | (?:tell|show|teach)\ (?:me|us) | explain(?:\ to\ me)? | advise
+  | help\ me(?:\ understand)?
+  | would\ you\ mind\ (?:telling|explaining|showing)(?:\ me)?
+    )(?:\ about|\ on)?(?:\ whether|\ if)?(?:[\ ,.?!:;]+|$))*""",
+    re.VERBOSE,
+)
+"""What people say before they ask; every turn of the loop takes at least one word."""
+
+
+def spelt_out(words: Sequence[str]) -> list[str]:
+    """Take contractions apart, and turn marks of punctuation into "," and "."."""
+    said: list[str] = []
+    for word in words:
+        if word in _ENDS or word == ",":
+            said.append("," if word == "," else ".")
+        elif word in _SHORT_FORMS:
+            said += _SHORT_FORMS[word].split()
+        elif "'" in word:
+            base, _, tail = word.partition("'")
+            if tail == "t" and base.endswith("n"):
+                said += (_SHORT_FORMS.get(base[:-1], base[:-1]), "not")
+            elif tail in _SHORT_TAILS:
+                said += (base, _SHORT_TAILS[tail])
+            else:
+                said += (base, "is") if tail == "s" and base in _WITH_IS else (base,)
+        else:
+            said.append(word)
+    return said
+
+
+def after_politeness(said: list[str]) -> list[str]:
+    """Drop what people say before they ask."""
+    if said and said[0] not in _OPENINGS:
+        return said
+    text = " ".join(said)
+    match = _POLITE.match(text)
+    return text[match.end() :].split() if match and match.end() < len(text) else said
+
+
+_OPENINGS = frozenset(
+    listed("""
+    please kindly hi hello hey there dear thanks thank ok okay so well and but also sorry just
+    actually basically excuse in a quick question to good for can could will would may might i we
+    do any some no tell show teach explain advise help
+    """)
+)
+"""Words that may begin a polite phrase."""
+
+
 # Numbers, dates, versions and units in a stream of tokens.
 #
 # A figure is compared by its value, whatever its spelling: "50", "fifty" and "٥٠" are one. A unit
@@ -242,6 +323,7 @@ UNITS = _firsts("""
     yrs yo | decade decades | century centuries | am | pm | px pixel pixels
 """)
 UNIT_NAMES = frozenset(UNITS.values())
+TIME_UNITS = frozenset({"second", "minute", "hour", "day", "week", "month", "year"})
 CURRENCIES = frozenset("$€£¥₹")
 _TAILS = UNITS.keys() - {"s"}
 """Units that may stand right after a number, without a space."""

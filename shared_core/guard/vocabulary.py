@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 
@@ -101,7 +101,7 @@ PARTICLES = {
     "in": frozenset({"log", "sign", "check", "opt", "zoom"}),
     "out": frozenset({"log", "sign", "check", "opt", "zoom"}),
     "up": frozenset({"turn", "scale", "sign", "set", "top"}),
-    "down": frozenset({"turn", "scale"}),
+    "down": frozenset({"turn", "scale", "bring"}),
 }
 """Particles that make another verb of the verb before them."""
 
@@ -225,7 +225,9 @@ def alike(one: str, other: str) -> bool:
 
 
 def _degrees(term: str) -> tuple[str, ...]:
-    """Return a term and, for "quickest" and "quicker", what may be "quick"."""
+    """Return a term and, for "quickest", "quicker" and "quickly", what may be "quick"."""
+    if term.endswith("li") and len(term) > _STUB + 1:
+        return term, canonical(term[:-2])  # "safely", as canonical gives it
     for ending in ("est", "er"):
         base = term.removesuffix(ending)
         if base != term and len(base) >= _STUB:
@@ -241,6 +243,24 @@ def spellings(term: str) -> frozenset[str]:
 
 IDLE = STOP | {canonical(word) for word in STOP} | {",", "~"}
 """Terms that carry no content of their own, as ``canonical`` gives them."""
+
+FILLERS = frozenset(
+    map(
+        canonical,
+        listed("""
+        exactly really actually basically currently current now right simply quickly easily
+        possible possibly already yet still immediately correctly properly successfully usually
+        usual normal normally general generally typical typically sometimes ever own well total
+        whole wanna gotta think idea mind advise bother allowed permitted eligible able
+        use try happen occur exist exists located available turn seem appear become look feel keep
+        come take process procedure step method detail information thing item list part concept
+        meaning kind type sort purpose case reason world person people minus forget
+        earth hell plz pls
+        """),
+    )
+) | {canonical(word) for word in NEGATIONS}
+"""Terms that add next to nothing to what is asked: light verbs, adverbs, and names of classes; and
+negations, which are compared by themselves."""
 
 CANCELLING = frozenset(
     map(
@@ -408,20 +428,20 @@ link/unlink subscribe/unsubscribe follow/unfollow mute/unmute hide/show expand/c
 ascending/descending horizontal/vertical row/column public/private local/remote online/offline
 client/server frontend/backend employer/employee landlord/tenant teacher/student parent/child
 plaintiff/defendant asset/liability supply/demand income/expense revenue/expense forward/backward
-next/previous top/bottom front/back north/south east/west northern/southern eastern/western
-strengthen/weaken strong/weak stronger/weaker rise/fall ascend/descend freeze/melt solid/liquid
-empty/full </> fill/empty odd/even multiply/divide plus/minus add/subtract sum/difference
-singular/plural synonym/antonym dead/alive life/death friend/enemy remember/forget build/destroy
-attack/defend wet/dry rich/poor single/married simple/difficult happy/sad tighten/loosen wake/sleep
-zoom_in/zoom_out check_in/check_out opt_in/opt_out turn_up/turn_down scale_up/scale_down
-checkin/checkout entrance/exit enter/exit ingress/egress enqueue/dequeue acquire/release
-serialize/deserialize today/tomorrow today/yesterday yesterday/tomorrow tonight/tomorrow on/off
-breakfast/dinner lunch/dinner breakfast/lunch monthly/yearly daily/weekly weekly/monthly
-daily/monthly daily/yearly weekly/yearly annual/monthly undergraduate/graduate checking/savings
-domestic/international manual/automatic acute/chronic benign/malignant systolic/diastolic pre/post
-block/unfreeze sunrise/sunset promote/demote pause/resume incoming/outgoing upper/lower
-temporary/permanent temporarily/permanently accept/refuse mandatory/optional buyer/seller
-guilty/innocent inner/outer major/minor winner/loser undo/redo
+next/previous next/last top/bottom front/back north/south east/west northern/southern
+eastern/western strengthen/weaken strong/weak stronger/weaker rise/fall ascend/descend freeze/melt
+solid/liquid empty/full </> fill/empty odd/even multiply/divide plus/minus add/subtract
+sum/difference singular/plural synonym/antonym dead/alive life/death friend/enemy remember/forget
+build/destroy attack/defend wet/dry rich/poor single/married simple/difficult happy/sad
+tighten/loosen wake/sleep zoom_in/zoom_out check_in/check_out opt_in/opt_out turn_up/turn_down
+scale_up/scale_down checkin/checkout entrance/exit enter/exit ingress/egress enqueue/dequeue
+acquire/release serialize/deserialize today/tomorrow today/yesterday yesterday/tomorrow
+tonight/tomorrow on/off breakfast/dinner lunch/dinner breakfast/lunch monthly/yearly daily/weekly
+weekly/monthly daily/monthly daily/yearly weekly/yearly annual/monthly undergraduate/graduate
+checking/savings domestic/international manual/automatic acute/chronic benign/malignant
+systolic/diastolic pre/post block/unfreeze sunrise/sunset promote/demote pause/resume
+incoming/outgoing upper/lower temporary/permanent temporarily/permanently accept/refuse
+mandatory/optional buyer/seller guilty/innocent inner/outer major/minor winner/loser undo/redo
 except/include except/including
 """
 
@@ -464,6 +484,24 @@ def opposites(term: str) -> frozenset[str]:
         if term.endswith(ending) and len(term) >= len(ending) + _STUB:
             others.add(canonical(term.removesuffix(ending) + opposite))
     return _KNOWN.get(term, frozenset()) | others
+
+
+_FRONT = 4
+"""Letters that two forms of one word have in common at least."""
+
+
+def inflected(one: str, other: str) -> bool:
+    """Tell whether two words are forms of one word, by a common front and usual endings."""
+    if one[:_FRONT] != other[:_FRONT]:
+        return False
+    front = shared(one, other)
+    return one[front:] in ALIKE_ENDINGS and other[front:] in ALIKE_ENDINGS
+
+
+def shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Count the items that two sequences have in common from their beginning on."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 # Slips of the pen: two spellings of one word, and not two words.

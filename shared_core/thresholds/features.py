@@ -17,6 +17,9 @@ FORBIDDEN = frozenset(
 )
 """Kinds of difference that no evidence outweighs."""
 
+WEIGHED = frozenset({"addition"})
+"""Kinds that are no objection here: the features of the words weigh what one side adds."""
+
 FIGURES = frozenset({"number", "date"})
 
 OBJECTIONS = (
@@ -94,7 +97,7 @@ def weigh(question: str, candidates: Sequence[Candidate]) -> Evidence | None:
         one.similarity for one, group in zip(candidates, groups, strict=True) if group != best
     ]
     rival = rivals[0] if rivals else candidates[-1].similarity - 0.02
-    kinds = {each.kind for each in chosen.differences}
+    kinds = {each.kind for each in chosen.differences} - WEIGHED
     words, exchanged, within = _of_words(read(question), read(chosen.question))
     cosine, length = 5 * (chosen.similarity - 0.75), words[-1]
     margin, vote = 5 * (chosen.similarity - rival), 2 * votes[best] / sum(votes.values()) - 1

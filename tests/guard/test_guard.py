@@ -224,6 +224,25 @@ DIFFER = [
     ("preposition", "ferries norway", "What do ferries outside Norway cost?"),
     ("preposition", "How do I send a coat back to you?", "How do I send a coat from you?"),
     ("exchange", "How do I restart the pump?", "How do I reset the pump?"),
+    ("preposition", "Can I leave my bike at the gate?", "Can I leave my bike beyond the gate?"),
+    ("preposition", "What is on the lid?", "What is under the lid?"),
+    ("quantifier", "Do I water every bed?", "Do I water one bed?"),
+    ("quantifier", "May both twins enter?", "May either twin enter?"),
+    ("tense", "Is my kayak booked?", "Was my kayak booked?"),
+    ("tense", "Have I renewed the lease?", "Will I renew the lease?"),
+    ("modal", "Need I warn the neighbours?", "May I warn the neighbours?"),
+    ("role", "Can my doctor see my notes?", "Can I see my doctor's notes?"),
+    ("direction", "Does the club pay the trainers?", "Do the trainers pay the club?"),
+    ("opposite", "When is the next ferry?", "When was the last ferry?"),
+    # what one side adds
+    ("addition", "How do I feed a hamster?", "How do I feed a pregnant hamster?"),
+    ("addition", "How do I seal a jar for the oven?", "How do I seal a jar?"),
+    ("addition", "Who may fish here?", "Who may fish here with a net?"),
+    ("addition", "Can I return a lamp?", "Can I return a lamp that I painted?"),
+    ("addition", "How do I file a claim?", "How do I file a dental claim?"),
+    ("addition", "Is the pass valid?", "Is the pass bought abroad valid?"),
+    ("addition", "How do I ease a pain?", "How do I ease a pain in my back?"),
+    ("addition", "Can I swim?", "Can I swim after taking pills?"),
     # verbs that deny the next one
     ("negation", "Should I oil the hinge?", "Should I stop oiling the hinge?"),
     ("negation", "How do I see pop-ups?", "How do I avoid seeing pop-ups?"),
@@ -251,6 +270,23 @@ DIFFER = [
 ]
 
 PASS = [
+    # one side adds words, and nothing to what is asked
+    ("Do trams run on Sunday?", "Are there trams on Sunday?"),
+    ("Which town is the seat of the court?", "What is the seat of the court?"),
+    ("When is the best time to sow peas?", "When should I sow peas?"),
+    ("Is it legal to own a ferret?", "Can I own a ferret?"),
+    ("How do I add a new shelf?", "How do I add a shelf?"),
+    ("How do I fold a kite exactly?", "How do I fold a kite?"),
+    ("Am I allowed to fish here?", "Can I fish here?"),
+    ("Good morning, how do I fold a kite?", "How do I fold a kite?"),
+    ("How on earth do I fold a kite?", "How do I fold a kite?"),
+    ("How do I get my kite back?", "How do I get my kite?"),
+    ("How long does glue dry?", "How many hours does glue dry?"),
+    ("Is it safe to sail to Corfu?", "Is Corfu safe to sail to?"),
+    ("Should I varnish the deck?", "Do I need to varnish the deck?"),
+    ("Is the sauna free on Mondays?", "On Mondays, is the sauna free?"),
+    ("Can I safely store paint?", "Is it safe to store paint?"),
+    ("How are < and <= different?", "How are <= and < different?"),
     ("How do I stop getting the leaflet?", "How do I unsubscribe from the leaflet?"),
     ("How can I avoid buying tickets?", "How can I avoid tickets?"),
     ("What if I forget to lock the gate?", "What if I don't lock the gate?"),
@@ -405,16 +441,20 @@ def test_a_kind_that_is_left_out_is_not_reported(kind: str) -> None:
     assert {each.kind for each in Guard({kind}).differences(asked, cached)} == {kind}
 
 
-@pytest.mark.parametrize("kind", sorted({pair.kind for pair in read_pairs("near_misses")}))
+NEAR_MISSES = [*read_pairs("near_misses"), *read_pairs("later_near_misses")]
+
+
+@pytest.mark.parametrize("kind", sorted({pair.kind for pair in NEAR_MISSES}))
 def test_of_near_misses_written_by_hand_next_to_none_pass(kind: str) -> None:
-    pairs = [pair for pair in read_pairs("near_misses") if pair.kind == kind]
+    pairs = [pair for pair in NEAR_MISSES if pair.kind == kind]
     assert len(pairs) >= 20
     passed = [pair for pair in pairs if not kinds(pair.asked, pair.cached)]
     assert len(passed) <= 0.1 * len(pairs), passed
 
 
-def test_of_paraphrases_written_by_hand_next_to_none_is_refused() -> None:
-    pairs = read_pairs("paraphrases")
+@pytest.mark.parametrize("name", ["paraphrases", "later_paraphrases"])
+def test_of_paraphrases_written_by_hand_next_to_none_is_refused(name: str) -> None:
+    pairs = read_pairs(name)
     assert len(pairs) >= 200
     refused = [pair for pair in pairs if kinds(pair.asked, pair.cached)]
     assert len(refused) <= 0.04 * len(pairs), refused
@@ -481,6 +521,14 @@ def test_a_difference_names_what_either_side_says(
         "The new model came out yesterday. What does it cost?",
         "Who won yesterday? I missed the match.",
         "My rent is due tomorrow. Remind me.",
+        "Tell me the score now",
+        "Show me my limit right now",
+        "I want to know what it costs now",
+        "Can you get into my phone right now?",
+        "Send me the score now",
+        "Add the current track to my list",
+        "What is my current limit?",
+        "How do I reach the current leader?",
     ],
 )
 def test_words_of_relative_time_are_not_timeless(question: str) -> None:
@@ -501,6 +549,11 @@ def test_words_of_relative_time_are_not_timeless(question: str) -> None:
         "I had a severe headache last night. Is it migraine?",
         "The cut on my hand got infected last week. Should I see a doctor?",
         "We have had no hot water for three days now",
+        "Close my account now",
+        "Please delete my profile right now!",
+        "I would like to cancel my order now",
+        "Set the heating to 20 now, please",
+        "How do I change my current tariff?",
     ],
 )
 def test_questions_without_relative_time_are_timeless(question: str) -> None:
