@@ -37,6 +37,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import floors
 import peers
 from contender import DEFAULT, MADE, TUNED, Contender, Entry, Setting, kept, langchain, made
 from vcache import vcache
@@ -168,6 +169,14 @@ ENTRIES = {
         peers.litellm, ("litellm", "redisvl"), "litellm", "the messages of the call", judged=TUNED
     ),
     "vCache's algorithm": Entry(vcache, ("scipy",), asked="the bare question", judged=DEFAULT),
+    "floor: a dictionary": Entry(floors.dictionary, ()),
+    "floor: one GET": Entry(floors.one_get, ("redis",)),
+    "floor: one pass of the model": Entry(
+        floors.one_pass, ("onnxruntime",), asked="the bare question"
+    ),
+    "floor: one pass of the model, one FT.SEARCH": Entry(
+        floors.pass_and_search, ("onnxruntime", "redis"), asked="the bare question"
+    ),
 }
 
 

@@ -41,6 +41,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration
+from worker import environment
 
 from langchain_tiered_cache import TieredCache
 from langchain_tiered_cache.answers import _load as read_payload
@@ -317,7 +318,8 @@ def bars(taken: dict[str, Taken]) -> Iterator[Bar]:
 
 def cpu_of(code: str) -> float:
     """Return the CPU seconds that a new process needs for some code, which prints them."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, env=environment())
     return float(done.stdout)
 
 

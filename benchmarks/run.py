@@ -37,8 +37,11 @@ class Run:
 
 
 RUNS = (
-    *(Run(name, "", "--quick", tables=True) for name in ("tiers", "throughput", "entries")),
-    *(Run(name, "", "--quick", tables=True) for name in ("memory", "startup")),
+    Run("tiers", "--entries 500 --rounds 200", "--quick", tables=True),
+    Run("throughput", "--entries 500 --rounds 5", "--quick", tables=True),
+    Run("entries", "--entries 1000 10000 30000 --rounds 200", "--quick", tables=True),
+    Run("memory", "--entries 4000", "--quick", tables=True),
+    Run("startup", "--rounds 3", "--quick", tables=True),
     Run("lookups", "", "--rounds 300", environment="langchain-redis"),
     Run(
         "redis_lookups",
@@ -46,11 +49,11 @@ RUNS = (
         "--entries 1000 --scopes 10 --rounds 100",
         environment="langchain-redis",
     ),
-    Run("embedding", "", "--rounds 40 --callers 8"),
-    Run("stores", "", "exact"),
-    Run("embedded_sizes", "", "--quick"),
-    Run("loop_lag", "", "--rounds 3"),
-    Run("coalescing", "", "--call 1"),
+    Run("embedding", "--rounds 100 --callers 1 8", "--rounds 40 --callers 8"),
+    Run("stores", "exact", "exact"),
+    Run("embedded_sizes", "--quick", "--quick"),
+    Run("loop_lag", "--rounds 5", "--rounds 3"),
+    Run("coalescing", "--call 1", "--call 1"),
     Run("rag"),
     Run("savings"),
 )

@@ -30,6 +30,14 @@ ONE_THREAD = {
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
+def environment() -> dict[str, str]:
+    """Return the variables of the processes that are measured: all but the order to keep no
+    bytecode. What pip installed has some; a checkout would be compiled anew at each start.
+    """
+    ours = os.environ | ONE_THREAD | OFFLINE
+    return {name: value for name, value in ours.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 class Failed(RuntimeError):
     """What a worker could not do, in its own words."""
 
@@ -55,7 +63,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self._said,
                 text=True,
-                env=os.environ | ONE_THREAD | OFFLINE,
+                env=environment(),
             )
             stack.callback(self._end)
             self.versions: dict[str, str] = self._read()["versions"]

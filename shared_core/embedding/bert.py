@@ -11,6 +11,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ PADDING = 1.25
 FREE_PADDING = 4
 """By how many tokens it may be longer in any case."""
 
+TEXTS_KEPT = 64
+"""Newest texts whose tokens are kept: about as many as may wait for a pass of the model."""
+
 
 class Bert:
     """One BERT in memory."""
@@ -44,18 +48,19 @@ class Bert:
     def __init__(self, folder: Path, shape: Shape, states: States) -> None:
         from tokenizers import Tokenizer
 
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        # One text at a time: encode_batch starts threads, and a fork after that complains. Kept,
+        # as a text is read twice: to see that none of it is lost, and to embed it.
+        self._tokens = lru_cache(TEXTS_KEPT)(lambda text: tuple(tokenizer.encode(text).ids))
         self.unknown, self.dimension = shape.unknown, shape.dimension
         self.max_tokens = shape.max_tokens
         self._states = states
 
     def tokens(self, text: str) -> list[int]:
         """Return all tokens of a text, however many. Safe for threads."""
-        # One text at a time: encode_batch starts threads, and a fork after that complains.
-        tokens: list[int] = self._tokenizer.encode(text).ids
-        return tokens
+        return list(self._tokens(text))
 
     def rows(self, texts: list[str]) -> NDArray[float32]:
         """Return shape (n, d): the means of the tokens' states."""
