@@ -38,7 +38,7 @@ PADDING = 1.25
 FREE_PADDING = 4
 """By how many tokens it may be longer in any case."""
 
-TEXTS_KEPT = 64
+MAX_TEXTS = 64
 """Newest texts whose tokens are kept: about as many as may wait for a pass of the model."""
 
 
@@ -53,7 +53,7 @@ class Bert:
         tokenizer.no_padding()
         # One text at a time: encode_batch starts threads, and a fork after that complains. Kept,
         # as a text is read twice: to see that none of it is lost, and to embed it.
-        self._tokens = lru_cache(TEXTS_KEPT)(lambda text: tuple(tokenizer.encode(text).ids))
+        self._tokens = lru_cache(MAX_TEXTS)(lambda text: tuple(tokenizer.encode(text).ids))
         self.unknown, self.dimension = shape.unknown, shape.dimension
         self.max_tokens = shape.max_tokens
         self._states = states
