@@ -373,7 +373,7 @@ def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if (asked.terms | cached.terms) & UNSIDED:
         return
     sides = turned(asked, cached) or reversed_operands(asked.operands, cached.operands)
-    if not sides and len(asked.core) == len(cached.core):
+    if not sides and asked.content_terms == cached.content_terms and asked.line != cached.line:
         names = set(map(canonical, asked.names + cached.names))
         mine, theirs = ([t for t in each.line if t not in _ARTICLES] for each in (asked, cached))
         sides = swapped(mine, theirs, names)
@@ -476,6 +476,8 @@ def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:
         {noun for noun, relation in one.grammar.relations if relation == "outside"}
         for one in (asked, cached)
     )
+    if mine == theirs:
+        return
     only_mine, only_theirs = (
         (mine - theirs) & {t.removeprefix("#") for t in cached.terms},
         (theirs - mine) & {t.removeprefix("#") for t in asked.terms},
@@ -550,12 +552,12 @@ def _addition(asked: Reading, cached: Reading) -> Iterator[Difference]:
     one side is of more than one clause, what is more in it may be the story around the question.
     """
     one, other = asked.grammar, cached.grammar
-    if one.wh != other.wh or not (one.single and other.single):
+    size = abs(len(asked.core) - len(cached.core))
+    if not size or one.wh != other.wh or not (one.single and other.single):
         return
     fewer, more = sorted((asked.core, cached.core), key=len)
-    size = len(more) - len(fewer)
     front = shared(more, fewer)
-    if not size or not fewer or more[front + size :] != fewer[front:]:
+    if not fewer or more[front + size :] != fewer[front:]:
         return
     if more[front - 1] in CEASED if front else more[size] in _ASKING:
         return  # "avoid buying tickets", "avoid tickets"; what is said before one asks

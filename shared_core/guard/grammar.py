@@ -614,9 +614,9 @@ def contradiction(asked: Grammar, cached: Grammar) -> Sides | None:
 
 def sought(words: Sequence[str]) -> str:
     """Tell "who trains the teacher", an actor, from "whom does the teacher train", the other."""
-    at = next((at for at, word in enumerate(words) if word in ("who", "whom")), None)
-    if at is None or "by" in words:
+    if ("who" not in words and "whom" not in words) or "by" in words:
         return ""
+    at = next(at for at, word in enumerate(words) if word in ("who", "whom"))
     then, third = (*words[at + 1 : at + 3], "", "")[:2]
     helped = then in ("do", "does", "did", "to") or third in ("i", "you", "he", "she", "we", "they")
     done = then in ("is", "are", "was", "were") and third.endswith(("ed", "en"))
@@ -663,14 +663,16 @@ def small_word_exchanged(asked: Sequence[str], cached: Sequence[str]) -> tuple[s
     """Find one small word in the place of another of its class, and the class: "at", "after"."""
     if len(asked) != len(cached):
         return None
-    apart = [
-        (at, one, other)
-        for at, (one, other) in enumerate(zip(asked, cached, strict=True))
-        if one != other and (one in _CLOSED or canonical(one) != canonical(other))
-    ]
-    if len(apart) != 1:
+    at = -1
+    for place, one in enumerate(asked):
+        other = cached[place]
+        if one != other and (one in _CLOSED or canonical(one) != canonical(other)):
+            if at >= 0 or one not in _CLOSED or other not in _CLOSED:
+                return None
+            at = place
+    if at < 0:
         return None
-    ((at, one, other),) = apart
+    one, other = asked[at], cached[at]
     for kind, groups in _EXCHANGED.items():
         if one not in groups or other not in groups or groups[one] & groups[other]:
             continue
