@@ -7,7 +7,7 @@ static threshold serves. Paraphrases must: of those whose cosine reaches the thr
 tells how many the guard refuses. The last column tells how many of all the default policy serves
 in an app without labels, each pair alone in the cache. The first rules were written while looking
 at every other line of the first files (``written``) and measured on the lines between (``held-
-out``). The later files were written in three goes, each before its rules were mended. The pairs
+out``). The later files were written in four goes, each before its rules were mended. The pairs
 are in ``tests/guard/data``; the model is the default one.
 """
 

@@ -13,6 +13,7 @@ from shared_core.guard.grammar import (
     OPPOSED,
     Grammar,
     Sides,
+    actors_apart,
     conditions_apart,
     contradiction,
     focus_apart,
@@ -20,7 +21,6 @@ from shared_core.guard.grammar import (
     quantifiers_apart,
     roles_apart,
     small_word_exchanged,
-    sought,
     tense_differs,
 )
 from shared_core.guard.reading import (
@@ -497,10 +497,11 @@ def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
         yield Difference(kind, *apart)
         return
     one, other = asked.grammar, cached.grammar
-    seek = sought(asked.sequence), sought(cached.sequence)
-    if {*seek} == {"actor", "other"} and asked.content_terms == cached.content_terms:
-        yield Difference("role", seek[:1], seek[1:])
-        return
+    if asked.content_terms == cached.content_terms:
+        sides = actors_apart(asked.sequence, cached.sequence)
+        if sides:
+            yield Difference("role", *sides)
+            return
     if abs(len(asked.content_terms) - len(cached.content_terms)) > 1 or one == other:
         return
     only_mine = asked.content_terms - cached.content_terms
@@ -520,9 +521,9 @@ def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
         "role": roles_apart(one, other, only_mine, only_theirs),
         "preposition": _prepositions_apart(one, other) if moved else None,
     }
-    for kind, sides in found.items():
-        if sides:
-            yield Difference(kind, *sides)
+    for kind, differs in found.items():
+        if differs:
+            yield Difference(kind, *differs)
 
 
 def _exchange(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -575,8 +576,6 @@ def _addition(asked: Reading, cached: Reading) -> Iterator[Difference]:
 _ASKING = frozenset({"how", "where", "when", "why", "who"})
 _DO, _IS = frozenset({"do", "does", "did"}), frozenset({"is", "are", "was", "were"})
 _ASKED_FOR = {"when": "tim", "where": "location", "why": "reason", "who": "person"}
-
-
 _ALLOWED = frozenset({"legal", "lawful", "acceptabl", "fin"})
 _OWN_BACK = frozenset((each, "back") for each in ("my", "the", "your", "his", "her", "lower"))
 

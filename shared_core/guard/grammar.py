@@ -1,9 +1,8 @@
 """The grammar of one question: tense, modals, quantifiers, conditions, persons, prepositions.
 
 These are small closed classes of English words that vectors hardly see: "who was", "must I", "all",
-"unless", "to you", "during". ``read_grammar`` finds them in the words of one text, and
-``grammar_differences`` says in what two texts differ. Whatever people often say in either way of
-one thing ("why was it declined", "why is it declined") is no difference.
+"unless", "to you", "during". Whatever people often say in either way of one thing ("why was it
+declined", "why is it declined") is no difference.
 """
 
 from __future__ import annotations
@@ -229,8 +228,6 @@ def read_grammar(words: Sequence[str]) -> Grammar:
 
 
 _JOINTS = frozenset({",", ".", "because", "and", "but"})
-
-
 _FIRST_PERSON = _FIRST.keys() | {"my", "our", "mine"}
 
 
@@ -569,12 +566,8 @@ def _acts_apart(asked: Grammar, cached: Grammar, people_differ: bool) -> bool:
     if people_differ:  # "can I", "can my child"
         mine = {noun for noun, owner in asked.owners | cached.owners if owner in "13"}
         return not mine.isdisjoint(set(one) ^ set(other))
-    if asked.wh != cached.wh or not one or not other:
+    if asked.wh != cached.wh or len(one) != len(other):
         return False
-    if len(one) != len(other):  # "can I read my boss's mail", "can my boss read my mail"
-        who, noun = sorted((one[0], other[0]))
-        named = not noun[0].isdigit() and noun in one and noun in other
-        return named and who in ("1", "2") and not asked.wh
     plain, plainer = [each.rstrip("o") for each in one], [each.rstrip("o") for each in other]
     if sorted(plain) == sorted(plainer):
         turned = plain != plainer and any(each.isdigit() for each in plain)
@@ -612,7 +605,29 @@ def contradiction(asked: Grammar, cached: Grammar) -> Sides | None:
     return None
 
 
-def sought(words: Sequence[str]) -> str:
+def actors_apart(asked: Sequence[str], cached: Sequence[str]) -> Sides | None:
+    """Find another actor in the same words: "who trains", "whom does"; "can I", "can my boss"."""
+    sides = _sought(asked), _sought(cached)
+    if {*sides} != {"actor", "other"}:
+        sides = _acting(asked), _acting(cached)
+        who = next((each for each in sides if each and each != "1"), "")
+        if {*sides} != {"1", who} or not who or not _BY_OTHERS.isdisjoint((*asked, *cached)):
+            return None
+    return sides[:1], sides[1:]
+
+
+_BY_OTHERS = frozenset({"be", "been", "being", "get"})
+
+
+def _acting(words: Sequence[str]) -> str:
+    """Return who acts in a question that begins with an auxiliary: "1" for the asker."""
+    helper, who, then = (*words[:3], "", "", "")[:3]
+    if helper not in _AUXILIARIES - _BE:
+        return ""
+    return "1" if who in ("i", "we") else canonical(then) if who in _OWNERS and then else ""
+
+
+def _sought(words: Sequence[str]) -> str:
     """Tell "who trains the teacher", an actor, from "whom does the teacher train", the other."""
     if ("who" not in words and "whom" not in words) or "by" in words:
         return ""

@@ -301,7 +301,7 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
 
 def _predicated(words: _Words) -> bool:
     """Tell whether what comes next is said of a thing: "is the wifi free"."""
-    return not {"is", "are", "was", "wer"}.isdisjoint(words.terms[-3:-1])
+    return not {"is", "are", "was", "wer", "the", "my", "your"}.isdisjoint(words.terms[-3:-1])
 
 
 _SIGNED = re.compile(r"(?<!\S)(?=\S*[-!&|~^*\\\[\]{}<>=/+:;@#$])\S+")

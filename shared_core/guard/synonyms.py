@@ -39,6 +39,7 @@ guy gentleman; mother mom mum; father dad
 """Groups of words that mean one thing whatever is asked; the first stands for all."""
 
 ALIKE = """
+day daily; week weekly; month monthly; year yearly annual; backup back_up;
 take time; back return; bring_down lower;
 strip remove trim; boost strengthen increase improve enhance; check measure test monitor; loop
 iterate; bad unhealthy harmful; transmit spread pass; strengthen reinforce fortify; soothe relieve

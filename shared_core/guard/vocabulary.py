@@ -100,7 +100,7 @@ PARTICLES = {
     "off": frozenset({"turn", "switch", "power", "shut", "log", "sign"}),
     "in": frozenset({"log", "sign", "check", "opt", "zoom"}),
     "out": frozenset({"log", "sign", "check", "opt", "zoom"}),
-    "up": frozenset({"turn", "scale", "sign", "set", "top"}),
+    "up": frozenset({"turn", "scale", "sign", "set", "top", "back"}),
     "down": frozenset({"turn", "scale", "bring"}),
 }
 """Particles that make another verb of the verb before them."""
