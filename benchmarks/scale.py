@@ -15,7 +15,8 @@ scopes                 the same number in 10 scopes, in one Redis.
 cluster                200 namespaces on three shards: entries of each, lookups a second of 8
                        processes, beside one server with the same entries.
 graph                  one scope so large that it is searched by a graph: how long that takes to
-                       make, the longest search meanwhile, what the next process sees.
+                       make, the longest search meanwhile, what the next process sees; matrix and
+                       graph beside each other as they grow.
 
 Stored vectors lie about made-up centres as rewordings do (``crowds.py``); what is asked is at 0.95
 to a stored one, and right is who finds one at least as near.
@@ -52,11 +53,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from shared_core.record import Answer, Record
 from shared_core.request import HOME_DIGITS, namespace_digest
 from shared_core.stores import Selector, Store, open_store
+from shared_core.stores.vectors import Graph, VectorIndex
 from tests.redis_server import RedisStack
 from tests.redis_topologies import ClusterStack
 
 PER_SCOPE, REFERENCE = 1000, 10_000
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
+CROSSOVER = (5_000, 10_000, 20_000, 50_000, 100_000)
 ROUNDS, CHUNK = 2000, 50_000
 CLEARED, REST = "cleared", "rest"
 """Namespaces: the first tenth of the scopes is of the first."""
@@ -507,7 +510,32 @@ def graph(given: Given) -> list[Any]:
                 one.store = place.open()
             rows.append(found | {"fill_per_s": round(entries / one.seconds)})
             print(rows[-1], flush=True)
-    return rows
+    return [*rows, *crossover(centres, CROSSOVER[: 3 if given.quick else None], given.rounds)]
+
+
+def crossover(centres: Any, sizes: Sequence[int], rounds: int) -> Iterator[dict[str, Any]]:
+    """Compare a matrix and a graph alone, in turn, as both grow."""
+    stored = crowd(centres, sizes[-1], seed=1)
+    matrix, net = VectorIndex(stored.shape[1]), Graph(stored.shape[1])
+    held, rng = 0, np.random.default_rng(2)
+    for size in sizes:
+        for start in range(held, size, 32):
+            numbers = np.arange(start, min(start + 32, size))
+            net.add(numbers.astype(np.uint64), stored[numbers])
+            matrix.extend(numbers.tolist(), stored[numbers])
+        held, found = size, 0
+        times: dict[str, list[float]] = {"matrix": [], "graph": []}
+        for vector in beside(stored[rng.permutation(size)[:rounds]], seed=3):
+            started = time.perf_counter()
+            exact = matrix.search(vector, 4)
+            middle = time.perf_counter()
+            near = net.nearest(vector, 8)
+            times["graph"].append(time.perf_counter() - middle)
+            times["matrix"].append(middle - started)
+            found += exact[0][0] in near
+        row = {"entries": size, **{name: percentiles(one) for name, one in times.items()}}
+        print(row | {"nearest_in_graph": found / rounds}, flush=True)
+        yield row | {"nearest_in_graph": found / rounds}
 
 
 def waited(one: Filled) -> dict[str, float]:
