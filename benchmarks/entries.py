@@ -4,8 +4,8 @@
 
 Vectors are made up, and known when they are asked for: every question is looked up once before it
 is timed. What is left is search and machinery. Every cache holds the same entries under one system
-prompt, and is asked in turn for stored questions in other words. Sizes beyond are measured by
-embedded_sizes.py and redis_sizes.py, without LangChain.
+prompt, and is asked in turn for stored questions in other words. Sizes beyond, without LangChain:
+scale.py; kinds of Redis index: redis_sizes.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ On white, so that they can be read on pages of any colour.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator
 from quality_report import averages, name_of, new_questions, saved, without_verifier
-from rounds import RESULTS, load
+from rounds import load
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 OURS, OURS_LIBRARY, OTHER = "#0072b2", "#7fb8d0", "#8a8a8a"
@@ -121,7 +120,7 @@ def throughput(found: dict[str, Any]) -> Any:
 
 def entries(found: dict[str, Any]) -> Any:
     figure, axes = plt.subplots(figsize=(7.6, 3.6), layout="constrained")
-    rows = found["rows"] + larger()
+    rows = found["rows"]
     for name in dict.fromkeys(row["cache"] for row in rows):
         own = sorted((row["entries"], row["p10"] / 1000) for row in rows if row["cache"] == name)
         style = ":" if ", memory" in name else "--" if ", sqlite" in name else "-"
@@ -142,22 +141,45 @@ def entries(found: dict[str, Any]) -> Any:
     return figure
 
 
-LARGE = 100_000
+def scale(found: dict[str, Any]) -> Any:
+    """Draw what an exact read, a search, a store and an entry cost as a store grows."""
+    figure, panels = plt.subplots(1, 4, figsize=(11.2, 2.9), layout="constrained")
+    kinds = {"memory": "#009e73", "sqlite": "#e69f00", "redis": OURS}
+    for axes, (what, title, unit) in zip(panels, SCALED, strict=True):
+        for kind, tint in kinds.items():
+            rows = found["parts"].get(kind, {}).get("rows", [])
+            if what == "bytes":
+                lines = {"-": [(row["entries"], row["bytes"] / 1000) for row in rows]}
+            else:
+                parts = {"-": "p50", ":": "p99"}
+                lines = {
+                    style: [(row["entries"], row[what][part] / 1000) for row in rows]
+                    for style, part in parts.items()
+                }
+            for style, line in lines.items():
+                label = kind if style == "-" else None
+                marker = "o" if style == "-" else None
+                axes.plot(*zip(*line, strict=True), style, color=tint, marker=marker, label=label)
+        axes.set_xscale("log")
+        if what != "bytes":
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks([10**n for n in range(3, 7)], ["1k", "10k", "100k", "1M"])
+        axes.set_title(title)
+        axes.set_ylabel(unit)
+        axes.set_ylim(bottom=0 if what == "bytes" else None)
+        axes.grid(alpha=0.25, lw=0.5)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
+    return figure
 
 
-def larger() -> list[dict[str, Any]]:
-    """Return what embedded_sizes.py printed of searches in larger stores."""
-    file, rows, name, count = RESULTS / "embedded_sizes.txt", [], "", 0
-    for line in file.read_text().splitlines() if file.exists() else []:
-        if title := re.match(r"(sqlite|memory), (\d+) entries in (\d+) scopes?", line):
-            name = f"TieredCache, {title[1]}" + (f", {title[3]} scopes" if title[3] != "1" else "")
-            count = int(title[2])
-        elif count < LARGE:
-            continue  # a quick run: its sizes are measured above, in LangChain
-        elif taken := re.match(r" +nearest p10 +([\d.]+)", line):
-            rows = [row for row in rows if (row["cache"], row["entries"]) != (name, count)]
-            rows.append({"cache": name, "entries": count, "p10": 1000 * float(taken[1])})
-    return rows
+SCALED = (
+    ("exact", "exact read", "ms: line p50, dots p99"),
+    ("semantic", "search, 1,000 a scope", "ms"),
+    ("store", "store", "ms"),
+    ("bytes", "size", "kB an entry"),
+)
 
 
 def memory(found: dict[str, Any]) -> Any:
@@ -397,6 +419,7 @@ DRAWN = {
     "tiers": tiers,
     "throughput": throughput,
     "entries": entries,
+    "scale": scale,
     "memory": memory,
     "startup": startup,
 }

@@ -133,6 +133,63 @@ def entries(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def scale(found: dict[str, Any]) -> Iterator[str]:
+    yield "## As a store grows"
+    yield ""
+    for part, told in found["parts"].items():
+        where = told["conditions"]
+        yield (
+            f"{part}: `{where['command']}`, {where['date']}, {where['cpu']}, {where['seconds']} s, "
+            f"load average {where['load'][0]} before and {where['load'][-1]} after."
+        )
+        yield ""
+    yield (
+        "No model and no LangChain: an exact read, four nearest neighbours in a scope drawn by "
+        "chance, a put. Beside: p50 over that of a store of 10,000 entries, asked in turn."
+    )
+    yield ""
+    head = ("", "entries", "scopes", "exact p50", "p99", "beside", "search p50", "p99", "beside")
+    rows = []
+    for part in ("memory", "sqlite", "redis", "scopes"):
+        for row in found["parts"].get(part, {}).get("rows", []):
+            cells = [part, f"{row['entries']:,}", f"{row['scopes']:,}"]
+            for name in ("exact", "semantic"):
+                own = row[name]
+                share = own["p50"] / row["beside"][name]["p50"]
+                cells += [micro(own["p50"]), micro(own["p99"]), f"{share:.2f}"]
+            cells += [micro(row["store"]["p50"]), f"{row['bytes']:,}"]
+            rows.append(cells)
+    yield from table((*head, "store p50", "bytes an entry"), rows)
+    for row in found["parts"].get("cluster", {}).get("rows", []):
+        middle = row["turns"][len(row["turns"]) // 2]
+        yield (
+            f"- {row['name']}: entries {row['entries']}, {middle['per_s']:,} lookups a second by 8 "
+            f"processes, {middle['server_us']} us of a server each; busy cores "
+            f"{middle['server_cores']}"
+        )
+    yield ""
+
+
+def scale_bars(found: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield the bars of a million entries, where as many were measured."""
+    for kind in ("sqlite", "redis", "scopes"):
+        for row in found["parts"].get(kind, {}).get("rows", []):
+            if row["entries"] < 1_000_000:
+                continue
+            what = f"{kind}, 1,000,000 entries in {row['scopes']:,} scopes:"
+            for name, most in (("exact", 1.1), ("semantic", 1.2)):
+                own = row[name]
+                share = own["p50"] / row["beside"][name]["p50"]
+                if kind == "sqlite":
+                    met = own["p50"] < 2000 and own["p99"] < 20_000
+                    told = f"{micro(own['p50'])}, {micro(own['p99'])}"
+                    yield f"{what} {name} p50, p99", "2, 20 ms", told, None, verdict(met)
+                elif kind == "redis" or name == "exact":
+                    about = f"{what} {name} p50, share of that of 10,000"
+                    bar, told = f"at most {most}", f"{share:.2f}"
+                    yield about, bar, told, None, verdict(share <= most)
+
+
 def memory(found: dict[str, Any]) -> Iterator[str]:
     yield from section("Bytes per entry", found)
     lengths = found["lengths"]
@@ -201,6 +258,7 @@ def bars(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     for bar in results.get("startup", {}).get("bars", []):
         most, found = bar["bar"], bar["found"]
         rows.append((bar["what"], f"at most {most:g} CPU s", found, None, verdict(found <= most)))
+    rows += scale_bars(results["scale"]) if "scale" in results else ()
     rows += printed("lookups", LOOKUPS_BAR, lambda found: (*found.groups()[1:], found[1] == "met "))
     rows += printed("redis_lookups", MACHINERY, machinery)
     if rows:
@@ -252,12 +310,13 @@ def late(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bool]]:
         yield what, "at most 0.05", f"{ours / theirs:.3f}", ours <= theirs / 20
 
 
-KEPT = ("quality", "identity", "tiers", "throughput", "entries", "memory", "startup")
+KEPT = ("quality", "identity", "tiers", "throughput", "entries", "scale", "memory", "startup")
 SECTIONS = {
     "quality": quality,
     "tiers": tiers,
     "throughput": throughput,
     "entries": entries,
+    "scale": scale,
     "memory": memory,
     "startup": startup,
 }

@@ -40,6 +40,7 @@ RUNS = (
     Run("tiers", "--entries 500 --rounds 200", "--quick", tables=True),
     Run("throughput", "--entries 500 --rounds 5", "--quick", tables=True),
     Run("entries", "--entries 1000 10000 30000 --rounds 200", "--quick", tables=True),
+    Run("scale", "--quick", "--quick", tables=True),  # a million takes half an hour: by hand
     Run("memory", "--entries 4000", "--quick", tables=True),
     Run("startup", "--rounds 3", "--quick", tables=True),
     Run("lookups", "", "--rounds 300", environment="langchain-redis"),
@@ -51,7 +52,6 @@ RUNS = (
     ),
     Run("embedding", "--rounds 100 --callers 1 8", "--rounds 40 --callers 8"),
     Run("stores", "exact", "exact"),
-    Run("embedded_sizes", "--quick", "--quick"),
     Run("loop_lag", "--rounds 5", "--rounds 3"),
     Run("coalescing", "--call 1", "--call 1"),
     Run("rag"),

@@ -599,8 +599,12 @@ def main() -> None:
             rows = PARTS[part](Given(given.quick, rounds, centres, Path(name)))
         where["load"].append(round(os.getloadavg()[0], 1))
         where["seconds"] = round(time.perf_counter() - started)
-        kept = load("scale") or {}
-        parts = kept.get("parts", {}) | {part: {"conditions": where, "rows": rows}}
+        parts = (load("scale") or {}).get("parts", {})
+        there = parts.get(part, {"conditions": {"command": "--quick"}})
+        if given.quick and "--quick" not in there["conditions"]["command"]:
+            print("the results of a full run are kept in place of these")
+            continue
+        parts |= {part: {"conditions": where, "rows": rows}}
         save("scale", conditions(command().replace(" --alone", "")), parts=parts)
 
 

@@ -83,7 +83,7 @@ class VectorIndex:
             ids = [ids[i] for i in kept]
             vectors = vectors[kept]
         size = len(self._ids)
-        self._reserve(size + len(ids))
+        self.reserve(size + len(ids))
         self._rows[size : size + len(ids)] = vectors
         self._places.update(zip(ids, range(size, size + len(ids)), strict=True))
         self._ids.extend(ids)
@@ -124,7 +124,8 @@ class VectorIndex:
         found = [(self._ids[i], min(1.0, max(-1.0, float(similarities[i])))) for i in nearest]
         return found[:1] + [one for one in found[1:] if one[1] >= least]
 
-    def _reserve(self, rows: int) -> None:
+    def reserve(self, rows: int) -> None:
+        """Make room for as many rows in all."""
         if rows > len(self._rows):
             self._resize(max(rows, 2 * len(self._rows), SMALLEST))
 
@@ -411,6 +412,11 @@ class ScopeVectors:
         with self.lock:
             graphed: list[int] = [] if self._graph is None else self._graph.numbers.tolist()
             return [*self._rows.ids, *graphed]
+
+    def reserve(self, rows: int) -> None:
+        """Make room for as many rows in all, where that is known before they come."""
+        with self.lock:
+            self._rows.reserve(rows)
 
     def extend(self, numbers: Sequence[int], vectors: NDArray[float32]) -> None:
         """Add vectors, shape (n, d), under new numbers; rows that are not finite are left out."""

@@ -228,6 +228,17 @@ def test_what_is_cleared_leaves_no_block(path: str, open_at: Open) -> None:
     assert not blocks(path)
 
 
+def test_a_scope_whose_records_went_one_by_one_has_no_neighbours(path: str, open_at: Open) -> None:
+    store, vectors = open_at(rng=ALWAYS), units(3 * PACK_FROM)
+    for number, vector in enumerate(vectors):
+        store.put(record(f"{number}", vector))
+    for number in range(len(vectors)):
+        store.delete(Selector("n", key=f"{number}"))
+    assert near(open_at(), vectors[0]) == {}
+    store.put(record("new", vectors[1]))
+    assert list(near(open_at(), vectors[0])) == ["new"]
+
+
 @pytest.mark.parametrize("how", ["evicted", "expired", "replaced"])
 def test_blocks_do_not_grow_with_what_is_gone(path: str, open_at: Open, how: str) -> None:
     clock, draws = FakeClock(), random.Random(3)

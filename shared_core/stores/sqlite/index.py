@@ -228,6 +228,8 @@ ROWS_AT_ONCE = 2000
 NEWER = """SELECT id, CASE WHEN length(vector) = ? AND typeof(vector) = 'blob' THEN vector END
     FROM records WHERE scope = ? AND space = ? AND id > ? ORDER BY id"""
 ALL = "SELECT id FROM records WHERE scope = ? AND space = ?"
+LISTED = "SELECT group_concat(id) FROM records WHERE scope = ? AND space = ?"
+"""The same in one text, read in a third of the time."""
 SPARE = 64
 
 _Place = tuple[str, str, int]
@@ -321,10 +323,13 @@ class ScopeIndexes:
         last = _last_packed(reader, place) if has_packed(reader) else 0
         if not last:
             return 0
-        rows = reader.execute(f"{ALL} ORDER BY id", (blob(place[0]), blob(place[1])))
-        there = np.fromiter((id for (id,) in rows), np.int64)
+        (listed,) = reader.execute(LISTED, (blob(place[0]), blob(place[1]))).fetchone()
+        there = (
+            np.sort(np.fromstring(listed, np.int64, sep=",")) if listed else np.empty(0, np.int64)
+        )
         index.error = 0.5 / _STEPS * math.sqrt(place[2]) + 1e-6
         index.last = int(there[-1]) if len(there) else 0
+        index.vectors.reserve(len(there))
         held = np.zeros(len(there), np.bool_)
         for ids, vectors in _blocks(reader, place):
             at = np.minimum(np.searchsorted(there, ids), len(there) - 1)
@@ -482,7 +487,7 @@ def _blocks(
     """Yield numbers and vectors of a place, some thousand rows at a time."""
     scope, space, dimension = blob(place[0]), blob(place[1]), place[2]
     rows = reader.execute(BLOCKS, (scope, space, dimension))
-    while some := rows.fetchmany(ROWS_AT_ONCE // MAX_PACKED + 8):
+    while some := rows.fetchmany(ROWS_AT_ONCE // PACK_FROM):
         whole = [(ids, steps) for ids, steps in some if _is_whole(ids, steps, dimension)]
         ids = np.frombuffer(b"".join(ids for ids, _ in whole), "<i8")
         steps = np.frombuffer(b"".join(steps for _, steps in whole), "<i2")
