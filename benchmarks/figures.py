@@ -250,10 +250,10 @@ def quality(found: dict[str, Any]) -> Any:
             [0, 1, 2, 5, 10, 20, 50, 100], list(map(str, [0, 1, 2, 5, 10, 20, 50, 100]))
         )
         axes.set_xlim(left=0)
+        axes.set_xlabel("answered rightly, %")
         axes.grid(alpha=0.25, lw=0.5)
     for line in panels:
         line[0].set_ylabel("wrong, % of the answers")
-    figure.supxlabel("answered rightly, % of the questions", fontsize=9)
     figure.legend(
         known.values(), known.keys(), frameon=False, fontsize=8, loc="outside lower center", ncols=3
     )

@@ -2,7 +2,7 @@
 
     python benchmarks/environments.py
     PYTHONPATH=.:benchmarks python benchmarks/quality.py --data FOLDER [--quick] [--missing]
-        [--sets qqp,swaps] [--caches NAME ...] [--jobs 2]
+        [--sets qqp,swaps] [--caches ours|others|NAME ...] [--jobs 2]
 
 FOLDER holds files ``<name>.jsonl.gz`` of rows {"t": question, "c": class}: two questions of one
 class may share an answer. A stream sends each question once, in a random order; the cache starts
@@ -20,11 +20,11 @@ that ships has seen some of these.
 "behind a system prompt" sends each question behind the same 200 words. "near misses" are the pairs
 of fow-cache (PyPI): one question stored in an empty cache, the other asked.
 
-A run of everything is to take an hour of two quiet cores at most. So the development half is cut to
-its first 600 questions and the other to 1,500, behind a system prompt to 200 and 600; no cosine of
-GRID is tried but those that halving asks for; a cache is through a stream in one process; and every
-text is embedded once for all. ``--quick`` takes two sets, 400
-and 800 questions of each, and three cosines.
+A run of everything is to take an hour of two quiet cores at most. So each half is cut to its first
+1,000 questions, behind a system prompt to 400; no cosine of GRID is tried but those that halving
+asks for; a cache is through a stream in one process; and every text is embedded once for all. The
+halves are alike in length since caches that hold more are wrong more often. ``--quick`` takes two
+sets, 500 questions of each half, and three cosines.
 
 Results are kept as soon as a cache is through a stream. A run with ``--caches`` or ``--sets``
 replaces the rows of those and keeps all others; ``--missing`` runs what has no row yet, so that a
@@ -69,7 +69,7 @@ BEHIND = ("banking77", "qqp")
 QUICK = "qqp,swaps"
 GRID = (0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
 QUICK_GRID = (0.85, 0.92, 0.97)
-LENGTHS, BEHIND_LENGTHS, QUICK_LENGTHS = (600, 1500), (200, 600), (400, 800)
+LENGTHS, BEHIND_LENGTHS, QUICK_LENGTHS = (1000, 1000), (400, 400), (500, 500)
 """Questions of the development half and of the other half at most."""
 FIRST = 300
 MAX_WRONG = 0.02
@@ -252,6 +252,17 @@ class Machine:
         return {"cache": cache, "served": by}
 
 
+def named(name: str) -> list[str]:
+    """Return the caches of a name: "ours", "others", or one. Raises SystemExit for any other."""
+    groups = {
+        "ours": [one for one in JUDGED if one.startswith("TieredCache")],
+        "others": [one for one in JUDGED if not one.startswith("TieredCache")],
+    }
+    if name not in groups and name not in ENTRIES:
+        raise SystemExit(f"--caches: no {name!r} among {[*groups, *ENTRIES]}")
+    return groups.get(name, [name])
+
+
 def default_of(cache: str) -> float | None:
     """Return the cosine that a cache is given at its default: None, but for ``Static``."""
     return 0.92 if cache == STATIC else None
@@ -365,6 +376,8 @@ class Run:
         began, rows, reason = time.monotonic(), [], ""
         try:
             rows = self.machine.judged(cache, stream, self.priors[stream.name], self.grid)
+        except FileNotFoundError:
+            reason = "its environment is not installed"
         except (Failed, OSError) as error:
             reason = str(error)
         self.kept.put("rows", rows, reason, **key)
@@ -394,13 +407,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--kept", type=Path, default=Path.home() / ".cache" / "tiered-llm-cache")
     given = parser.parse_args()
-    if unknown := set(given.caches) - ENTRIES.keys():
-        raise SystemExit(f"--caches: {sorted(unknown)} not among {sorted(ENTRIES)}")
+    caches = [one for name in given.caches for one in named(name)]
     names = (given.sets or (QUICK if given.quick else SETS)).split(",")
     kept = Kept(conditions(command()))
     found = [] if given.near else streams(given.data, names, given.quick)
-    work = [(one, list(given.caches)) for one in found]
-    near = [cache for cache in given.caches if given.near or not given.sets]
+    work = [(one, caches) for one in found]
+    near = caches if given.near or not given.sets else []
     if given.missing:
         work = [
             (one, [cache for cache in of if not kept.has(cache, **one.key)]) for one, of in work

@@ -234,6 +234,23 @@ def quality(found: dict[str, Any]) -> Iterator[str]:
     yield from quality_report.lines(found)
 
 
+def identity(found: dict[str, Any]) -> Iterator[str]:
+    yield from section("Who shares what must not be shared", found)
+    yield (
+        "Pairs of calls that differ in what an answer may depend on, and that are answered by one "
+        "answer; pairs that differ in nothing that matters, and that share one. "
+        "[Each pair](../docs/identity.md#what-other-caches-share)."
+    )
+    yield ""
+    same, rows = set(found["same"]), []
+    for name, kinds in found["found"].items():
+        asked = {kind: told for kind, told in kinds.items() if not str(told).startswith("-")}
+        wrong = [told is True for kind, told in asked.items() if kind not in same]
+        good = [told is True for kind, told in asked.items() if kind in same]
+        rows.append((name, f"{sum(wrong)} of {len(wrong)}", f"{sum(good)} of {len(good)}"))
+    yield from table(("cache", "shared, and must not be", "shared, and should be"), rows)
+
+
 def bars(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield every bar beside what was measured."""
     rows: list[tuple[Any, ...]] = list(judged(results.get("quality", {}).get("rows", [])))
@@ -313,6 +330,7 @@ def late(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, bool]]:
 KEPT = ("quality", "identity", "tiers", "throughput", "entries", "scale", "memory", "startup")
 SECTIONS = {
     "quality": quality,
+    "identity": identity,
     "tiers": tiers,
     "throughput": throughput,
     "entries": entries,

@@ -179,6 +179,38 @@ def test_a_cache_that_fails_is_kept_with_the_reason_until_it_has_rows(kept: Any)
     assert not kept().tables["left out"]
 
 
+def test_a_cache_whose_environment_is_missing_is_listed_with_that_reason(
+    kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality = module("quality")
+    monkeypatch.setattr(module("worker"), "ENVIRONMENTS", tmp_path)
+
+    class Server:
+        judged = quality.Machine.judged
+
+        @contextmanager
+        def worker(self, cache: str, **setting: Any) -> Iterator[Any]:
+            with module("worker").Worker(cache, "", "made", 0, **setting) as started:
+                yield started
+
+    run = quality.Run(Server(), kept(), {"s": ""}, (0.9,), ())
+    run.judge("BetterDB SemanticCache", quality.Stream("s", [], []))
+    (left,) = kept().tables["left out"]
+    assert left["reason"] == "its environment is not installed"
+    found = {"rows": [], "near": [], "left out": [left]}
+    page = "\n".join(module("quality_report").last_lines(found))
+    assert "- BetterDB SemanticCache on s: its environment is not installed" in page
+    assert "LlamaIndex has no cache of answers" in page
+
+
+def test_ours_and_others_are_all_that_is_judged() -> None:
+    quality = module("quality")
+    assert sorted(quality.named("ours") + quality.named("others")) == sorted(quality.JUDGED)
+    assert quality.named("RedisVL SemanticCache") == ["RedisVL SemanticCache"]
+    with pytest.raises(SystemExit, match="nobody"):
+        quality.named("nobody")
+
+
 TOY = """
 from contender import Contender, Entry
 
@@ -371,3 +403,20 @@ def test_the_bars_that_a_benchmark_prints_are_read(
     assert slow.endswith("| **missed** |")
     assert "at most 0.9 | 0.95 |" in machinery
     assert machinery.endswith("| **missed** |")
+
+
+def test_the_readme_says_how_many_times_as_long_a_peer_takes() -> None:
+    def row(cache: str, tier: str, p10: float) -> dict[str, Any]:
+        return {"cache": cache, "tier": tier, "p10": p10}
+
+    readme = module("readme_numbers")
+    rows = [row("TieredCache, redis", "semantic hit", 5000.0)]
+    rows += [row("RedisVL SemanticCache", "semantic hit", 12_500.0)]
+    rows += [row(name, "exact hit", 80.0) for name in set(readme.EXACT.values())]
+    rows += [row("langchain-redis RedisCache", "exact hit", 60.0)]
+    rows += [row("RedisVL SemanticCache", "exact hit", 9.0)]
+    tiers = {"rows": rows}
+    semantic = readme.hits(tiers, "semantic hit", {"": "TieredCache, redis"}, "")
+    assert semantic[1:] == ("5.0 ms", "RedisVL 2.5 times as long")
+    exact = readme.hits(tiers, "exact hit", readme.EXACT, "")
+    assert exact[1:] == ("0.08 and 0.08 ms", "langchain-redis 0.8 times as long")
