@@ -458,6 +458,7 @@ _KINDS: Mapping[str, str] = {
     "preposition": "another relation",
     "qualifier": "another qualifier",
     "exchange": "one word in the place of another",
+    "addition": "what one of them adds",
     "notation": "another notation",
 }
 """Kind of a difference to words for a person."""

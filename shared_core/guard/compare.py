@@ -581,7 +581,7 @@ _OWN_BACK = frozenset((each, "back") for each in ("my", "the", "your", "his", "h
 
 
 def _adds_nothing(term: str, whole: Sequence[str], other: Sequence[str]) -> bool:
-    """Tell whether a term that one side adds is only asked in another way by the other.
+    """Tell whether a term that one side adds is asked in another way by the other.
 
     It is the verb ("do trains run", "are there trains"), the class that is asked for ("which city
     is", "what is"; "when is the best time to", "when should I"), says that "a new" one is made, or
@@ -594,11 +594,11 @@ def _adds_nothing(term: str, whole: Sequence[str], other: Sequence[str]) -> bool
         return True  # "get my coat back", and not "a pain in my back"
     if (term == "new" and "a" in whole) or any(_ASKED_FOR.get(word) == term for word in whole):
         return True
-    return any(
-        canonical(then) == term
-        and ((word in ("what", "which") and after in _IS) or (word == "it" and term in _ALLOWED))
-        for word, then, after in zip(whole, whole[1:], whole[2:], strict=False)
-    )
+    for word, then, after in zip(whole, whole[1:], whole[2:], strict=False):
+        asks = after in _IS if word in ("what", "which") else word == "it" and term in _ALLOWED
+        if canonical(then) == term and (asks or after.isdigit()):  # "in the year 2024"
+            return True
+    return False
 
 
 def _notation(asked: Reading, cached: Reading) -> Iterator[Difference]:

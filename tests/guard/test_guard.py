@@ -283,6 +283,7 @@ PASS = [
     ("How on earth do I fold a kite?", "How do I fold a kite?"),
     ("How do I get my kite back?", "How do I get my kite?"),
     ("Can I sell my kayak?", "Can my kayak be sold?"),
+    ("Who won the race in the year 1998?", "Who won the race in 1998?"),
     ("Is the tower free on Mondays?", "On Mondays, is the tower free?"),
     ("How do I back up my maps?", "How do I make a backup of my maps?"),
     ("May I fish every day?", "May I fish daily?"),
