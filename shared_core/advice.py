@@ -119,6 +119,9 @@ def _widened(text: str, start: int, end: int) -> str:
 # How far the policy has got.
 
 
+LASTING = 50
+"""Labels for which it must have served again before its end is worth another warning."""
+
 LOGGED_AT = (1, 10, 25, 50, 100, 200, 400, 800, 1600, 3200, 6400)
 """Labels at which the progress is logged."""
 
@@ -127,11 +130,14 @@ class Milestones:
     """Logs what becomes of a policy: labels as they come, the begin of serving, and its end.
 
     ``note`` takes what ``Policy.describe`` returns, each time that labels may have changed it.
+    After serving has ended, nothing more is said of it until it has lasted for a while again: an
+    app at the limit begins and ends every few labels.
     """
 
     def __init__(self) -> None:
-        self._labels = 0
+        self._labels = self._since = 0
         self._serves: bool | None = None
+        self._ended = False  # a warning says so, and nothing has taken it back
         self._basis: str | None = None
 
     def note(self, described: Mapping[str, Any]) -> None:
@@ -142,11 +148,17 @@ class Milestones:
         serves = learning is None or described.get("serves_from") is not None
         basis = _basis_of(described)
         served, self._serves = self._serves, serves
-        if served and not serves:
+        if served is not serves:
+            self._since = labels
+        if served and not serves and not self._ended:
+            self._ended = True
             logger.warning("nothing is served by meaning any more: %s", learning)
-        elif serves and served is False:
+        elif self._ended and serves and labels - self._since >= LASTING:
+            self._ended = False
+            logger.info("answers are served by meaning again: this rests on %s", basis)
+        elif serves and served is False and not self._ended:
             logger.info("answers are served by meaning now: this rests on %s", basis)
-        elif serves and basis != self._basis and self._basis is not None:
+        elif serves and not self._ended and basis != self._basis and self._basis is not None:
             logger.info("what is served by meaning rests on %s now", basis)
         elif any(self._labels < at <= labels for at in LOGGED_AT):
             right, wrong = described.get("right"), described.get("wrong")

@@ -267,7 +267,7 @@ class SemanticTier:
         self._progress: dict[str, str | None] = {}
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self.reader = QuestionReader(options, count_error)
-        self.labels = LabelStore(self._policy, store)
+        self.labels = LabelStore(self._policy, store, count_error=count_error)
         self.denylist = Denylist(store, breaker)
         judge = options.judge or AnswerJudge()
         if isinstance(judge, AnswerJudge):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from shared_core.concurrency import free_after_fork, renew_after_fork
 from shared_core.learning.judges import AnswerJudge, Judge, same_answer
 from shared_core.record import REFUSED, Answer, Neighbour, Record, are_refusals
-from shared_core.resilience import CircuitBreaker, Unavailable
+from shared_core.resilience import CircuitBreaker, Unavailable, reraise_as
 from shared_core.stores import Store
 from shared_core.thresholds import Label, Policy
 
@@ -158,17 +158,29 @@ pause, is read by a lookup.
 MAX_NAMESPACES = 1000
 
 
+class LabelRefused(Exception):
+    """A policy raised when it was given a label: the label is passed over, the next ones count."""
+
+    down = False
+
+
 class LabelStore:
     """Keeps a policy's state for each namespace and brings it up to date from the store.
 
-    Every process folds the same labels in the same order, so all come to one state. Methods that
-    read or write the store raise StoreError.
+    Every process folds the same labels in the same order, so all come to one state. A label that
+    the policy raises at is passed over, in all of them; ``count_error`` is given "policy" then.
+    Methods that read or write the store raise StoreError.
     """
 
     def __init__(
-        self, policy: Policy, store: Store, clock: Callable[[], float] = time.monotonic
+        self,
+        policy: Policy,
+        store: Store,
+        clock: Callable[[], float] = time.monotonic,
+        count_error: Callable[[str], None] = lambda part: None,
     ) -> None:
         self._policy, self._store, self._clock = policy, store, clock
+        self._breaker = CircuitBreaker("policy", count_error)
         self._topic = ""
         self._known: dict[str, tuple[int, int, float, Any]] = {}  # era, label number, when, state
         self._asked: set[str] = set()
@@ -212,13 +224,19 @@ class LabelStore:
                 seen = number
                 label = Label.from_json(text)
                 if label is not None and self._wants(label):
-                    state = self._policy.learn(state, label)
-            self._policy.settle(state)
+                    with suppress(Unavailable):  # counted
+                        state = self._ask(self._policy.learn, state, label)
+            with suppress(Unavailable):  # counted
+                self._ask(self._policy.settle, state)
             if len(self._known) >= MAX_NAMESPACES:
                 self._known.clear()
                 self._asked.clear()
             self._known[namespace] = (era, seen, self._clock(), state)
             return state
+
+    def _ask(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Call a method of the policy. Raises Unavailable for whatever it raises."""
+        return self._breaker.call(reraise_as, LabelRefused, method, *args)
 
     def learn(self, namespace: str, *labels: Label) -> None:
         """Add labels for all processes; here they are in effect at once."""

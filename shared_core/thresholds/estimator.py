@@ -174,9 +174,17 @@ most so many times ``max_error`` of what has it is wrong; all together must keep
 SHIFTS = tuple(0.1 * step for step in range(41))
 """How much worse than public data says an app may be, in log-odds."""
 
+APART, NEARLY_RIGHT = 0.8, 0.1
+"""Standard deviation, in log-odds, of how sets differ from what the others say of them where at
+most this share is wrong: what is not known of an app before it has labels of its own there."""
+
 OWN, BORROWED = 8, 2.0
 """Labels of a kind itself without which it is not outweighed, and for how many times as many those
 of all other kinds count at most: where one kind does not matter, others seldom do."""
+
+REPORTS = 50
+"""Labels by feedback of which, while there are fewer, up to two that say "wrong" end nothing:
+people report what is wrong sooner than what is right. Each raises the threshold by a stratum."""
 
 LABELS_BEFORE_DRIFT = 100
 """Labels that must be known of a world before a change of it can be noticed."""
@@ -275,6 +283,16 @@ class Belief:
             return float(wrong @ np.log(said) + (of - wrong) @ np.log1p(-said) - by**2 / 2)
 
         return max(SHIFTS, key=likelihood)
+
+    def doubt(self, scores: Array) -> float:
+        """Return the standard deviation of that excess in what is nearly always right.
+
+        An app may differ there alone, so that its labels there count, weighed by what each says of
+        a common shift, and not the many of what is often wrong.
+        """
+        rates = np.array(self.rates)
+        said = _strata_of(scores) * rates * (1 - rates)
+        return APART / math.sqrt(1 + APART**2 * float(said[rates <= NEARLY_RIGHT].sum()))
 
     def shifted(self, by: float) -> Belief:
         """Return the belief where every stratum is wrong oftener, by so many log-odds."""
@@ -496,7 +514,7 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     if state.wealth is None:  # what is certified are candidates that nothing speaks against
         proven = _proven(scores, right, objections, promise)
     able = _eligible(scores, objections, proven)
-    feedback, arrived = state.feedback.rows(), state.arrivals.rows()
+    arrived, (feedback, reports) = state.arrivals.rows(), _weighed(state.feedback.rows())
     if len(arrived) >= ARRIVALS_NEEDED:
         seen, shares = _scores(arrived[:, 2:], fitted.weights), np.ones(len(arrived))
         kept = (arrived[:, 0] > 0) & _eligible(seen, arrived[:, 1].astype(int), proven)
@@ -505,28 +523,37 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     of_right, of_wrong = 1 - judge.false_different, judge.false_same  # as the judge would say it
     said = of_wrong + feedback[:, 1] * (of_right - of_wrong)
     known = np.concatenate([scores[able], feedback[:, 0]]), np.concatenate([right[able], said])
-    belief = state.belief
-    if len(rows):
-        clean, before = objections == 0, state.prior.mean
-        belief = belief.shifted(belief.excess(_scores(values[clean], before), right[clean], judge))
+    clean = objections == 0
+    before = _scores(values[clean], state.prior.mean)
+    excess = state.belief.excess(before, right[clean], judge) if len(rows) else 0.0
+    cautious = NormalDist().inv_cdf(promise.confidence)
+    belief = state.belief.shifted(excess + cautious * state.belief.doubt(before))
     belief = belief.at_most(1.0) if state.doubted else belief
     strata = _strata(*known, (seen[kept], shares[kept], float(shares.sum())), belief, judge)
     pools = pools_of(strata)
     if state.wealth is None:
-        able_to = (
+        able_to = [
             one
             for one in reversed(pools)
             if promise.is_expected_of(one)
             and (not state.doubted or (one.labels >= LEAST and promise.is_kept_by(one)))
-        )
+        ]
     else:
-        able_to = (one for one in pools if one.threshold == state.wealth.threshold)
-    serving = next(able_to, None)
+        able_to = [one for one in pools if one.threshold == state.wealth.threshold]
+    serving = able_to[min(reports, len(able_to) - 1)] if able_to else None
     idle = (
         serving is not None and len(rows) >= LEAST and not (seen[kept] >= serving.threshold).any()
     )
     weights = tuple(fitted.weights.tolist())
     return LinearModel(weights, serving, tuple(pools), proven, bool(idle), judge)
+
+
+def _weighed(feedback: Array) -> tuple[Array, int]:
+    """Return the feedback (n, 2) that counts like labels, and how many strata it costs beside."""
+    if len(feedback) >= REPORTS:
+        return feedback, 0
+    wrong = int((feedback[:, 1] == 0).sum())
+    return (feedback if wrong >= MIN_WRONG else feedback[:0]), min(wrong, MIN_WRONG - 1)
 
 
 LIKE_HEARD = 10.0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared_core import Answer, Explore, Hit, Miss, Request, ResponseCache, Static
-from shared_core.advice import Milestones, advice_of, changes
+from shared_core.advice import LASTING, Milestones, advice_of, changes
 from shared_core.record import fresh_mark
 from shared_core.semantic import RECENT
 from shared_core.thresholds import Candidate, Decision, Label, Verified
@@ -215,6 +215,26 @@ def test_milestones_are_logged_and_the_end_of_serving_is_a_warning(
         ("INFO", "labels: 1 (1 right, 0 wrong); 1 of about 80 labels"),
         ("INFO", "answers are served by meaning now: this rests on labels of your own"),
         ("WARNING", "nothing is served by meaning any more: 90 labels, and too many of them wrong"),
+    ]
+
+
+def test_the_end_of_serving_is_said_once_until_it_has_lasted_for_a_while_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    milestones, labels = Milestones(), 900
+    milestones.note(state(labels, None, "public data"))
+    with caplog.at_level(logging.INFO, "tiered_cache"):
+        for number in range(30):  # an app at the limit: it ends and begins with every other label
+            labels += 1
+            milestones.note(state(labels, "stopped" if number % 2 == 0 else None, "public data"))
+        flickering, labels = len(caplog.messages), labels + LASTING
+        milestones.note(state(labels, None, "public data"))
+        milestones.note(state(labels + 1, "stopped again"))
+    assert flickering == 1
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("WARNING", "nothing is served by meaning any more: stopped"),
+        ("INFO", "answers are served by meaning again: this rests on public data"),
+        ("WARNING", "nothing is served by meaning any more: stopped again"),
     ]
 
 

@@ -388,6 +388,45 @@ def test_a_better_judge_checks_a_sample_of_what_the_default_one_says(
 
 
 @pytest.mark.parametrize("is_check", [False, True])
+@dataclass(frozen=True)
+class Choosy(Probing):
+    """Serves at once, and raises at every label whose similarity it does not like."""
+
+    serve_after: int = 0
+    settles: bool = True
+
+    def learn(self, state: int, label: Label) -> int:
+        if label.similarity < 0.9:
+            raise ZeroDivisionError("a policy of somebody's own")
+        return super().learn(state, label)
+
+    def settle(self, state: int) -> None:
+        if not self.settles:
+            raise KeyError("settle")
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_a_label_that_a_policy_raises_at_is_passed_over_and_the_next_ones_count(
+    tmp_path: Path, settles: bool
+) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    liked = [number % 7 == 0 for number in range(24)]  # more raise in a row than open a breaker
+    labels = [Label(True, 0.95 if one else 0.6, score=0.75) for one in liked]
+    with ResponseCache.open(url, embedder=fake_embed, threshold=Choosy(settles=settles)) as cache:
+        ask(cache, ASKED, RETURNS)
+        semantic = cache._path.semantic
+        assert semantic is not None
+        for label in labels:
+            semantic.labels.learn("default", label)
+        assert semantic.labels.state("default") == sum(liked)
+        assert cache.stats().errors["policy"] >= len(liked) - sum(liked)
+        assert isinstance(cache.lookup(request("How can I return a book to the library?")), Hit)
+    with ResponseCache.open(url, embedder=fake_embed, threshold=Choosy(settles=settles)) as other:
+        assert isinstance(other.lookup(request("How can I return a book to the library?")), Hit)
+        assert other._path.semantic is not None
+        assert other._path.semantic.labels.state("default") == sum(liked)
+
+
 def test_a_judge_that_cannot_say_whether_it_is_wanted_costs_labels_alone(
     is_check: bool, make: Callable[..., ResponseCache]
 ) -> None:

@@ -500,3 +500,32 @@ def test_importing_the_policy_loads_no_numpy() -> None:
         "sys.exit('numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("score", [3.0, 4.0, 5.0, 7.0])
+@pytest.mark.parametrize("right", [0, 1, 10])
+def test_one_wrong_report_shrinks_what_is_served_and_several_end_it(
+    score: float, right: int
+) -> None:
+    policy, wrongs = Verified(), range(8)
+    thresholds, state = [policy.initial_state().model.threshold], policy.initial_state()
+    for _ in range(right):
+        policy.learn(state, Label(True, 0.97, (), score))
+    for _ in wrongs:
+        policy.learn(state, Label(False, 0.97, (), score))
+        policy.settle(state)
+        thresholds.append(state.model.threshold)
+    first, after_one, after_two = thresholds[:3]
+    assert first < after_one < after_two < math.inf
+    assert thresholds[2:] == sorted(thresholds[2:]), "no further one brings anything back"
+    assert score < thresholds[-1], "what was reported so often is not served"
+
+
+def test_reports_that_mostly_say_right_cost_nothing_in_the_end() -> None:
+    policy = Verified()
+    state = policy.initial_state()
+    policy.learn(state, Label(False, 0.97, (), 7.0))
+    for _ in range(120):
+        policy.learn(state, Label(True, 0.97, (), 7.0))
+    policy.settle(state)
+    assert state.model.threshold <= policy.initial_state().model.threshold
