@@ -529,3 +529,23 @@ def test_reports_that_mostly_say_right_cost_nothing_in_the_end() -> None:
         policy.learn(state, Label(True, 0.97, (), 7.0))
     policy.settle(state)
     assert state.model.threshold <= policy.initial_state().model.threshold
+
+
+def test_what_rests_on_public_data_leaves_room_for_an_app_of_another_kind_until_it_has_labels() -> (
+    None
+):
+    belief = shipped().belief(20.0)
+    often_wrong, nearly_right = np.full(400, -1.0), np.full(400, 4.0)
+    at_first = belief.doubt(np.zeros(0))
+    assert belief.doubt(often_wrong) == at_first, "these say nothing of what is nearly always right"
+    few, many = belief.doubt(nearly_right[:40]), belief.doubt(nearly_right)
+    assert at_first > few > many > 0
+    assert many < 0.6 * at_first
+    served = {
+        confidence: Verified(confidence=confidence).initial_state().model.threshold
+        for confidence in (0.5, 0.7, 0.9)
+    }
+    assert served[0.5] < served[0.7] < served[0.9]
+    serving = Verified().initial_state().model.serving
+    assert serving is not None
+    assert belief.expected_above([serving.threshold])[0] < 0.7 * serving.error
