@@ -387,7 +387,6 @@ def test_a_better_judge_checks_a_sample_of_what_the_default_one_says(
         AnswerJudge(check="gpt")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("is_check", [False, True])
 @dataclass(frozen=True)
 class Choosy(Probing):
     """Serves at once, and raises at every label whose similarity it does not like."""
@@ -427,6 +426,7 @@ def test_a_label_that_a_policy_raises_at_is_passed_over_and_the_next_ones_count(
         assert other._path.semantic.labels.state("default") == sum(liked)
 
 
+@pytest.mark.parametrize("is_check", [False, True])
 def test_a_judge_that_cannot_say_whether_it_is_wanted_costs_labels_alone(
     is_check: bool, make: Callable[..., ResponseCache]
 ) -> None:
