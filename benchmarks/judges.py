@@ -1,15 +1,18 @@
 """Measure the judges of answers, on this project's answers and on pairs in a folder of your own.
 
-    python benchmarks/judges.py [--half held|fit|all] [--folder PATH] [--judges NAME,...]
+    python benchmarks/judges.py [--half held|fit|fresh|all] [--folder PATH] [--judges NAME,...]
     python benchmarks/judges.py --fit [--write]
     python benchmarks/judges.py --bot 1500 [--seeds 5] [--identical 0.33] [--judges oracle,default]
     taskset -c 0 python benchmarks/judges.py --speed 2000 [--rate 200]
 
-``data/judged_answers.jsonl`` holds groups of answers in eleven domains: {"half", "domain",
-"question", "same": wordings of one answer, "near": answers to questions that are nearly the same,
-"contradicted": the answer with one fact contradicted}. Every two of "same" are the same; each of
-them differs from each of the others, and from the answers of other groups ("elsewhere"). Halves
-were drawn before anything was fitted. ``data/answers.jsonl`` is older: {"same", "other"}.
+``data/judged_answers.jsonl`` holds groups of answers in nineteen domains: {"half", "domain",
+"question", "same": wordings of one answer, each in a style of its own, "again": the first of them
+as the same writer might put it another time (of some groups), "near": answers to questions that are
+nearly the same, "contradicted": the answer with one fact contradicted}. Every two of "same" and
+"again" are the same; each of them differs from each of the others, and from the answers of other
+groups ("elsewhere"). Halves were drawn before anything was fitted; "fresh" are groups of eight
+domains that came later, and of which the other half is in "fit". ``data/answers.jsonl`` is older:
+{"same", "other"}.
 
 ``--folder`` names a folder with an ``answer_pairs.jsonl``: rows {"set", "fresh", "cached",
 "label": "same" | "diff"}. ``--fit`` fits the weights of AnswerJudge on the fitting half and on
@@ -54,11 +57,11 @@ FILE = DATA / "judged_answers.jsonl"
 OLDER = DATA / "answers.jsonl"
 JUDGES = Path(__file__).parent.parent / "shared_core" / "learning" / "judges.py"
 
-SAME = "same"
-WEIGHT = {"same": 1.0, "near": 0.5, "contradicted": 1.0, "elsewhere": 0.02}
+SAME, AGAIN = "same", "again"
+WEIGHT = {"same": 1.0, "again": 0.5, "near": 0.5, "contradicted": 1.0, "elsewhere": 0.02}
 """The total weight of the pairs of one kind and group when the judge is fitted."""
 
-HELPFUL = ("cosine", "contained", "numbers_shared", "names")
+HELPFUL = ("cosine", "contained", "numbers_shared")
 """Numbers whose weight may not be negative; that of all others may not be positive."""
 
 FOLDS = 8
@@ -90,10 +93,16 @@ def own_pairs(half: str = "held") -> list[Pair]:
 
 
 def _of_group(row: dict[str, Any]) -> Iterator[Pair]:
-    for one, two in combinations(row["same"], 2):
+    first, *others = row["same"]
+    again = row.get(AGAIN, [])
+    for one, two in combinations((first, *others), 2):
         yield Pair(one, two, SAME, row["question"])
+    for one, two in product(others, again):
+        yield Pair(one, two, SAME, row["question"])
+    for two in again:
+        yield Pair(first, two, AGAIN, row["question"])
     for kind in ("near", "contradicted"):
-        for one, two in product(row["same"], row[kind]):
+        for one, two in product((first, *others, *again), row[kind]):
             yield Pair(one, two, kind, row["question"])
 
 
@@ -186,7 +195,7 @@ def to_fit(pairs: list[Pair], memo: Memo) -> Fitting:
     of = Counter((pair.kind, pair.group) for pair in kept)
     shares = [WEIGHT[pair.kind] / of[pair.kind, pair.group] for pair in kept]
     folds = [int(hashlib.md5(p.group.encode()).hexdigest(), 16) % FOLDS for p in kept]  # noqa: S324
-    right = np.array([float(pair.kind == SAME) for pair in kept])
+    right = np.array([float(pair.kind in (SAME, AGAIN)) for pair in kept])
     return Fitting(kept, np.array(values), right, np.array(shares), np.array(folds))
 
 
@@ -231,9 +240,9 @@ def _print_left_out(title: str, opinions: list[tuple[Pair, bool | None, str]]) -
         said = Counter(same for pair, same, _ in opinions if pair.kind == kind)
         n = said.total()
         print(f"  {kind:13s} n={n:4d} same {said[True] / n:.3f} different {said[False] / n:.3f}")
-    of = Counter(pair.kind == SAME for pair, *_ in opinions if pair.kind != "elsewhere")
+    of = Counter(pair.kind in (SAME, AGAIN) for pair, *_ in opinions if pair.kind != "elsewhere")
     for why in dict.fromkeys(why for *_, why in opinions if why):
-        these = [(p.kind == SAME, same) for p, same, reason in opinions
+        these = [(p.kind in (SAME, AGAIN), same) for p, same, reason in opinions
                  if reason == why and p.kind != "elsewhere"]  # fmt: skip
         shares = {right: sum(r == right for r, _ in these) / of[right] for right in (True, False)}
         false = shares[False] if these[0][1] else shares[True]
@@ -437,7 +446,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--half", choices=("held", "fit", "all"), default="held")
+    parser.add_argument("--half", choices=("held", "fit", "fresh", "all"), default="held")
     parser.add_argument("--folder", type=Path, help="a folder with an answer_pairs.jsonl")
     parser.add_argument("--judges", default=",".join(judges()))
     parser.add_argument("--fit", action="store_true")

@@ -7,11 +7,10 @@ lists know English; numbers, code, JSON and tables are read in any language.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import NamedTuple
 
 from shared_core.guard import ALTERNATIVES, STOP, canonical, opposites
@@ -24,9 +23,11 @@ MAX_READINGS = 2048
 BRIEF = 6
 """Words of an answer that is no more than a name, a figure, a verdict or a short phrase."""
 
-BRIEFEST = 3
-CONTEXT = 3
-"""Words on either side of a number that say what it counts."""
+BRIEFEST, CONTEXT = 3, 3
+"""Words on either side of a number that say what it counts, and of a word what it is said of."""
+
+REACH = 6
+"""How far away they stand at most, where only those with content count."""
 
 OPENING_CHARACTERS = 80
 PLEASANTRY_CHARACTERS = 160
@@ -47,6 +48,15 @@ def _pairs(table: str) -> Iterator[tuple[str, str]]:
     for pair in table.split():
         one, other = pair.split(":")
         yield one, other
+
+
+def _either(table: str) -> dict[str, frozenset[str]]:
+    """Read pairs as a map from each word to all that it is paired with."""
+    found: dict[str, set[str]] = {}
+    for one, other in _pairs(table):
+        found.setdefault(one, set()).add(other)
+        found.setdefault(other, set()).add(one)
+    return {word: frozenset(others) for word, others in found.items()}
 
 
 # ------------------------------------------------------------------------------ what is looked for
@@ -84,6 +94,13 @@ _PLEASANTRY = re.compile(
     )\W*$""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+_OPENING = re.compile(
+    r"""\W*(?:here(?:'s|\s+is|\s+are)\s+(?:a|an|the|some|how|what|one|your)\b[^.:]{0,40}
+      |(?:happy|glad)\s+to\s+help|sure|certainly|of\s+course):\s+""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""The same before a colon, and the answer behind it."""
+
 _DECLINES = re.compile(
     r"""\b(?:
       i\s+(?:do\s+not|don't|cannot|can't|can\s+not|couldn't|could\s+not|am\s+not\s+able\s+to
@@ -118,7 +135,7 @@ _YES = _listed("yes yep yeah true correct")
 _NEGATIONS = _listed("""
     no not never none neither nor cannot without nothing nobody isn't aren't wasn't weren't don't
     doesn't didn't won't wouldn't can't couldn't shouldn't mustn't needn't haven't hasn't hadn't
-    unable avoid instead
+    unable avoid
 """)
 _FILLERS = _listed("""
     please sorry sure happy glad help hello hi thanks thank welcome question answer certainly course
@@ -133,17 +150,43 @@ _ENGLISH = _listed("""
     during while until only about into over under see use take get need must should would could
     may also once first here them own nothing
 """)
+_CLAUSE = re.compile(
+    r"""[,;:.!?()]+(?=\s|$)|\s[-–]\s|—|\b(?:but|and|although|though|because|since|whereas|while
+    |unless|which|however|instead)\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Where what a negation denies ends at the latest."""
+
 _COPULAS = _listed("is was are were has had won wrote played invented painted")
-_TURNED = {
-    word: other
-    for pair in _pairs("""
-    before:after above:below over:under more:less most:least first:last earlier:later always:never
-    all:none required:optional must:needn't allowed:forbidden inside:outside with:without up:down
-    on:off more:fewer both:neither early:late left:right front:back higher:lower faster:slower
-    high:low fast:slow increase:decrease front:behind
-    """)
-    for word, other in (pair, pair[::-1])
-}
+_TURNED: Mapping[str, frozenset[str]] = _either(
+    """
+    before:after ahead:after earlier:later early:late until:after until:from first:last start:end
+    above:below over:under inside:outside up:down on:off left:right front:back front:behind
+    with:without both:neither all:none always:never everywhere:nowhere everyone:nobody full:half
+    required:optional mandatory:optional must:needn't allowed:forbidden allowed:prohibited
+    permitted:forbidden permitted:prohibited legal:illegal valid:invalid possible:impossible
+    more:less more:fewer most:least most:fewest high:low higher:lower highest:lowest
+    fast:slow fast:slowly faster:slower faster:slowly quick:slow quickly:slowly
+    long:short longer:shorter longest:shortest large:small larger:smaller largest:smallest
+    big:small bigger:smaller biggest:smallest greater:smaller raise:lower raised:lowered
+    raises:lowers rise:fall rises:falls increase:decrease increased:decreased increases:decreases
+    increases:reduces increase:reduce increased:reduced grow:shrink grows:shrinks gain:lose
+    gains:loses strengthens:weakens adds:removes added:removed add:remove import:export
+    open:closed open:close opens:closes opened:closed send:receive sends:receives
+    free:charged free:paid free:fee cheap:expensive cheaper:dearer easy:hard easy:difficult
+    easier:harder safe:dangerous safe:unsafe safe:harmful safe:toxic safe:poisonous
+    harmless:dangerous harmless:harmful harmless:toxic harmless:poisonous busy:quiet
+    busiest:quietest crowded:quiet crowded:quietest crowded:empty busy:empty hot:cold hot:cool
+    hotter:colder warm:cold warmer:colder warmer:cooler dry:wet dark:light dark:bright black:white
+    clean:dirty adult:child adults:children seller:buyer owner:tenant landlord:tenant
+    employer:employee morning:evening day:night weekday:weekend weekdays:weekends
+    completely:partly fully:partly covered:uncovered worn:unworn treated:untreated known:unknown
+    locked:unlocked plugged:unplugged plug:unplug strong:weak soft:hard mild:strong gentle:firm
+    thick:thin positive:negative automatic:manual automatically:manually fixed:variable
+    public:private permanent:temporary same:different best:worst better:worse succeed:fail
+    recommend:discourage recommended:discouraged available:unavailable online:offline
+    """
+)
 """Words of which one side says the one and the other side the other: they say the opposite."""
 
 # ------------------------------------------------------------------------------------ numbers
@@ -215,9 +258,14 @@ class SaidFigures(NamedTuple):
         }
 
 
-def figures_of(words: Sequence[str]) -> SaidFigures:
-    """Find the numbers among the words of a text, in lower case."""
-    found: list[SaidFigure] = []
+def figures_of(sentences: Iterable[Sequence[str]]) -> SaidFigures:
+    """Find the numbers among the words of a text, in lower case, sentence by sentence."""
+    found = [figure for words in sentences for figure in _figures_in(words)]
+    quantities = frozenset(figure.quantity for figure in found if figure.quantity)
+    return SaidFigures(frozenset(figure.value for figure in found), quantities, tuple(found))
+
+
+def _figures_in(words: Sequence[str]) -> Iterator[SaidFigure]:
     place = 0
     while place < len(words):
         start = place
@@ -233,12 +281,10 @@ def figures_of(words: Sequence[str]) -> SaidFigures:
         near = (*words[max(0, start - CONTEXT) : start], *words[place : place + CONTEXT])
         terms = frozenset(filter(None, map(content_word, near)))
         if isinstance(value, str):
-            found.append(SaidFigure(value, unit, None, terms))
+            yield SaidFigure(value, unit, None, terms)
         else:
             quantity = (unit[0], value * unit[1]) if unit else None
-            found.append(SaidFigure(f"{value:.12g}", unit, quantity, terms))
-    quantities = frozenset(figure.quantity for figure in found if figure.quantity)
-    return SaidFigures(frozenset(figure.value for figure in found), quantities, tuple(found))
+            yield SaidFigure(f"{value:.12g}", unit, quantity, terms)
 
 
 def _number_at(words: Sequence[str], place: int) -> tuple[float | str | None, int]:
@@ -305,37 +351,20 @@ class AnswerReading:
     """What counts in an answer's text.
 
     ``words`` is all of it without spelling, marks and pleasantries, ``terms`` the content words in
-    one form for all inflections, ``parts`` those of each sentence; ``denied`` what is negated;
-    ``said_in_any_order`` the words of each sentence, sorted by sentence.
+    one form for all inflections, ``parts`` those of each sentence; ``denied`` those of clauses
+    that negate alone, ``affirmed`` those of others alone; ``turns`` what stands beside each word
+    that has an opposite; ``said_in_any_order`` the words of each sentence, sorted by sentence.
     ``verdict`` is True for an answer that begins with "yes" or affirms, False for "no" or a denial;
     ``explicit`` says that it is the very word. ``fields`` are the names and values of an answer
-    that is nothing but those: JSON, a table, lines of "name: value". ``declines`` says that it does
-    not answer, ``refuses`` that it does nothing else; ``whole`` that all of it was read,
-    ``english`` that the word lists of this module speak for it.
+    that is nothing but those: JSON, a table, lines of "name: value". ``refuses`` says that it
+    declines to answer and does nothing else; ``whole`` that all of it was read, ``english`` that
+    the word lists of this module speak for it.
     """
 
     __slots__ = (
-        "code",
-        "declines",
-        "denied",
-        "english",
-        "explicit",
-        "fields",
-        "marks",
-        "names",
-        "negates",
-        "numbers",
-        "order",
-        "parts",
-        "refuses",
-        "said",
-        "said_in_any_order",
-        "sentences",
-        "steps",
-        "terms",
-        "verdict",
-        "whole",
-        "words",
+        "affirmed", "code", "denied", "english", "explicit", "fields", "marks", "names",
+        "negates", "numbers", "order", "parts", "refuses", "said", "said_in_any_order",
+        "sentences", "steps", "terms", "turns", "verdict", "whole", "words",
     )  # fmt: skip
 
     def __init__(self, text: str) -> None:
@@ -355,7 +384,7 @@ class AnswerReading:
         self.words = tuple(word for words in folded for word in words)
         self.said_in_any_order = sorted(folded)
         self.said = frozenset(self.words)
-        self.numbers = figures_of(self.words)
+        self.numbers = figures_of(folded)
         self.names = _names(split)
         self.parts = tuple(
             tuple(filter(None, (content_word(word.casefold()) for word in words)))
@@ -367,12 +396,12 @@ class AnswerReading:
         )
         self.order = tuple(term for part in self.parts for term in part)
         self.terms = frozenset(self.order)
-        self.denied = _denied(self.words)
+        self.denied, self.affirmed = _denied(sentences)
+        self.turns = _turns(folded)
         self.negates = any(sentence.negates for sentence in self.sentences)
         self.english = self._is_english()
         plain = " ".join(sentences)
         declining = sum(_DECLINES.search(sentence) is not None for sentence in sentences)
-        self.declines = declining > 0 and not self.steps
         self.refuses = (
             declining >= REFUSING * len(sentences) > 0
             and len(self.words) <= REFUSAL_WORDS
@@ -403,6 +432,8 @@ def _sentences(text: str) -> list[str]:
     plain = _LINK.sub(r"\1", _RULE.sub(" ", _FENCE.sub(r"\n\1\n", text)))
     plain = _STEP.sub("\n", _MARKUP.sub(" ", _INLINE_CODE.sub(r" \1 ", plain)))
     found = [one.strip() for one in _SENTENCE.findall(plain) if one.strip()]
+    if found and (opening := _OPENING.match(found[0])) and opening.end() < len(found[0]):
+        found[0] = found[0][opening.end() :]
     return [one for one in found if not _is_pleasantry(one)] or found
 
 
@@ -430,14 +461,30 @@ def _negates(words: Sequence[str]) -> bool:
     return sum(word.casefold() in _NEGATIONS for word in words) % 2 == 1
 
 
-def _denied(words: Sequence[str]) -> frozenset[str]:
-    """Return the content words that a negation right before them denies."""
-    found: set[str] = set()
-    for place, word in enumerate(words):
-        if word in _NEGATIONS:
-            terms = filter(None, map(content_word, words[place + 1 : place + 5]))
-            found.update([*terms][:1])
-    return frozenset(found)
+def _denied(sentences: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the content words of negating clauses alone, and those of the others alone."""
+    denied: set[str] = set()
+    affirmed: set[str] = set()
+    for sentence in sentences:
+        for clause in _CLAUSE.split(sentence):
+            words = [word.casefold() for word in _TOKEN.findall(clause)]
+            (denied if _negates(words) else affirmed).update(map(content_word, words))
+    return frozenset(denied - affirmed - {""}), frozenset(affirmed - denied - {""})
+
+
+def _turns(sentences: Iterable[Sequence[str]]) -> Mapping[str, frozenset[str]]:
+    """Return the content words on either side of each word that has an opposite."""
+    found: dict[str, frozenset[str]] = {}
+    for words in sentences:
+        if _TURNED.keys().isdisjoint(words):
+            continue
+        terms = [content_word(word) or (word if word[0].isdecimal() else "") for word in words]
+        for place, word in enumerate(words):
+            if word in _TURNED:
+                before = [*filter(None, terms[max(0, place - REACH) : place])][-CONTEXT:]
+                after = [*filter(None, terms[place + 1 : place + 1 + REACH])][:CONTEXT]
+                found[word] = found.get(word, frozenset()).union(before, after)
+    return found
 
 
 def _names(sentences: Iterable[Sequence[str]]) -> frozenset[str]:
@@ -517,9 +564,8 @@ def _folded(text: str) -> str:
 # ------------------------------------------------------------------------------- two answers
 
 OVERLAP = (
-    "contained", "nothing", "few", "copied", "numbers", "numbers_shared", "numbers_more", "unit",
-    "roles", "verdicts", "names", "other_names", "negation", "denied", "opposite", "alternative",
-    "declines", "longer", "flipped",
+    "contained", "nothing", "copied", "numbers", "numbers_shared", "numbers_more", "unit", "roles",
+    "verdicts", "other_names", "negation", "denied", "opposite", "alternative", "flipped",
 )  # fmt: skip
 """What two readings have in common and what not; see ``overlap``."""
 
@@ -527,27 +573,24 @@ SENTENCES_READ = 12
 NEARLY_ALL = 0.75
 """Jaccard index of the content words of two sentences that say one thing, or deny it."""
 
-MAX_NAMES = 3.0
-MAX_LONGER = 1.5
+MAX_NAMES = 3
 ROLES_READ = 8
+MAX_DENIED = 3
+MAX_OPPOSITES = 2
 SEVERAL = 4
-_FEW = 2
-"""Content words that one side has more: an edit, rather than other words for all of it."""
 
 
 def overlap(one: AnswerReading, two: AnswerReading) -> tuple[float, ...]:
     """Return the numbers that a judge weighs, in the order of ``OVERLAP``; symmetric.
 
-    contained: shared content words / those of the answer with fewer; nothing: several
-    words on either side and none of them shared; few: each side has words of
-    its own, one at most two; copied: Jaccard index above a half, where each side has words of its
-    own; numbers: each side has some that the other lacks; numbers_shared: share of the fewer;
-    numbers_more: only one side has some more; unit, roles: a number counts another thing; verdicts:
-    yes and no; names: Jaccard index of the names, other_names: those of the side with fewer that
-    the other lacks; negation: on one side only; denied: what one side denies the other says;
-    opposite, alternative: words that exclude each other; declines: one side gives no answer;
-    longer: logarithm of the ratio of their lengths; flipped: of two sentences of nearly the same
-    words one negates.
+    contained: shared content words / those of the answer with fewer; nothing: several words on
+    either side and none of them shared; copied: Jaccard index above a half, where each side has
+    words of its own; numbers: each side has some that the other lacks; numbers_shared: share of the
+    fewer; numbers_more: only one side has some more; unit, roles: a number counts another thing;
+    verdicts: yes and no; other_names: names of the side with fewer that the other lacks; negation:
+    on one side only; denied: words that one side denies and the other affirms; opposite: pairs of
+    words, said beside one word, that say the opposite; alternative: words that exclude each other;
+    flipped: of two sentences of nearly the same words one negates.
     """
     both = one.terms & two.terms
     mine, theirs = one.terms - both, two.terms - both
@@ -556,13 +599,10 @@ def overlap(one: AnswerReading, two: AnswerReading) -> tuple[float, ...]:
     figures = figures_apart(one.numbers, two.numbers)
     fewest = min(len(one.numbers.plain), len(two.numbers.plain))
     shared = len(one.numbers.plain) - len(figures[0]), len(two.numbers.plain) - len(figures[1])
-    names = one.names | two.names
     others = min(len(one.names - two.said), len(two.names - one.said))
-    shortest, longest = sorted((len(one.words), len(two.words)))
     return (
         len(both) / less if less else 0.0,
         float(not both and less >= SEVERAL),
-        float(0 < own <= _FEW),
         max(0.0, len(both) / every - 0.5) if own else 0.0,
         float(bool(figures[0]) and bool(figures[1])),
         min(1.0, max(shared) / fewest) if fewest else 0.0,
@@ -570,14 +610,11 @@ def overlap(one: AnswerReading, two: AnswerReading) -> tuple[float, ...]:
         float(_other_units(one.numbers, two.numbers)),
         float(_other_roles(one.numbers, two.numbers)),
         float(verdicts_differ(one, two)),
-        len(one.names & two.names) / len(names) if names else 0.5,
         min(MAX_NAMES, others),
         float(one.negates != two.negates),
-        float(bool((one.denied & two.terms) - two.denied or (two.denied & one.terms) - one.denied)),
-        float(_opposed(one, two, mine, theirs)),
+        min(MAX_DENIED, len(one.denied & two.affirmed) + len(two.denied & one.affirmed)),
+        min(MAX_OPPOSITES, _turned(one.turns, two.turns)),
         float(_alternatives(mine, theirs)),
-        float(one.declines != two.declines),
-        min(MAX_LONGER, math.log((1 + longest) / (1 + shortest))),
         float(_flipped(one, two)),
     )
 
@@ -619,14 +656,27 @@ def _other_roles(one: SaidFigures, two: SaidFigures) -> bool:
     return False
 
 
-def _opposed(
-    one: AnswerReading, two: AnswerReading, mine: frozenset[str], theirs: frozenset[str]
-) -> bool:
-    """Tell whether a word of one side only is the opposite of one of the other side only."""
-    if any(not opposites(term).isdisjoint(theirs) for term in mine):
+def excludes(one: AnswerReading, two: AnswerReading) -> bool:
+    """Tell whether a word of one side alone excludes one of the other side alone."""
+    mine, theirs = one.terms - two.terms, two.terms - one.terms
+    if any(not opposites(term).isdisjoint(theirs) for term in mine) or _alternatives(mine, theirs):
         return True
+    if not (one.is_brief and two.is_brief):
+        return False
     here, there = one.said - two.said, two.said - one.said
-    return any(_TURNED[word] in there for word in here & _TURNED.keys())
+    return any(not _TURNED[word].isdisjoint(there) for word in here & _TURNED.keys())
+
+
+def _turned(mine: Mapping[str, frozenset[str]], theirs: Mapping[str, frozenset[str]]) -> int:
+    """Count the pairs of opposite words that are said beside one word, where neither says both."""
+    nowhere: frozenset[str] = frozenset()
+    found: set[frozenset[str]] = set()
+    for word, beside in mine.items():
+        for other in _TURNED[word] & theirs.keys():
+            shared = beside & theirs[other] - {content_word(word), content_word(other)}
+            if shared - theirs.get(word, nowhere) - mine.get(other, nowhere):
+                found.add(frozenset((word, other)))
+    return len(found)
 
 
 def _flipped(one: AnswerReading, two: AnswerReading) -> bool:
@@ -648,32 +698,3 @@ def _alternatives(mine: frozenset[str], theirs: frozenset[str]) -> bool:
         for a in mine & ALTERNATIVES.keys()
         for b in found
     )
-
-
-def reordered(one: AnswerReading, two: AnswerReading) -> bool:
-    """Tell whether answers of nearly the same words say them in an order that may matter.
-
-    It does not if the very same sentences stand in another order, unless they are steps, nor if one
-    clause has moved; it may if two words have changed places.
-    """
-    both = one.terms & two.terms
-    if len(both) < _ALIKE * len(one.terms | two.terms):
-        return False
-    if not one.steps and sorted(one.parts) == sorted(two.parts):
-        return False
-    first, second = (
-        list(dict.fromkeys(term for term in side.order if term in both)) for side in (one, two)
-    )
-    places = {term: place for place, term in enumerate(first)}
-    there = [places[term] for term in second]
-    breaks = sum(a > b for a, b in pairwise(there))
-    displaced = sum(place != now for now, place in enumerate(there))
-    moved = breaks == 1 and displaced >= CLAUSE
-    return breaks > 0 and (one.steps or not moved)
-
-
-CLAUSE = 3
-"""Content words that stand elsewhere when a clause has moved; if two have, they changed places."""
-
-_ALIKE = 0.85
-"""Jaccard index from which on two answers consist of the same words."""

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from benchmarks.judges import judged, own_pairs
 from shared_core.embedding import EmbedderError
 from shared_core.learning import AnswerJudge, EmbeddingJudge, same_answer
-from shared_core.learning.answers import READ_CHARACTERS, AnswerReading, read_answer
+from shared_core.learning.answers import (
+    OVERLAP,
+    READ_CHARACTERS,
+    AnswerReading,
+    overlap,
+    read_answer,
+)
 from shared_core.record import Answer
 from tests.fakes import FakeEmbedder, fake_embed
 
@@ -56,6 +62,11 @@ def test_orders_and_short_sentences_of_few_common_words_are_english() -> None:
             "Quote code KX7 at gate nine. Allow 40 hours; the fee is 310. Bring passport first.",
             "Bring passport first. Allow 40 hours; the fee is 310. Quote code KX7 at gate nine.",
         ),
+        (
+            "Here is what you need: Allow 40 hours; the fee is 310. Ring 7 at the gate.",
+            "Ring 7 at the gate. Allow 40 hours; the fee is 310. I hope this helps!",
+        ),
+        ("Happy to help: the pool opens at seven on Sundays.", "The pool opens at 7 on Sundays."),
     ],
 )
 def test_the_same_answer_in_other_spelling_or_order(one: str, two: str) -> None:
@@ -124,6 +135,51 @@ FACTS = {"city": "Lima", "days": 3, "open": True, "tags": ["a", "b"]}
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def found(kind: str, one: str, two: str) -> float:
+    readings = read_answer(one), read_answer(two)
+    value = dict(zip(OVERLAP, overlap(*readings), strict=True))[kind]
+    assert value == dict(zip(OVERLAP, overlap(*readings[::-1]), strict=True))[kind]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "pairs"),
+    [
+        ("Pumps run faster in thin air.", "In thin air, pumps run slower.", 1),
+        ("Rent is due before the fifth.", "Pay the rent after the fifth.", 1),
+        (
+            "Moss is rarer in dry woods, more common in wet woods.",
+            "Moss likes dry and wet woods.",
+            0,
+        ),
+        (  # neither word is on one side alone
+            "Upstairs the air is warmer. The cellar is colder in July.",
+            "Upstairs the air is colder. The cellar is warmer in July.",
+            1,
+        ),
+        ("The lamp is higher than the shelf.", "Prices are lower on Mondays.", 0),
+        ("Tickets are cheap and seats are safe.", "Seats are dangerous, tickets expensive.", 2),
+    ],
+)
+def test_opposite_words_count_where_they_are_said_of_one_thing(
+    one: str, two: str, pairs: int
+) -> None:
+    assert found("opposite", one, two) == pairs
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "words"),
+    [
+        ("Don't use soap on cork.", "Use soap on cork.", 3),
+        ("Wash it, but don't use soap.", "Wash it; soap is not needed.", 0),
+        ("Wash it and never use soap.", "Wash it with soap.", 1),
+        ("Soap isn't harmful. Cork is harmed by soap.", "Soap harms cork.", 0),
+    ],
+)
+def test_a_clause_that_negates_denies_its_own_words_alone(one: str, two: str, words: int) -> None:
+    assert found("denied", one, two) == words
 
 
 def test_json_is_judged_by_its_values_in_any_order_and_layout() -> None:
