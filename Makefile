@@ -25,8 +25,9 @@ lint: $(VENV)/.test-installed
 soak: $(VENV)/.test-installed
 	TIERED_CACHE_SOAK=full $(PYTEST) -m ""
 
-# Ours beside other caches. QUICK=1 takes half an hour, not a night. DATA=folder of labelled
-# questions (<name>.jsonl.gz, rows {"t": question, "c": class}) adds who answers what how wrongly.
+# Ours beside other caches: some 20 minutes of timing on a quiet machine, half as long with QUICK=1.
+# DATA=folder of labelled questions (<name>.jsonl.gz, rows {"t": question, "c": class}) adds who
+# answers what how wrongly, which takes longer than all the rest.
 # Results: benchmarks/RESULTS.md, docs/figures. What changed: benchmarks/compare_results.py.
 compare: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/environments.py
