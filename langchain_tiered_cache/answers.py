@@ -44,7 +44,7 @@ def _own(model: M) -> M:
     kind, put = type(model), object.__setattr__
     twin = kind.__new__(kind)
     put(twin, "__dict__", _own_json(model.__dict__))
-    extra, private = model.__pydantic_extra__, model.__pydantic_private__
+    extra, private = model.__pydantic_extra__, getattr(model, "__pydantic_private__", None)
     put(twin, "__pydantic_extra__", None if extra is None else _own_json(extra))
     put(twin, "__pydantic_fields_set__", model.__pydantic_fields_set__.copy())
     put(twin, "__pydantic_private__", None if private is None else private.copy())

@@ -219,6 +219,25 @@ def test_a_lookup_is_two_round_trips_at_most_and_one_if_the_request_is_the_same(
             assert (stored, exact, semantic, miss) == (1, 1, 2, 2) or not warm
 
 
+@pytest.mark.parametrize("near", [0, 1, 2])
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_who_wants_near_ones_looks_no_further_once_they_are_far(
+    store: Store, trips: list[bytes], server: redis.Redis, near: int, dead: int
+) -> None:
+    """The dead make the store look further, but only while what follows may be near enough."""
+    angles = [0.01 * i for i in range(dead + near)] + [1 + 0.01 * i for i in range(40)]
+    for i, angle in enumerate(angles):
+        store.put(record(f"{i:02}", unit(np.cos(angle), np.sin(angle), 0)))
+    for name in [next(server.scan_iter(f"tlc:*:r1:*:{i:02}")) for i in range(dead)]:
+        server.hset(name, "b", "odd")
+    store.nearest("other", SPACE, unit(1, 0, 0), 1)  # makes what is made once
+    trips.clear()
+    found = [one.record.key for one in store.nearest("scope", SPACE, unit(1, 0, 0), 3, 0.9)]
+    assert found[: max(1, near)] == [f"{dead + i:02}" for i in range(max(1, near))]
+    # All three rows are dead or near: the next one may be near as well.
+    assert len([one for one in trips if b"FT.SEARCH" in one]) == (1 if dead + near < 3 else 2)
+
+
 def test_a_bump_costs_the_next_read_one_round_trip_more(store: Store, trips: list[bytes]) -> None:
     for key in "ab":
         store.put(record(key, tags=("docs",)))
