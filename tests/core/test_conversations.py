@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -796,6 +797,80 @@ def test_with_a_right_rewriter_most_follow_ups_are_served_and_hardly_one_wrongly
     assert found.wrong <= 0.03 * found.hits
     found = figures.run(rows, 60, 1, standalone(figures.failing), Verified(), False)
     assert found.hits == 0
+
+
+PLACES = (
+    "museum", "zoo", "castle", "aquarium", "theatre", "opera", "tower", "cathedral", "palace",
+    "stadium", "gallery", "circus", "fair", "harbour", "pool", "cinema", "library", "arena",
+)  # fmt: skip
+
+
+class Forgetful:
+    """A model whose rewritings leave out where the user goes, in a share of them."""
+
+    def __init__(self, drops: float, seed: int) -> None:
+        self.drops, self._rng = drops, random.Random(seed)
+
+    def __call__(self, prompt: str) -> str:
+        data = json.loads(prompt[prompt.rindex("\n{\n") :])
+        talk = " ".join(text for one in data["conversation"] for text in one.values())
+        place = next(place for place in PLACES if place in talk)
+        if self._rng.random() < self.drops:
+            return "What does a ticket cost for my kids?"
+        return f"What does a ticket to the {place} cost for my kids?"
+
+
+def talks_with(model: Forgetful, embedder: object, drops: Sequence[float]) -> list[bool | None]:
+    """Return of each of many conversations whether its answer was a right hit; None: no hit.
+
+    ``drops`` says for each in what share the model forgets. The judge is the default one.
+    """
+    rng, found = random.Random(7), list[bool | None]()
+    with ResponseCache.open(history=standalone(model), embedder=embedder) as cache:
+        for number, model.drops in enumerate(drops):
+            place = rng.choice(PLACES)
+            answer = f"A ticket to the {place} costs {7 + 3 * PLACES.index(place)} euros for kids."
+            going = f"We go to the {place} with my kids."
+            talk = ("Hello!", f"Hello! This is chat {number + 10}.", going, "How nice!")
+            asked = request(talk, "What does a ticket cost for them?")
+            outcome = cache.lookup(asked)
+            found.append(outcome.answer.text == answer if isinstance(outcome, Hit) else None)
+            if not isinstance(outcome, Hit):
+                cache.store(asked, Answer(answer))
+                figures.drain(cache)
+    return found
+
+
+def hits(found: Sequence[bool | None]) -> int:
+    return len(found) - found.count(None)
+
+
+def within_the_promise(found: Sequence[bool | None]) -> bool:
+    expected = 0.02 * hits(found)
+    return found.count(False) <= expected + 2 * (0.98 * expected) ** 0.5 + 1
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_rewriter_that_always_forgot_in_one_of_five_is_never_trusted_blindly(
+    model_embedder: object,
+) -> None:
+    found = talks_with(Forgetful(0.2, 1), model_embedder, [0.2] * 500)
+    assert within_the_promise(found)
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_one_that_begins_to_forget_is_found_out_and_its_answers_are_served_no_more(
+    model_embedder: object,
+) -> None:
+    found = talks_with(Forgetful(0.0, 1), model_embedder, [0.0] * 200 + [0.2] * 400)
+    good, found_out, after = found[100:200], found[200:350], found[350:]
+    assert hits(good) >= 60
+    assert False not in good
+    assert 0 < found_out.count(False) <= 30, "the rules do not see it, or nobody found it out"
+    assert hits(found[300:350]) <= 10, "served on as before"
+    assert within_the_promise(after)
 
 
 @pytest.mark.parametrize("what", ["_paused", "_stopped"])

@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.base.response.schema import Response
-from llama_index.core.chat_engine import CondenseQuestionChatEngine, SimpleChatEngine
+from llama_index.core.chat_engine import (
+    CondensePlusContextChatEngine,
+    CondenseQuestionChatEngine,
+    SimpleChatEngine,
+)
 from llama_index.core.query_engine import CustomQueryEngine
+from llama_index.core.retrievers import BaseRetriever
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from llamaindex_tiered_cache import cached_llm
 from shared_core import ResponseCache, Static, standalone
@@ -112,3 +118,54 @@ def test_an_engine_that_condenses_itself_is_not_rewritten_twice() -> None:
         )
         engine.chat(question)
     assert rewriter.asked == []
+
+
+class Shelf(BaseRetriever):
+    """Finds one text for every question, and says what it was asked."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.asked = text, list[str]()
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        self.asked.append(query_bundle.query_str)
+        return [NodeWithScore(node=TextNode(text=self.text, id_="node"), score=1.0)]
+
+
+def condensing(llm: Any, shelf: Shelf, first: str, question: str) -> Any:
+    history = talk(first, question)[1:3]
+    return CondensePlusContextChatEngine.from_defaults(
+        retriever=shelf, llm=llm, system_prompt="You help.", chat_history=history
+    )
+
+
+WAYS = {
+    "chat": lambda engine, text: str(engine.chat(text)),
+    "achat": lambda engine, text: str(asyncio.run(engine.achat(text))),
+    "stream_chat": lambda engine, text: "".join(engine.stream_chat(text).response_gen),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_context_engine_condenses_by_its_own_prompt_and_answers_as_asked_alone(way: str) -> None:
+    rewriter, shelf = Rewriter(), Shelf("The free plan holds three projects.")
+    llm = cached_llm(
+        FakeLLM(lambda messages, kwargs: said(FREE if len(messages) == 1 else "Three.")),
+        opened(rewriter),
+    )
+    for said_first, question in (FIRST, SECOND):
+        engine = condensing(llm, shelf, said_first, question)
+        assert WAYS[way](engine, question) == "Three."
+    assert shelf.asked == [FREE, FREE], "its own condensing is asked of the model each time"
+    assert rewriter.asked == [FIRST[1], SECOND[1]], "and is itself not rewritten"
+    assert len(llm.calls) == 3, "the second conversation has its answer from the first"
+
+
+def test_an_answer_from_other_retrieved_texts_is_not_shared() -> None:
+    llm = cached_llm(
+        FakeLLM(lambda messages, kwargs: said(FREE if len(messages) == 1 else "Three.")),
+        opened(Rewriter()),
+    )
+    for talked, text in ((FIRST, "Three projects."), (SECOND, "Five projects.")):
+        condensing(llm, Shelf(text), *talked).chat(talked[1])
+    assert len(llm.calls) == 4
