@@ -176,7 +176,7 @@ SHIFTS = tuple(0.1 * step for step in range(41))
 
 APART, NEARLY_RIGHT = 0.8, 0.1
 """Standard deviation, in log-odds, of how sets differ from what the others say of them where at
-most this share is wrong: what is not known of an app before it has labels of its own there."""
+most this share is wrong."""
 
 OWN, BORROWED = 8, 2.0
 """Labels of a kind itself without which it is not outweighed, and for how many times as many those
@@ -285,14 +285,18 @@ class Belief:
         return max(SHIFTS, key=likelihood)
 
     def doubt(self, scores: Array) -> float:
-        """Return the standard deviation of that excess in what is nearly always right.
+        """Return how much of that excess, in log-odds, is not known of what is nearly always right.
 
         An app may differ there alone, so that its labels there count, weighed by what each says of
-        a common shift, and not the many of what is often wrong.
+        a common shift, and not the many of what is often wrong. Before it has LEAST of them, little
+        was served, a quarter of it is checked, and the mean of all sets will do; then not much may
+        be served for long on few labels.
         """
         rates = np.array(self.rates)
-        said = _strata_of(scores) * rates * (1 - rates)
-        return APART / math.sqrt(1 + APART**2 * float(said[rates <= NEARLY_RIGHT].sum()))
+        labels, near = _strata_of(scores), rates <= NEARLY_RIGHT
+        of, said = float(labels[near].sum()), float((labels * rates * (1 - rates))[near].sum())
+        begun = max(0.0, 1 - LEAST / max(of, 1.0))
+        return begun * APART / math.sqrt(1 + APART**2 * said)
 
     def shifted(self, by: float) -> Belief:
         """Return the belief where every stratum is wrong oftener, by so many log-odds."""
