@@ -36,7 +36,7 @@ class Series:
         self.wall += told["seconds"]
         self.cpu += told["cpu"]
         for name in ("right", "wrong", "none"):
-            self.counts[name] = self.counts.get(name, 0) + told[name]
+            self.counts[name] = self.counts.get(name, 0) + told.get(name, 0)
 
     def summary(self) -> dict[str, Any]:
         """Return p10, p50, p99 and CPU time of a call in microseconds, and what came of them."""

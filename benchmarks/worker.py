@@ -162,6 +162,18 @@ class Served:
             seconds.append(time.perf_counter() - began)
         return {"seconds": seconds[-1000:]}
 
+    def put(self, kind: str, numbers: list[int]) -> dict[str, Any]:
+        """Store answers to questions, one after another."""
+        from asks import answer, ask
+
+        pairs = [(ask(kind, number, self.entries), answer(number)) for number in numbers]
+        seconds, used = [], time.process_time()
+        for one, text in pairs:
+            began = time.perf_counter()
+            self.cache.store(one, text)
+            seconds.append(time.perf_counter() - began)
+        return {"seconds": seconds, "cpu": time.process_time() - used}
+
     def look(self, kind: str, numbers: list[int], warm: bool = False) -> dict[str, Any]:
         """Look questions up, one after another.
 
