@@ -34,6 +34,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -148,19 +149,28 @@ class Filled:
 
 
 def measured(stores: Sequence[Filled], rounds: int) -> list[dict[str, Any]]:
-    """Ask the stores in turn, in another order each time; return what each took, in us."""
-    rng, times = random.Random(6), [{"exact": [], "semantic": [], "store": []} for _ in stores]
+    """Ask the stores in turn, in another order each time; return what each took, in us.
+
+    ``cpu`` is the middle of what this thread worked: what a busy machine does not stretch.
+    """
+    rng = random.Random(6)
+    times: list[dict[str, list[float]]] = [defaultdict(list) for _ in stores]
     for one in stores:
         one.right = 0
     for turn in range(rounds):
         for place in shuffled(range(len(stores)), rng):
             one, took = stores[place], times[place]
-            took["exact"].append(one.exact(turn))
-            took["semantic"].append(one.semantic(turn))
-            if turn % 4 == 0:
-                took["store"].append(one.put(turn))
+            calls = {"exact": one.exact, "semantic": one.semantic, "store": one.put}
+            for name, call in calls.items():
+                if name != "store" or turn % 4 == 0:
+                    before = time.thread_time()
+                    took[name].append(call(turn))
+                    took[f"{name} cpu"].append(time.thread_time() - before)
     return [
-        {name: percentiles(seconds) for name, seconds in took.items()}
+        {
+            name: percentiles(took[name]) | {"cpu": percentiles(took[f"{name} cpu"])["p50"]}
+            for name in ("exact", "semantic", "store")
+        }
         | {"right": round(one.right / rounds, 4)}
         for one, took in zip(stores, times, strict=True)
     ]
@@ -243,6 +253,14 @@ class Server:
         with redis.Redis.from_url(self.url) as client:
             return dict(client.info(section))
 
+    def worked(self) -> Counter[str]:
+        """Return calls and microseconds of the server's own time, by command, up to now."""
+        found = Counter[str]()
+        for name, one in self.info("commandstats").items():
+            command = name.removeprefix("cmdstat_")
+            found |= {command: one["calls"], f"{command} us": one["usec"]}
+        return found
+
     def restart(self) -> dict[str, float]:
         """Write all down, stop, start; return seconds, and the size of what was written."""
         started = time.perf_counter()
@@ -297,17 +315,29 @@ def compared(
     rows, count = [], min(REFERENCE, layouts[-1].entries // 10)
     small = Layout(count, count // PER_SCOPE)
     crowd(given.centres, CHUNK, seed=0)  # what making vectors takes is there before
-    with filled(kind, small, given.centres, given.rounds, given.folder) as (_, reference, _):
+    lent = filled(kind, small, given.centres, given.rounds, given.folder)
+    with lent as (beside_it, reference, _):
         for layout in layouts:
             lent = filled(kind, layout, given.centres, given.rounds, given.folder)
             with lent as (place, one, grew):
                 started = time.perf_counter()
                 one.semantic(0)
                 more = {"first_ms": round((time.perf_counter() - started) * 1e3, 1)}
-                rows.append(row(one, *measured((one, reference), given.rounds), grew, more))
+                servers = [at for at in (place, beside_it) if isinstance(at, Server)]
+                before = [server.worked() for server in servers]
+                own, other = measured((one, reference), given.rounds)
+                for times, server, at in zip((own, other), servers, before, strict=False):
+                    times["server_us"] = shares(server.worked() - at)
+                rows.append(row(one, own, other, grew, more))
                 if after is not None and layout is layouts[-1]:
                     rows[-1] |= after(place, one, given)
     return rows
+
+
+def shares(worked: Counter[str]) -> dict[str, float]:
+    """Return what one call of each command took of the server's own time."""
+    names = ("hgetall", "FT.SEARCH", "evalsha")
+    return {name: round(worked[f"{name} us"] / worked[name], 1) for name in names if worked[name]}
 
 
 def row(
@@ -320,9 +350,11 @@ def row(
     found |= {"bytes": round(grew / layout.entries), "process_mb": round(resident()), **more}
     print(f"{layout.entries:,} entries in {layout.scopes:,} scopes, right {own['right']}", more)
     for name in ("exact", "semantic", "store"):
-        times = " ".join(f"{part} {own[name][part]:8.1f}" for part in ("p10", "p50", "p99"))
+        times = " ".join(f"{part} {own[name][part]:8.1f}" for part in ("p10", "p50", "p99", "cpu"))
         ratio = own[name]["p50"] / other[name]["p50"]
         print(f"  {name:9} {times} us, p50 {ratio:.2f} x that of the small one")
+    if "server_us" in own:
+        print("  of the server, us:", own["server_us"], "small one:", other["server_us"])
     print(f"  filled at {found['fill_per_s']}/s, {found['bytes']} bytes an entry", flush=True)
     return found
 
