@@ -129,6 +129,7 @@ def kept(encode: Callable[[list[str]], Any], file: str) -> Callable[[list[str]],
 
     store = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
     store.execute("PRAGMA journal_mode=WAL")
+    store.execute("PRAGMA synchronous=OFF")  # what is lost is embedded again
     store.execute("CREATE TABLE IF NOT EXISTS vectors (text TEXT PRIMARY KEY, vector BLOB)")
 
     def one(text: str) -> Any:

@@ -390,7 +390,7 @@ def speed(found: dict[str, Any]) -> Any:
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 2.9), layout="constrained")
     for axes, (tier, title) in zip(panels, shown.items(), strict=True):
         rows = [(row["cache"], row["p10"]) for row in found["rows"] if row["tier"] == tier]
-        rows = [row for row in rows if row[0] not in HIDDEN[tier]]
+        rows = [row for row in rows if row[0] not in HIDDEN[tier] and "floor" not in row[0]]
         rows.sort(key=lambda row: row[1])
         bars(axes, [(readable(name), value) for name, value in rows], time_text)
         for patch, (name, _) in zip(axes.patches, rows, strict=True):

@@ -21,10 +21,10 @@ that ships has seen some of these.
 of fow-cache (PyPI): one question stored in an empty cache, the other asked.
 
 A run of everything is to take an hour of two quiet cores at most. So each half is cut to its first
-1,000 questions, behind a system prompt to 400; no cosine of GRID is tried but those that halving
-asks for; a cache is through a stream in one process; and every text is embedded once for all. The
-halves are alike in length since caches that hold more are wrong more often. ``--quick`` takes two
-sets, 500 questions of each half, and three cosines.
+1,000 questions, behind a system prompt to 200 and 300, the replay to 300 and 1,000; no cosine of
+GRID is tried but those that halving asks for; a cache is through a stream in one process; and every
+text is embedded once for all. The halves of most are alike in length since caches that hold more
+are wrong more often. ``--quick`` takes two sets, 500 questions of each half, and three cosines.
 
 Results are kept as soon as a cache is through a stream. A run with ``--caches`` or ``--sets``
 replaces the rows of those and keeps all others; ``--missing`` runs what has no row yet, so that a
@@ -69,7 +69,8 @@ BEHIND = ("banking77", "qqp")
 QUICK = "qqp,swaps"
 GRID = (0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
 QUICK_GRID = (0.85, 0.92, 0.97)
-LENGTHS, BEHIND_LENGTHS, QUICK_LENGTHS = (1000, 1000), (400, 400), (500, 500)
+LENGTHS, QUICK_LENGTHS = (1000, 1000), (500, 500)
+BEHIND_LENGTHS, REPLAY_LENGTHS = (200, 300), (300, 1000)
 """Questions of the development half and of the other half at most."""
 FIRST = 300
 MAX_WRONG = 0.02
@@ -142,11 +143,11 @@ def halved(data: Path, name: str) -> Stream:
 
 def telephone(lengths: tuple[int, int]) -> Stream:
     """Return the workload of the savings benchmark, half of its topics in each half."""
-    topics, rng = own_topics(), random.Random(1)
-    rng.shuffle(topics)
-    middle, halves = len(topics) // 2, []
+    topics, halves = own_topics(), []
+    random.Random(1).shuffle(topics)
+    middle = len(topics) // 2
     for part, length in zip((topics[:middle], topics[middle:]), lengths, strict=True):
-        asks = workload(part, length, 1.0, 0.4, rng)
+        asks = workload(part, length, 1.0, 0.4, random.Random(1))
         halves.append([[ask.question, ask.answer, list(ask.before)] for ask in asks])
     return Stream(TELEPHONE, *halves)
 
@@ -156,7 +157,7 @@ def streams(data: Path, names: Sequence[str], quick: bool) -> list[Stream]:
     lengths = QUICK_LENGTHS if quick else LENGTHS
     found = {name: halved(data, name) for name in names if name != TELEPHONE}
     plain = [one.cut(lengths) for one in found.values()]
-    plain += [telephone(lengths)] if TELEPHONE in names else []
+    plain += [telephone(REPLAY_LENGTHS)] if TELEPHONE in names else []
     return plain + [found[name].cut(BEHIND_LENGTHS, SYSTEM) for name in BEHIND if name in found]
 
 

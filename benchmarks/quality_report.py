@@ -191,7 +191,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         "system prompts. `best`: at the lowest cosine with at most 2 % wrong on other classes of "
         "the same set. As they come, RedisVL, BetterDB and LangGraph's middleware serve from a "
         "cosine of 0.9, langchain-redis from 0.8, GPTCache from 0.6, `Static` from 0.92; LiteLLM "
-        "has no default, its pages show 0.8. vCache is asked for at most 2 % of all requests."
+        "has no default, its pages show 0.8. vCache is asked for at most 2 % of all requests. The "
+        "verifier is made up, and right in 99 % of its words."
     )
     yield ""
     yield "### In short"

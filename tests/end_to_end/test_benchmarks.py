@@ -405,6 +405,12 @@ def test_the_bars_that_a_benchmark_prints_are_read(
     assert machinery.endswith("| **missed** |")
 
 
+def test_the_numbers_of_the_readme_are_those_of_the_results() -> None:
+    readme, load = module("readme_numbers"), module("rounds").load
+    found = {name: load(name) for name in ("quality", "identity", "tiers")}
+    assert readme.block(found) in readme.README.read_text()
+
+
 def test_the_readme_says_how_many_times_as_long_a_peer_takes() -> None:
     def row(cache: str, tier: str, p10: float) -> dict[str, Any]:
         return {"cache": cache, "tier": tier, "p10": p10}
