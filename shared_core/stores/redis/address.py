@@ -76,11 +76,13 @@ class TimedSocket:
     def _hurry(self) -> None:
         """Raise TimeoutError when no time is left."""
         seconds, own = time_left(), self._own
-        if own is not None and own < max(0.0, seconds):
+        if own is not None and own < seconds:
             seconds = own
-        elif seconds <= 0 and own != 0:
-            raise TimeoutError("the time is up")
-        self._socket.settimeout(max(0.0, seconds) if seconds < math.inf else None)
+        if seconds <= 0:
+            if own != 0:
+                raise TimeoutError("the time is up")
+            seconds = 0.0
+        self._socket.settimeout(seconds if seconds < math.inf else None)
 
 
 class _Timed:

@@ -181,8 +181,6 @@ class Epochs:
         if self.in_use:
             bumps = self._connection.names.bumps(tag)
             return self._connection.run_all(tag, [*commands, ("GET", bumps)])
-        if len(commands) == 1:
-            return [self._connection.run(tag, *commands[0]), None]
         return [*self._connection.run_all(tag, commands), None]
 
     def hold(self, tag: str, record: Record, stamps: bytes | None, stands: bytes | None) -> bool:
