@@ -410,7 +410,7 @@ def main() -> None:
     given = parser.parse_args()
     caches = [one for name in given.caches for one in named(name)]
     names = (given.sets or (QUICK if given.quick else SETS)).split(",")
-    kept = Kept(conditions(command()))
+    kept = Kept(conditions(command().replace(str(given.data), "FOLDER")))
     found = [] if given.near else streams(given.data, names, given.quick)
     work = [(one, caches) for one in found]
     near = caches if given.near or not given.sets else []

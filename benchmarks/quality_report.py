@@ -79,7 +79,7 @@ def first_bar(ours: Row, others: Sequence[Row]) -> str:
     good = [row for row in others if keeps(row)]
     if good or keeps(ours):
         if not keeps(ours):
-            return f"{share(ours['wrong'], ours['hits'])} wrong"
+            return f"{ours['wrong']} of {ours['hits']} wrong, {share(ours['wrong'], ours['hits'])}"
         best = max(good, key=right, default=ours)
         if right(best) > right(ours):
             return f"{right(ours)} right answers, {name_of(best)} has {right(best)}"
