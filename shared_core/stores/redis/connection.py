@@ -27,6 +27,7 @@ from redis.exceptions import (
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
+from redis.utils import HIREDIS_AVAILABLE
 from redisvl.exceptions import RedisVLError
 
 from shared_core.concurrency import renew_after_fork
@@ -34,6 +35,9 @@ from shared_core.resilience import bounded_wait, time_left
 from shared_core.stores.api import StoreError
 from shared_core.stores.redis.address import AnyClient, RedisAddress, timed
 from shared_core.stores.redis.keys import Names, is_record
+
+if HIREDIS_AVAILABLE:  # the extra brings it; an app may have redis-py alone
+    import hiredis
 
 # Commands and replies on the connections of a redis-py pool: one round trip, nothing besides it.
 #
@@ -63,11 +67,7 @@ class Exchange:
         """
         connection = self._ready()
         try:
-            if len(commands) == 1:
-                packed = connection.pack_command(*commands[0])
-            else:
-                packed = connection.pack_commands(commands)
-            connection.send_packed_command(packed, check_health=False)
+            connection.send_packed_command(_packed(connection, commands), check_health=False)
             replies = [_reply(connection) for _ in commands]
         except BaseException:
             connection.disconnect()  # what it would read next belongs to this call
@@ -106,6 +106,13 @@ class Exchange:
                 return
             connection.disconnect()
             self.pool.release(connection)
+
+
+def _packed(connection: Any, commands: Sequence[Command]) -> Any:
+    """Return commands as they are sent; redis-py's own way looks at every argument twice."""
+    if not HIREDIS_AVAILABLE:
+        return connection.pack_commands(commands)
+    return [b"".join([hiredis.pack_command(tuple(command)) for command in commands])]
 
 
 def _reply(connection: Any) -> Any:
