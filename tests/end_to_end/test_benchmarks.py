@@ -317,6 +317,14 @@ def test_results_are_compared_with_the_dated_ones_before(tmp_path: Path) -> None
     assert found == [(True, "tiers: c, exact hit: p10 20.0 -> 30.0 (1.50 x)")]
 
 
+def test_only_what_became_worse_of_ours_is_an_alarm() -> None:
+    alarming = module("compare_results").alarming
+    assert alarming([(True, "tiers: TieredCache, redis, exact hit: p10 1.0 -> 2.0 (2.00 x)")])
+    assert alarming([(True, "identity: ours: model: now shared")])
+    assert not alarming([(False, "tiers: TieredCache, redis, exact hit: p10 2.0 -> 1.0 (0.50 x)")])
+    assert not alarming([(True, "tiers: RedisVL SemanticCache, exact hit: p10 1 -> 2 (2.00 x)")])
+
+
 def test_more_a_second_is_better() -> None:
     old, new = ({"rows": [{"cache": "c", "callers": 8, "rate": rate}]} for rate in (100.0, 200.0))
     assert [bad for bad, _ in module("compare_results").timed("throughput", old, new, 1.15)] == [
