@@ -827,6 +827,9 @@ def talks_with(model: Forgetful, embedder: object, drops: Sequence[float]) -> li
     """
     rng, found = random.Random(7), list[bool | None]()
     with ResponseCache.open(history=standalone(model), embedder=embedder) as cache:
+        semantic = cache._path.semantic
+        assert semantic is not None
+        semantic._rng = random.Random(7)  # which hits are audited
         for number, model.drops in enumerate(drops):
             place = rng.choice(PLACES)
             answer = f"A ticket to the {place} costs {7 + 3 * PLACES.index(place)} euros for kids."
