@@ -151,8 +151,8 @@ _ENGLISH = _listed("""
     may also once first here them own nothing
 """)
 _CLAUSE = re.compile(
-    r"""[,;:.!?()]+(?=\s|$)|\s[-–]\s|—|\b(?:but|and|although|though|because|since|whereas|while
-    |unless|which|however|instead)\b""",
+    r"""(?<![,;:.!?()])[,;:.!?()]+(?=\s|$)|\s[-–]\s|—
+    |\b(?:but|and|although|though|because|since|whereas|while|unless|which|however|instead)\b""",
     re.VERBOSE | re.IGNORECASE,
 )
 """Where what a negation denies ends at the latest."""

@@ -425,6 +425,8 @@ def pack(file: DatabaseFile, place: _Place, chance: float) -> bool:
     that all together hold about twice what is there. Raises StoreError.
     """
     scope, space, dimension = blob(place[0]), blob(place[1]), place[2]
+    if not _has_bytes(file.path, PACKED_ABOVE):  # asked of the folder, in 1 us
+        return False
     with file.reading() as reader:
         if 4 * dimension * entries_of(reader) < PACKED_ABOVE:
             return False
@@ -447,6 +449,13 @@ def pack(file: DatabaseFile, place: _Place, chance: float) -> bool:
                 _shrink_some(writer, part)
             writer.executemany(ADD_BLOCK, blocks)
     return int(new) > PACKED_AT_ONCE
+
+
+def _has_bytes(path: str, least: int) -> bool:
+    try:
+        return os.path.getsize(path) >= least
+    except OSError:
+        return False
 
 
 def drop_unused_blocks(file: DatabaseFile) -> None:
