@@ -25,7 +25,7 @@ lint: $(VENV)/.test-installed
 soak: $(VENV)/.test-installed
 	TIERED_CACHE_SOAK=full $(PYTEST) -m ""
 
-# Ours beside other caches: some 20 minutes of timing on a quiet machine, half as long with QUICK=1.
+# Ours beside other caches: some 15 minutes of timing on a quiet machine, half as long with QUICK=1.
 # DATA=folder of labelled questions (<name>.jsonl.gz, rows {"t": question, "c": class}) adds who
 # answers what how wrongly, which takes longer than all the rest.
 # Results: benchmarks/RESULTS.md, docs/figures. What changed: benchmarks/compare_results.py.

@@ -39,7 +39,7 @@ FIGURES = {
 MORE_IS_BETTER = {"rate"}
 
 Told = tuple[bool, str]
-"""Whether something became worse, and what."""
+"""States whether something became worse, and what."""
 
 
 def results(place: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What no cache can be faster than: the one thing that each way of answering cannot do without.
+"""Measure what no cache can be faster than: the one thing each way of answering cannot do without.
 
 They answer as contenders do, and stand beside the caches in the tables: a dictionary, one GET, one
 pass of the model over the bare question, and that pass with one FT.SEARCH of one field. No scope,

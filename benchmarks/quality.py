@@ -113,7 +113,7 @@ class Stream:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What its rows are found by."""
+        """Return the fields that its rows are found by."""
         return {"stream": self.name, "system": bool(self.system)}
 
     def cut(self, lengths: tuple[int, int], system: str = "") -> Stream:
@@ -357,7 +357,7 @@ def show(tables: dict[str, list[dict[str, Any]]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run is to do, with what, and where it keeps the results."""
+    """Describes a run: what it does, with what, and where it keeps the results."""
 
     machine: Machine
     kept: Kept

@@ -1,4 +1,4 @@
-"""What quality.py found, as tables: right and wrong, the first bar, money, near misses."""
+"""Show what quality.py found as tables: right and wrong, the first bar, money, near misses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALL, PRICES = 0.01, (0.0, 0.1, 1.0, 10.0)
 
 NO_CACHE = "no cache"
 OURS = ("TieredCache, default", "TieredCache, verifier right in 99 %", STATIC)
-"""Those of ours whose bar is shown; ``Static`` at its best."""
+"""Names the caches of ours whose bar is shown; ``Static`` at its best."""
 
 NOT_ASKED = (
     "LlamaIndex has no cache of answers of its own: its core knows the markers of providers' "
@@ -28,7 +28,7 @@ NOT_ASKED = (
     "GPTCache's evaluators with a model of their own download it; asked is its default, the "
     "distance of vectors.",
 )
-"""Who is not in the tables, and why."""
+"""Says which caches are not in the tables, and why."""
 
 
 def share(part: int, whole: int) -> str:

@@ -89,6 +89,14 @@ def tiers(found: dict[str, Any]) -> Iterator[str]:
             for row in rows
         ],
     )
+    yield "Stores, each after a miss of the same question:"
+    yield ""
+    puts = sorted(found.get("stores", []), key=lambda row: row["p10"])
+    parts = ("p10", "p50", "p99", "cpu")
+    yield from table(
+        ("cache", "p10", "p50", "p99", "CPU"),
+        [(row["cache"], *(micro(row[name]) for name in parts)) for row in puts],
+    )
 
 
 def throughput(found: dict[str, Any]) -> Iterator[str]:

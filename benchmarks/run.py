@@ -57,7 +57,7 @@ RUNS = (
     Run("rag"),
     Run("savings"),
 )
-"""In the order of the report; in full some 20 minutes on a quiet machine."""
+"""In the order of the report; in full some 15 minutes on a quiet machine."""
 
 
 def run(one: Run, quick: bool) -> bool:

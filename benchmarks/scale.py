@@ -1,4 +1,4 @@
-"""How cost grows with entries, up to a million: memory, SQLite, one Redis, three shards.
+"""Measure how cost grows with entries, up to a million: memory, SQLite, one Redis, three shards.
 
     OMP_NUM_THREADS=1 python benchmarks/scale.py [--quick] [PART ...]
 
@@ -586,7 +586,7 @@ def waited(one: Filled) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a part works with."""
+    """Holds what a part works with: its size, rounds, centres of vectors, and folder."""
 
     quick: bool
     rounds: int

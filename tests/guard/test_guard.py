@@ -458,12 +458,12 @@ def test_of_near_misses_written_by_hand_next_to_none_pass(kind: str) -> None:
     assert len(passed) <= 0.1 * len(pairs), passed
 
 
-@pytest.mark.parametrize("name", ["paraphrases", "later_paraphrases"])
-def test_of_paraphrases_written_by_hand_next_to_none_is_refused(name: str) -> None:
+@pytest.mark.parametrize(("name", "most"), [("paraphrases", 0.04), ("later_paraphrases", 0.05)])
+def test_of_paraphrases_written_by_hand_next_to_none_is_refused(name: str, most: float) -> None:
     pairs = read_pairs(name)
     assert len(pairs) >= 200
     refused = [pair for pair in pairs if kinds(pair.asked, pair.cached)]
-    assert len(refused) <= 0.05 * len(pairs), refused
+    assert len(refused) <= most * len(pairs), refused
 
 
 def test_an_unknown_kind_is_refused() -> None:

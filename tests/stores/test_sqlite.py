@@ -34,24 +34,6 @@ BODY = json.loads(Codec().encode(record("k")))
 spawn = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "answers.db")
-
-
-@pytest.fixture
-def open_at(path: str) -> Iterator[Callable[..., SqliteStore]]:
-    opened: list[SqliteStore] = []
-
-    def open_at(**options: Any) -> SqliteStore:
-        opened.append(SqliteStore(path, **({"timeout": 5.0} | options)))
-        return opened[-1]
-
-    yield open_at
-    for store in opened:
-        store.close()
-
-
 def python(script: str, *args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", script, *args],

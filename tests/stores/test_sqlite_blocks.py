@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
@@ -35,24 +35,6 @@ ALWAYS, NEVER = (lambda: 0.0), (lambda: 0.999)
 @pytest.fixture(autouse=True)
 def packs_small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "PACKED_ABOVE", 0)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "answers.db")
-
-
-@pytest.fixture
-def open_at(path: str) -> Iterator[Open]:
-    opened: list[SqliteStore] = []
-
-    def open_at(**options: Any) -> SqliteStore:
-        opened.append(SqliteStore(path, **({"timeout": 5.0} | options)))
-        return opened[-1]
-
-    yield open_at
-    for store in opened:
-        store.close()
 
 
 def units(count: int, dimension: int = 16, seed: int = 1) -> Any:

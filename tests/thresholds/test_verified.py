@@ -174,9 +174,9 @@ def test_far_candidates_are_not_served_on_public_data() -> None:
 
 def test_where_own_labels_disagree_with_public_data_serving_stops_within_few_answers() -> None:
     """All that looks right is wrong: the first hit that is checked ends it, one in four or so."""
-    streams = [Stream(Verified(), lambda *_: 0.0, seed, lowest=0.9).run(300) for seed in range(8)]
+    streams = [Stream(Verified(), lambda *_: 0.0, seed, lowest=0.9).run(300) for seed in range(20)]
     wrong = [stream.wrong for stream in streams]
-    assert sum(wrong) / len(wrong) <= 8
+    assert sum(wrong) / len(wrong) <= 7
     assert max(wrong) <= 20
     for stream in streams:
         assert not any(right is False for right in stream.served[60:])

@@ -428,7 +428,8 @@ class RedisConnection:
     def _server(self, tag: str) -> redis.Redis:
         client: Any = self._connected()
         if not self.names.sharded:  # ``isinstance`` takes 1 us: the clients are of a protocol
-            return client  # type: ignore[no-any-return]
+            server: redis.Redis = client
+            return server
         return _of_node(client, client.get_node_from_key(f"{{{tag}}}"))
 
     def _servers(self) -> list[redis.Redis]:
