@@ -186,7 +186,8 @@ class TieredCache(BaseCache):
     - ``cache``: an open ``ResponseCache`` to use, instead of ``url`` and ``options``
     - ``namespace_from``: a path into the config of each call, ``"metadata.user_id"`` or
       ``"configurable.tenant_id"``, whose value names the tenant; a call that has none is a miss,
-      unless ``cache.control(namespace=…)`` names one: ``namespace_required`` is True by default
+      unless ``cache.control(namespace=…)`` names one: ``namespace_required`` is True by default;
+      a ``cache`` of your own says it in its own options
     - ``options``: those of ``shared_core.Options``, by name: ``threshold=0.92``, ``ttl=3600``
 
     An answer says where it is from: ``message.response_metadata["tiered_cache"]``. Nothing that

@@ -601,8 +601,12 @@ class Meter:
         self._labels: dict[str, set[str]] = {"model": set(), "namespace": set()}
 
     def label(self, kind: str, name: str) -> str:
-        """Return a name as a label: itself, or "other" once there are a hundred."""
+        """Return a name as a label: itself, or "other" once there are a hundred.
+
+        A "|" in it becomes a "/", as the counters' names hold labels between such bars.
+        """
         known = self._labels[kind]
+        name = name.replace("|", "/")
         if name in known:
             return name
         with self._lock:

@@ -99,6 +99,14 @@ async def test_labels_are_a_bounded_set_whatever_callers_send() -> None:
     assert sum(read["tiered_cache_requests_total", one] for one in labels) == MAX_LABEL_VALUES + 50
 
 
+async def test_a_bar_in_a_model_s_name_does_not_mix_up_the_labels() -> None:
+    async with service() as (client, _, _):
+        await client.post("/v1/chat/completions", json=asking(1, "team|model|b"))
+        read = samples((await client.get("/metrics")).text)
+    (labels,) = (key[1] for key in read if key[0] == "tiered_cache_requests_total")
+    assert "team/model/b" in labels
+
+
 class Failing(Asked):
     def __init__(self, answer: Callable[[httpx.Request], httpx.Response]) -> None:
         super().__init__()
