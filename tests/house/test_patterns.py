@@ -14,6 +14,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from re import _parser as sre_parse  # type: ignore[attr-defined]  # untyped, and all there is
 from typing import Any
@@ -102,9 +103,13 @@ def uses(path: Path) -> Iterator[tuple[str, str]]:
             yield name, node.attr
 
 
-def all_patterns() -> dict[str, tuple[re.Pattern[Any], set[str]]]:
-    """Return each pattern with how it is used: ``match``, ``fullmatch``, or else a search."""
-    found: dict[str, tuple[re.Pattern[Any], set[str]]] = {}
+@cache
+def all_patterns() -> dict[str, tuple[re.Pattern[Any], set[str], Path]]:
+    """Return each pattern, how it is used (``match``, ``fullmatch``, or else a search), and where.
+
+    It takes a second, so only the tests that need it ask for it, and no collection.
+    """
+    found: dict[str, tuple[re.Pattern[Any], set[str], Path]] = {}
     used: dict[str, set[str]] = {}
     for path in modules():
         for name, method in uses(path):
@@ -116,14 +121,11 @@ def all_patterns() -> dict[str, tuple[re.Pattern[Any], set[str]]]:
         for where, value in vars(importlib.import_module(name)).items():
             for pattern in compiled(value):
                 ways = used.get(where) or {"search"}
-                _, known = found.setdefault(repr(pattern), (pattern, set()))
-                known |= ways
+                found.setdefault(repr(pattern), (pattern, set(), path))[1].update(ways)
         for pattern in inline(path):
-            found.setdefault(repr(pattern), (pattern, {"search"}))
+            found.setdefault(repr(pattern), (pattern, {"search"}, path))
     return found
 
-
-PATTERNS = all_patterns()
 
 SHORT_TEXTS = {reading._MIXED: "a word that is longer than _LONGEST_WORD does not come so far"}
 """Patterns whose texts are short by other means."""
@@ -220,17 +222,16 @@ def is_superlinear(
 
 def test_every_pattern_is_found() -> None:
     compiles = sum(path.read_text().count("re.compile(") for path in modules())
-    assert len(PATTERNS) >= compiles * 0.9, "patterns hide where this test does not look"
+    assert len(all_patterns()) >= compiles * 0.9, "patterns hide where this test does not look"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PATTERNS)
-def test_no_pattern_is_slower_than_linear(name: str) -> None:
-    pattern, ways = PATTERNS[name]
-    if pattern in SHORT_TEXTS:
-        return
-    for text in texts_for(pattern):
-        assert not is_superlinear(pattern, text, ways), f"{pattern.pattern!r} on {text}"
+@pytest.mark.parametrize("module", list(modules()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_pattern_is_slower_than_linear(module: Path) -> None:
+    for pattern, ways, where in all_patterns().values():
+        if where == module and pattern not in SHORT_TEXTS:
+            for text in texts_for(pattern):
+                assert not is_superlinear(pattern, text, ways), f"{pattern.pattern!r} on {text}"
 
 
 @pytest.mark.parametrize("bad", [r"\s+$", r"\w+@", r"(?m)^\s*x"])
