@@ -56,7 +56,7 @@ from fit_prior import SETS as FITTED
 from fit_prior import fit_prior
 from matching import read
 from rounds import command, conditions, load, save
-from savings_workload import own_topics, workload
+from savings import own_topics, workload
 from worker import ENVIRONMENTS, Failed, Worker
 
 from shared_core.embedding import folder_of, source_of

@@ -1,10 +1,9 @@
 """Measure what a verifier gains, on labelled request streams, through a whole cache.
 
-    python benchmarks/verifiers.py --bench FOLDER [--streams banking77,qqp] [--limit 300]
+    python benchmarks/verifiers.py --data FOLDER [--streams banking77,qqp] [--limit 300]
         [--orders 3] [--right none,oracle,1,0.99,0.9]
 
-The bench FOLDER has ``streams.load(name, split, order)`` (texts and labels in order of arrival),
-``streams.embedder()`` and ``harness.answer_text(label, rng)``. All answers are judged rightly; the
+FOLDER and streams are those of ``policy_streams.py``. All answers are judged rightly; the
 verifier is simulated and says the truth in so many of its words. "none" is a cache without one;
 "oracle" serves each yes of one that is always right, at once and unchecked, which no cache that
 does not know it can. A row sums up all orders: hits and wrong ones, of all requests and of the
@@ -15,18 +14,16 @@ more than 2 % of the hits were wrong by two standard deviations.
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
-import math
 import random
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from policy_streams import FIRST, Stream, Vectors, answer_of, is_over, load
 
 from shared_core import Answer, Hit, Request, ResponseCache
 from shared_core.thresholds import Verified
 
-FIRST = 300
 MAX_ERROR = 0.02
 
 
@@ -42,7 +39,7 @@ class Run(NamedTuple):
     over: bool
 
 
-def run(bench: Any, stream: Any, right: str, order: int) -> Run:
+def run(stream: Stream, right: str, order: int) -> Run:
     """Ask all questions of a stream, and answer those that do not hit."""
     label_of = dict(zip(stream.texts, stream.labels, strict=True))
     rng, given = random.Random(order), dict[str, str]()
@@ -56,7 +53,7 @@ def run(bench: Any, stream: Any, right: str, order: int) -> Run:
         return given[fresh.text] == given[cached.text]
 
     with ResponseCache.open(
-        embedder=bench.streams.embedder(),
+        embedder=Vectors(stream.texts, stream.vectors),
         judge=judge,
         verifier=None if right == "none" else verifier,
         threshold=Verified(MAX_ERROR),
@@ -74,13 +71,12 @@ def run(bench: Any, stream: Any, right: str, order: int) -> Run:
                 found.append(given[outcome.answer.text] == label)
                 continue
             found.append(None)
-            text = bench.harness.answer_text(label, None)
+            text = answer_of(label)
             given[text] = label
             cache.store(request, Answer(text))
         counts = cache._path.counters.counts()
     hits, wrong = sum(one is not None for one in found), found.count(False)
     first = found[:FIRST]
-    most = MAX_ERROR * hits + 2 * math.sqrt(MAX_ERROR * (1 - MAX_ERROR) * hits)
     return Run(
         hits,
         wrong,
@@ -88,17 +84,8 @@ def run(bench: Any, stream: Any, right: str, order: int) -> Run:
         first.count(False),
         counts.get("verifier:served", 0),
         counts.get("verifier:asked", 0),
-        wrong > most,
+        is_over(wrong, hits, MAX_ERROR),
     )
-
-
-class Bench:
-    """The two modules of the bench's folder."""
-
-    def __init__(self, folder: Path) -> None:
-        sys.path.insert(0, str(folder))
-        self.streams = importlib.import_module("streams")
-        self.harness = importlib.import_module("harness")
 
 
 def main() -> None:
@@ -106,7 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--bench", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path())
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "tiered-llm-cache")
     parser.add_argument("--split", default="dev")
     parser.add_argument("--streams", default="banking77,qqp,medical_pairs,mixed")
     parser.add_argument("--right", default="none,oracle,1,0.99,0.9")
@@ -114,14 +102,13 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=1)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    bench = Bench(options.bench)
     for name in options.streams.split(","):
         for right in options.right.split(","):
             runs = []
             for order in range(options.orders):
-                stream = bench.streams.load(name, options.split, order)
-                stream = stream.head(options.limit) if options.limit else stream
-                runs.append(run(bench, stream, right, order))
+                stream = load(options.data, name, options.split, order, options.cache)
+                stream = stream.taken(range(len(stream.texts))[: options.limit])
+                runs.append(run(stream, right, order))
             hits, wrong, first, first_wrong, by_word, asked, over = map(
                 sum, zip(*runs, strict=True)
             )
