@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared_core.thresholds import Serve, Skip
+
 pytest.importorskip("langchain_core")
 
+STORE = "shared_core.stores.memory"
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -78,22 +81,26 @@ def test_an_answer_of_another_class_is_a_wrong_one(
     assert found["rows"][0]["over 2 % + 2 sd"] == "1 of 1"
 
 
-def test_a_run_in_which_lookups_were_passed_over_fails_and_says_so(
+@pytest.mark.parametrize("part", [("policy_streams", "Vectors.embed"), (STORE, "MemoryStore.put")])
+def test_a_run_in_which_a_part_of_the_cache_failed_is_no_measure_and_says_so(
     streams: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    part: tuple[str, str],
 ) -> None:
-    known, calls = streams.Vectors.embed, []
+    of, method = part[1].split(".")
+    owner = getattr(importlib.import_module(part[0]), of)
+    known, calls = getattr(owner, method), []
 
-    def embed(self: Any, texts: Sequence[str]) -> Any:
-        calls.append(texts)
+    def fails_at_times(self: Any, *args: Any) -> Any:
+        calls.append(args)
         if len(calls) % 40 == 7:
             raise TimeoutError("too busy")
-        return known(self, texts)
+        return known(self, *args)
 
-    monkeypatch.setattr(streams.Vectors, "embed", embed)
-    code, found = measured(streams, tmp_path, "--orders", "0")
+    monkeypatch.setattr(owner, method, fails_at_times)
+    code, found = measured(streams, tmp_path, "--orders", "0", "--limit", "100")
     assert code == 1
     assert found["orders"][0]["passed_over"]
     assert "PASSED OVER" in capsys.readouterr().err
@@ -258,3 +265,43 @@ def test_a_bar_is_met_by_what_was_measured(streams: Any, tmp_path: Path) -> None
     assert [m for _, m in streams.bars(three, options)] == [True, False]
     worst = [result(streams, "atis_slots", [*few[:-7], *[False] * 7])]
     assert [m for _, m in streams.bars(worst, options)] == [False, False]
+
+
+class AlwaysServes:
+    """A policy that serves whatever looks right."""
+
+    max_error = 0.02
+
+    def initial_state(self) -> Any:
+        return type("State", (), {"wealth": None})()
+
+    def settle(self, _: Any) -> None: ...
+
+    def decide(self, _: str, candidates: Any, *__: Any) -> Any:
+        return Serve(0, (), 0.0) if candidates[0].similarity >= 0.88 else Skip("far")
+
+
+@pytest.mark.parametrize("world", ["independent", "correlated", "drift"])
+def test_a_simulated_app_is_as_wrong_as_it_is_said_to_be(streams: Any, world: str) -> None:
+    guarantee = importlib.import_module("guarantee")
+    lives = [guarantee.live(AlwaysServes(), world, 0.03, 600, seed) for seed in range(40)]
+    hits, wrong = sum(one.hits for one in lives), sum(one.wrong for one in lives)
+    assert hits / (40 * 600) == pytest.approx(0.6, abs=0.02)
+    truth = 0.06 if world == "drift" else 0.03
+    assert wrong / hits == pytest.approx(truth, rel=0.35)
+    over = sum(one.wrong > 0.02 * one.hits for one in lives)
+    row = guarantee.row(world, lives, 0.02, False)
+    assert f"over in the end {100 * over / 40:5.1f} %" in row
+    assert all(one.ever_over for one in lives if one.wrong > 0.02 * one.hits)
+
+
+def test_the_wrong_hits_by_meaning_of_two_replays_are_added_up(streams: Any) -> None:
+    savings = importlib.import_module("savings")
+    one, two = savings.Result(), savings.Result()
+    one.hits.update(exact=500, semantic=40)
+    two.hits.update(exact=500, semantic=60)
+    two.wrong.update(semantic=2, exact=9)
+    assert savings.wrong_by_meaning(one, two).startswith("2 of 100 (0.6 to 7.0 %)")
+    assert savings.wrong_by_meaning(savings.Result()) == ""
+    one.add(two)
+    assert savings.wrong_of(one).startswith("11 of 1,100 hits")
