@@ -1,6 +1,7 @@
 """Run every benchmark, draw the figures and write benchmarks/RESULTS.md: `make compare`.
 
     python benchmarks/run.py [--quick] [NAME ...]
+    python benchmarks/run.py --list                  what each file of this folder is for
 
 NAMEs run those alone; figures and report are made of the newest results of each. What a benchmark
 prints goes to benchmarks/results/NAME.txt, unless it writes its tables to NAME.json itself.
@@ -9,10 +10,12 @@ prints goes to benchmarks/results/NAME.txt, unless it writes its tables to NAME.
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,12 +88,23 @@ def run(one: Run, quick: bool) -> bool:
     return done.returncode == 0
 
 
+def purposes() -> Iterator[str]:
+    """Yield each file of this folder with the first line of its docstring."""
+    for file in sorted(HERE.glob("*.py")):
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        yield f"{file.name:26s} {text.partition(chr(10))[0]}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     names = [one.name for one in RUNS]
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--list", action="store_true", help="say what each file is for")
     given = parser.parse_args()
+    if given.list:
+        print(*purposes(), sep="\n")
+        return
     chosen = [one for one in RUNS if not given.names or one.name in given.names]
     began = time.monotonic()
     failed = [one.name for one in chosen if not run(one, given.quick)]

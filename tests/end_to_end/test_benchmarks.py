@@ -39,6 +39,12 @@ def test_noise_of_one_alone_widens_the_interval() -> None:
     assert low < 8 < high
 
 
+def test_each_file_of_the_folder_says_in_a_line_what_it_is_for() -> None:
+    lines = list(module("run").purposes())
+    assert len(lines) == len(list(BENCHMARKS.glob("*.py")))
+    assert all(len(line[26:].strip()) > 20 for line in lines)
+
+
 def test_a_bar_that_is_missed_is_called_missed() -> None:
     fast = {"ours": "A", "peer": "B", "tier": "hit", "bar": 2.0, "ratio": [2.1, 2.0, 2.2], "cpu": 2}
     slow = fast | {"ours": "C", "ratio": [1.9, 1.8, 2.3]}
