@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -24,6 +24,7 @@ from shared_core.guard.grammar import (
     tense_differs,
 )
 from shared_core.guard.reading import (
+    ARTICLES,
     SYMMETRIC,
     Operands,
     Reading,
@@ -31,8 +32,9 @@ from shared_core.guard.reading import (
     is_english,
     is_timeless,
     read,
+    swapped,
 )
-from shared_core.guard.tokens import TIME_UNITS, UNIT_NAMES, Figure
+from shared_core.guard.tokens import TIME_UNITS, Figure
 from shared_core.guard.vocabulary import (
     ALTERNATIVES,
     CANCELLING,
@@ -50,10 +52,8 @@ from shared_core.guard.vocabulary import (
     shared,
 )
 
-_Sides = tuple[tuple[str, ...], tuple[str, ...]]
 
-
-def unnamed(asked: Reading, cached: Reading) -> _Sides:
+def unnamed(asked: Reading, cached: Reading) -> Sides:
     """Return the names of either side that the other does not say in any spelling."""
     mine = [name for name in asked.names if not _named(name, cached)]
     theirs = [name for name in cached.names if not _named(name, asked)]
@@ -82,7 +82,7 @@ def _unjoined(names: Iterable[str], here: Reading, there: Reading) -> tuple[str,
     return tuple(name for name in names if name not in whole | parts)
 
 
-def relabelled(asked: Reading, cached: Reading) -> _Sides | None:
+def relabelled(asked: Reading, cached: Reading) -> Sides | None:
     """Find letters that follow one word and differ: appendix a and appendix b, vitamin c and d."""
     if asked.labels and cached.labels:
         for word in {word for word, _ in asked.labels} & {word for word, _ in cached.labels}:
@@ -106,7 +106,7 @@ UNSIDED = frozenset(
 """Terms that make the order of two operands of no matter."""
 
 
-def turned(asked: Reading, cached: Reading) -> _Sides | None:
+def turned(asked: Reading, cached: Reading) -> Sides | None:
     """Find what one side goes to and the other comes from."""
     to = (asked.targets & cached.origins) - asked.origins - cached.targets
     since = (asked.origins & cached.targets) - asked.targets - cached.origins
@@ -117,7 +117,7 @@ def turned(asked: Reading, cached: Reading) -> _Sides | None:
     return mine, theirs
 
 
-def reversed_operands(asked: Sequence[Operands], cached: Sequence[Operands]) -> _Sides | None:
+def reversed_operands(asked: Sequence[Operands], cached: Sequence[Operands]) -> Sides | None:
     """Find two operands that have changed sides of one connector."""
     for one in asked:
         for other in cached:
@@ -136,52 +136,6 @@ def _reversed(one: Operands, other: Operands) -> bool:
     return one[0] == other[0] and bool(
         (one[1] - other[1]) & other[2] and (one[2] - other[2]) & other[1]
     )
-
-
-def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) -> _Sides | None:
-    """Return the operands if two have changed places: "do cats eat dogs", "do dogs eat cats".
-
-    All other words must be the same, and those between must not be "and", "or" and the like. If
-    none is between, both must be names or of one class: "train Rome Oslo", "French-English".
-    """
-    if len(mine) != len(theirs) or mine == theirs:
-        return None
-    mine, theirs = ([_AGREEING.get(word, word) for word in each] for each in (mine, theirs))
-    if mine == theirs:
-        return None
-    moved = [
-        place for place, pair in enumerate(zip(mine, theirs, strict=True)) if pair[0] != pair[1]
-    ]
-    start, end = moved[0], moved[-1] + 1
-    mine, theirs = mine[start:end], theirs[start:end]
-    for size in range(1, min(4, len(mine))):
-        for other in range(1, min(4, len(mine) - size + 1)):
-            between = mine[size : len(mine) - other]
-            if (
-                mine[:size] == theirs[-size:]
-                and mine[-other:] == theirs[:other]
-                and between == theirs[other : len(theirs) - size]
-                and _is_ordered(mine[:size], between, mine[-other:], names)
-            ):
-                one, two = " ".join(mine[:size]), " ".join(mine[-other:])
-                return (one, two), (two, one)
-    return None
-
-
-_ARTICLES = frozenset({"a", "the"})
-_AGREEING = {"doe": "do", "are": "is", "wer": "was", "has": "have"}
-"""Forms that follow the number of who acts, as terms: "does the bank", "do the banks"."""
-
-
-def _is_ordered(
-    one: Sequence[str], between: Sequence[str], other: Sequence[str], names: Collection[str]
-) -> bool:
-    if between:
-        return not set(between) <= SYMMETRIC
-    if all(word in names or word in UNIT_NAMES for word in (*one, *other)):
-        return True
-    nowhere: frozenset[int] = frozenset()
-    return bool(ALTERNATIVES.get(one[-1], nowhere) & ALTERNATIVES.get(other[0], nowhere))
 
 
 def enumerated(line: Sequence[str]) -> bool:
@@ -375,7 +329,7 @@ def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
     sides = turned(asked, cached) or reversed_operands(asked.operands, cached.operands)
     if not sides and asked.content_terms == cached.content_terms and asked.line != cached.line:
         names = set(map(canonical, asked.names + cached.names))
-        mine, theirs = ([t for t in each.line if t not in _ARTICLES] for each in (asked, cached))
+        mine, theirs = ([t for t in each.line if t not in ARTICLES] for each in (asked, cached))
         sides = swapped(mine, theirs, names)
     if sides:
         yield Difference("direction", *sides)

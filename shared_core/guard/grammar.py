@@ -15,7 +15,9 @@ from itertools import pairwise
 from shared_core.guard.tokens import after_politeness, spelt_out
 from shared_core.guard.vocabulary import (
     BODIES,
+    CLOSED,
     DAYS_AND_MONTHS,
+    EXCHANGED,
     NO_PAST,
     PARTICIPLES,
     PASTS,
@@ -641,39 +643,6 @@ def _sought(words: Sequence[str]) -> str:
 # One small word in the place of another, where all the rest is the same word by word.
 
 
-def _grouped(table: str) -> dict[str, frozenset[int]]:
-    found: dict[str, set[int]] = {}
-    for number, group in enumerate(table.split("|")):
-        for word in group.split():
-            found.setdefault(word, set()).add(number)
-    return {word: frozenset(numbers) for word, numbers in found.items()}
-
-
-_EXCHANGED = {
-    "preposition": _grouped(
-        "in at on of within inside into for|with using by via through over on|for to of with in"
-        "|about on of regarding concerning for|to into onto for at in towards|from of in at by with"
-        "|near around by at beside next|between among|under below beneath underneath|above over"
-        "|during in while on at throughout over|until till to|before till until prior|after since"
-        "|opposite across|outside beyond|without|behind|against|despite|like|after following upon"
-        "|across through in"
-    ),
-    "quantifier": _grouped(
-        "all every each both any everything everyone anyone anything|some any several few certain"
-        "|many several multiple numerous|one another any either some certain|most|someone anyone"
-        "|something anything|none neither"
-    ),
-    "modal": _grouped(
-        "can could may might would do does did will|will would shall could|should ought shall"
-        "|must need|do does did will would"
-    ),
-    "tense": _grouped("is are am|was were|has have|had|do does|did|will would"),
-}
-"""Small words by class; those of one group may stand for each other where all else is the same."""
-
-_CLOSED = frozenset().union(*_EXCHANGED.values())
-
-
 def small_word_exchanged(asked: Sequence[str], cached: Sequence[str]) -> tuple[str, Sides] | None:
     """Find one small word in the place of another of its class, and the class: "at", "after"."""
     if len(asked) != len(cached):
@@ -681,14 +650,14 @@ def small_word_exchanged(asked: Sequence[str], cached: Sequence[str]) -> tuple[s
     at = -1
     for place, one in enumerate(asked):
         other = cached[place]
-        if one != other and (one in _CLOSED or canonical(one) != canonical(other)):
-            if at >= 0 or one not in _CLOSED or other not in _CLOSED:
+        if one != other and (one in CLOSED or canonical(one) != canonical(other)):
+            if at >= 0 or one not in CLOSED or other not in CLOSED:
                 return None
             at = place
     if at < 0:
         return None
     one, other = asked[at], cached[at]
-    for kind, groups in _EXCHANGED.items():
+    for kind, groups in EXCHANGED.items():
         if one not in groups or other not in groups or groups[one] & groups[other]:
             continue
         if kind == "modal" and (not _WH.isdisjoint(asked[:at]) or "you" in asked[at + 1 : at + 2]):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 
-from shared_core.guard.grammar import NO_GRAMMAR, SMALL, Grammar, read_grammar
+from shared_core.guard.grammar import NO_GRAMMAR, SMALL, Grammar, Sides, read_grammar
 from shared_core.guard.tokens import (
     SOFT,
     UNIT_NAMES,
@@ -423,6 +423,55 @@ def _side(terms: Iterable[str], relation: str) -> frozenset[str]:
         if len(picked) == (3 if relation == "than" else 2):
             break
     return frozenset(picked)
+
+
+# Two operands that have changed places.
+
+
+def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) -> Sides | None:
+    """Return the operands if two have changed places: "do cats eat dogs", "do dogs eat cats".
+
+    All other words must be the same, and those between must not be "and", "or" and the like. If
+    none is between, both must be names or of one class: "train Rome Oslo", "French-English".
+    """
+    if len(mine) != len(theirs) or mine == theirs:
+        return None
+    mine, theirs = ([_AGREEING.get(word, word) for word in each] for each in (mine, theirs))
+    if mine == theirs:
+        return None
+    moved = [
+        place for place, pair in enumerate(zip(mine, theirs, strict=True)) if pair[0] != pair[1]
+    ]
+    start, end = moved[0], moved[-1] + 1
+    mine, theirs = mine[start:end], theirs[start:end]
+    for size in range(1, min(4, len(mine))):
+        for other in range(1, min(4, len(mine) - size + 1)):
+            between = mine[size : len(mine) - other]
+            if (
+                mine[:size] == theirs[-size:]
+                and mine[-other:] == theirs[:other]
+                and between == theirs[other : len(theirs) - size]
+                and _is_ordered(mine[:size], between, mine[-other:], names)
+            ):
+                one, two = " ".join(mine[:size]), " ".join(mine[-other:])
+                return (one, two), (two, one)
+    return None
+
+
+ARTICLES = frozenset({"a", "the"})
+_AGREEING = {"doe": "do", "are": "is", "wer": "was", "has": "have"}
+"""Forms that follow the number of who acts, as terms: "does the bank", "do the banks"."""
+
+
+def _is_ordered(
+    one: Sequence[str], between: Sequence[str], other: Sequence[str], names: Collection[str]
+) -> bool:
+    if between:
+        return not set(between) <= SYMMETRIC
+    if all(word in names or word in UNIT_NAMES for word in (*one, *other)):
+        return True
+    nowhere: frozenset[int] = frozenset()
+    return bool(ALTERNATIVES.get(one[-1], nowhere) & ALTERNATIVES.get(other[0], nowhere))
 
 
 # Words of relative time: a question that has one is answered anew every time it is asked.

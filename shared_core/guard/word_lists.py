@@ -1,4 +1,6 @@
-"""Everyday English words of one meaning: word lists, read by ``vocabulary``.
+"""Long lists of everyday English words, as text: of one meaning, of opposite ones, of one class.
+
+``vocabulary`` reads them.
 
 A domain's own words are no business of this file.
 """
@@ -326,3 +328,111 @@ project task; duty task; exam quiz; quiz test; mark score; subject course
 """
 """Groups of words that are often one thing where all else is the same: the app "shows" or "gives"
 an error. A word may be in several."""
+
+CLASSES = """
+afghanistan albania algeria argentina armenia australia austria azerbaijan bahrain bangladesh
+belarus belgium bolivia bosnia brazil bulgaria cambodia cameroon canada chile china colombia
+croatia cuba cyprus czechia denmark ecuador egypt estonia ethiopia finland france georgia germany
+ghana greece guatemala haiti honduras hungary iceland india indonesia iran iraq ireland israel
+italy jamaica japan jordan kazakhstan kenya korea kuwait laos latvia lebanon libya lithuania
+luxembourg madagascar malaysia malta mexico moldova mongolia morocco mozambique myanmar namibia
+nepal netherlands nicaragua nigeria norway oman pakistan panama paraguay peru philippines poland
+portugal qatar romania russia rwanda scotland senegal serbia singapore slovakia slovenia somalia
+spain sudan sweden switzerland syria taiwan tanzania thailand tunisia turkey uganda uk ukraine
+uruguay usa uzbekistan venezuela vietnam wales yemen zambia zimbabwe; amsterdam athens atlanta
+austin baltimore bangalore bangkok barcelona beijing belfast berlin boston brussels budapest
+burbank cairo calgary charlotte chennai chicago cincinnati cleveland columbus copenhagen dallas
+delhi denver detroit dubai dublin edinburgh florence frankfurt geneva hamburg helsinki houston
+hyderabad indianapolis istanbul jakarta johannesburg karachi kolkata kyiv lagos lima lisbon london
+lyon madrid manchester manila melbourne memphis miami milan milwaukee minneapolis montreal moscow
+mumbai munich nairobi naples nashville newark oakland orlando osaka oslo ottawa paris philadelphia
+phoenix pittsburgh portland prague riyadh rome rotterdam seattle seoul shanghai stockholm sydney
+tampa tokyo toronto vancouver venice vienna warsaw zurich; africa antarctica asia europe oceania;
+alabama alaska arizona arkansas california colorado connecticut delaware florida hawaii idaho
+illinois indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota
+mississippi missouri montana nebraska nevada ohio oklahoma oregon pennsylvania tennessee texas
+utah vermont virginia wisconsin wyoming; english french german spanish italian portuguese dutch
+russian chinese japanese korean arabic hindi bengali urdu turkish polish swedish norwegian danish
+finnish greek hebrew latin; python javascript typescript java ruby php rust golang kotlin swift
+scala perl haskell matlab fortran cobol; windows linux macos; android ios; chrome firefox safari
+edge opera; mysql postgresql mongodb sqlite oracle redis cassandra mariadb; react angular vue
+svelte; django flask fastapi rails laravel; pytorch tensorflow keras; aws azure gcp; github gitlab
+bitbucket; excel powerpoint outlook; facebook instagram twitter linkedin whatsapp youtube tiktok
+snapchat telegram reddit pinterest; visa mastercard amex paypal; uber lyft; pdf csv json xml yaml
+html docx xlsx; png jpeg gif svg; ftp ssh smtp; red blue green yellow orange purple pink black
+white brown grey; gold silver bronze platinum; iron copper zinc aluminium nickel; oxygen hydrogen
+nitrogen carbon helium sodium potassium calcium magnesium; mercury venus earth mars jupiter saturn
+uranus neptune pluto; north south east west; morning afternoon evening night; breakfast lunch
+dinner; dog cat horse cow pig sheep goat chicken duck rabbit mouse lion tiger bear wolf fox
+elephant monkey snake; apple banana orange grape mango peach pear strawberry lemon pineapple
+cherry; rice pasta bread potato beef pork chicken fish egg cheese; coffee tea beer wine milk
+juice; football cricket tennis basketball baseball hockey golf rugby volleyball; guitar piano
+violin drums flute; car bus train plane bicycle motorcycle boat; arm leg hand foot head neck
+shoulder knee elbow wrist ankle hip chest stomach; eye ear nose mouth tongue; heart liver kidney
+lung brain bladder; aspirin ibuprofen paracetamol naproxen amoxicillin azithromycin penicillin
+metformin; physics chemistry biology mathematics history geography economics philosophy
+psychology; christianity islam hinduism buddhism judaism; circle triangle square rectangle; area
+perimeter volume circumference diameter radius; capital area population currency flag president
+language anthem climate gdp; password username pin; plus minus times divided; screen battery
+keyboard camera speaker microphone; mother father brother sister uncle aunt son daughter husband
+wife
+"""
+"""Classes of words of which one excludes the others; a word may be in several."""
+
+QUALIFYING = """
+adult child infant teenager senior junior pensioner; student teacher parent employee; free basic
+standard premium deluxe business enterprise professional starter family; employed unemployed retired
+freelance self_employed; full part; visitor resident citizen tourist commuter; tenant landlord
+homeowner; car home health life travel pet motorcycle dental renters contents; single joint double
+shared family; new refurbished; personal business corporate commercial private residential
+recreational; public private; male female; men women; beginner intermediate advanced expert;
+economy business first premium; online offline; domestic international; indoor outdoor; digital
+paper printed; electric petrol diesel hybrid; hourly daily weekly monthly quarterly yearly annual;
+weekday weekend workday weeknight midweek holiday; same next following; overnight same_day;
+overnight daytime; morning noon afternoon evening night midnight dawn dusk; spring summer autumn
+winter; christmas easter thanksgiving halloween; bank business; wired wireless; prepaid contract;
+fixed variable; gross net; mobile desktop tablet; left right middle; primary secondary tertiary;
+undergraduate graduate postgraduate doctoral; maternity paternity parental sick annual; vegan
+vegetarian; raw cooked; fresh frozen canned dried; acoustic electric; term whole universal
+"""
+"""Classes of words that say which one is meant, of which one excludes the others."""
+
+OPPOSITES = """
+before/after buy/sell enable/disable increase/decrease open/close encrypt/decrypt encode/decode
+maximum/minimum maximize/minimize maximise/minimise sender/receiver sender/recipient credit/debit
+creditor/debtor deposit/withdraw deposit/withdrawal login/logout add/remove insert/remove first/last
+install/uninstall begin/end begin/stop start/stop above/below over/under more/less most/least
+more/fewer best/worst better/worse up/down male/female boy/girl man/woman mother/father husband/wife
+son/daughter brother/sister his/her he/she him/her uncle/aunt king/queen left/right high/low
+higher/lower highest/lowest long/short longer/shorter longest/shortest tall/short taller/shorter
+tallest/shortest old/young older/younger oldest/youngest old/new oldest/newest big/small
+bigger/smaller biggest/smallest larger/smaller largest/smallest wide/narrow deep/shallow thick/thin
+heavy/light heavier/lighter cheap/expensive cheapest/expensive cheaper/expensive early/late
+earlier/later earliest/latest fast/slow faster/slower fastest/slowest good/bad positive/negative
+gain/lose win/lose profit/loss weight_gain/weight_loss send/receive transfer/receive lend/borrow
+lock/unlock block/unblock hot/cold hotter/colder warm/cool heat/cool day/night morning/evening
+true/false same/different similar/different advantage/disadvantage benefit/disadvantage pro/con
+pros/cons accept/decline accept/reject approve/reject approve/deny allow/block allow/forbid
+allow/deny grant/revoke hire/fire love/hate arrival/departure arrive/depart arriving/departing
+push/pull read/write compress/decompress zip/unzip mount/unmount attach/detach connect/disconnect
+link/unlink subscribe/unsubscribe follow/unfollow mute/unmute hide/show expand/collapse
+ascending/descending horizontal/vertical row/column public/private local/remote online/offline
+client/server frontend/backend employer/employee landlord/tenant teacher/student parent/child
+plaintiff/defendant asset/liability supply/demand income/expense revenue/expense forward/backward
+next/previous next/last top/bottom front/back north/south east/west northern/southern
+eastern/western strengthen/weaken strong/weak stronger/weaker rise/fall ascend/descend freeze/melt
+solid/liquid empty/full </> fill/empty odd/even multiply/divide plus/minus add/subtract
+sum/difference singular/plural synonym/antonym dead/alive life/death friend/enemy remember/forget
+build/destroy attack/defend wet/dry rich/poor single/married simple/difficult happy/sad
+tighten/loosen wake/sleep zoom_in/zoom_out check_in/check_out opt_in/opt_out turn_up/turn_down
+scale_up/scale_down checkin/checkout entrance/exit enter/exit ingress/egress enqueue/dequeue
+acquire/release serialize/deserialize today/tomorrow today/yesterday yesterday/tomorrow
+tonight/tomorrow on/off breakfast/dinner lunch/dinner breakfast/lunch monthly/yearly daily/weekly
+weekly/monthly daily/monthly daily/yearly weekly/yearly annual/monthly undergraduate/graduate
+checking/savings domestic/international manual/automatic acute/chronic benign/malignant
+systolic/diastolic pre/post block/unfreeze sunrise/sunset promote/demote pause/resume
+incoming/outgoing upper/lower temporary/permanent temporarily/permanently accept/refuse
+mandatory/optional buyer/seller guilty/innocent inner/outer major/minor winner/loser undo/redo
+except/include except/including
+"""
+"""Pairs of opposites; each stands for all inflections and synonyms of its words."""
