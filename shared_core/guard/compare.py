@@ -10,12 +10,13 @@ from functools import lru_cache
 from itertools import pairwise
 
 from shared_core.guard.grammar import (
-    OPPOSED,
     Grammar,
     Sides,
     actors_apart,
+    asked_apart,
     conditions_apart,
     contradiction,
+    doers_apart,
     focus_apart,
     modal_differs,
     quantifiers_apart,
@@ -26,29 +27,35 @@ from shared_core.guard.grammar import (
 from shared_core.guard.reading import (
     ARTICLES,
     SYMMETRIC,
-    Operands,
+    UNSIDED,
     Reading,
     is_content,
     is_english,
     is_timeless,
     read,
+    reversed_operands,
     swapped,
+    turned,
 )
 from shared_core.guard.tokens import TIME_UNITS, Figure
 from shared_core.guard.vocabulary import (
     ALTERNATIVES,
     CANCELLING,
     CEASED,
+    DAYS_AND_MONTHS,
     FAILURES,
     FILLERS,
     NEGATIONS,
+    OPPOSED,
     QUALIFIERS,
     STOP,
+    alike,
     canonical,
     exchangeable,
     inflected,
     listed,
     opposites,
+    phrasal,
     shared,
 )
 
@@ -68,7 +75,13 @@ def _named(name: str, reading: Reading) -> bool:
         or name.removesuffix("s") in words
         or canonical(name) in reading.terms
         or any(inflected(name, word) for word in words)
+        or (2 <= len(name) <= 5 and _abbreviates(name, reading.sequence))  # noqa: PLR2004
     )
+
+
+def _abbreviates(name: str, words: Sequence[str]) -> bool:
+    """Tell whether a name is the first letters of words that follow each other: "AC"."""
+    return name in "".join([word[0] for word in words])
 
 
 def _unjoined(names: Iterable[str], here: Reading, there: Reading) -> tuple[str, ...]:
@@ -90,52 +103,6 @@ def relabelled(asked: Reading, cached: Reading) -> Sides | None:
             if set(mine) != set(theirs):
                 return mine, theirs
     return None
-
-
-# Order that matters: from here to there, this bigger than that, who does what to whom.
-
-
-UNSIDED = frozenset(
-    map(
-        canonical,
-        listed("""
-        compare comparison difference different differ distance between similar similarity vs versus
-        """),
-    )
-)
-"""Terms that make the order of two operands of no matter."""
-
-
-def turned(asked: Reading, cached: Reading) -> Sides | None:
-    """Find what one side goes to and the other comes from."""
-    to = (asked.targets & cached.origins) - asked.origins - cached.targets
-    since = (asked.origins & cached.targets) - asked.targets - cached.origins
-    if not to and not since:
-        return None
-    mine = *(f"from {word}" for word in sorted(since)), *(f"to {word}" for word in sorted(to))
-    theirs = *(f"to {word}" for word in sorted(since)), *(f"from {word}" for word in sorted(to))
-    return mine, theirs
-
-
-def reversed_operands(asked: Sequence[Operands], cached: Sequence[Operands]) -> Sides | None:
-    """Find two operands that have changed sides of one connector."""
-    for one in asked:
-        for other in cached:
-            if _reversed(one, other) and _reversed(other, one):
-                return _spelt(one), _spelt(other)
-    return None
-
-
-def _spelt(operands: Operands) -> tuple[str, str]:
-    _, left, right = operands
-    return " ".join(sorted(left)), " ".join(sorted(right))
-
-
-def _reversed(one: Operands, other: Operands) -> bool:
-    """Tell whether what stands left of one connector stands right of the other."""
-    return one[0] == other[0] and bool(
-        (one[1] - other[1]) & other[2] and (one[2] - other[2]) & other[1]
-    )
 
 
 def enumerated(line: Sequence[str]) -> bool:
@@ -280,6 +247,9 @@ def _negation(asked: Reading, cached: Reading) -> Iterator[Difference]:
         ceased = negated.terms & CEASED
         if ceased and (only_plain & CANCELLING or ceased & plain.terms):
             return  # "unsubscribe from the list" beside "stop receiving the list"
+        wished = plain.grammar.wh == "how" != negated.grammar.wh and {"get", "mak"} & plain.terms
+        if wished and negated.content_terms <= plain.content_terms | FILLERS:
+            return  # "how do I get it to work" beside "it does not work"
     yield Difference("negation", ("not",) * asked.odd + mine, ("not",) * cached.odd + theirs)
 
 
@@ -327,12 +297,29 @@ def _direction(asked: Reading, cached: Reading) -> Iterator[Difference]:
     if (asked.terms | cached.terms) & UNSIDED:
         return
     sides = turned(asked, cached) or reversed_operands(asked.operands, cached.operands)
-    if not sides and asked.content_terms == cached.content_terms and asked.line != cached.line:
-        names = set(map(canonical, asked.names + cached.names))
-        mine, theirs = ([t for t in each.line if t not in ARTICLES] for each in (asked, cached))
-        sides = swapped(mine, theirs, names)
+    if not sides and asked.line != cached.line:
+        all_same = asked.content_terms == cached.content_terms
+        same = {} if all_same else _one_exchanged(asked, cached)
+        if same is not None:
+            names = set(map(canonical, asked.names + cached.names))
+            mine, theirs = (
+                [same.get(term, term) for term in each.line if term not in ARTICLES]
+                for each in (asked, cached)
+            )
+            sides = swapped(mine, theirs, names)
     if sides:
         yield Difference("direction", *sides)
+
+
+def _one_exchanged(asked: Reading, cached: Reading) -> dict[str, str] | None:
+    """Return the one word that stands for another, if all others are the same."""
+    mine, theirs = asked.terms, cached.terms
+    if len(asked.line) != len(cached.line) or len(mine) != len(theirs):
+        return None
+    only_mine, only_theirs = mine - theirs, theirs - mine
+    if len(only_mine) == 1 and alike(*only_mine, *only_theirs):
+        return dict(zip(only_theirs, only_mine, strict=True))
+    return None
 
 
 def _symbols(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -419,9 +406,15 @@ def _prepositions_apart(asked: Grammar, cached: Grammar) -> Sides | None:
         if relation in others:
             continue
         for other in sorted(others):
-            if (relation, other) in OPPOSED and (noun, other) not in asked.relations:
+            due = "by" in (relation, other) and not {"on", "in"}.isdisjoint((relation, other))
+            opposed = (relation, other) in OPPOSED or (due and noun in _DAYS)
+            if opposed and (noun, other) not in asked.relations:
                 return (f"{relation} {noun}",), (f"{other} {noun}",)
     return None
+
+
+_DAYS = frozenset(map(canonical, listed(DAYS_AND_MONTHS)))
+"""What a thing may be done by, and on."""
 
 
 def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:
@@ -443,28 +436,40 @@ def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:
         yield Difference("preposition", *sides)
 
 
+_MOVED = frozenset({"away", "back", "instead", "rather"})
+
+
 def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find what differs in tense, modals, quantifiers, conditions, roles and prepositions."""
-    exchanged = small_word_exchanged(asked.sequence, cached.sequence)
-    if exchanged:
-        kind, apart = exchanged
-        yield Difference(kind, *apart)
-        return
     one, other = asked.grammar, cached.grammar
-    if asked.content_terms == cached.content_terms:
-        sides = actors_apart(asked.sequence, cached.sequence)
-        if sides:
-            yield Difference("role", *sides)
+    longer = abs(len(asked.sequence) - len(cached.sequence))
+    if longer <= 1 and one.wh and other.wh and (one.wh == "how" or one.wh != other.wh):
+        sought = asked_apart(asked.sequence, cached.sequence)
+        if sought:
+            yield Difference("exchange", *sought)
             return
-    if abs(len(asked.content_terms) - len(cached.content_terms)) > 1 or one == other:
+    exchanged = None if longer else small_word_exchanged(asked.sequence, cached.sequence)
+    if exchanged:
+        kind, sides = exchanged
+        yield Difference(kind, *sides)
         return
-    only_mine = asked.content_terms - cached.content_terms
-    only_theirs = cached.content_terms - asked.content_terms
-    if max(len(only_mine), len(only_theirs)) > 1:
+    mine, theirs = asked.content_terms, cached.content_terms
+    if mine == theirs:
+        acting = actors_apart(asked.sequence, cached.sequence) or doers_apart(one, other)
+        if acting:
+            yield Difference("role", *acting)
+            return
+    if abs(len(mine) - len(theirs)) > 1:
+        two = {one.modal, other.modal} if one.modal != other.modal else ()
+        if two == {"have to", "can"} and (mine < theirs or theirs < mine):
+            yield Difference("modal", (one.modal,), (other.modal,))
+        return
+    apart = mine ^ theirs
+    if len(apart) > 2 or one == other:  # noqa: PLR2004
         return  # the whole is said in other words, so that a small word tells little
-    same = not only_mine and not only_theirs
-    moved = (only_mine | only_theirs) <= {"away", "back"}  # "sent away from you", "sent to you"
-    if same and tense_differs(one, other):
+    only_mine, only_theirs = mine - theirs, theirs - mine
+    same, moved = not apart, apart <= _MOVED  # "sent away from you", "sent to you"
+    if apart <= FILLERS and tense_differs(one, other):
         yield Difference("tense", (one.tense,), (other.tense,))
     if modal_differs(one, other) and (same or "will" not in (one.modal, other.modal)):
         yield Difference("modal", (one.modal,), (other.modal,))
@@ -483,6 +488,8 @@ def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
 def _exchange(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find the one content word in the place of which the other side has another."""
     mine, theirs = asked.content, cached.content
+    if abs(len(mine) - len(theirs)) == 1:
+        mine, theirs = asked.core, cached.core
     if len(mine) != len(theirs) or mine == theirs or asked.grammar.wh != cached.grammar.wh:
         return
     apart = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
@@ -493,11 +500,28 @@ def _exchange(asked: Reading, cached: Reading) -> Iterator[Difference]:
         one in NEGATIONS and other in NEGATIONS
     ):
         return  # "unsafe" beside "not safe": negations are compared by themselves
-    if one in theirs or other in mine or inflected(one, other) or exchangeable(one, other):
+    light = mine is asked.core and not (
+        {one, other} & _LIGHT and (is_content(one) or is_content(other))
+    )
+    if light or one in theirs or other in mine or inflected(one, other) or exchangeable(one, other):
         return
-    if "long" in (one, other) and {one, other} & TIME_UNITS:
-        return  # "how long", "how many days"
-    yield Difference("exchange", (one,), (other,))
+    if {one, other} <= FILLERS or (asked.odd != cached.odd and {one, other} & FAILURES):
+        return  # "the wrong amount" beside "not the right amount"
+    long = "long" in (one, other) and {one, other} & TIME_UNITS  # "how long", "how many days"
+    if not long and not _are_verbs_alike(one, other, asked, cached):
+        yield Difference("exchange", (one,), (other,))
+
+
+def _are_verbs_alike(one: str, other: str, asked: Reading, cached: Reading) -> bool:
+    """Tell whether two terms, with the particles behind them, are alike: "call off", "cancel"."""
+    verbs, others = (
+        (term, *phrasal(term, side.sequence)) for term, side in ((one, asked), (other, cached))
+    )
+    return any(alike(a, b) for a in verbs for b in others)
+
+
+_LIGHT = frozenset(map(canonical, listed("best worst single double triple use find get")))
+"""Terms that are no content by themselves, but in the place of a term that is."""
 
 
 def _addition(asked: Reading, cached: Reading) -> Iterator[Difference]:

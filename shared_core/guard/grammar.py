@@ -26,6 +26,19 @@ from shared_core.guard.vocabulary import (
     TO_OR_FOR,
     canonical,
     listed,
+    opposed,
+    shared,
+)
+from shared_core.guard.word_lists import (
+    FIRST,
+    FOCUS,
+    MARKERS,
+    OWNERS,
+    PERSONS,
+    PHRASES,
+    PREPOSITIONS,
+    QUANTIFIERS,
+    STATED,
 )
 
 Sides = tuple[tuple[str, ...], tuple[str, ...]]
@@ -40,32 +53,6 @@ _MODALS = {
     "should": "should", "ought": "should", "will": "will", "shall": "will", "would": "",
 }  # fmt: skip
 _AUXILIARIES = _PRESENT | _PAST | _PERFECT | _MODALS.keys()
-_STATED = {
-    "able": "can", "allowed": "can", "permitted": "can", "possible": "can", "forbidden": "not",
-    "required": "must", "obliged": "must", "obligated": "must", "necessary": "must",
-    "mandatory": "must", "compulsory": "must", "advisable": "should", "recommended": "should",
-    "supposed": "should", "optional": "can",
-}  # fmt: skip
-"""Words after "is it" and "am I" that say what a modal says."""
-
-_FIRST = {"i": "1", "me": "1", "we": "1", "us": "1", "myself": "1", "ourselves": "1"}
-_PERSONS = _FIRST | {
-    "you": "2", "yourself": "2", "he": "3", "him": "3", "she": "3", "they": "3", "them": "3",
-}  # fmt: skip
-_OWNERS = {
-    "my": "1", "our": "1", "mine": "1", "your": "2", "yours": "2", "his": "3", "her": "3",
-    "their": "3", "hers": "3", "theirs": "3",
-}  # fmt: skip
-
-_QUANTIFIERS = {
-    "all": "all", "every": "all", "each": "all", "everyone": "all", "everybody": "all",
-    "everything": "all", "any": "any", "anyone": "any", "anybody": "any", "anything": "any",
-    "either": "any", "some": "some", "several": "some", "someone": "some", "somebody": "some",
-    "something": "some", "certain": "some", "most": "most", "few": "few", "little": "few",
-    "many": "many", "both": "both", "hardly": "hardly", "barely": "hardly", "scarcely": "hardly",
-    "rarely": "hardly", "seldom": "hardly", "nearly": "nearly", "almost": "nearly",
-    "enough": "enough", "mostly": "most",
-}  # fmt: skip
 _WEAK = frozenset({"all", "any", "some", "most", "many", "both", "enough"})
 """Quantifiers that many leave out: "see all my cards", "see my cards"."""
 
@@ -92,72 +79,23 @@ _BEFORE_THESE_NONE = {
 }  # fmt: skip
 """Words beside which these are no quantifiers: "at all", "the most", "any way", "every day"."""
 
-_TIMES = {
-    "during": "during", "throughout": "during", "while": "during", "before": "before",
-    "after": "after", "since": "since", "until": "until", "till": "until", "following": "after",
-    "upon": "after",
-}  # fmt: skip
-_PREPOSITIONS = _TIMES | {
-    "to": "to", "into": "to", "onto": "on", "from": "from", "for": "for", "about": "about",
-    "regarding": "about", "concerning": "about", "by": "by", "with": "with", "using": "with",
-    "via": "by", "without": "without", "against": "against", "in": "in", "inside": "in",
-    "within": "within", "at": "in", "on": "on", "of": "of", "under": "under", "underneath": "under",
-    "beneath": "under", "below": "under", "over": "over", "above": "over", "behind": "behind",
-    "around": "around", "through": "through", "outside": "outside", "between": "between",
-    "near": "near", "beside": "near", "out": "out", "beyond": "outside",
-}  # fmt: skip
-_PHRASES = {
-    ("prior", "to"): "before", ("ahead", "of"): "before", ("in", "front"): "front",
-    ("out", "of"): "from", ("next", "to"): "near", ("close", "to"): "near",
-    ("because", "of"): "", ("instead", "of"): "", ("as", "of"): "", ("due", "to"): "",
-    ("up", "to"): "", ("subsequent", "to"): "after",
-}  # fmt: skip
-
-
-def _opposed(table: str) -> frozenset[tuple[str, str]]:
-    """Read "a b c|d e" as all pairs within a group, in both orders."""
-    groups = [group.split() for group in table.split("|")]
-    return frozenset((a, b) for group in groups for a in group for b in group if a != b)
-
-
-OPPOSED = _opposed(
-    "during before after since until|after by|before by|until by|since by|on before|to from"
-    "|from for|to for|from about|to about|for by|about by|with against|for against|with for"
-    "|under on|under over|behind front|through around|in under"
-    "|behind near|between during|to against|front in|within after|within over"
-    "|from until|from before"
-)
-"""Classes of prepositions that contradict each other before one noun."""
-
-
 _NOT_CONDITIONS = frozenset(
     listed("know wonder see tell ask check sure matter idea what as say wondering find unsure")
 )
 """Words before which "if" and "when" only open what is asked."""
 
-_MARKERS = {
-    "unless": "unless", "until": "until", "till": "until", "while": "while",
-    "provided": "if", "assuming": "if",
-    "before": "before", "whenever": "if",
-}  # fmt: skip
 _HARD = frozenset({"only if", "even if", "unless"})
-_APART = _opposed(
+_APART = opposed(
     "if until|if before|while unless|until unless|until only|until while|while before"
+    "|once while|once before|once unless|once until"
 )
-
-_FOCUS = {
-    "only": "only", "solely": "only", "exclusively": "only", "just": "just", "even": "even",
-    "last": "last", "final": "last", "first": "nth", "second": "nth", "third": "nth",
-    "fourth": "nth", "fifth": "nth",
-}  # fmt: skip
-
 
 SMALL = frozenset(map(canonical, ("going", "prior", "front", "if", "when", "least"))).union(
     *(
         map(canonical, table)
         for table in (
-            *(_QUANTIFIERS, _PREPOSITIONS, _MARKERS, _FOCUS),
-            *(_AUXILIARIES, _PERSONS, _OWNERS),
+            *(QUANTIFIERS, PREPOSITIONS, MARKERS, FOCUS),
+            *(_AUXILIARIES, PERSONS, OWNERS),
         )
     )
 )
@@ -225,12 +163,12 @@ def read_grammar(words: Sequence[str]) -> Grammar:
         _capacity(said),
         mine,
         passive,
-        _JOINTS.isdisjoint(said[:-1]),
+        not any(pair[0] in _JOINTS and pair != ("because", "of") for pair in pairwise(said)),
     )
 
 
 _JOINTS = frozenset({",", ".", "because", "and", "but"})
-_FIRST_PERSON = _FIRST.keys() | {"my", "our", "mine"}
+_FIRST_PERSON = FIRST.keys() | {"my", "our", "mine"}
 
 
 def _question(said: Sequence[str]) -> int | None:
@@ -285,7 +223,8 @@ def _tense(
 ) -> tuple[str, bool, frozenset[tuple[str, bool]]]:
     """Return the tense of a question, whether "be" carries it, and verbs that carry it."""
     if wh == "why" or "happened" in clause or "happens" in clause:
-        return "", False, _NO_VERBS
+        ahead = wh == "why" and clause[1:2] == ["will"] and "not" not in clause[2:4]
+        return "future" if ahead else "", False, _NO_VERBS
     place = _auxiliary(clause)
     if place is None:
         words = clause[1:6] if wh else ()
@@ -293,19 +232,26 @@ def _tense(
         return "", False, frozenset(verbs)
     word, rest = clause[place], clause[place + 1 :]
     passive = passive and (word not in _PERFECT or bool(place) or "been" in rest)
-    if (rest[:1] in (["there"], ["you"]) and word not in _PAST) or (passive and mine):
+    to_come = word in ("will", "shall") or (
+        word in ("is", "are") and ("going", "to") in pairwise(rest)
+    )
+    there = rest[:1] in (["there"], ["you"]) and word not in _PAST
+    if there or (word in _MODALS and not to_come):
         return "", False, _NO_VERBS  # "will there be a fee", "is there a fee"
-    if word in ("will", "shall") or (word in ("is", "are") and ("going", "to") in pairwise(rest)):
+    if passive and mine:  # "is my order sent", "was my order sent"
+        tense = "future" if word == "will" else "past" if word in _PERFECT else ""
+        return tense if place == 0 else "", False, _NO_VERBS
+    if to_come:
         return "future", False, _NO_VERBS
-    if word in _MODALS:
-        return "", False, _NO_VERBS
+    doing = frozenset((canonical(each), False) for each in rest[:1] if each.endswith("ing"))
     present = word in _PRESENT or (word in _PERFECT and place > 0 and not passive)
-    return "present" if present else "past", word in _BE and not passive, _NO_VERBS
+    progressive = doing if present and word in _BE else _NO_VERBS
+    return "present" if present else "past", word in _BE and not passive, progressive
 
 
 def _modal(clause: Sequence[str], wh: str) -> str:
     """Return what may, must or should be done; "" where people say it in any way."""
-    place = None if wh in ("how", "where", "why") else _auxiliary(clause)
+    place = None if wh in ("how", "why") else _auxiliary(clause)
     if place is None:
         return ""
     word, rest = clause[place], clause[place + 1 :]
@@ -316,7 +262,7 @@ def _modal(clause: Sequence[str], wh: str) -> str:
     if word in ("do", "does", "did"):
         return next((_NEEDS[pair] for pair in pairwise(rest) if pair in _NEEDS), "")
     if word in _BE:
-        return next((_STATED[each] for each in rest if each in _STATED), "")
+        return next((STATED[each] for each in rest if each in STATED), "")
     return _MODALS.get(word, "")
 
 
@@ -325,10 +271,10 @@ _NEEDS = {("have", "to"): "have to", ("need", "to"): "need"}
 
 def _quantifiers(said: Sequence[str]) -> frozenset[str]:
     found: set[str] = set()
-    if _QUANTIFIERS.keys().isdisjoint(said):
+    if QUANTIFIERS.keys().isdisjoint(said):
         return frozenset()
     for place, word in enumerate(said):
-        kind = _QUANTIFIERS.get(word)
+        kind = QUANTIFIERS.get(word)
         if kind is None:
             continue
         before = said[place - 1] if place else ""
@@ -340,7 +286,8 @@ def _quantifiers(said: Sequence[str]) -> frozenset[str]:
         if after in _BEFORE_THESE_NONE.get(word, ()):
             continue
         there = kind == "few" and before == "there"
-        if kind in _ACTING and before not in _ACTED_BY and after != "of" and not there:
+        acts = before in _ACTED_BY or after == "of" or word == "either"
+        if kind in _ACTING and not acts and not there:
             continue
         if word == "many" and before == "too":
             kind = "too many"
@@ -356,14 +303,18 @@ def _conditions(said: Sequence[str], at: int | None) -> tuple[frozenset[str], fr
         before = said[place - 1] if place else ""
         if word in ("if", "when") and place != at and before not in _NOT_CONDITIONS:
             found.add("even if" if before == "even" else "if")
-        elif word in _MARKERS:
-            found.add(_MARKERS[word])
+        elif word in MARKERS:
+            found.add(MARKERS[word])
         elif (before, word) in (("to", "last"), ("but", "one")):
             focus.add("last but one")
-        elif word in _FOCUS:
+        elif word in FOCUS:
             after = said[place + 1] if place + 1 < len(said) else ""
-            if word != "even" or ((at is not None or not place) and after not in _NO_FOCUS):
-                focus.add(_FOCUS[word])
+            if FOCUS[word] in ("nth", "next") and after.endswith("est") and place:
+                focus.add("next to most")
+            elif word != "even" or ((at is not None or not place) and after not in _NO_FOCUS):
+                focus.add(FOCUS[word])
+        elif before == "this" and word in _TIMES_NAMED:
+            focus.add("this")
         elif before == "at" and word in ("least", "most"):
             focus.add(f"at {word}")
         elif (before, word) in (("prior", "to"), ("long", "as"), ("in", "case")):
@@ -382,27 +333,29 @@ def _only_if(said: Sequence[str], at: int | None) -> bool:
 
 _ONLY_IF = frozenset({("only", "if"), ("only", "when")})
 
+_TIMES_NAMED = frozenset(listed(f"{DAYS_AND_MONTHS} week weekend month year summer winter"))
+
 _NO_FOCUS = frozenset(listed("if though when number numbers"))
 
 
 def _persons(said: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     for place, word in enumerate(said):
-        if word in _PERSONS:
-            bare = word in ("me", "us") and place and said[place - 1] not in _PREPOSITIONS
-            found.append(_PERSONS[word] + ("o" if bare else ""))
+        if word in PERSONS:
+            bare = word in ("me", "us") and place and said[place - 1] not in PREPOSITIONS
+            found.append(PERSONS[word] + ("o" if bare else ""))
         elif len(word) > 2 and (term := canonical(word)) in PEOPLE:  # noqa: PLR2004
             found.append(term)
     return tuple(found)
 
 
 def _owners(said: Sequence[str]) -> frozenset[tuple[str, str]]:
-    if _OWNERS.keys().isdisjoint(said):
+    if OWNERS.keys().isdisjoint(said):
         return frozenset()
     return frozenset(
-        (canonical(said[place + 1]), _OWNERS[word])
+        (canonical(said[place + 1]), OWNERS[word])
         for place, word in enumerate(said[:-1])
-        if word in _OWNERS and said[place + 1] != "own"
+        if word in OWNERS and said[place + 1] != "own"
     )
 
 
@@ -410,10 +363,10 @@ def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     place = 0
     while place < len(said):
-        relation = _PHRASES.get((said[place], said[place + 1])) if place + 1 < len(said) else None
+        relation = PHRASES.get((said[place], said[place + 1])) if place + 1 < len(said) else None
         step = 1 if relation is None else 2
         if relation is None:
-            relation = _PREPOSITIONS.get(said[place])
+            relation = PREPOSITIONS.get(said[place])
         place += step
         if relation:
             if relation == "to" and place > 1 and canonical(said[place - 2]) in TO_OR_FOR:
@@ -424,10 +377,10 @@ def _relations(said: Sequence[str]) -> frozenset[tuple[str, str]]:
             for word in said[place : place + 4]:
                 if word == "of":
                     continue
-                if word in _OBJECTS or (word not in STOP and word not in _PREPOSITIONS):
-                    found.add((_PERSONS.get(word, "") or canonical(word), relation))
+                if word in _OBJECTS or (word not in STOP and word not in PREPOSITIONS):
+                    found.add((PERSONS.get(word, "") or canonical(word), relation))
                     break
-                if word in _PREPOSITIONS or word in (".", ","):
+                if word in PREPOSITIONS or word in (".", ","):
                     break
     return frozenset(found)
 
@@ -464,8 +417,8 @@ def _deeds(said: Sequence[str]) -> tuple[frozenset[tuple[str, str]], frozenset[t
         for then in said[place + 1 : place + 5]:
             if then in ("not", "never"):
                 denied = True
-            elif then not in _AUXILIARIES:
-                if then not in STOP and then not in _PREPOSITIONS and then not in _SEEMING:
+            elif then != "else" and then not in _AUXILIARIES:
+                if then not in STOP and then not in PREPOSITIONS and then not in _SEEMING:
                     found[denied].add((word, canonical(then)))
                 break
     return frozenset(found[0]), frozenset(found[1])
@@ -476,7 +429,7 @@ _SEEMING = frozenset(
 )
 """Verbs that are denied for what comes after them: "I did not receive the full amount"."""
 
-_ACTORS = frozenset(listed("i we you he she they it"))
+_ACTORS = frozenset(listed("i we you he she they it someone somebody"))
 
 _OBJECTS = frozenset(listed("me you him her them us"))
 
@@ -487,19 +440,16 @@ _OBJECTS = frozenset(listed("me you him her them us"))
 def tense_differs(asked: Grammar, cached: Grammar) -> bool:
     """Tell whether one asks of what is, and the other of what was or will be."""
     one, other = asked.tense, cached.tense
+    if asked.wh == cached.wh == "why":
+        return one != other
     if one and other:
-        if one == other:
-            return False
-        if "past" in (one, other):
-            return True
+        if one == other or "past" in (one, other):
+            return one != other
         return not (asked.mine or cached.mine or asked.wh in ("how", "when"))
     if asked.verbs and cached.verbs:
         turned = {(verb, not past) for verb, past in asked.verbs}
         return not turned.isdisjoint(cached.verbs)
-    tense, verbs = (one or other), asked.verbs or cached.verbs
-    if tense == "future" or (tense == "past" and not (asked.copula or cached.copula)):
-        return any(past != (tense == "past") for _, past in verbs) and tense == "future"
-    return False
+    return "future" in (one, other) and any(past for _, past in asked.verbs | cached.verbs)
 
 
 def modal_differs(asked: Grammar, cached: Grammar) -> bool:
@@ -507,6 +457,8 @@ def modal_differs(asked: Grammar, cached: Grammar) -> bool:
     both = {asked.modal, cached.modal}
     if len(both) == 1 or "" in both or both == {"have to", "must"}:
         return False
+    if asked.wh == "where" and both != {"can", "must"}:
+        return False  # "where should I park", "where can I park"
     if "need" in both:
         return not both <= {"need", "have to", "must", "should"}
     return not (both == {"have to", "should"} and asked.wh)  # "what do I have to bring"
@@ -515,6 +467,9 @@ def modal_differs(asked: Grammar, cached: Grammar) -> bool:
 def quantifiers_apart(asked: Grammar, cached: Grammar) -> Sides | None:
     """Find "all" where the other side has "some", and "few" where it has nothing."""
     one, other = asked.quantifiers - cached.quantifiers, cached.quantifiers - asked.quantifiers
+    every = (one if cached.wh else other) & {"all", "most"}
+    if {asked.wh, cached.wh} == {"", "what"} and every:
+        return tuple(sorted(one)), tuple(sorted(other))  # "which seats fold", "do all seats fold"
     if (one and other) or (one | other) - _WEAK:
         return tuple(sorted(one)), tuple(sorted(other))
     return None
@@ -534,7 +489,7 @@ def focus_apart(asked: Grammar, cached: Grammar) -> Sides | None:
     one, other = asked.focus - cached.focus, cached.focus - asked.focus
     if "only" in one | other and "just" in asked.focus | cached.focus:
         return None
-    if (one | other) & {"only", "even", "last but one"} or (one and other):
+    if (one | other) & {"only", "even", "again", "last but one", "next to most"} or (one and other):
         return tuple(sorted(one)), tuple(sorted(other))
     return None
 
@@ -618,6 +573,20 @@ def actors_apart(asked: Sequence[str], cached: Sequence[str]) -> Sides | None:
     return sides[:1], sides[1:]
 
 
+def doers_apart(asked: Grammar, cached: Grammar) -> Sides | None:
+    """Find a verb that the asker does on one side, and somebody else on the other."""
+    theirs = {verb: who for who, verb in cached.done}
+    for who, verb in sorted(asked.done):
+        other = theirs.get(verb, who)
+        both = (other, verb) in asked.done or (who, verb) in cached.done
+        if not both and (who in _ASKER) != (other in _ASKER) and {who, other} & _SOMEBODY:
+            return (f"{who} {verb}",), (f"{other} {verb}",)
+    return None
+
+
+_ASKER = frozenset({"i", "we"})
+_SOMEBODY = frozenset(listed("he she someone somebody"))
+
 _BY_OTHERS = frozenset({"be", "been", "being", "get"})
 
 
@@ -626,7 +595,7 @@ def _acting(words: Sequence[str]) -> str:
     helper, who, then = (*words[:3], "", "", "")[:3]
     if helper not in _AUXILIARIES - _BE:
         return ""
-    return "1" if who in ("i", "we") else canonical(then) if who in _OWNERS and then else ""
+    return "1" if who in ("i", "we") else canonical(then) if who in OWNERS and then else ""
 
 
 def _sought(words: Sequence[str]) -> str:
@@ -643,6 +612,63 @@ def _sought(words: Sequence[str]) -> str:
 # One small word in the place of another, where all the rest is the same word by word.
 
 
+_AGREEING = {
+    pair
+    for two in (("do", "does"), ("is", "are"), ("was", "were"), ("has", "have"))
+    for pair in (two, two[::-1])
+}
+
+
+def _asks_freely(before: Sequence[str], pair: set[str]) -> bool:
+    """Tell whether two modals say one behind these words: "what", "how"; not "how often"."""
+    if _WH.isdisjoint(before):
+        return False
+    return before[-1] in _WH or "how" not in before or not pair.isdisjoint(("do", "does", "did"))
+
+
+_MEASURES = frozenset(listed("many much long often far old big tall soon fast high deep wide"))
+
+
+def asked_apart(asked: Sequence[str], cached: Sequence[str]) -> Sides | None:
+    """Find "why" where the other side asks "how", "how many" or the like for all the rest."""
+    at = shared(asked, cached)
+    one, other = asked[at : at + 1], cached[at : at + 1]
+    if at and asked[at - 1] == "how" and _MEASURES.issuperset((*one, *other)):
+        at -= 1
+    elif not one or not other or not _WH.issuperset((*one, *other)):
+        return None
+    (mine, rest), (theirs, other_rest) = _asking(asked[at:]), _asking(cached[at:])
+    both = {mine, theirs}
+    if both in _ASKED_ALIKE or len(both) == 1 or len(rest) != len(other_rest):
+        return None
+    if "what" in both and (both & {*_HOW_MUCH} or not _TIME.isdisjoint(rest)):
+        return None  # "what is the fee", "how much is the fee"; "what is the best time to"
+    if both == {"how", "why"} and _FIRST_PERSON.isdisjoint(rest[:3]):
+        return None  # "how do volcanoes erupt"
+    if all(a == b or canonical(a) == canonical(b) for a, b in zip(rest, other_rest, strict=True)):
+        return (mine,), (theirs,)
+    return None
+
+
+_ASKED_ALIKE = (
+    {"how", "where"}, {"how", "what"}, {"what", "where"}, {"what", "who"}, {"when", "how soon"},
+)  # fmt: skip
+_HOW_MUCH = {f"how {each}" for each in _MEASURES}
+_TIME = frozenset({"time", "date", "day"})
+
+
+def _asking(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Split what is asked for from the rest: "how many", "when", "what"."""
+    first, then = (*words[:2], "")[:2]
+    if first == "how" and then in _MEASURES:
+        return f"how {then}", words[2:]
+    if first in ("what", "which") and then == "time":
+        return "when", words[2:]
+    if first == "which" and then != "of":
+        first = "what"
+    return {"whom": "who", "whose": "who"}.get(first, first), words[1:]
+
+
 def small_word_exchanged(asked: Sequence[str], cached: Sequence[str]) -> tuple[str, Sides] | None:
     """Find one small word in the place of another of its class, and the class: "at", "after"."""
     if len(asked) != len(cached):
@@ -650,6 +676,8 @@ def small_word_exchanged(asked: Sequence[str], cached: Sequence[str]) -> tuple[s
     at = -1
     for place, one in enumerate(asked):
         other = cached[place]
+        if one != other and (one, other) in _AGREEING:
+            continue
         if one != other and (one in CLOSED or canonical(one) != canonical(other)):
             if at >= 0 or one not in CLOSED or other not in CLOSED:
                 return None
@@ -660,7 +688,8 @@ def small_word_exchanged(asked: Sequence[str], cached: Sequence[str]) -> tuple[s
     for kind, groups in EXCHANGED.items():
         if one not in groups or other not in groups or groups[one] & groups[other]:
             continue
-        if kind == "modal" and (not _WH.isdisjoint(asked[:at]) or "you" in asked[at + 1 : at + 2]):
+        freely = asked[at + 1 : at + 2] == ("you",) or _asks_freely(asked[:at], {one, other})
+        if kind == "modal" and freely:
             continue  # "how can I", "how should I"; "could you", "must you"
         if kind == "tense" and at:
             continue  # "why was it declined", "why is it declined"

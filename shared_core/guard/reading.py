@@ -11,6 +11,8 @@ from itertools import pairwise
 
 from shared_core.guard.grammar import NO_GRAMMAR, SMALL, Grammar, Sides, read_grammar
 from shared_core.guard.tokens import (
+    COMPARING,
+    POWER,
     SOFT,
     UNIT_NAMES,
     Figure,
@@ -19,6 +21,7 @@ from shared_core.guard.tokens import (
     fold,
     quoted,
     read_figures,
+    read_notation,
     tokens,
 )
 from shared_core.guard.vocabulary import (
@@ -38,6 +41,7 @@ from shared_core.guard.vocabulary import (
     PREFIXED,
     QUALIFIERS,
     STOP,
+    UNABLE,
     UNKNOWING,
     canonical,
     listed,
@@ -61,8 +65,6 @@ _MIXED = re.compile(r"[^\W\d_]*?[a-zà-ÿ]+[A-ZÀ-Þ][^\W_]+$|[a-z][A-Z]{2,}$")
 """Words with a capital inside: iPhone, GitHub; not PCs, nor slips such as THere."""
 
 _SIGNS = {"+": "plus", "-": "minus", "*": "time", "/": "divid"}
-
-_COMPARING = frozenset({"<", ">", "=", "<=", ">=", "==", "!="})
 
 _LAST_LATIN = "\u024f"
 
@@ -259,7 +261,7 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
         elif token.kind == "word":
             _read_word(words, token.text, initial)
         elif token.kind in ("sign", "symbol"):
-            if token.kind == "symbol" or whole in _COMPARING:
+            if token.kind == "symbol" or whole in COMPARING:
                 words.symbols.append(whole)
             words.terms.append(_SIGNS.get(whole, whole))
         initial = False
@@ -280,11 +282,12 @@ def _read_word(words: _Words, text: str, initial: bool) -> None:
     elif denied := positive(word):
         words.negatives.append((canonical(word), canonical(denied)))
     elif word == "free" and words.terms and words.terms[-1] not in STOP and not _predicated(words):
-        words.negatives.append((word, words.terms[-1]))  # "sugar-free" says no to sugar
+        words.negatives.append((canonical(word), words.terms[-1]))  # "sugar-free" says no to sugar
     if not word.isascii() and max(word) > _LAST_LATIN:
         words.foreign.append(word)
     abbreviated = word in CAPITALS and (text.isupper() or text.islower())
-    if abbreviated or text in _POWER or (word in CASED and not initial):
+    spoon = word in ("t", "m") and words.terms[-1:] and words.terms[-1].startswith("#")
+    if abbreviated or spoon or text in POWER or (word in CASED and not initial):
         words.cased.append(text)
     words.words.add(word)
     particle = word in PARTICLES and _with_particle(words, word)
@@ -304,33 +307,7 @@ def _predicated(words: _Words) -> bool:
     return not {"is", "are", "was", "wer", "the", "my", "your"}.isdisjoint(words.terms[-3:-1])
 
 
-_SIGNED = re.compile(r"(?<!\S)(?=\S*[-!&|~^*\\\[\]{}<>=/+:;@#$])\S+")
-"""A run without spaces that has a sign of code in it."""
-
-_PROSE = re.compile(
-    r"""(?![^\W\d_]!$) [(\["']* (?:
-      [^\W_]+(?:\+{1,2}|\#|-)? | [^\W_]+(?:['/-][^\W_]+)*        # first-time, and/or, it's
-    | [-+]?[$€£¥₹]?\d[\d.,:/-]*[a-zA-Z%$€£¥₹°]* | (?i:https?://|www\.)\S* | [\w.+-]+@[\w.-]+
-    | [-–—]+ | [:;+&] | [\w.~-]*(?:/[\w.-]+)+/? | [:;=8]-?[()DPp]+
-    ) [)\]"'.,;:?!]*""",
-    re.VERBOSE,
-)
-"""What looks like code and is prose: hyphens, numbers, addresses, dashes, smileys."""
-
 _HYPHENED = re.compile(r"(?<![\w-])([^\W\d_]+)-([^\W\d_]+)")
-
-_POWER = frozenset({"mW", "MW", "mHz", "MHz", "mJ", "MJ", "mV", "MV", "mA", "MA", "mg", "Mg"})
-"""Units of which the case of the first letter is a factor of a thousand million."""
-
-
-def read_notation(text: str) -> tuple[str, ...]:
-    """Return the pieces of code and formulas in a text, with their case, in order."""
-    found = [
-        piece.strip(".,;?\"'").rstrip(":")
-        for piece in _SIGNED.findall(text.rstrip(" .?!"))
-        if not _PROSE.fullmatch(piece)
-    ]
-    return tuple(each for each in found if each and each not in _COMPARING)
 
 
 @lru_cache(maxsize=4096)
@@ -353,7 +330,9 @@ def _is_idle(terms: Sequence[str], place: int) -> bool:
         return here[:1] != ["never"]
     if not before and here[:1] == ["no"]:
         return not here[1:] or here[1] in _AFTER_A_NO
-    first = "i" in before or len(before) <= 1
+    first = "i" in before or len(before) <= 1 or before[-2:-1] in (["and"], ["but"])
+    if first and before[-1:] == ["can"] and not UNABLE.isdisjoint(terms[place : place + 5]):
+        return True
     return first and not UNKNOWING.isdisjoint(terms[place : place + 3])
 
 
@@ -425,7 +404,50 @@ def _side(terms: Iterable[str], relation: str) -> frozenset[str]:
     return frozenset(picked)
 
 
-# Two operands that have changed places.
+# Order that matters: from here to there, this bigger than that, who does what to whom.
+
+
+UNSIDED = frozenset(
+    map(
+        canonical,
+        listed("""
+        compare comparison difference different differ distance between similar similarity vs versus
+        """),
+    )
+)
+"""Terms that make the order of two operands of no matter."""
+
+
+def turned(asked: Reading, cached: Reading) -> Sides | None:
+    """Find what one side goes to and the other comes from."""
+    to = (asked.targets & cached.origins) - asked.origins - cached.targets
+    since = (asked.origins & cached.targets) - asked.targets - cached.origins
+    if not to and not since:
+        return None
+    mine = *(f"from {word}" for word in sorted(since)), *(f"to {word}" for word in sorted(to))
+    theirs = *(f"to {word}" for word in sorted(since)), *(f"from {word}" for word in sorted(to))
+    return mine, theirs
+
+
+def reversed_operands(asked: Sequence[Operands], cached: Sequence[Operands]) -> Sides | None:
+    """Find two operands that have changed sides of one connector."""
+    for one in asked:
+        for other in cached:
+            if _reversed(one, other) and _reversed(other, one):
+                return _spelt(one), _spelt(other)
+    return None
+
+
+def _spelt(operands: Operands) -> tuple[str, str]:
+    _, left, right = operands
+    return " ".join(sorted(left)), " ".join(sorted(right))
+
+
+def _reversed(one: Operands, other: Operands) -> bool:
+    """Tell whether what stands left of one connector stands right of the other."""
+    return one[0] == other[0] and bool(
+        (one[1] - other[1]) & other[2] and (one[2] - other[2]) & other[1]
+    )
 
 
 def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) -> Sides | None:

@@ -51,8 +51,8 @@ _TOKEN = re.compile(
   | (?P<version>(?<![\w.])(?:[vV]\d+(?:\.\d+)*|\d+(?:\.\d+){{2,}})(?:-(?:rc|beta|alpha)[\d.]*)?
     (?!\w))
   | (?P<clock>(?<![\w.])\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\w:]))
-  | (?P<number>(?:(?<=\s)-|(?<=^)-|(?<=\()-)?(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+)(?:\.\d+)?)
-    (?P<tail>[A-Za-z][A-Za-z0-9_]*)?
+  | (?P<number>(?:(?<=\s)-|(?<=^)-|(?<=[($€£¥₹])-)?
+    (?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+)(?:\.\d+)?)(?P<tail>[A-Za-z][A-Za-z0-9_]*)?
   | (?P<word>{_LETTERS}(?:'{_LETTERS})*
     (?P<rest>(?<=[A-Za-z])[\d_][A-Za-z0-9_]*|(?:(?<=\b[A-Za-z])|(?<=\b[Aa][Bb]))(?:\+\+?|-|\#)(?!\w))?|_\w+)
   | (?P<sign>(?<=\d\s)-(?=\s\d)|(?<=\d)[-:](?=\d)|->|=>|→|\*\*|[<>=!]=|[$€£¥₹%°+*/=<>&^])
@@ -74,6 +74,10 @@ _ACCENTS = re.compile(
 
 _BITS = {"Kb": "Kbit", "Mb": "Mbit", "Gb": "Gbit", "Tb": "Tbit"}
 """The only words whose case tells what they mean: 10 MB are eight times 10 Mb."""
+
+
+_OWED = re.compile(r"(?<!\S)-([$€£¥₹])(?=\d)")
+"""A sign before that of a currency: -£200."""
 
 
 class Token(NamedTuple):
@@ -121,6 +125,8 @@ def quoted(text: str) -> tuple[str, tuple[str, ...]]:
 def tokens(text: str) -> list[Token]:
     """Return the tokens of a clean text, in order."""
     found: list[Token] = []
+    if "-" in text:
+        text = _OWED.sub(r"\1-", text)
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind in ("tail", "number"):
@@ -377,7 +383,8 @@ class FigureScan:
     def step(self, place: int) -> int:
         """Read what stands at a place; return the next place to read."""
         kind = self.stream[place].kind
-        if kind == "number" or (kind == "word" and self.folded[place] in _SPELT):
+        rate = self.folded[place] == "second" and self.folded[place - 1 : place] == ["per"]
+        if kind == "number" or (kind == "word" and self.folded[place] in _SPELT and not rate):
             return self._number(place)
         if kind in ("iso", "date"):
             self._take(place, *_dated(self.stream[place]))
@@ -510,3 +517,35 @@ def _dated(token: Token) -> list[Figure]:
         Figure(f"month {_plain(month)}", "date"),
         Figure(_plain(day), "number"),
     ]
+
+
+# Code and formulas, as they are written.
+
+
+COMPARING = frozenset({"<", ">", "=", "<=", ">=", "==", "!="})
+
+_SIGNED = re.compile(r"(?<!\S)(?=\S*[-!&|~^*\\\[\]{}<>=/+:;@#$%])\S+")
+"""A run without spaces that has a sign of code in it."""
+
+_PROSE = re.compile(
+    r"""(?![^\W\d_]!$) [(\["']* (?:
+      [^\W_]+(?:\+{1,2}|\#|-)? | [^\W_]+(?:['/-][^\W_]+)*        # first-time, and/or, it's
+    | [-+]?[$€£¥₹]?\d[\d.,:/-]*[a-zA-Z%$€£¥₹°]* | (?i:https?://|www\.)\S* | [\w.+-]+@[\w.-]+
+    | [-–—]+ | [:;+&] | [\w.~-]*(?:/[\w.-]+)+/? | [:;=8]-?[()DPp]+
+    ) [)\]"'.,;:?!]*""",
+    re.VERBOSE,
+)
+"""What looks like code and is prose: hyphens, numbers, addresses, dashes, smileys."""
+
+POWER = frozenset({"mW", "MW", "mHz", "MHz", "mJ", "MJ", "mV", "MV", "mA", "MA", "mg", "Mg"})
+"""Units of which the case of the first letter is a factor of a thousand million."""
+
+
+def read_notation(text: str) -> tuple[str, ...]:
+    """Return the pieces of code and formulas in a text, with their case, in order."""
+    found = [
+        piece.strip(".,;?\"'").rstrip(":")
+        for piece in _SIGNED.findall(text.rstrip(" .?!"))
+        if not _PROSE.fullmatch(piece)
+    ]
+    return tuple(each for each in found if each and each not in COMPARING)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from importlib.resources import files
 
-from shared_core.guard.word_lists import ALIKE, CLASSES, OPPOSITES, QUALIFYING, SYNONYMS
+from shared_core.guard.word_lists import (
+    ALIKE,
+    CLASSES,
+    ENGLISH_AND_FOREIGN,
+    FOREIGN_WORDS,
+    OFTEN_FOREIGN_WORDS,
+    OPPOSITES,
+    QUALIFYING,
+    SYNONYMS,
+)
 
 
 def listed(words: str) -> list[str]:
@@ -105,9 +114,17 @@ PARTICLES = {
 }
 """Particles that make another verb of the verb before them."""
 
+_LOOSE = frozenset(
+    listed("up out off down over away back through around along together forward apart aside")
+)
+"""Particles that may stand behind the object of their verb: "call the match off"."""
+
+ALL_PARTICLES = _LOOSE | frozenset(listed("in on at to for with of by about after into across"))
+"""Whatever makes a verb of several words of the one before it."""
+
 ALIKE_ENDINGS = frozenset(
     listed("""
-    e s y es ed er ers or ors ion ions ation ations ment ments ness ity al ally ly ive able
+    cy ci e s y es ed er ers or ors ion ions ation ations ment ments ness ity al ally ly ive able
     ible ful ing ings ence ance ent ant ous ic ical ist ism ize ise ized ising i ies ier iest
     est th n an ian ish ese
     """)
@@ -146,6 +163,9 @@ _IRREGULAR = dict(
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """Return the common form of a folded word's inflections, itself not always a word."""
+    if "_" in word:
+        head, _, particles = word.partition("_")
+        return f"{stem(head)}_{particles}"
     word = _IRREGULAR.get(word, word)
     if len(word) > _STUB and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-3] + "y" if word.endswith("ies") and len(word) > _STUB + 1 else word[:-1]
@@ -187,19 +207,29 @@ WORDNET = "wordnet.txt"
 
 
 @lru_cache(maxsize=1)
-def groups() -> Mapping[str, frozenset[int]]:
+def groups() -> Mapping[str, Set[int]]:
     """Return stems and canonical forms -> numbers of the groups of like words they are in.
 
-    Read at the first use: the groups of ``word_lists.ALIKE``, and those of WordNet.
+    Read at the first use: the groups of ``word_lists.ALIKE``, and those of WordNet. A line "a: b c"
+    is of a word and others that may stand for it, but not for each other.
     """
     lines = files(__package__).joinpath(WORDNET).read_text("utf-8").splitlines()
+    every = [*ALIKE.split(";"), *(line for line in lines if not line.startswith("#"))]
     found: dict[str, set[int]] = {}
-    every = (*ALIKE.split(";"), *(line for line in lines if not line.startswith("#")))
-    for number, group in enumerate(every):
-        for word in group.split():
-            for form in (canonical(word), stem(word)):
-                found.setdefault(form, set()).add(number)
-    return {word: frozenset(numbers) for word, numbers in found.items()}
+    numbers_of: dict[str, list[set[int]]] = {}
+    for place, line in enumerate(every):
+        word, colon, others = line.partition(":")
+        pairs = [(word, other) for other in others.split()] if colon else [line.split()]
+        for number, group in enumerate(pairs):
+            for each in group:
+                known = numbers_of.get(each)
+                if known is None:
+                    form = stem.__wrapped__(each)
+                    forms = {form, _CANONICAL.get(form, form)}
+                    known = numbers_of[each] = [found.setdefault(form, set()) for form in forms]
+                for numbers in known:
+                    numbers.add(place + number * len(every))
+    return found
 
 
 def _members() -> dict[str, frozenset[str]]:
@@ -255,7 +285,8 @@ FILLERS = frozenset(
         use try happen occur exist exists located available turn seem appear become look feel keep
         come take process procedure step method detail information thing item list part concept
         meaning kind type sort purpose case reason world person people minus forget
-        earth hell plz pls
+        earth hell plz pls ask excuse pardon hope appreciate curious grateful glad love favor favour
+        understand learn figure mind assistance hear supposed manage option wonder somebody someone
         """),
     )
 ) | {canonical(word) for word in NEGATIONS}
@@ -284,13 +315,17 @@ FAILURES = frozenset(
     canonical(word)
     for word in listed("""
     fail failure refuse decline reject deny lack miss missing broken break wrong stop prevent
-    avoid error impossible block remove lose less bad problem freeze fix
+    avoid error impossible block remove lose less bad problem freeze fix pending stuck
+    disappear vanish gone delay
     """)
 )
 """Canonical words that often stand where another says "not": "failed", "did not go through"."""
 
-UNKNOWING = frozenset(map(canonical, listed("know understand sure certain idea figure clue")))
+UNKNOWING = frozenset(map(canonical, listed("know understand sure certain idea figure clue mind")))
 """Terms after "I do not": somebody says that they ask, not what."""
+
+UNABLE = frozenset(map(canonical, listed("find see remember recall locate figure tell")))
+"""Terms after "I can not" that say the same: "I can't find my PIN", "where is my PIN"."""
 
 
 # Classes of everyday words of which one excludes the others: places, colours, languages, products.
@@ -388,7 +423,10 @@ def inflected(one: str, other: str) -> bool:
     if one[:_FRONT] != other[:_FRONT]:
         return False
     front = shared(one, other)
-    return one[front:] in ALIKE_ENDINGS and other[front:] in ALIKE_ENDINGS
+    endings = one[front:], other[front:]
+    if "t" in endings and front > _FRONT:
+        endings = endings[0].removeprefix("t"), endings[1].removeprefix("t")  # "complaint"
+    return ALIKE_ENDINGS.issuperset(endings)
 
 
 def shared(one: Sequence[str], other: Sequence[str]) -> int:
@@ -430,6 +468,21 @@ _TWO_WORDS = frozenset(
 """Words one letter apart that writers mean as they stand."""
 
 
+def phrasal(term: str, words: Sequence[str]) -> Iterator[str]:
+    """Yield the verbs that a term makes with particles behind it: "cal_off" of "call it off"."""
+    for at, word in enumerate(words):
+        if word in STOP or canonical(word) != term:
+            continue
+        for place in range(at + 1, min(at + 5, len(words))):
+            particle = words[place]
+            if particle in _LOOSE or (particle in ALL_PARTICLES and place == at + 1):
+                then = words[place + 1] if place + 1 < len(words) else ""
+                for verb in spellings(term):
+                    yield f"{verb}_{particle}"
+                    if then in ALL_PARTICLES:
+                        yield f"{verb}_{particle}_{then}"
+
+
 def exchangeable(one: str, other: str) -> bool:
     """Tell whether one term may stand in the place of another without asking another thing.
 
@@ -468,49 +521,13 @@ def _is_known(term: str) -> bool:
 # Which language a text is in: common small words, as ``fold`` spells them.
 
 
-_FOREIGN = """
-der das und ist nicht ich wir ihr sie mich dich mir dir mein meine meinen meiner meinem dein deine
-ein eine einen einem einer wie wo wann warum wer welche welcher welches wieviel kann kannst konnen
-muss soll auf vom zum zur bei nach aus auch oder aber wenn weil dass sind habe haben wird werden
-mochte bitte gibt kein keine sich dem; unas como cual cuales donde cuando quien cuanto cuanta
-cuantos porque para mis tus sus ella nosotros esta este esto estan estoy puedo puede pueden tengo
-tiene hacer soy eres muy pero quiero necesito que una unos del al por; je il elle nous vous ils qui
-quoi quel quelle quels quelles pourquoi quand combien avec est sont dans mes tes notre votre leur
-cette ces aux des une suis avez peux peut puis faire dois faut cest jai quest quil comment; gli chi
-cosa dove perche quanto quale quali sono siamo abbiamo posso puoi devo voglio mio mia miei tuo tua
-suo della dello delle degli dei nel nella dal dalla sul sulla anche piu questo questa che; os uma
-onde pelo pela qual quais meu minha meus minhas seu sua voce nao estou tenho tem preciso quero sao
-fazer pode; het een van naar voor niet ik jij zij wij mijn jouw hoe waar wanneer waarom welke
-hoeveel kan moet wil heb heeft zijn wordt worden deze ook maar uit; att det som jag vi mitt mina
-hur nar varfor vad vem vilken vilket ska vill inte fran till jeg hvordan hvor hvornar hvorfor hvad
-hvem hvilken skal ikke hva kjenner; mina sina missa milloin miksi kuka kuinka miten voin minun
-sinun; jak gdzie kiedy dlaczego kto czy jest nie moge mozna moj moja moje dla przez lub jakie jaki
-ktory; kde kdy proc kdo jaky jaka ktera muj nebo ale jsem jsou; hogyan hol mikor miert egy hogy nem
-vagyok; unde cand cine sunt imi meu mea pentru sau daca; nasil nasıl nerede zaman neden kim
-kac kaç bir ile icin için degil değil yok benim nedir; bagaimana dimana kapan mengapa siapa apa
-adalah saya anda kamu yang dari untuk dengan tidak bisa itu ini; sao khi nao tai cai toi cua voi
-khong duoc mot nhu; kya hai hain kaise kaha kahan kab kyon kyun kaun mera meri mujhe aur nahi
-nahin; paano saan kailan bakit sino ang mga ako hindi; jinsi wapi lini kwa nini nani gani
-"""
-
-_OFTEN_FOREIGN = """
-el la las los un en es de du le les et se si te tu mi da di na ne ya va il lo las ou sur mon mit
-den dos sin con ha han hay ho per non von mas yo ser har min din var och ett av je ka ki ke ko ng
-na im zu
-"""
-
-_ENGLISH_AND_FOREIGN = """
-a an am as at do in no me so was die will on or us to i has he are over under is we be by go her
-all one but for of hat war also man here more come dove if me it any par plus sale till no
-"""
-
-FOREIGN = frozenset(listed(_FOREIGN.replace(";", " ")))
+FOREIGN = frozenset(listed(FOREIGN_WORDS.replace(";", " ")))
 """Small words of some twenty other languages in Latin letters."""
 
-OFTEN_FOREIGN = frozenset(listed(_OFTEN_FOREIGN))
+OFTEN_FOREIGN = frozenset(listed(OFTEN_FOREIGN_WORDS))
 """Small words of other languages that are names or abbreviations in English."""
 
-ENGLISH = STOP - FOREIGN - OFTEN_FOREIGN - frozenset(listed(_ENGLISH_AND_FOREIGN))
+ENGLISH = STOP - FOREIGN - OFTEN_FOREIGN - frozenset(listed(ENGLISH_AND_FOREIGN))
 """Small words of English alone."""
 
 LOANED = frozenset(
@@ -598,24 +615,43 @@ def _grouped(table: str) -> dict[str, frozenset[int]]:
 
 EXCHANGED = {
     "preposition": _grouped(
-        "in at on of within inside into for|with using by via through over on|for to of with in"
-        "|about on of regarding concerning for|to into onto for at in towards|from of in at by with"
-        "|near around by at beside next|between among|under below beneath underneath|above over"
+        "in at on of within inside into|with using by via through over on|for to of with"
+        "|about on of regarding concerning|to into onto for|to into onto at in towards"
+        "|from of in at by with"
+        "|near around by beside next|between among|under below beneath underneath|above over"
         "|during in while on at throughout over|until till to|before till until prior|after since"
         "|opposite across|outside beyond|without|behind|against|despite|like|after following upon"
         "|across through in"
     ),
     "quantifier": _grouped(
-        "all every each both any everything everyone anyone anything|some any several few certain"
-        "|many several multiple numerous|one another any either some certain|most|someone anyone"
+        "all every each both everything everyone|some any several few certain"
+        "|many several multiple numerous|a an one another either some certain|a an each every|most"
+        "|a an any another either some certain|someone anyone"
         "|something anything|none neither"
     ),
     "modal": _grouped(
-        "can could may might would do does did will|will would shall could|should ought shall"
+        "can could may might would do does did|will would shall do does did|should ought shall"
         "|must need|do does did will would"
     ),
-    "tense": _grouped("is are am|was were|has have|had|do does|did|will would"),
+    "conditional": _grouped("and|or"),
+    "tense": _grouped("is are am|was were|has have|had|do does will would|did"),
 }
 """Small words by class; those of one group may stand for each other where all else is the same."""
 
 CLOSED = frozenset().union(*EXCHANGED.values())
+
+
+def opposed(table: str) -> frozenset[tuple[str, str]]:
+    """Read "a b c|d e" as all pairs within a group, in both orders."""
+    groups = [group.split() for group in table.split("|")]
+    return frozenset((a, b) for group in groups for a in group for b in group if a != b)
+
+
+OPPOSED = opposed(
+    "during before after since until|after by|before by|until by|since by|on before|to from"
+    "|from for|to for|from about|to about|for by|about by|with against|for against|with for"
+    "|under on|under over|behind front|through around|in under"
+    "|behind near|between during|to against|front in|within after|within over"
+    "|from until|from before|instead before during after with near by for"
+)
+"""Classes of prepositions that contradict each other before one noun."""

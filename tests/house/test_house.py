@@ -31,7 +31,6 @@ PAST_THE_FACE: Mapping[str, tuple[str, ...]] = {}
 BOUNDARIES: Mapping[str, str] = {
     "shared_core.embedding.batching": "threads of the local model, apart from what is remembered",
     "shared_core.embedding.bert": "needs onnxruntime and tokenizers",
-    "shared_core.guard.word_lists": "word lists, longer than the rules that read it",
     "shared_core.learning.answers": "an idea of its own: what an answer says, without any judge",
     "shared_core.learning.prior_fit": "loads numpy at import",
     "shared_core.stores.redis.near_cache": "an option, and a thread of its own",
