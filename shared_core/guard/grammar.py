@@ -30,9 +30,9 @@ from shared_core.guard.vocabulary import (
     shared,
 )
 from shared_core.guard.word_lists import (
+    CLAUSE_MARKERS,
     FIRST,
     FOCUS,
-    MARKERS,
     OWNERS,
     PERSONS,
     PHRASES,
@@ -94,7 +94,7 @@ SMALL = frozenset(map(canonical, ("going", "prior", "front", "if", "when", "leas
     *(
         map(canonical, table)
         for table in (
-            *(QUANTIFIERS, PREPOSITIONS, MARKERS, FOCUS),
+            *(QUANTIFIERS, PREPOSITIONS, CLAUSE_MARKERS, FOCUS),
             *(_AUXILIARIES, PERSONS, OWNERS),
         )
     )
@@ -163,11 +163,12 @@ def read_grammar(words: Sequence[str]) -> Grammar:
         _capacity(said),
         mine,
         passive,
-        not any(pair[0] in _JOINTS and pair != ("because", "of") for pair in pairwise(said)),
+        _JOINTS.isdisjoint(said[:-1])
+        and ("because" not in said or ("because", "of") in pairwise(said)),
     )
 
 
-_JOINTS = frozenset({",", ".", "because", "and", "but"})
+_JOINTS = frozenset({",", ".", "and", "but"})
 _FIRST_PERSON = FIRST.keys() | {"my", "our", "mine"}
 
 
@@ -303,8 +304,8 @@ def _conditions(said: Sequence[str], at: int | None) -> tuple[frozenset[str], fr
         before = said[place - 1] if place else ""
         if word in ("if", "when") and place != at and before not in _NOT_CONDITIONS:
             found.add("even if" if before == "even" else "if")
-        elif word in MARKERS:
-            found.add(MARKERS[word])
+        elif word in CLAUSE_MARKERS:
+            found.add(CLAUSE_MARKERS[word])
         elif (before, word) in (("to", "last"), ("but", "one")):
             focus.add("last but one")
         elif word in FOCUS:

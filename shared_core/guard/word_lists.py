@@ -557,7 +557,7 @@ OWNERS = {
     "their": "3", "hers": "3", "theirs": "3",
 }  # fmt: skip
 
-MARKERS = {
+CLAUSE_MARKERS = {
     "unless": "unless", "until": "until", "till": "until", "while": "while",
     "provided": "if", "assuming": "if",
     "before": "before", "whenever": "if", "once": "once",
