@@ -456,11 +456,11 @@ class SemanticTier:
         word = gray.word(namespace, question, one.record.question or "", score)
         if word is None:
             return self._explore(address, seen, reason)
-        seen = replace(seen, word=word, odds=score)
-        may = gray.may_serve(namespace + seen.kind, score, self._rng) if word else False
-        if may is False:
+        said = gray.said(namespace + seen.kind, word, score)
+        seen = replace(seen, said=said)
+        if not word or said.chance == 1:
             return self._explore(address, seen, reason)
-        if may is None or self._is_due(address):
+        if self._rng.random() < said.chance or self._is_due(address):
             return self._explore(address, replace(seen, checked=True), "audit")
         self._count("verifier:served")
         self._pending.count_serving(address.key)
@@ -509,8 +509,8 @@ class SemanticTier:
         namespace += seen.kind
         if seen.kind and seen.checked and self._conversations is not None:
             self._conversations.checked(right)
-        if self._gray is not None and seen.word is not None:
-            self._gray.learn(namespace, seen.word, seen.odds, right, seen.checked)
+        if self._gray is not None and seen.said is not None:
+            self._gray.learn(namespace, seen.said, right)
         if self._policy.explores:
             with suppress(Unavailable):  # counted
                 state = self._breaker.call(self.labels.state, namespace)

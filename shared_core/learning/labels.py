@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from shared_core.concurrency import free_after_fork, renew_after_fork
 from shared_core.learning.judges import AnswerJudge, Judge, same_answer
+from shared_core.learning.verifiers import Said
 from shared_core.record import REFUSED, Answer, Neighbour, Record, are_refusals
 from shared_core.resilience import CircuitBreaker, Unavailable, reraise_as
 from shared_core.stores import Store
@@ -299,8 +300,8 @@ class PendingLabel:
     """A question's neighbours, nearest first, and which of them the fresh answer will label.
 
     ``evidence`` is the policy's; ``in_shadow`` says that the candidate would have been served.
-    ``word`` is what a verifier said of it, and ``odds`` the log-odds at which it was asked;
-    ``checked`` says that it might have been served, and the model was asked all the same.
+    ``said`` is what a verifier said of it; ``checked`` says that it might have been served, and
+    the model was asked all the same.
     ``kind`` is "" or ``REWRITTEN``: what was asked in conversations has labels of its own.
     """
 
@@ -309,8 +310,7 @@ class PendingLabel:
     evidence: tuple[float, ...] = ()
     score: float | None = None
     in_shadow: bool = False
-    word: bool | None = None
-    odds: float = 0.0
+    said: Said | None = None
     checked: bool = False
     kind: str = ""
 

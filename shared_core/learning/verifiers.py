@@ -16,11 +16,12 @@ import random
 import sys
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 from shared_core.concurrency import free_after_fork
@@ -29,7 +30,7 @@ from shared_core.learning.judges import LLMJudge
 from shared_core.record import Answer
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Candidate, Pool, Promise, quantile
+from shared_core.thresholds import Candidate, Pool, Promise
 
 logger = logging.getLogger("tiered_cache")
 
@@ -257,11 +258,18 @@ _BINS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 HOPELESS = -3.0
 """Log-odds below which a verifier is not asked: one candidate in twenty would be right."""
 
-FALSE_YES, FALSE_NO = 0.05, 0.05
-"""What is believed of any verifier: of wrong pairs it says yes to 5 %, of right ones no to 5 %."""
+ERRORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""Shares of wrong pairs that a verifier says yes to, and of right ones that it says no to."""
 
-BELIEVED_WORDS = 20.0
-"""Words of either kind, and labels of a yes, that such beliefs count for."""
+BELIEVED = (0.3, 0.3, 0.15, 0.1, 0.07, 0.05, 0.03)
+"""How many verifiers are believed to err so, on either side: most hardly ever, some often."""
+
+APART = 2.0
+"""Who errs on one side is believed to err about as often on the other: a pair of shares is rarer by
+this power of e for each step between them in ``ERRORS``."""
+
+BELIEVED_LABELS = 20.0
+"""Labels of a yes that what is expected of it counts for."""
 
 BELIEVED_ODDS = 10.0
 """Candidates of a bin that the policy's own log-odds count for."""
@@ -282,25 +290,40 @@ FAIR_TRIAL = 150
 """Labels of its yes that it is given before that counts."""
 
 
+class Said(NamedTuple):
+    """A verifier's word on a candidate of this log-odds, and what became of it.
+
+    ``chance`` is that of a yes there to be checked: 1 where no yes is served.
+    """
+
+    word: bool
+    score: float
+    chance: float
+
+
 class _Labelled(NamedTuple):
     """A candidate that a verifier had a word on, and that the app's model labelled.
 
-    ``checked``: the word would have been served, and was chosen to be checked.
+    ``chosen``: yes was served there, so that which candidates were labelled hung on the word.
     """
 
     bin: int
     word: bool
     right: bool
-    checked: bool
+    chosen: bool
 
 
 @dataclass(slots=True)
 class _Record:
-    """How often a word was followed by a right and a wrong answer, by bin of scores."""
+    """How often a word was followed by a right and a wrong answer, by bin of scores.
+
+    ``plan`` is what follows from these counts, None until it is asked for.
+    """
 
     at: float = -math.inf
     era: int = 0
     counts: dict[_Labelled, int] = field(default_factory=dict)
+    plan: _Plan | None = None
 
     def of(self, word: bool, lowest: int = 0) -> tuple[int, int]:
         """Return labels, and how many were wrong, of this word from a bin on."""
@@ -308,39 +331,62 @@ class _Record:
         each = [(one, n) for one, n in each if one.bin >= lowest]
         return sum(n for _, n in each), sum(n for one, n in each if not one.right)
 
-    def unchosen(self, *, word: bool | None = None, right: bool, bin_: int | None = None) -> int:
-        """Count the labels that did not hang on the word: of a word, of right or wrong ones."""
-        return sum(
-            n
-            for one, n in self.counts.items()
-            if not one.checked
-            and one.right == right
-            and word in (None, one.word)
-            and bin_ in (None, one.bin)
-        )
+    def right_in(self, bin_: int) -> float:
+        """Return the share of right candidates in a bin.
+
+        By the policy's log-odds, and by the labels of candidates that no word had chosen.
+        """
+        middle = _BINS[bin_] - 0.5 if bin_ < len(_BINS) else _BINS[-1] + 0.5
+        known = [(one, n) for one, n in self.counts.items() if one.bin == bin_ and not one.chosen]
+        right = BELIEVED_ODDS / (1 + math.exp(-middle)) + sum(n for one, n in known if one.right)
+        return right / (BELIEVED_ODDS + sum(n for _, n in known))
 
     def error_of_yes(self, confidence: float) -> list[float]:
-        """Return for each bin the share of wrong ones among those it says yes to, as expected.
+        """Return for each bin the share of wrong ones among those it says yes to, at most.
 
-        By Bayes' rule, of the share that is right there, and of how often yes is said to wrong
-        pairs, at most, and to right ones: both are learnt from all bins, so that the many wrong
-        candidates that score low tell what a yes is worth where few are wrong.
+        What verifiers are believed to err (``BELIEVED``) is weighed by how well it tells the truth
+        of each candidate from the word on it (Bayes' rule). So it does not matter which words were
+        labelled; every word counts, no as well as yes, on wrong candidates that score low as well
+        as where few are wrong; and a few that were false outweigh the belief.
         """
-        bad, of_wrong = self.unchosen(word=True, right=False), self.unchosen(right=False)
-        good, of_right = self.unchosen(word=True, right=True), self.unchosen(right=True)
-        yes_to_wrong = quantile(
-            confidence,
-            bad + FALSE_YES * BELIEVED_WORDS,
-            of_wrong - bad + (1 - FALSE_YES) * BELIEVED_WORDS,
-        )
-        yes_to_right = (good + (1 - FALSE_NO) * BELIEVED_WORDS) / (of_right + BELIEVED_WORDS)
-        found = []
-        for bin_ in range(len(_BINS) + 1):
-            middle = _BINS[bin_] - 0.5 if bin_ < len(_BINS) else _BINS[-1] + 0.5
-            right = self.unchosen(right=True, bin_=bin_) + BELIEVED_ODDS / (1 + math.exp(-middle))
-            wrong = self.unchosen(right=False, bin_=bin_) + BELIEVED_ODDS / (1 + math.exp(middle))
-            found.append(yes_to_wrong * wrong / (yes_to_wrong * wrong + yes_to_right * right))
-        return found
+        right = [self.right_in(bin_) for bin_ in range(len(_BINS) + 1)]
+        seen = Counter[tuple[int, bool, bool]]()
+        for one, n in self.counts.items():
+            seen[one.bin, one.word, one.right] += n
+        found = list[tuple[float, float, float]]()  # logarithm of its weight, and both shares
+        for (i, to_wrong), (j, to_right) in product(enumerate(ERRORS), repeat=2):
+            log = math.log(BELIEVED[i] * BELIEVED[j]) - APART * abs(i - j)
+            for (bin_, word, truth), n in seen.items():
+                true = right[bin_] * ((1 - to_right) if word else to_right)
+                false = (1 - right[bin_]) * (to_wrong if word else 1 - to_wrong)
+                log += n * math.log((true if truth else false) / (true + false))
+            found.append((log, to_wrong, to_right))
+        highest = max(log for log, _, _ in found)
+        weighed = [(math.exp(log - highest), yes, no) for log, yes, no in found]
+        return [_error_at_most(confidence, share, weighed) for share in right]
+
+
+def _error_at_most(
+    confidence: float, right: float, weighed: Sequence[tuple[float, float, float]]
+) -> float:
+    """Return the quantile of the share of wrong ones among those that yes is said to."""
+    errors = sorted(
+        ((1 - right) * to_wrong / ((1 - right) * to_wrong + right * (1 - to_right)), weight)
+        for weight, to_wrong, to_right in weighed
+    )
+    left = confidence * sum(weight for _, weight in errors)
+    for error, weight in errors:
+        left -= weight
+        if left <= 0:
+            return error
+    return errors[-1][0]
+
+
+class _Plan(NamedTuple):
+    """From which bin on a yes is served, None: from none, and the chance that it is checked."""
+
+    lowest: int | None
+    chance: float
 
 
 class GrayZone:
@@ -455,50 +501,47 @@ class GrayZone:
 
     # ------------------------------------------------------------------ what its word is worth
 
-    def may_serve(self, namespace: str, score: float, rng: random.Random) -> bool | None:
-        """Say whether a "yes" at this score may be served; None: it may, but is to be checked."""
+    def said(self, namespace: str, word: bool, score: float) -> Said:
+        """Return a word with the chance that a yes there is to be checked, 1 if none is served."""
         record = self._record(namespace)
-        lowest = self._lowest(record)
-        labels, _ = record.of(True)
-        allowed = lowest is not None and _bin(score) >= lowest
-        if lowest is not None or labels >= FAIR_TRIAL:
-            self._note(allowed)
-        if not allowed or lowest is None:
-            return False
-        labels, _ = record.of(True, lowest)
-        chance = max(MIN_AUDITED, FIRST_AUDITED * CHECKED / (CHECKED + labels))
-        return None if rng.random() < chance else True
+        plan = self._plan(record)
+        trusted = plan.lowest is not None and _bin(score) >= plan.lowest
+        if word and (plan.lowest is not None or record.of(True)[0] >= FAIR_TRIAL):
+            self._note(trusted)
+        return Said(word, score, plan.chance if trusted else 1.0)
 
-    def _lowest(self, record: _Record) -> int | None:
-        """Return the lowest bin from which on its yes is expected to keep the promise.
+    def _plan(self, record: _Record) -> _Plan:
+        """Return from which bin on its yes is expected to keep the promise, and is served.
 
         The labels of its yes count, and beside them what its words elsewhere let expect.
         """
-        found, said, expected = None, 0.0, 0.0
-        errors = record.error_of_yes(self._promise.confidence)
+        if record.plan is not None:
+            return record.plan
+        with self._lock:
+            counts = _Record(counts=dict(record.counts))
+        found, said, expected = _Plan(None, 1.0), 0.0, 0.0
+        errors = counts.error_of_yes(self._promise.confidence)
         for lowest in range(len(_BINS), -1, -1):
-            here = 1 + sum(n for one, n in record.counts.items() if one[:2] == (lowest, True))
+            here = 1 + sum(n for one, n in counts.counts.items() if one[:2] == (lowest, True))
             said, expected = said + here, expected + here * errors[lowest]
-            labels, wrong = record.of(True, lowest)
-            known = labels + BELIEVED_WORDS
-            rate = (wrong + BELIEVED_WORDS * expected / said) / known
+            labels, wrong = counts.of(True, lowest)
+            known = labels + BELIEVED_LABELS
+            rate = (wrong + BELIEVED_LABELS * expected / said) / known
             spread = math.sqrt(rate * (1 - rate) / (known + 1))
             pool = Pool(float(lowest), labels, wrong, 1.0, rate, spread)
             if self._promise.is_expected_of(pool):
-                found = lowest
+                chance = max(MIN_AUDITED, FIRST_AUDITED * CHECKED / (CHECKED + labels))
+                found = _Plan(lowest, chance)
+        record.plan = found
         return found
 
-    def learn(
-        self, namespace: str, word: bool, score: float, right: bool, checked: bool = False
-    ) -> None:
-        """Add the answer of the app's model to the record of a word.
-
-        ``checked``: it was given although the word might have been served.
-        """
-        key = _Labelled(_bin(score), word, right, checked)
+    def learn(self, namespace: str, said: Said, right: bool) -> None:
+        """Add the answer of the app's model to the record of a word."""
+        key = _Labelled(_bin(said.score), said.word, right, said.chance < 1)
         record = self._record(namespace)
         with self._lock:
             record.counts[key] = record.counts.get(key, 0) + 1
+            record.plan = None
         with suppress(Unavailable):  # counted; this process knows it
             self._breaker.call(self._store.increment, {_key(namespace, record.era, key): 1})
 
@@ -517,7 +560,8 @@ class GrayZone:
         except Unavailable:
             return record
         counts = {keys[name]: int(value) for name, value in stored.items()}
-        fresh = _Record(now, era, counts)
+        plan = record.plan if counts == record.counts else None
+        fresh = _Record(now, era, counts, plan)
         with self._lock:
             self._records[namespace] = fresh
         return fresh
@@ -549,25 +593,24 @@ class GrayZone:
         """Return its record as JSON values: labels of each word, and whether its yes is served."""
         record = self._record(namespace)
         (yes, wrong), (no, refuted) = record.of(True), record.of(False)
-        lowest = self._lowest(record)
         return {
             "model": self.model,
             "yes": yes,
             "yes_wrong": wrong,
             "no": no,
             "no_wrong": no - refuted,
-            "serves": lowest is not None,
+            "serves": self._plan(record).lowest is not None,
             "resting": self._rests > 0,
         }
 
 
 _EITHER = (True, False)
 _ALL = [
-    _Labelled(bin_, word, right, checked)
+    _Labelled(bin_, word, right, chosen)
     for bin_ in range(len(_BINS) + 1)
     for word in _EITHER
     for right in _EITHER
-    for checked in _EITHER
+    for chosen in _EITHER
 ]
 
 

@@ -14,7 +14,6 @@ from shared_core.thresholds.bounds import (
     Promise,
     chance_of_so_few,
     interval,
-    quantile,
 )
 from shared_core.thresholds.features import (
     FEATURES,
@@ -81,7 +80,6 @@ __all__ = [
     "interval",
     "policy_from_json",
     "policy_to_json",
-    "quantile",
     "shipped",
     "weigh",
 ]
