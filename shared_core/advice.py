@@ -131,10 +131,12 @@ class Milestones:
 
     ``note`` takes what ``Policy.describe`` returns, each time that labels may have changed it.
     After serving has ended, nothing more is said of it until it has lasted for a while again: an
-    app at the limit begins and ends every few labels.
+    app at the limit begins and ends every few labels. ``of`` names whose policy it is, if there are
+    several.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of: str = "") -> None:
+        self._of = f"{of}: " if of else ""
         self._labels = self._since = 0
         self._serves: bool | None = None
         self._ended = False  # a warning says so, and nothing has taken it back
@@ -152,18 +154,20 @@ class Milestones:
             self._since = labels
         if served and not serves and not self._ended:
             self._ended = True
-            logger.warning("nothing is served by meaning any more: %s", learning)
+            logger.warning("%snothing is served by meaning any more: %s", self._of, learning)
         elif self._ended and serves and labels - self._since >= LASTING:
             self._ended = False
-            logger.info("answers are served by meaning again: this rests on %s", basis)
+            logger.info("%sanswers are served by meaning again: this rests on %s", self._of, basis)
         elif serves and served is False and not self._ended:
-            logger.info("answers are served by meaning now: this rests on %s", basis)
+            logger.info("%sanswers are served by meaning now: this rests on %s", self._of, basis)
         elif serves and not self._ended and basis != self._basis and self._basis is not None:
-            logger.info("what is served by meaning rests on %s now", basis)
+            logger.info("%swhat is served by meaning rests on %s now", self._of, basis)
         elif any(self._labels < at <= labels for at in LOGGED_AT):
             right, wrong = described.get("right"), described.get("wrong")
             far = learning or f"serving, which rests on {basis}"
-            logger.info("labels: %d (%s right, %s wrong); %s", labels, right, wrong, far)
+            logger.info(
+                "%slabels: %d (%s right, %s wrong); %s", self._of, labels, right, wrong, far
+            )
         self._labels, self._basis = labels, basis if serves else self._basis
 
 
@@ -251,8 +255,22 @@ def advice_of(counts: Mapping[str, int], policy: Mapping[str, Any]) -> str:
         )
     if lookups < ENOUGH:
         return ""
-    said = [*_of_reasons(counts, lookups), *_of_learning(counts, policy), *_of_hits(counts, policy)]
+    said = [
+        *_of_conversations(policy),
+        *_of_reasons(counts, lookups),
+        *_of_learning(counts, policy),
+        *_of_hits(counts, policy),
+    ]
     return " ".join(said[:2])
+
+
+def _of_conversations(policy: Mapping[str, Any]) -> Iterator[str]:
+    rewritten = policy.get("standalone") or {}
+    if why := rewritten.get("stopped"):
+        yield (
+            f"Rewritten follow-ups are not served by meaning any more, as {why}. Perhaps "
+            f"{rewritten.get('model')} leaves out what answers depend on."
+        )
 
 
 def _of_reasons(counts: Mapping[str, int], lookups: int) -> Iterator[str]:

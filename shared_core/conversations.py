@@ -17,7 +17,7 @@ import logging
 import re
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -50,7 +50,7 @@ from shared_core.request import (
 from shared_core.resilience import CircuitBreaker, Unavailable, reraise_as
 from shared_core.state_places import Unreadable
 from shared_core.stores import KeyValue
-from shared_core.thresholds import Policy, Verified, chance_of_so_few
+from shared_core.thresholds import Policy, Verified
 
 logger = logging.getLogger("tiered_cache")
 
@@ -94,7 +94,6 @@ that failed five times in a row."""
 CHECKED, AFTER_A_WRONG_ONE = 0.1, 0.5
 """Least share of hits that is asked for real, and the share after one that was wrong."""
 
-MIN_WRONG, DOUBT, MAX_STOP = 2, 0.1, 64_000
 WORTH, LOOKED_AT, PAUSE = 0.02, 500, 2000
 """The model pauses for 2,000 follow-ups when fewer than 2 % of 500 rewritten ones were served."""
 
@@ -427,10 +426,9 @@ class Conversations:
         count: Callable[[str], None],
         tell: Callable[[RewriteEvent], object],
         ttl: float | None = None,
-        max_error: float = 0.02,
     ) -> None:
         self._chosen, self._values, self._store = chosen, values, store
-        self._count, self._tell, self._max_error = count, tell, max_error
+        self._count, self._tell = count, tell
         self._ttl = TTL_S if ttl is None else min(ttl, TTL_S)
         self._ask = text_method(chosen.model) or chosen.model
         self.model = chosen.name or model_name_of(chosen.model)
@@ -448,9 +446,7 @@ class Conversations:
         self._texts: OrderedDict[str, tuple[str | None, float]] = OrderedDict()
         self._under_way: dict[str, Future[Value[Any]]] = {}
         self._recent: list[bool] = []
-        self._checks: deque[bool] = deque(maxlen=LOOKED_AT)
-        self._paused = self._stopped = 0
-        self._next_stop, self._share = PAUSE, CHECKED
+        self._paused, self._share = 0, CHECKED
 
     def asked_alone(
         self, request: Request, namespace: str, tenant: str, asks: bool = True
@@ -461,9 +457,9 @@ class Conversations:
         ``asks`` False: only what is known.
         """
         text = finish(self.rewritten(Blocking(), request, tenant, asks))
-        if asks and (self._paused or self._stopped) and _needs_model(request):
+        if asks and self._paused and _needs_model(request):
             with self._lock:
-                self._paused, self._stopped = max(0, self._paused - 1), max(0, self._stopped - 1)
+                self._paused = max(0, self._paused - 1)
         if text is None:
             return None
         scope = scope_without_talk(request.scope) or request.scope
@@ -478,7 +474,7 @@ class Conversations:
         if request.exact_only is not None or request.question is None or request.uncacheable:
             return None
         turn = follow_up(request.scope, request.question)
-        if turn is None or self._stopped:
+        if turn is None:
             return None
         if turn.stands_alone:
             return turn.question
@@ -625,31 +621,13 @@ class Conversations:
         return replace(policy, audit=self._share)
 
     def checked(self, right: bool) -> None:
-        """Hear of a hit that was asked for real all the same, and stop where too many are wrong.
-
-        It stops when as many wrong ones among so many checks have a chance below ``DOUBT``, if no
-        more than ``max_error`` of all hits were wrong. Each stop is twice as long as the last one.
-        """
+        """Hear of a hit that was asked for real all the same, and check more after a wrong one."""
         with self._lock:
-            self._checks.append(right)
-            wrong, of = self._checks.count(False), len(self._checks)
-            fewer = chance_of_so_few(wrong - 1, of, self._max_error) if wrong else 0.0
             self._share = max(CHECKED, self._share * 0.95) if right else AFTER_A_WRONG_ONE
-            if right or wrong < MIN_WRONG or fewer <= 1 - DOUBT:
-                return
-            self._checks.clear()
-            self._stopped, self._next_stop = self._next_stop, min(2 * self._next_stop, MAX_STOP)
-        self._count("standalone:stopped")
-        logger.warning(
-            "rewritten follow-ups are not served any more: %d of %d that were checked were wrong; "
-            "the next %d are matched with their history",
-            *(wrong, of, self._stopped),
-        )
 
     def describe(self) -> dict[str, Any]:
-        """Return the model's name, and whether it rests or its rewritings do, as JSON values."""
-        now = {"paused": self._paused > 0, "stopped": self._stopped > 0}
-        return {"model": self.model, **now}
+        """Return the model's name, and whether it rests, as JSON values."""
+        return {"model": self.model, "paused": self._paused > 0}
 
     def close(self) -> None:
         """End what runs in the background."""

@@ -59,10 +59,6 @@ SEALED = "\0sealed:"
 """Between a namespace's name and the fingerprint of the key that its records are encrypted with."""
 
 
-MAX_ERROR = 0.02
-"""Share of wrong hits of rewritten questions from which they are let be, where no policy says."""
-
-
 class Pipeline:
     """Takes requests through the exact and the semantic tier of one store.
 
@@ -100,9 +96,8 @@ class Pipeline:
             return None
         from shared_core.conversations import Conversations
 
-        most = getattr(self._options.policy, "max_error", MAX_ERROR)
         notify = self.counters.add, self._tell_rewritten
-        return Conversations(chosen, values, self.breaker, *notify, self._ttl, most)
+        return Conversations(chosen, values, self.breaker, *notify, self._ttl)
 
     @property
     def values(self) -> KeyValue:
@@ -167,8 +162,8 @@ class Pipeline:
             return {"policy": "exact"}
         described = self.semantic.describe(namespace)
         if self.conversations is not None:
-            of_rewritten = self.semantic.describe(namespace, REWRITTEN)
-            described["standalone"] = of_rewritten | self.conversations.describe()
+            learnt = self.semantic.describe(namespace, REWRITTEN)
+            described["standalone"] = {"stopped": "", **learnt, **self.conversations.describe()}
         return described
 
     def breakers(self) -> dict[str, str]:

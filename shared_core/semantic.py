@@ -263,7 +263,8 @@ class SemanticTier:
         # a policy's state may note what it decided
         self._deciding = free_after_fork(threading.Lock())
         self._space = ""
-        self._scopes, self._milestones = ScopeWatch(), Milestones()
+        self._scopes = ScopeWatch()
+        self._milestones = {"": Milestones(), REWRITTEN: Milestones("rewritten follow-ups")}
         self._progress: dict[str, str | None] = {}
         self._rng = random.Random()  # noqa: S311 - chooses what to audit, keeps no secret
         self.reader = QuestionReader(options, count_error)
@@ -282,11 +283,18 @@ class SemanticTier:
         if options.verifier is None or options.shadow:
             return None
         most, per = (getattr(self._policy, name, None) for name in ("max_error", "per"))
-        confidence = VERIFIED_CONFIDENCE[getattr(self._policy, "guarantee", "average")]
-        promise = Promise(most or VERIFIED_ERROR, per or "hit", confidence)
-        asked = options.verifier, options.verify_timeout
+        guarantee = getattr(self._policy, "guarantee", "average")
+        promise = Promise(most or VERIFIED_ERROR, per or "hit", VERIFIED_CONFIDENCE[guarantee])
         return GrayZone(
-            *asked, promise, self._store, self._breaker, self._count, tell, self.labels.era
+            options.verifier,
+            options.verify_timeout,
+            promise,
+            self._store,
+            self._breaker,
+            self._count,
+            tell,
+            self.labels.era,
+            by_labels=guarantee == "anytime",
         )
 
     @property
@@ -515,8 +523,7 @@ class SemanticTier:
             with suppress(Unavailable):  # counted
                 state = self._breaker.call(self.labels.state, namespace)
                 described = self._policy_breaker.call(self._policy.describe, state)
-                if not seen.kind:
-                    self._milestones.note(described)
+                self._milestones[seen.kind].note(described)
                 self._note_progress(described, seen.kind)
 
     def _remember(self, address: Address, pending: PendingLabel) -> None:

@@ -395,7 +395,8 @@ class GrayZone:
     ``verifier`` is anything that ``verifier_of`` takes; ``timeout`` in seconds is what one word may
     take, after which the app's model is asked and the word, when it comes, is kept. ``era`` gives
     the number of the namespace's learning, which ``clear(learned=True)`` raises. ``tell`` is given
-    each ``VerifyEvent``. Methods do not raise. Safe for threads.
+    each ``VerifyEvent``. ``by_labels``: a yes is served where its own labels prove it, whatever is
+    believed of it. Methods do not raise. Safe for threads.
     """
 
     def __init__(
@@ -408,7 +409,9 @@ class GrayZone:
         count: Callable[[str], None],
         tell: Callable[[VerifyEvent], object],
         era: Callable[[str], int],
+        by_labels: bool = False,
     ) -> None:
+        self._by_labels = by_labels
         self._ask = verifier_of(verifier)
         self._timeout, self._promise = timeout, promise
         self._store, self._breaker, self._count, self._tell = store, breaker, count, tell
@@ -529,7 +532,8 @@ class GrayZone:
             rate = (wrong + BELIEVED_LABELS * expected / said) / known
             spread = math.sqrt(rate * (1 - rate) / (known + 1))
             pool = Pool(float(lowest), labels, wrong, 1.0, rate, spread)
-            if self._promise.is_expected_of(pool):
+            proven = not self._by_labels or self._promise.is_kept_by(pool)
+            if proven and self._promise.is_expected_of(pool):
                 chance = max(MIN_AUDITED, FIRST_AUDITED * CHECKED / (CHECKED + labels))
                 found = _Plan(lowest, chance)
         record.plan = found

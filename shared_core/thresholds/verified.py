@@ -256,7 +256,8 @@ class Verified:
 
         The interval is of the labels alone, the estimate also of what is believed. ``rests_on``
         says whose labels let the hits of now be served, ``outweighed`` which objections of the
-        guard own labels have outweighed; ``idle``: nothing asked lately is as near as what may be.
+        guard own labels have outweighed; ``stopped`` why nothing is served that was served before;
+        ``idle``: nothing asked lately is as near as what may be.
         """
         self.settle(state)
         model = state.model
@@ -274,6 +275,7 @@ class Verified:
             "rests_on": _rests_on(serving, self._promise_of(model), state.wealth is not None),
             "outweighed": [kind for bit, kind in enumerate(OBJECTIONS) if 1 << bit in model.proven],
             "learning": None if serving else self._progress(state, model),
+            "stopped": state.stopped,
             "idle": model.idle,
             "serves_from": None,
             "share_served": 0.0,

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,6 @@ from benchmarks import conversations as figures
 from shared_core import (
     Answer,
     Costs,
-    Explore,
     Feedback,
     Hit,
     Miss,
@@ -31,7 +31,7 @@ from shared_core import (
     Verified,
     standalone,
 )
-from shared_core.conversations import MAX_HISTORY, MAX_MESSAGE, PAUSE, FollowUp, follow_up
+from shared_core.conversations import MAX_HISTORY, MAX_MESSAGE, FollowUp, follow_up
 from shared_core.usage import Price
 from tests.fakes import FakeChatModel, fake_embed
 
@@ -615,7 +615,8 @@ def test_what_rewriting_costs_is_accounted_and_told() -> None:
     assert line.spent == pytest.approx(2 * (200 * 1.0 + 10 * 2.0) / 1e6)
     told = cache.stats().policy["standalone"]
     assert told["model"] == "small"
-    assert told["stopped"] is told["paused"] is False
+    assert told["paused"] is False
+    assert told["stopped"] == ""
 
 
 @pytest.mark.parametrize("model", [None, 5, Rewriter, "gpt-4o-mini"])
@@ -659,90 +660,6 @@ def test_feedback_takes_back_an_answer_for_one_conversation_and_labels_its_own_k
     assert (policy["labels"], policy["standalone"]["labels"]) == (0, 1)
     third = request(("We are on the free plan.", "Hi."), PROJECTS)
     assert isinstance(cache.lookup(third), Hit)
-
-
-def served(cache: ResponseCache, number: int, answer: str, kind: str) -> Any:
-    """Ask a question that stands alone, or the same one in a conversation, which is rewritten."""
-    talk = (f"I am on the free plan, and this is chat {number}.", "Good.")
-    asked = (
-        request((), FREE.replace("have", f"{kind} have"))
-        if kind == "once"
-        else request(talk, PROJECTS)
-    )
-    outcome = cache.lookup(asked)
-    if not isinstance(outcome, Hit):
-        cache.store(asked, Answer(answer))
-    return outcome
-
-
-def opened_to_stop(wrong: Callable[[int], bool]) -> tuple[ResponseCache, list[Any]]:
-    """Serve rewritten questions by a policy that checks a third of what it would serve."""
-    rewrite = lambda prompt: json.loads(prompt[prompt.rindex("\n{\n") :])["conversation"][0][  # noqa: E731
-        "user"
-    ].replace("I am", "How many projects can I have when I am")
-    cache = ResponseCache.open(
-        history=standalone(rewrite),
-        embedder=fake_embed,
-        threshold=Checking(),  # type: ignore[arg-type]
-        judge=lambda fresh, cached: fresh.text == cached.text,
-        guard=False,
-    )
-    outcomes = [
-        served(cache, number, "Wrong." if wrong(number) else "Three.", "talk")
-        for number in range(40)
-    ]
-    return cache, outcomes
-
-
-class Checking(Static):
-    """Serves what is near; every third one is a check."""
-
-    learns = False
-    explores = True
-    max_error = 0.02
-    k = 5
-    floor = 0.5  # type: ignore[assignment]
-    turn: int = 0
-
-    def __init__(self) -> None:
-        super().__init__(0.5)
-
-    def decide(self, question: str, candidates: Any, state: Any, rng: Any) -> Any:
-        from shared_core.thresholds import Explore as Try
-        from shared_core.thresholds import Serve, Skip
-
-        Checking.turn += 1
-        if not candidates:
-            return Skip("absent")
-        return Serve(0) if Checking.turn % 3 else Try(0, (), "audit")
-
-
-def test_too_many_wrong_checks_stop_the_rewritten_ones_and_no_others() -> None:
-    cache, outcomes = opened_to_stop(lambda number: number % 2 == 1)
-    assert any(isinstance(one, Hit) for one in outcomes)
-    assert counts(cache)["standalone:stopped"] == 1
-    assert not any(isinstance(one, (Hit, Explore)) for one in outcomes[-10:])
-    assert cache.stats().policy["standalone"]["stopped"] is True
-    first = [request((), f"{FREE} Please {number}.") for number in range(6)]
-    assert any(isinstance(ask(cache, one, "Three."), Hit) for one in first)
-
-
-def test_right_checks_stop_nothing() -> None:
-    cache, outcomes = opened_to_stop(lambda number: False)
-    assert sum(isinstance(one, Hit) for one in outcomes) >= 20
-    assert "standalone:stopped" not in counts(cache)
-
-
-def test_after_a_pause_it_is_tried_again() -> None:
-    cache, _ = opened_to_stop(lambda number: number % 2 == 1)
-    conversations = cache._path.conversations
-    assert conversations is not None
-    assert 0 < conversations._stopped <= PAUSE
-    conversations._stopped = 2
-    for number in range(100, 103):
-        cache.lookup(request((f"I am on the free plan, chat {number}.", "Good."), PROJECTS))
-    assert conversations._stopped == 0
-    assert cache.stats().policy["standalone"]["stopped"] is False
 
 
 def test_a_model_whose_rewritings_are_never_served_is_not_paid_for_long() -> None:
@@ -820,28 +737,65 @@ class Forgetful:
         return f"What does a ticket to the {place} cost for my kids?"
 
 
-def talks_with(model: Forgetful, embedder: object, drops: Sequence[float]) -> list[bool | None]:
-    """Return of each of many conversations whether its answer was a right hit; None: no hit.
+@dataclass
+class Talks:
+    """What became of many conversations.
 
-    ``drops`` says for each in what share the model forgets. The judge is the default one.
+    ``found`` says of each whether its answer was a right hit; None: no hit. ``checked`` numbers the
+    hits that were asked for real all the same and found wrong.
     """
-    rng, found = random.Random(7), list[bool | None]()
+
+    found: list[bool | None] = field(default_factory=list)
+    checked: list[int] = field(default_factory=list)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    advice: str = ""
+
+
+class NoChance(random.Random):
+    """Chooses no hit to be checked."""
+
+    def random(self) -> float:
+        return 1 - 1e-9
+
+
+def talks_with(
+    model: Forgetful, embedder: object, drops: Sequence[float], checks: bool = True
+) -> Talks:
+    """Ask what a ticket costs in many conversations; ``drops`` says in what share one is forgetful.
+
+    The judge is the default one. ``checks`` False: no hit is checked after the first forgetful one.
+    """
+    rng, talks = random.Random(7), Talks()
     with ResponseCache.open(history=standalone(model), embedder=embedder) as cache:
-        semantic = cache._path.semantic
+        semantic, conversations = cache._path.semantic, cache._path.conversations
         assert semantic is not None
+        assert conversations is not None
         semantic._rng = random.Random(7)  # which hits are audited
+        hear = conversations.checked
+
+        def overhear(right: bool) -> None:
+            hear(right)
+            if not right:
+                talks.checked.append(len(talks.found) - 1)
+
+        conversations.checked = overhear  # type: ignore[method-assign]
         for number, model.drops in enumerate(drops):
+            if model.drops and not checks:
+                semantic._rng = NoChance()
             place = rng.choice(PLACES)
             answer = f"A ticket to the {place} costs {7 + 3 * PLACES.index(place)} euros for kids."
             going = f"We go to the {place} with my kids."
             talk = ("Hello!", f"Hello! This is chat {number + 10}.", going, "How nice!")
             asked = request(talk, "What does a ticket cost for them?")
             outcome = cache.lookup(asked)
-            found.append(outcome.answer.text == answer if isinstance(outcome, Hit) else None)
+            right = outcome.answer.text == answer if isinstance(outcome, Hit) else None
+            talks.found.append(right)
             if not isinstance(outcome, Hit):
                 cache.store(asked, Answer(answer))
                 figures.drain(cache)
-    return found
+        stats = cache.stats()
+        talks.policy, talks.advice = stats.policy, stats.advice
+    return talks
 
 
 def hits(found: Sequence[bool | None]) -> int:
@@ -858,34 +812,98 @@ def within_the_promise(found: Sequence[bool | None]) -> bool:
 def test_a_rewriter_that_always_forgot_in_one_of_five_is_never_trusted_blindly(
     model_embedder: object,
 ) -> None:
-    found = talks_with(Forgetful(0.2, 1), model_embedder, [0.2] * 500)
-    assert within_the_promise(found)
+    talks = talks_with(Forgetful(0.2, 1), model_embedder, [0.2] * 500)
+    assert within_the_promise(talks.found)
+
+
+LATE = [0.0] * 200 + [0.2] * 120
+"""A model that rewrites well at first."""
 
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_one_that_begins_to_forget_is_found_out_and_its_answers_are_served_no_more(
-    model_embedder: object,
+def test_checks_find_out_one_that_begins_to_forget_and_its_answers_are_served_no_more(
+    model_embedder: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = talks_with(Forgetful(0.0, 1), model_embedder, [0.0] * 200 + [0.2] * 400)
-    good, found_out, after = found[100:200], found[200:350], found[350:]
+    talks = talks_with(Forgetful(0.0, 1), model_embedder, LATE)
+    good, after = talks.found[100:200], talks.found[280:]
     assert hits(good) >= 60
     assert False not in good
-    assert 0 < found_out.count(False) <= 30, "the rules do not see it, or nobody found it out"
-    assert hits(found[300:350]) <= 10, "served on as before"
-    assert within_the_promise(after)
+    assert talks.checked, "no check has found it out"
+    assert talks.checked[0] >= 200
+    assert talks.found.count(False) <= 20
+    assert hits(after) == 0, "served on as before"
+    assert "rewritten follow-ups: nothing is served by meaning any more" in caplog.text
+    assert talks.policy["standalone"]["stopped"]
+    assert not talks.policy["stopped"], "first questions are served as before"
+    assert "Rewritten follow-ups are not served by meaning any more" in talks.advice
 
 
-@pytest.mark.parametrize("what", ["_paused", "_stopped"])
-def test_a_pause_is_counted_in_follow_ups_alone(what: str) -> None:
+@pytest.mark.slow
+@pytest.mark.model
+def test_without_those_checks_it_would_go_on(model_embedder: object) -> None:
+    talks = talks_with(Forgetful(0.0, 1), model_embedder, LATE, checks=False)
+    assert talks.checked == []
+    assert hits(talks.found[280:]) >= 20
+    assert talks.found.count(False) >= 15
+    assert not talks.policy["standalone"]["stopped"]
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_one_that_no_longer_forgets_is_served_again(model_embedder: object) -> None:
+    talks = talks_with(Forgetful(0.0, 1), model_embedder, [0.0] * 200 + [0.2] * 100 + [0.0] * 300)
+    assert hits(talks.found[260:300]) == 0
+    assert within_the_promise(talks.found[300:])
+    assert hits(talks.found[500:]) >= 30
+
+
+@dataclass(frozen=True)
+class Watched(Verified):
+    """Notes how many of the hits are to be checked at least, at each decision."""
+
+    seen: list[float] = field(default_factory=list)
+
+    def decide(self, question: str, candidates: Any, state: Any, rng: Any) -> Any:
+        self.seen.append(self.audit)
+        return super().decide(question, candidates, state, rng)
+
+
+def test_more_hits_of_rewritten_questions_are_checked_and_many_after_a_wrong_one() -> None:
+    policy = Watched()
+    cache = opened(Rewriter(TABLE), threshold=policy)
+    once, rewritten = request((), FREE), request(PLAN, PROJECTS)
+    cache.lookup(once)
+    cache.lookup(rewritten)
+    assert policy.seen == [policy.audit, 0.1]
+    conversations = cache._path.conversations
+    assert conversations is not None
+    conversations.checked(False)
+    cache.lookup(rewritten)
+    cache.lookup(once)
+    assert policy.seen[2:] == [0.5, policy.audit]
+    for _ in range(40):
+        conversations.checked(True)
+    cache.lookup(rewritten)
+    assert policy.seen[-1] == 0.1
+
+
+def test_a_policy_that_checks_more_by_itself_is_left_as_it_is() -> None:
+    policy = Watched(audit=0.3)
+    cache = opened(Rewriter(TABLE), threshold=policy)
+    cache.lookup(request(PLAN, PROJECTS))
+    assert policy.seen == [0.3]
+
+
+def test_a_pause_is_counted_in_follow_ups_alone() -> None:
     cache = opened(Rewriter(TABLE))
     conversations = cache._path.conversations
     assert conversations is not None
-    setattr(conversations, what, 3)
+    conversations._paused = 3
     for n in range(5):
         cache.lookup(request((), f"What is number {n}?"))
         cache.lookup(request(("Hello!", "Hi, how can I help?"), "How do I bake a loaf of bread?"))
-    assert getattr(conversations, what) == 3
+    assert conversations._paused == 3
     for left in (2, 1, 0, 0):
         cache.lookup(request(PLAN, PROJECTS))
-        assert getattr(conversations, what) == left
+        assert conversations._paused == left

@@ -31,6 +31,7 @@ class Gray:
     reason: str = "learning"
     max_error: float = 0.02
     per: str = "hit"
+    guarantee: str = "average"
     k: int = 5
     learns: bool = True
     explores: bool = True
@@ -143,9 +144,9 @@ def test_one_that_lies_in_a_fifth_is_found_out_after_a_few_wrong_answers() -> No
 SCORES = (-2.5, -0.5, 0.5, 2.5)
 
 
-def worth(*labels: tuple[float, bool, bool, int]) -> list[bool]:
+def worth(*labels: tuple[float, bool, bool, int], guarantee: str = "average") -> list[bool]:
     """Say at which SCORES a yes may be served after so many labels: score, word, right, count."""
-    cache = opened(Truth())
+    cache = opened(Truth(), Gray(guarantee=guarantee))
     gray = cache._path.semantic._gray  # type: ignore[union-attr]
     assert gray is not None
     for score, word, right, count in labels:
@@ -177,6 +178,14 @@ def test_a_yes_that_was_wrong_where_it_would_be_served_counts_there() -> None:
     elsewhere = (-2.5, False, False, 300), (-2.5, True, True, 30)
     assert worth(*elsewhere, (2.5, True, True, 40))[3]
     assert not worth(*elsewhere, (2.5, True, True, 36), (2.5, True, False, 4))[3]
+
+
+def test_where_the_promise_is_to_hold_at_every_moment_its_own_labels_must_prove_a_yes() -> None:
+    some = (2.5, True, True, 100), (0.5, False, False, 100)
+    assert worth(*some)[3]
+    assert not any(worth(*some, guarantee="anytime"))
+    more = *some, (2.5, True, True, 60)
+    assert worth(*more, guarantee="anytime")[3]
 
 
 def test_a_cautious_verifier_is_trusted_though_it_often_says_no_to_what_is_right() -> None:
