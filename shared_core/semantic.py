@@ -53,7 +53,7 @@ from shared_core.record import (
 from shared_core.request import Address, Request, is_standalone
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Candidate, Label, Promise, Serve, Skip, Teachable
+from shared_core.thresholds import Candidate, Label, Serve, Skip, Teachable
 from shared_core.thresholds import Explore as Try
 
 if TYPE_CHECKING:
@@ -139,12 +139,6 @@ ANY_SIMILARITY = -1.0
 
 WIDEST = 64
 """How many neighbours are looked at when the guard objects to the nearest ones."""
-
-VERIFIED_ERROR = 0.02
-"""What is promised of hits by a verifier's word where the policy promises nothing."""
-
-VERIFIED_CONFIDENCE = {"average": 0.7, "anytime": 0.95}
-"""Of the estimate that lets its word be served, by the guarantee of the policy."""
 
 GRAY = ("learning", "risk")
 """Why the model is asked about candidates that a verifier may decide about."""
@@ -282,20 +276,8 @@ class SemanticTier:
         """Return where a verifier decides, None without one or in shadow mode."""
         if options.verifier is None or options.shadow:
             return None
-        most, per = (getattr(self._policy, name, None) for name in ("max_error", "per"))
-        guarantee = getattr(self._policy, "guarantee", "average")
-        promise = Promise(most or VERIFIED_ERROR, per or "hit", VERIFIED_CONFIDENCE[guarantee])
-        return GrayZone(
-            options.verifier,
-            options.verify_timeout,
-            promise,
-            self._store,
-            self._breaker,
-            self._count,
-            tell,
-            self.labels.era,
-            by_labels=guarantee == "anytime",
-        )
+        asked = options.verifier, options.verify_timeout, self._policy
+        return GrayZone(*asked, self._store, self._breaker, self._count, tell, self.labels.era)
 
     @property
     def knows_embedder(self) -> bool:

@@ -30,7 +30,7 @@ from shared_core.learning.judges import LLMJudge
 from shared_core.record import Answer
 from shared_core.resilience import CircuitBreaker, Unavailable
 from shared_core.stores import Store
-from shared_core.thresholds import Candidate, Pool, Promise
+from shared_core.thresholds import Candidate, Policy, Pool, Promise
 
 logger = logging.getLogger("tiered_cache")
 
@@ -258,15 +258,15 @@ _BINS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 HOPELESS = -3.0
 """Log-odds below which a verifier is not asked: one candidate in twenty would be right."""
 
-ERRORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+_ERRORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Shares of wrong pairs that a verifier says yes to, and of right ones that it says no to."""
 
-BELIEVED = (0.3, 0.3, 0.15, 0.1, 0.07, 0.05, 0.03)
+_BELIEVED = (0.3, 0.3, 0.15, 0.1, 0.07, 0.05, 0.03)
 """How many verifiers are believed to err so, on either side: most hardly ever, some often."""
 
-APART = 2.0
+_APART = 2.0
 """Who errs on one side is believed to err about as often on the other: a pair of shares is rarer by
-this power of e for each step between them in ``ERRORS``."""
+this power of e for each step between them in ``_ERRORS``."""
 
 BELIEVED_LABELS = 20.0
 """Labels of a yes that what is expected of it counts for."""
@@ -276,6 +276,12 @@ BELIEVED_ODDS = 10.0
 
 FIRST_AUDITED, CHECKED, MIN_AUDITED = 0.2, 10.0, 0.03
 """Share of its first, and of all, hits that the app's model is asked about all the same."""
+
+_MAX_ERROR = 0.02
+"""Share of wrong ones of the hits by its word, where the policy promises nothing."""
+
+_CONFIDENCE = {"average": 0.7, "anytime": 0.95}
+"""Of the estimate that lets its word be served, by the guarantee of the policy."""
 
 ASKED_AT_ONCE = 8
 _MAX_WORDS, MAX_RECORDS = 4096, 1000
@@ -344,7 +350,7 @@ class _Record:
     def error_of_yes(self, confidence: float) -> list[float]:
         """Return for each bin the share of wrong ones among those it says yes to, at most.
 
-        What verifiers are believed to err (``BELIEVED``) is weighed by how well it tells the truth
+        What verifiers are believed to err (``_BELIEVED``) is weighed by how well it tells the truth
         of each candidate from the word on it (Bayes' rule). So it does not matter which words were
         labelled; every word counts, no as well as yes, on wrong candidates that score low as well
         as where few are wrong; and a few that were false outweigh the belief.
@@ -354,8 +360,8 @@ class _Record:
         for one, n in self.counts.items():
             seen[one.bin, one.word, one.right] += n
         found = list[tuple[float, float, float]]()  # logarithm of its weight, and both shares
-        for (i, to_wrong), (j, to_right) in product(enumerate(ERRORS), repeat=2):
-            log = math.log(BELIEVED[i] * BELIEVED[j]) - APART * abs(i - j)
+        for (i, to_wrong), (j, to_right) in product(enumerate(_ERRORS), repeat=2):
+            log = math.log(_BELIEVED[i] * _BELIEVED[j]) - _APART * abs(i - j)
             for (bin_, word, truth), n in seen.items():
                 true = right[bin_] * ((1 - to_right) if word else to_right)
                 false = (1 - right[bin_]) * (to_wrong if word else 1 - to_wrong)
@@ -393,27 +399,30 @@ class GrayZone:
     """Decides by a verifier's word about candidates that are neither proven nor hopeless.
 
     ``verifier`` is anything that ``verifier_of`` takes; ``timeout`` in seconds is what one word may
-    take, after which the app's model is asked and the word, when it comes, is kept. ``era`` gives
-    the number of the namespace's learning, which ``clear(learned=True)`` raises. ``tell`` is given
-    each ``VerifyEvent``. ``by_labels``: a yes is served where its own labels prove it, whatever is
-    believed of it. Methods do not raise. Safe for threads.
+    take, after which the app's model is asked and the word, when it comes, is kept. A yes is served
+    where it is expected to keep the promise of ``policy``; where that is to hold at every moment,
+    its own labels must prove it. ``era`` gives the number of the namespace's learning, which
+    ``clear(learned=True)`` raises. ``tell`` is given each ``VerifyEvent``. Methods do not raise.
+    Safe for threads.
     """
 
     def __init__(
         self,
         verifier: Any,
         timeout: float,
-        promise: Promise,
+        policy: Policy,
         store: Store,
         breaker: CircuitBreaker,
         count: Callable[[str], None],
         tell: Callable[[VerifyEvent], object],
         era: Callable[[str], int],
-        by_labels: bool = False,
     ) -> None:
-        self._by_labels = by_labels
+        guarantee = getattr(policy, "guarantee", "average")
+        error, per = (getattr(policy, name, None) for name in ("max_error", "per"))
+        self._promise = Promise(error or _MAX_ERROR, per or "hit", _CONFIDENCE[guarantee])
+        self._by_labels = guarantee == "anytime"
         self._ask = verifier_of(verifier)
-        self._timeout, self._promise = timeout, promise
+        self._timeout = timeout
         self._store, self._breaker, self._count, self._tell = store, breaker, count, tell
         self._era = era
         self._own = CircuitBreaker("verifier", lambda kind: count(f"errors:{kind}"))
