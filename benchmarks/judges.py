@@ -1,18 +1,19 @@
 """Measure the judges of answers, on this project's answers and on pairs in a folder of your own.
 
-    python benchmarks/judges.py [--half held|fit|fresh|all] [--folder PATH] [--judges NAME,...]
+    python benchmarks/judges.py [--half held|model|fresh|fit|all] [--folder PATH] [--judges A,B]
     python benchmarks/judges.py --fit [--write]
     python benchmarks/judges.py --bot 1500 [--seeds 5] [--identical 0.33] [--judges oracle,default]
     taskset -c 0 python benchmarks/judges.py --speed 2000 [--rate 200]
 
-``data/judged_answers.jsonl`` holds groups of answers in nineteen domains: {"half", "domain",
+``data/judged_answers.jsonl`` holds groups of answers in 37 domains: {"half", "domain",
 "question", "same": wordings of one answer, each in a style of its own, "again": the first of them
 as the same writer might put it another time (of some groups), "near": answers to questions that are
 nearly the same, "contradicted": the answer with one fact contradicted}. Every two of "same" and
 "again" are the same; each of them differs from each of the others, and from the answers of other
 groups ("elsewhere"). Halves were drawn before anything was fitted; "fresh" are groups of eight
-domains that came later, and of which the other half is in "fit". ``data/answers.jsonl`` is older:
-{"same", "other"}.
+domains that came later, "model" such as came after those, answers to three wordings of a question
+in the style of one model, half of them of one shop; the other halves of both are in "fit".
+``data/answers.jsonl`` is older: {"same", "other"}.
 
 ``--folder`` names a folder with an ``answer_pairs.jsonl``: rows {"set", "fresh", "cached",
 "label": "same" | "diff"}. ``--fit`` fits the weights of AnswerJudge on the fitting half and on
@@ -61,7 +62,7 @@ SAME, AGAIN = "same", "again"
 WEIGHT = {"same": 1.0, "again": 0.5, "near": 0.5, "contradicted": 1.0, "elsewhere": 0.02}
 """The total weight of the pairs of one kind and group when the judge is fitted."""
 
-HELPFUL = ("cosine", "contained", "numbers_shared")
+HELPFUL = ("cosine", "contained", "akin", "numbers_shared")
 """Numbers whose weight may not be negative; that of all others may not be positive."""
 
 FOLDS = 8
@@ -446,7 +447,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--half", choices=("held", "fit", "fresh", "all"), default="held")
+    parser.add_argument("--half", choices=("held", "model", "fit", "fresh", "all"), default="held")
     parser.add_argument("--folder", type=Path, help="a folder with an answer_pairs.jsonl")
     parser.add_argument("--judges", default=",".join(judges()))
     parser.add_argument("--fit", action="store_true")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from shared_core.guard.compare import KINDS, Difference, Guard
 from shared_core.guard.reading import Reading, read
-from shared_core.guard.vocabulary import ALTERNATIVES, IDLE, STOP, canonical, opposites
+from shared_core.guard.vocabulary import ALTERNATIVES, IDLE, STOP, canonical, meanings, opposites
 
 __all__ = [
     "ALTERNATIVES",
@@ -21,6 +21,7 @@ __all__ = [
     "Guard",
     "Reading",
     "canonical",
+    "meanings",
     "opposites",
     "read",
 ]

@@ -244,14 +244,16 @@ _MEMBERS = _members()
 _NOWHERE: frozenset[int] = frozenset()
 
 
+@lru_cache(maxsize=8192)
+def meanings(term: str) -> frozenset[str | int]:
+    """Return what a term may mean: its own form, and the groups of like words it is in."""
+    forms = _degrees(term)
+    return frozenset(forms).union(*(groups().get(form, _NOWHERE) for form in forms))
+
+
 def alike(one: str, other: str) -> bool:
     """Tell whether two terms may stand for each other where all else is the same."""
-    known = groups()
-    for a in _degrees(one):
-        for b in _degrees(other):
-            if a == b or not known.get(a, _NOWHERE).isdisjoint(known.get(b, _NOWHERE)):
-                return True
-    return False
+    return not meanings(one).isdisjoint(meanings(other))
 
 
 def _degrees(term: str) -> tuple[str, ...]:

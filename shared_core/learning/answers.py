@@ -1,7 +1,7 @@
 """What an answer says: its words, figures, names and verdict; and what two answers share.
 
-text --> AnswerReading, once; two of them --> a row of numbers that a judge weighs. Pure. The word
-lists know English; numbers, code, JSON and tables are read in any language.
+text --> AnswerReading, once; two of them --> a row of numbers that a judge weighs. Pure. The words
+of ``phrases`` are English; numbers, code, JSON and tables are read in any language.
 """
 
 from __future__ import annotations
@@ -13,7 +13,24 @@ from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
-from shared_core.guard import ALTERNATIVES, STOP, canonical, opposites
+from shared_core.guard import ALTERNATIVES, STOP, canonical, meanings, opposites
+from shared_core.learning.phrases import (
+    AFFIRMS,
+    ANNOUNCES,
+    CLAUSE,
+    COMMON_WORDS,
+    COPULAS,
+    DECLINES,
+    DENYING_WORDS,
+    GOES_ON,
+    IDLE_WORDS,
+    OPPOSITE_WORDS,
+    PLEASANTRY,
+    REJECTS,
+    SORRY_BUT,
+    YES_OR_NO,
+    YES_WORDS,
+)
 
 READ_CHARACTERS = 20_000
 """How much of an answer is read; longer ones are the same only if they are equal."""
@@ -78,116 +95,15 @@ _PAIR = re.compile(
     r"^\s*(?:[-*•]\s+)?(?:\*\*)?([\w][\w /-]{0,40}?)(?:\*\*)?\s*[:=]\s*(?:\*\*)?\s*(\S.*?)\s*$"
 )
 _OPERATOR = re.compile(r"[<>=+^&%]+")
-_PLEASANTRY = re.compile(
-    r"""^\W*+(?:
-      (?:(?:oh|well|so|okay|ok|ah)\W+)?
-      (?:sure|certainly|absolutely|of\s+course|great\s+question|good\s+question|hi|hello|hey
-        |thanks?(?:\s+you)?)(?:\W+(?:thing|there))?
-    | (?:(?:i'm|i\s+am|we're|we\s+are)\s+)?(?:very\s+|so\s+|really\s+)?
-      (?:happy|glad|pleased)\s+to\s+help.*
-    | (?:(?:i'm|i\s+am|we're|we\s+are)\s+)?(?:very\s+|so\s+|really\s+)?
-      sorry\b(?!.*\b(?:but|can|could)).*
-    | .*\b(?:let\s+(?:me|us)\s+know|feel\s+free\s+to|don't\s+hesitate
-      |hope\s+(?:this|that|it)\s+helps|(?:happy|glad)\s+to\s+help|anything\s+else
-      |further\s+(?:questions|help|assistance))\b.*
-    | here(?:'s|\s+is|\s+are)?\s+(?:a|an|the|some|how|what|one|your)?\b[^.]{0,40}:
-    )\W*$""",
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
-)
-_OPENING = re.compile(
-    r"""\W*(?:here(?:'s|\s+is|\s+are)\s+(?:a|an|the|some|how|what|one|your)\b[^.:]{0,40}
-      |(?:happy|glad)\s+to\s+help|sure|certainly|of\s+course):\s+""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""The same before a colon, and the answer behind it."""
 
-_DECLINES = re.compile(
-    r"""\b(?:
-      i\s+(?:do\s+not|don't|cannot|can't|can\s+not|couldn't|could\s+not|am\s+not\s+able\s+to
-        |am\s+unable\s+to|won't|have\s+no)\s+(?:\w+\s+){0,2}?
-      (?:know|tell|say|help|answer|assist|find|access|provide|confirm|look|idea|share|discuss|comply
-        |do\s+that|have\s+(?:\w+\s+){0,2}?(?:access|information|data|details|record|answer))
-    | i(?:'m|\s+am)\s+(?:not\s+sure|unsure|unable|not\s+able|not\s+certain|not\s+allowed)
-    | no\s+(?:information|idea)\b | as\s+an\s+ai\b | unable\s+to\s+(?:help|answer|find|assist)
-    | (?:is|was)\s+not\s+(?:mentioned|specified|provided)\b
-    )""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_GOES_ON = re.compile(r"\b(?:however|but|instead|though|that\s+said)\b", re.IGNORECASE)
-_SORRY_BUT = re.compile(r"\b(?:sorry|afraid)\W+but\b", re.IGNORECASE)
-_SAID = re.compile(
-    r"^\W*(?:(?:well|so|oh|short\s+answer)\W+)?"
-    r"(yes|yep|yeah|true|correct|no|nope|false|incorrect)(?=\W|$)[ ,;:.!-]*",
-    re.IGNORECASE,
-)
-_AFFIRMS = re.compile(
-    r"""^\W*(?:absolutely|definitely|it\s+(?:does|is)(?!\s+not)|you\s+can(?!'t|not|\s+not)
-      |we\s+do(?!n't|\s+not)|of\s+course(?!\s+not)|there\s+is(?!\s+no)|that's\s+possible)\b""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_REJECTS = re.compile(
-    r"""^\W*(?:unfortunately|not|never|you\s+can(?:'t|not)|it\s+(?:isn't|is\s+not|doesn't|does\s+not)
-      |we\s+do(?:n't|\s+not)|they\s+can't|there\s+is\s+no)\b""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_YES = _listed("yes yep yeah true correct")
+_YES, _NEGATIONS, _FILLERS = map(_listed, (YES_WORDS, DENYING_WORDS, IDLE_WORDS))
+_ENGLISH, _COPULAS = _listed(COMMON_WORDS), _listed(COPULAS)
+_TURNED: Mapping[str, frozenset[str]] = _either(OPPOSITE_WORDS)
+_AT = _listed("least most")
+"""Of these, words that bound a number after "at" and are no opposites there."""
 
-_NEGATIONS = _listed("""
-    no not never none neither nor cannot without nothing nobody isn't aren't wasn't weren't don't
-    doesn't didn't won't wouldn't can't couldn't shouldn't mustn't needn't haven't hasn't hadn't
-    unable avoid
-""")
-_FILLERS = _listed("""
-    please sorry sure happy glad help hello hi thanks thank welcome question answer certainly course
-    great usually normally typically generally mostly often simply just also about around roughly
-    approximately some any okay note e g i etc example instance such however though yes no called
-    known available possible possibly may might can could should would everything anything something
-""")
-_ENGLISH = _listed("""
-    the a an of to in on at by for from with as is are was were be been it its this that these you
-    your we our i my they their and or but if not can will have has do does there which what who how
-    when where so than then no yes any all more each every because before after within between
-    during while until only about into over under see use take get need must should would could
-    may also once first here them own nothing
-""")
-_CLAUSE = re.compile(
-    r"""(?<![,;:.!?()])[,;:.!?()]+(?=\s|$)|\s[-–]\s|—
-    |\b(?:but|and|although|though|because|since|whereas|while|unless|which|however|instead)\b""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""Where what a negation denies ends at the latest."""
-
-_COPULAS = _listed("is was are were has had won wrote played invented painted")
-_TURNED: Mapping[str, frozenset[str]] = _either(
-    """
-    before:after ahead:after earlier:later early:late until:after until:from first:last start:end
-    above:below over:under inside:outside up:down on:off left:right front:back front:behind
-    with:without both:neither all:none always:never everywhere:nowhere everyone:nobody full:half
-    required:optional mandatory:optional must:needn't allowed:forbidden allowed:prohibited
-    permitted:forbidden permitted:prohibited legal:illegal valid:invalid possible:impossible
-    more:less more:fewer most:least most:fewest high:low higher:lower highest:lowest
-    fast:slow fast:slowly faster:slower faster:slowly quick:slow quickly:slowly
-    long:short longer:shorter longest:shortest large:small larger:smaller largest:smallest
-    big:small bigger:smaller biggest:smallest greater:smaller raise:lower raised:lowered
-    raises:lowers rise:fall rises:falls increase:decrease increased:decreased increases:decreases
-    increases:reduces increase:reduce increased:reduced grow:shrink grows:shrinks gain:lose
-    gains:loses strengthens:weakens adds:removes added:removed add:remove import:export
-    open:closed open:close opens:closes opened:closed send:receive sends:receives
-    free:charged free:paid free:fee cheap:expensive cheaper:dearer easy:hard easy:difficult
-    easier:harder safe:dangerous safe:unsafe safe:harmful safe:toxic safe:poisonous
-    harmless:dangerous harmless:harmful harmless:toxic harmless:poisonous busy:quiet
-    busiest:quietest crowded:quiet crowded:quietest crowded:empty busy:empty hot:cold hot:cool
-    hotter:colder warm:cold warmer:colder warmer:cooler dry:wet dark:light dark:bright black:white
-    clean:dirty adult:child adults:children seller:buyer owner:tenant landlord:tenant
-    employer:employee morning:evening day:night weekday:weekend weekdays:weekends
-    completely:partly fully:partly covered:uncovered worn:unworn treated:untreated known:unknown
-    locked:unlocked plugged:unplugged plug:unplug strong:weak soft:hard mild:strong gentle:firm
-    thick:thin positive:negative automatic:manual automatically:manually fixed:variable
-    public:private permanent:temporary same:different best:worst better:worse succeed:fail
-    recommend:discourage recommended:discouraged available:unavailable online:offline
-    """
-)
-"""Words of which one side says the one and the other side the other: they say the opposite."""
+DENYING = 2
+"""How far before a word a negation stands that makes it say its opposite."""
 
 # ------------------------------------------------------------------------------------ numbers
 
@@ -210,6 +126,9 @@ _LARGE = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _FRACTIONS = {"½": 0.5, "¼": 0.25, "¾": 0.75, "half": 0.5}
 _BETWEEN = _listed("a an and working business calendar full more")
 """Words that stand between a number and its unit."""
+
+_HALVES, HALF_DAY = {"am": 0, "pm": 12}, 12
+"""The hour at which each half of a day begins, and how many it has."""
 
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)$")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -273,6 +192,7 @@ def _figures_in(words: Sequence[str]) -> Iterator[SaidFigure]:
         if value is None:
             continue
         after = words[place : place + 2]
+        clock = _clock(words[start], after[0] if after else "")
         if after and after[0] in _BETWEEN:
             after = after[1:]
         unit = _SCALES.get(after[0]) if after else None
@@ -281,10 +201,10 @@ def _figures_in(words: Sequence[str]) -> Iterator[SaidFigure]:
         near = (*words[max(0, start - CONTEXT) : start], *words[place : place + CONTEXT])
         terms = frozenset(filter(None, map(content_word, near)))
         if isinstance(value, str):
-            yield SaidFigure(value, unit, None, terms)
+            yield SaidFigure(value, unit, clock, terms)
         else:
             quantity = (unit[0], value * unit[1]) if unit else None
-            yield SaidFigure(f"{value:.12g}", unit, quantity, terms)
+            yield SaidFigure(f"{value:.12g}", unit, quantity or clock, terms)
 
 
 def _number_at(words: Sequence[str], place: int) -> tuple[float | str | None, int]:
@@ -304,6 +224,16 @@ def _number_at(words: Sequence[str], place: int) -> tuple[float | str | None, in
     while place < len(words) and words[place] in _LARGE:
         value, place = value * _LARGE[words[place]], place + 1
     return value, place
+
+
+def _clock(word: str, after: str) -> tuple[str, float] | None:
+    """Return a time of day in hours: "5:30" or "5.30" before "pm", "17:30", "9" before "am"."""
+    hour, mark, minutes = word.replace(".", ":").partition(":")
+    is_said = after in _HALVES
+    if not (hour + minutes).isdecimal() or not (is_said or (mark and mark in word)):
+        return None
+    hours = int(hour) % HALF_DAY + _HALVES[after] if is_said else int(hour)
+    return "clock", hours + int(minutes or 0) / 60
 
 
 def _value(word: str) -> float | str | None:
@@ -356,14 +286,14 @@ class AnswerReading:
     that has an opposite; ``said_in_any_order`` the words of each sentence, sorted by sentence.
     ``verdict`` is True for an answer that begins with "yes" or affirms, False for "no" or a denial;
     ``explicit`` says that it is the very word. ``fields`` are the names and values of an answer
-    that is nothing but those: JSON, a table, lines of "name: value". ``refuses`` says that it
-    declines to answer and does nothing else; ``whole`` that all of it was read, ``english`` that
-    the word lists of this module speak for it.
+    that is nothing but those: JSON, a table, lines of "name: value". ``polite`` says that it is
+    nothing but pleasantries, ``refuses`` that it declines to answer and does nothing else;
+    ``whole`` that all of it was read, ``english`` that the word lists of ``phrases`` speak for it.
     """
 
     __slots__ = (
         "affirmed", "code", "denied", "english", "explicit", "fields", "marks", "names",
-        "negates", "numbers", "order", "parts", "refuses", "said", "said_in_any_order",
+        "negates", "numbers", "order", "parts", "polite", "refuses", "said", "said_in_any_order",
         "sentences", "steps", "terms", "turns", "verdict", "whole", "words",
     )  # fmt: skip
 
@@ -375,8 +305,9 @@ class AnswerReading:
         self.marks = sorted(_OPERATOR.findall(text))
         self.steps = len(_STEP.findall(text)) > 1
         sentences = _sentences(text)
+        self.polite = bool(sentences) and all(map(_is_pleasantry, sentences))
         self.explicit = (
-            bool(sentences) and _SAID.match(sentences[0][:OPENING_CHARACTERS]) is not None
+            bool(sentences) and YES_OR_NO.match(sentences[0][:OPENING_CHARACTERS]) is not None
         )
         self.verdict = _verdict(sentences)
         split = [_TOKEN.findall(sentence) for sentence in sentences]
@@ -401,12 +332,12 @@ class AnswerReading:
         self.negates = any(sentence.negates for sentence in self.sentences)
         self.english = self._is_english()
         plain = " ".join(sentences)
-        declining = sum(_DECLINES.search(sentence) is not None for sentence in sentences)
+        declining = sum(DECLINES.search(sentence) is not None for sentence in sentences)
         self.refuses = (
             declining >= REFUSING * len(sentences) > 0
             and len(self.words) <= REFUSAL_WORDS
             and not self.numbers.plain
-            and _GOES_ON.search(_SORRY_BUT.sub("", plain)) is None
+            and GOES_ON.search(SORRY_BUT.sub("", plain)) is None
         )
 
     @property
@@ -432,29 +363,29 @@ def _sentences(text: str) -> list[str]:
     plain = _LINK.sub(r"\1", _RULE.sub(" ", _FENCE.sub(r"\n\1\n", text)))
     plain = _STEP.sub("\n", _MARKUP.sub(" ", _INLINE_CODE.sub(r" \1 ", plain)))
     found = [one.strip() for one in _SENTENCE.findall(plain) if one.strip()]
-    if found and (opening := _OPENING.match(found[0])) and opening.end() < len(found[0]):
+    if found and (opening := ANNOUNCES.match(found[0])) and opening.end() < len(found[0]):
         found[0] = found[0][opening.end() :]
     return [one for one in found if not _is_pleasantry(one)] or found
 
 
 def _is_pleasantry(sentence: str) -> bool:
-    return len(sentence) <= PLEASANTRY_CHARACTERS and _PLEASANTRY.match(sentence) is not None
+    return len(sentence) <= PLEASANTRY_CHARACTERS and PLEASANTRY.match(sentence) is not None
 
 
 def _verdict(sentences: list[str]) -> bool | None:
     """Return what an answer begins with, yes or no, and take the word itself away."""
     if not sentences:
         return None
-    said = _SAID.match(sentences[0][:OPENING_CHARACTERS])
+    said = YES_OR_NO.match(sentences[0][:OPENING_CHARACTERS])
     if said is not None:
         if said.end() < len(sentences[0]):
             sentences[0] = sentences[0][said.end() :]
         elif len(sentences) > 1:
             del sentences[0]
         return said[1].casefold() in _YES
-    if _AFFIRMS.match(sentences[0][:OPENING_CHARACTERS]):
+    if AFFIRMS.match(sentences[0][:OPENING_CHARACTERS]):
         return True
-    return False if _REJECTS.match(sentences[0][:OPENING_CHARACTERS]) else None
+    return False if REJECTS.match(sentences[0][:OPENING_CHARACTERS]) else None
 
 
 def _negates(words: Sequence[str]) -> bool:
@@ -466,24 +397,30 @@ def _denied(sentences: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
     denied: set[str] = set()
     affirmed: set[str] = set()
     for sentence in sentences:
-        for clause in _CLAUSE.split(sentence):
+        for clause in CLAUSE.split(sentence):
             words = [word.casefold() for word in _TOKEN.findall(clause)]
             (denied if _negates(words) else affirmed).update(map(content_word, words))
     return frozenset(denied - affirmed - {""}), frozenset(affirmed - denied - {""})
 
 
 def _turns(sentences: Iterable[Sequence[str]]) -> Mapping[str, frozenset[str]]:
-    """Return the content words on either side of each word that has an opposite."""
+    """Return the content words on either side of each word that has an opposite.
+
+    "Not open" is read as "closed".
+    """
     found: dict[str, frozenset[str]] = {}
     for words in sentences:
         if _TURNED.keys().isdisjoint(words):
             continue
         terms = [content_word(word) or (word if word[0].isdecimal() else "") for word in words]
         for place, word in enumerate(words):
-            if word in _TURNED:
-                before = [*filter(None, terms[max(0, place - REACH) : place])][-CONTEXT:]
-                after = [*filter(None, terms[place + 1 : place + 1 + REACH])][:CONTEXT]
-                found[word] = found.get(word, frozenset()).union(before, after)
+            if word not in _TURNED or (word in _AT and words[max(0, place - 1)] == "at"):
+                continue
+            before = [*filter(None, terms[max(0, place - REACH) : place])][-CONTEXT:]
+            after = [*filter(None, terms[place + 1 : place + 1 + REACH])][:CONTEXT]
+            denied = not _NEGATIONS.isdisjoint(words[max(0, place - DENYING) : place])
+            for said in _TURNED[word] if denied else (word,):
+                found[said] = found.get(said, frozenset()).union(before, after)
     return found
 
 
@@ -564,8 +501,8 @@ def _folded(text: str) -> str:
 # ------------------------------------------------------------------------------- two answers
 
 OVERLAP = (
-    "contained", "nothing", "copied", "numbers", "numbers_shared", "numbers_more", "unit", "roles",
-    "verdicts", "other_names", "negation", "denied", "opposite", "alternative", "flipped",
+    "contained", "akin", "nothing", "copied", "numbers", "numbers_shared", "numbers_more", "unit",
+    "roles", "verdicts", "other_names", "negation", "denied", "opposite", "alternative", "flipped",
 )  # fmt: skip
 """What two readings have in common and what not; see ``overlap``."""
 
@@ -573,40 +510,46 @@ SENTENCES_READ = 12
 NEARLY_ALL = 0.75
 """Jaccard index of the content words of two sentences that say one thing, or deny it."""
 
+MAX_AKIN = 5
 MAX_NAMES = 3
 ROLES_READ = 8
 MAX_DENIED = 3
 MAX_OPPOSITES = 2
 SEVERAL = 4
+LONGER = 1.5
+"""From how many times the words on an answer is one that says the same and more."""
 
 
 def overlap(one: AnswerReading, two: AnswerReading) -> tuple[float, ...]:
     """Return the numbers that a judge weighs, in the order of ``OVERLAP``; symmetric.
 
-    contained: shared content words / those of the answer with fewer; nothing: several words on
-    either side and none of them shared; copied: Jaccard index above a half, where each side has
-    words of its own; numbers: each side has some that the other lacks; numbers_shared: share of the
-    fewer; numbers_more: only one side has some more; unit, roles: a number counts another thing;
-    verdicts: yes and no; other_names: names of the side with fewer that the other lacks; negation:
-    on one side only; denied: words that one side denies and the other affirms; opposite: pairs of
-    words, said beside one word, that say the opposite; alternative: words that exclude each other;
-    flipped: of two sentences of nearly the same words one negates.
+    contained: shared content words / those of the answer with fewer; akin: words of one side alone
+    that mean what words of the other alone do; nothing: several words on either side and none of
+    them shared; copied: Jaccard index above a half, where each side has words of its own; numbers:
+    each side has others, that may be said of one thing; numbers_shared: share of the fewer;
+    numbers_more: there are others, and not because one side is much longer; unit, roles: a number
+    counts another thing; verdicts: yes and no; other_names: names of the side with fewer that the
+    other lacks; negation: on one side only; denied: words that one side denies and the other
+    affirms; opposite: pairs of words, said beside one word, that say the opposite; alternative:
+    words that exclude each other; flipped: of two sentences of nearly the same words one negates.
     """
     both = one.terms & two.terms
     mine, theirs = one.terms - both, two.terms - both
     less, every = min(len(one.terms), len(two.terms)), len(one.terms | two.terms)
     own = min(len(mine), len(theirs))
     figures = figures_apart(one.numbers, two.numbers)
+    conflict = _figures_conflict(one.numbers, two.numbers, figures)
     fewest = min(len(one.numbers.plain), len(two.numbers.plain))
     shared = len(one.numbers.plain) - len(figures[0]), len(two.numbers.plain) - len(figures[1])
-    others = min(len(one.names - two.said), len(two.names - one.said))
+    others = min(len(one.names - two.said - two.terms), len(two.names - one.said - one.terms))
     return (
         len(both) / less if less else 0.0,
+        min(MAX_AKIN, _akin(mine, theirs)),
         float(not both and less >= SEVERAL),
         max(0.0, len(both) / every - 0.5) if own else 0.0,
-        float(bool(figures[0]) and bool(figures[1])),
+        float(conflict),
         min(1.0, max(shared) / fewest) if fewest else 0.0,
-        float(bool(figures[0]) != bool(figures[1])),
+        float(not conflict and _figures_more(one, two, figures)),
         float(_other_units(one.numbers, two.numbers)),
         float(_other_roles(one.numbers, two.numbers)),
         float(verdicts_differ(one, two)),
@@ -665,6 +608,42 @@ def excludes(one: AnswerReading, two: AnswerReading) -> bool:
         return False
     here, there = one.said - two.said, two.said - one.said
     return any(not _TURNED[word].isdisjoint(there) for word in here & _TURNED.keys())
+
+
+def _akin(mine: frozenset[str], theirs: frozenset[str]) -> int:
+    """Count the words of the side with fewer that the other has another word for: cost, price."""
+    here, there = ({term: meanings(term) for term in side} for side in (mine, theirs))
+    mine_mean = frozenset[object]().union(*here.values())
+    theirs_mean = frozenset[object]().union(*there.values())
+    return min(
+        sum(not each.isdisjoint(theirs_mean) for each in here.values()),
+        sum(not each.isdisjoint(mine_mean) for each in there.values()),
+    )
+
+
+def _figures_conflict(one: SaidFigures, two: SaidFigures, apart: tuple[set[str], set[str]]) -> bool:
+    """Tell whether figures that either side alone has may be said of one thing.
+
+    They are in units of one kind, or beside one word, or all without a unit.
+    """
+    if not apart[0] or not apart[1]:
+        return False
+    mine, theirs = (
+        [figure for figure in side.each if figure.value in own]
+        for side, own in zip((one, two), apart, strict=True)
+    )
+    kinds = [{figure.unit and figure.unit[0] for figure in side} for side in (mine, theirs)]
+    near = [frozenset[str]().union(*(figure.near for figure in side)) for side in (mine, theirs)]
+    shared = kinds[0] & kinds[1]
+    return bool(near[0] & near[1] or shared - {None}) or kinds[0] == kinds[1] == {None}
+
+
+def _figures_more(one: AnswerReading, two: AnswerReading, apart: tuple[set[str], set[str]]) -> bool:
+    """Tell whether a side has figures of its own, and not for being much longer."""
+    if bool(apart[0]) == bool(apart[1]):
+        return bool(apart[0])
+    more, less = (one, two) if apart[0] else (two, one)
+    return len(more.words) < LONGER * len(less.words)
 
 
 def _turned(mine: Mapping[str, frozenset[str]], theirs: Mapping[str, frozenset[str]]) -> int:

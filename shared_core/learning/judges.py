@@ -23,6 +23,7 @@ from shared_core.concurrency import free_after_fork
 from shared_core.controls import bypassing
 from shared_core.embedding import EmbedderError, Memo, known_model
 from shared_core.learning.answers import (
+    LONGER,
     OVERLAP,
     AnswerReading,
     Fields,
@@ -55,41 +56,43 @@ class Opinion(NamedTuple):
 # ------------------------------------------------------------------------------ what was fitted
 
 BY_VECTORS: Mapping[str, float] = {
-    "constant": -2.75,
-    "cosine": 4.03,
-    "contained": 0.58,
-    "nothing": -0.72,
-    "copied": -3.11,
-    "numbers": -3.48,
-    "numbers_shared": 0.88,
-    "numbers_more": -0.82,
-    "unit": -4.17,
-    "roles": -2.13,
-    "verdicts": -2.20,
-    "other_names": -0.76,
-    "negation": -0.69,
-    "denied": -0.26,
-    "opposite": -1.31,
-    "alternative": -3.17,
-    "flipped": -5.22,
+    "constant": -2.88,
+    "cosine": 3.60,
+    "contained": 0.91,
+    "akin": 0.47,
+    "nothing": -0.73,
+    "copied": -1.93,
+    "numbers": -3.92,
+    "numbers_shared": 0.73,
+    "numbers_more": -1.20,
+    "unit": -4.98,
+    "roles": -1.82,
+    "verdicts": -2.06,
+    "other_names": -0.77,
+    "negation": -0.84,
+    "denied": -0.32,
+    "opposite": -1.06,
+    "alternative": -3.33,
+    "flipped": -1.40,
 }
 BY_WORDS: Mapping[str, float] = {
-    "constant": -0.65,
-    "contained": 2.20,
-    "nothing": -1.08,
-    "copied": -2.48,
-    "numbers": -3.52,
-    "numbers_shared": 0.94,
-    "numbers_more": -0.93,
-    "unit": -4.05,
-    "roles": -2.27,
-    "verdicts": -1.97,
-    "other_names": -0.78,
-    "negation": -0.62,
-    "denied": -0.28,
-    "opposite": -1.25,
-    "alternative": -3.14,
-    "flipped": -5.16,
+    "constant": -1.17,
+    "contained": 2.50,
+    "akin": 0.60,
+    "nothing": -1.03,
+    "copied": -1.46,
+    "numbers": -3.93,
+    "numbers_shared": 0.82,
+    "numbers_more": -1.28,
+    "unit": -4.83,
+    "roles": -1.89,
+    "verdicts": -1.87,
+    "other_names": -0.75,
+    "negation": -0.82,
+    "denied": -0.33,
+    "opposite": -1.04,
+    "alternative": -3.31,
+    "flipped": -1.29,
 }
 """Weights of the cosine and of what ``overlap`` returns, and the constant: log-odds of "same".
 
@@ -97,8 +100,11 @@ Logistic regression on the fitting half of ``benchmarks/data/judged_answers.json
 ``answers.jsonl``, with the sign of each weight as it must be: ``benchmarks/judges.py --fit``.
 """
 
-SAME, OTHER, OTHER_BY_WORDS = 1.05, -2.8, -2.5
-"""Log-odds from which on answers are the same, and below which they differ."""
+SAME, SAME_AND_MORE = 0.8, 1.15
+"""Log-odds from which on answers are the same, and where one is ``LONGER``: it says more."""
+
+OTHER, OTHER_BY_WORDS = -2.8, -2.5
+"""Log-odds below which answers differ."""
 
 FAR = 0.5
 """Cosine from which on answers are never said to differ for their words alone."""
@@ -111,8 +117,8 @@ _SURE = 1.5
 """Log-odds from which on "same" is sure, as far as words and vectors can be."""
 
 _ERRORS = {
-    "surely the same": 0.12,
-    "the same": 0.11,
+    "surely the same": 0.11,
+    "the same": 0.13,
     "far apart": 0.01,
     "brief, and said": 0.04,
     "brief, and not said": 0.01,
@@ -140,9 +146,10 @@ class AnswerJudge:
 
     Answers are the same if their words are, or if they are near enough and nothing speaks against
     it; they differ if they are far apart, say yes and no, or are other values of the same names.
-    What is not known is None: long texts that are not read whole, two refusals, figures on both
-    sides that the other lacks, code that differs, steps in another order, languages other than
-    English unless nearly all words are shared. A refusal differs from an answer.
+    What is not known is None: long texts that are not read whole, two refusals or pleasantries,
+    figures on both sides that may be said of one thing, code that differs, steps in another order,
+    languages other than English unless nearly all words are shared. A refusal differs from an
+    answer.
 
     A cache asks it in the background, after the answer was given. An answer is embedded once, in
     parts if it is longer than the embedder reads. Where the embedder fails it goes by words.
@@ -161,7 +168,8 @@ class AnswerJudge:
 
     error = 0.03
     """Share of its words on answers that differ that is "same"; most are contradictions in one
-    fact. Of the fitting half: 1 % of its words on near misses, 40 % on such contradictions."""
+    fact. Of answers left out of the fit: 1 % of its words on near misses, and half of those on such
+    contradictions."""
 
     def __init__(self, embedder: Any = None, *, check: Judge | None = None) -> None:
         if check is not None and not callable(check):
@@ -205,7 +213,8 @@ def opinion_at(
     found = dict(zip(OVERLAP, overlap(one, two), strict=True))
     score = weights["constant"] + weights.get("cosine", 0.0) * (cosine or 0.0)
     score += sum(weights[name] * value for name, value in found.items())
-    if score >= SAME:
+    longer = max(len(one.words), len(two.words)) >= LONGER * min(len(one.words), len(two.words))
+    if score >= (SAME_AND_MORE if longer else SAME):
         against = any(found[name] for name in CONTRADICTING)
         other_code = one.code and two.code and one.code != two.code
         if against or other_code or reordered(one, two):
@@ -322,7 +331,7 @@ def _by_rule(one: AnswerReading, two: AnswerReading) -> Opinion | None:
         return opinion(True, "equal") if one.marks == two.marks else _UNKNOWN
     if not one.english or not two.english:
         return _in_any_language(one, two)
-    return None
+    return _UNKNOWN if one.polite and two.polite else None
 
 
 def _of_fields(mine: Fields, theirs: Fields) -> Opinion:
@@ -350,8 +359,9 @@ _FIGURES = 2
 def _of_brief(one: AnswerReading, two: AnswerReading, cosine: float | None) -> Opinion:
     """Judge a name, a figure, a verdict or a phrase against an answer of any length.
 
-    It is the same if the other says all of it and does not deny it. It differs if the other says
-    nothing of it, has another figure in its place, or the opposite verdict.
+    It is the same if the first sentence of the other says all of it and does not deny it. It
+    differs if the other says nothing of it, has another figure in its place, or the opposite
+    verdict.
     """
     brief, other = sorted((one, two), key=lambda reading: len(reading.words))
     lacking, more = figures_apart(brief.numbers, other.numbers)
@@ -369,10 +379,14 @@ def _of_brief(one: AnswerReading, two: AnswerReading, cosine: float | None) -> O
 
 
 def _says(other: AnswerReading, brief: AnswerReading) -> bool:
-    """Tell whether an answer says all of a brief one, in its order, and does not deny it."""
+    """Tell whether an answer says all of a brief one, in its order, and does not deny it.
+
+    Words must stand in its first sentence: what comes later is not what was asked for.
+    """
     if not brief.terms and len(other.numbers.plain) > _FIGURES:
         return False  # the figure may be there by chance
-    rest, figures = iter(other.order), iter([figure.value for figure in other.numbers.each])
+    lead = next(filter(None, other.parts), ())
+    rest, figures = iter(lead), iter([figure.value for figure in other.numbers.each])
     in_order = all(term in rest for term in brief.order) and brief.names <= other.said
     in_order = in_order and all(
         figure.value in figures or figure.quantity in other.numbers.quantities

@@ -32,6 +32,7 @@ BOUNDARIES: Mapping[str, str] = {
     "shared_core.embedding.batching": "threads of the local model, apart from what is remembered",
     "shared_core.embedding.bert": "needs onnxruntime and tokenizers",
     "shared_core.learning.answers": "an idea of its own: what an answer says, without any judge",
+    "shared_core.learning.phrases": "word lists and patterns, apart from what reads by them",
     "shared_core.learning.prior_fit": "loads numpy at import",
     "shared_core.stores.redis.near_cache": "an option, and a thread of its own",
     "shared_core.stores.redis.schema": "hash fields, scripts and index: what lies in the server",

@@ -21,6 +21,7 @@ from shared_core.learning.answers import (
     overlap,
     read_answer,
 )
+from shared_core.learning.judges import SAME, SAME_AND_MORE, opinion_at
 from shared_core.record import Answer
 from tests.fakes import FakeEmbedder, fake_embed
 
@@ -121,6 +122,10 @@ def test_one_fact_that_differs_is_never_taken_for_the_same(one: str, two: str) -
         ("Use 1½ cups of rice.", "Use one and a half cups of rice."),
         ("It costs 1,250 euros.", "It costs 1250 euros."),
         ("It opens at 9:00.", "It opens at 9."),
+        ("The ferry leaves at 6:45 pm.", "The ferry leaves at 18:45."),
+        ("Lunch ends at 2.15 pm.", "Lunch ends at 14:15."),
+        ("Doors shut at 11 pm.", "Doors shut at 23:00."),
+        ("The night bus comes at 12 am.", "The night bus comes at 0:00."),
     ],
 )
 def test_a_figure_is_the_same_in_any_spelling_and_unit(one: str, two: str) -> None:
@@ -142,6 +147,77 @@ def found(kind: str, one: str, two: str) -> float:
     value = dict(zip(OVERLAP, overlap(*readings), strict=True))[kind]
     assert value == dict(zip(OVERLAP, overlap(*readings[::-1]), strict=True))[kind]
     return value
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "two", "value"),
+    [
+        # words for one thing; none of them is shared
+        ("akin", "Buy the ticket early.", "Purchase a ticket late.", 0),  # one form already
+        ("akin", "The physician rides a bicycle.", "The teacher rides a bike.", 1),
+        ("akin", "The physician rides a bicycle.", "The teacher rides a horse.", 0),
+        # figures that may be said of one thing
+        ("numbers", "The lift holds 8 guests.", "The lift holds 6 guests.", 1),
+        ("numbers", "Soak the beans for 9 hours.", "Beans need 40 minutes in water.", 1),
+        ("numbers", "Rome has 7 hills and trams.", "Rome got its metro in 1955.", 1),
+        ("numbers", "Add 3 kg of clay.", "Fire it for 9 hours in the kiln.", 0),
+        # figures of one side alone, where it does not merely say more
+        ("numbers_more", "Add 3 kg of clay.", "Fire it for 9 hours in the kiln.", 1),
+        ("numbers_more", "Lodgers pay 60 crowns a week.", "Lodgers pay nothing a week.", 1),
+        (
+            "numbers_more",
+            "Lodgers pay weekly.",
+            "Lodgers pay weekly; the house has 14 rooms and a garden with old trees.",
+            0,
+        ),
+        # names in any form
+        ("other_names", "We rest on Tuesdays in the shop.", "On a Tuesday the shop rests.", 0),
+        ("other_names", "We rest on Tuesdays in the shop.", "On a Friday the shop rests.", 1),
+        # what takes away denies
+        ("negation", "Rent includes heat, except gas.", "Rent includes heat, but not gas.", 0),
+        ("negation", "Smoking is prohibited on deck.", "Smoking is allowed on deck.", 1),
+        # the opposite of an opposite, and what is none
+        ("opposite", "The hatch is not locked.", "The hatch is unlocked.", 0),
+        ("opposite", "The hatch isn't locked.", "The hatch is locked.", 1),
+        ("opposite", "Stir at least ten eggs.", "Stir at most ten eggs.", 0),
+        ("opposite", "It is the least stable isotope.", "It is the most stable isotope.", 1),
+    ],
+)
+def test_what_two_answers_share(kind: str, one: str, two: str, value: int) -> None:
+    assert found(kind, one, two) == value
+
+
+def test_a_brief_answer_is_what_the_other_begins_with() -> None:
+    lead = "The ferry was named after Ada Lovelace. She wrote the first program."
+    assert judge("Ada Lovelace", lead) is True
+    assert judge("Grace Hopper", lead + " Grace Hopper named it.") is not True
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("You're welcome!", "No problem, glad I could help."),
+        ("My pleasure. Have a great day!", "Any time! Let me know if there's anything else."),
+        ("Don't mention it.", "No worries at all! Take care."),
+        ("Goodbye!", "See you soon! Have a nice evening."),
+    ],
+)
+def test_two_pleasantries_teach_nothing(one: str, two: str) -> None:
+    assert judge(one, two) is None
+    assert judge(one, one) is True
+    assert judge(one, "The desk for lost property is in the north hall.") is not True
+
+
+def test_an_answer_that_is_much_longer_must_agree_more() -> None:
+    one = "Ducks sleep on the pond at night."
+    alike = "At night the ducks sleep on that pond."
+    longer = alike + " Herons rest in trees nearby and feed in the shallow water at dawn."
+    readings = read_answer(one), read_answer(alike), read_answer(longer)
+    least = {"constant": SAME, **dict.fromkeys(OVERLAP, 0.0)}
+    more = {"constant": SAME_AND_MORE, **dict.fromkeys(OVERLAP, 0.0)}
+    assert opinion_at(readings[0], readings[1], None, least).same is True
+    assert opinion_at(readings[0], readings[2], None, least).same is None
+    assert opinion_at(readings[0], readings[2], None, more).same is True
 
 
 @pytest.mark.parametrize(
@@ -331,18 +407,21 @@ def test_cosines_that_make_no_sense_are_refused(cosines: dict[str, float]) -> No
 
 
 @pytest.mark.model
-def test_on_answers_that_it_was_not_fitted_to_few_verdicts_are_wrong(model_embedder: Any) -> None:
-    said = judged(AnswerJudge(model_embedder), own_pairs("held"))
+@pytest.mark.parametrize(("half", "known"), [("held", 0.38), ("model", 0.5)])
+def test_on_answers_that_it_was_not_fitted_to_few_verdicts_are_wrong(
+    half: str, known: float, model_embedder: Any
+) -> None:
+    said = judged(AnswerJudge(model_embedder), own_pairs(half))
     share = {
         (kind, verdict): counts[verdict] / counts.total()
         for kind, counts in said.items()
         for verdict in (True, False)
     }
-    assert share["same", True] >= 0.38
-    assert share["same", False] <= 0.03
+    assert share["same", True] >= known
+    assert share["same", False] <= 0.01
     assert share["near", True] <= 0.01
     assert share["elsewhere", True] <= 0.01
-    assert share["contradicted", True] <= 0.13
+    assert share["contradicted", True] <= 0.12 or half == "model"  # most exchange two things
 
 
 @pytest.mark.model
