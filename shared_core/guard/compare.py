@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from operator import attrgetter
 
 from shared_core.guard.grammar import (
     Grammar,
@@ -75,13 +76,8 @@ def _named(name: str, reading: Reading) -> bool:
         or name.removesuffix("s") in words
         or canonical(name) in reading.terms
         or any(inflected(name, word) for word in words)
-        or (2 <= len(name) <= 5 and _abbreviates(name, reading.sequence))  # noqa: PLR2004
+        or (len(name) in (2, 3, 4) and name in "".join([word[0] for word in reading.sequence]))
     )
-
-
-def _abbreviates(name: str, words: Sequence[str]) -> bool:
-    """Tell whether a name is the first letters of words that follow each other: "AC"."""
-    return name in "".join([word[0] for word in words])
 
 
 def _unjoined(names: Iterable[str], here: Reading, there: Reading) -> tuple[str, ...]:
@@ -144,7 +140,8 @@ class Difference:
 def compare(asked: Reading, cached: Reading) -> tuple[Difference, ...]:
     """Return every difference; none between readings of one sequence of words."""
     same = asked.sequence == cached.sequence and asked.quotes == cached.quotes
-    found = [] if same else [each for kind in _KINDS for each in kind(asked, cached)]
+    kinds = () if same else _KINDS
+    found = [each for of, kind in kinds if of(asked) != of(cached) for each in kind(asked, cached)]
     if not same:
         found += _small_words(asked, cached)
     if not found and not same:
@@ -285,8 +282,14 @@ def _names(asked: Reading, cached: Reading) -> Iterator[Difference]:
         yield Difference("name", *(sides or (mine, theirs)))
 
 
+_LESS = frozenset({"least", "les"})
+_DEGREES = _LESS | {"most", "mor"}
+
+
 def _opposites(asked: Reading, cached: Reading) -> Iterator[Difference]:
     mine, theirs = asked.terms - cached.terms, cached.terms - asked.terms
+    if _LESS.isdisjoint(mine) != _LESS.isdisjoint(theirs):
+        mine, theirs = mine & _DEGREES, theirs & _DEGREES  # "cheapest", "least expensive"
     for term in sorted(mine) if theirs else ():
         against = opposites(term)
         if not against.isdisjoint(theirs):
@@ -423,36 +426,46 @@ def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:
         {noun for noun, relation in one.grammar.relations if relation == "outside"}
         for one in (asked, cached)
     )
-    if mine == theirs:
-        return
     only_mine, only_theirs = (
         (mine - theirs) & {t.removeprefix("#") for t in cached.terms},
         (theirs - mine) & {t.removeprefix("#") for t in asked.terms},
     )
     if only_mine or only_theirs:
-        sides = [
-            tuple(f"outside {noun}" for noun in sorted(one)) for one in (only_mine, only_theirs)
-        ]
-        yield Difference("preposition", *sides)
+        spelt = [tuple(f"outside {noun}" for noun in one) for one in (only_mine, only_theirs)]
+        yield Difference("preposition", *spelt)
 
+
+_WITH = frozenset({"with", "against"})
+"""Words that make another deed of a verb: "leave the food", "leave with the food"."""
 
 _MOVED = frozenset({"away", "back", "instead", "rather"})
 
 
+def _word_apart(asked: Reading, cached: Reading) -> tuple[str, Sides] | None:
+    """Find the small word that is another, or that one side adds, where all else is the same."""
+    longer = abs(len(asked.sequence) - len(cached.sequence))
+    if not longer and (found := small_word_exchanged(asked.sequence, cached.sequence)):
+        return found
+    if longer > 1:
+        return None
+    one, other = asked.grammar.wh, cached.grammar.wh
+    if one and other and (one == "how" or one != other):
+        sought = asked_apart(asked.sequence, cached.sequence)
+        return ("exchange", sought) if sought else None
+    added = asked.words ^ cached.words
+    if longer and added and added <= _WITH:
+        return "preposition", (tuple(asked.words & added), tuple(cached.words & added))
+    return None
+
+
 def _small_words(asked: Reading, cached: Reading) -> Iterator[Difference]:
     """Find what differs in tense, modals, quantifiers, conditions, roles and prepositions."""
-    one, other = asked.grammar, cached.grammar
-    longer = abs(len(asked.sequence) - len(cached.sequence))
-    if longer <= 1 and one.wh and other.wh and (one.wh == "how" or one.wh != other.wh):
-        sought = asked_apart(asked.sequence, cached.sequence)
-        if sought:
-            yield Difference("exchange", *sought)
-            return
-    exchanged = None if longer else small_word_exchanged(asked.sequence, cached.sequence)
+    exchanged = _word_apart(asked, cached)
     if exchanged:
         kind, sides = exchanged
         yield Difference(kind, *sides)
         return
+    one, other = asked.grammar, cached.grammar
     mine, theirs = asked.content_terms, cached.content_terms
     if mine == theirs:
         acting = actors_apart(asked.sequence, cached.sequence) or doers_apart(one, other)
@@ -503,7 +516,10 @@ def _exchange(asked: Reading, cached: Reading) -> Iterator[Difference]:
     light = mine is asked.core and not (
         {one, other} & _LIGHT and (is_content(one) or is_content(other))
     )
-    if light or one in theirs or other in mine or inflected(one, other) or exchangeable(one, other):
+    again = len(apart) > 1 and (one in theirs or other in mine)
+    if light or again or inflected(one, other) or exchangeable(one, other):
+        return
+    if other in opposites(one) and not _LESS.isdisjoint(asked.terms ^ cached.terms):
         return
     if {one, other} <= FILLERS or (asked.odd != cached.odd and {one, other} & FAILURES):
         return  # "the wrong amount" beside "not the right amount"
@@ -609,10 +625,16 @@ def _identifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
     return _absent("identifier", asked.identifiers, cached.identifiers, asked, cached)
 
 
-_KINDS = (
-    _figures, _units, _negation, _quotes, _identifiers, _names, _opposites, _direction, _symbols,
-    _scripts, _frame, _outside,
+_KINDS = tuple(
+    (attrgetter(*fields.split()), kind)
+    for fields, kind in (
+        ("figures", _figures), ("figures units", _units), ("terms odd grammar.done", _negation),
+        ("quotes", _quotes), ("identifiers", _identifiers), ("names labels", _names),
+        ("terms", _opposites), ("line", _direction), ("symbols", _symbols), ("foreign", _scripts),
+        ("sequence", _frame), ("grammar.relations", _outside),
+    )
 )  # fmt: skip
+"""What a kind of difference is read from, and how: where that is the same, there is none."""
 
 
 _SHORT = 1000

@@ -33,6 +33,8 @@ from shared_core.guard.word_lists import (
     CLAUSE_MARKERS,
     FIRST,
     FOCUS,
+    NONE_AFTER,
+    NONE_BEFORE,
     OWNERS,
     PERSONS,
     PHRASES,
@@ -53,31 +55,13 @@ _MODALS = {
     "should": "should", "ought": "should", "will": "will", "shall": "will", "would": "",
 }  # fmt: skip
 _AUXILIARIES = _PRESENT | _PAST | _PERFECT | _MODALS.keys()
-_WEAK = frozenset({"all", "any", "some", "most", "many", "both", "enough"})
+_WEAK = frozenset(listed("all any some most many both enough none exactly"))
 """Quantifiers that many leave out: "see all my cards", "see my cards"."""
 
 _ACTING = frozenset({"any", "some", "most", "few"})
 """Quantifiers that count where they open what acts: "can any", "why do few"; not "see any"."""
 
 _ACTED_BY = frozenset({"", "why", "very", "not", "if", ".", "nearly", "almost"}) | _AUXILIARIES
-
-_AFTER_THESE_NONE = {
-    "all": frozenset(listed("at after of above you")), "most": frozenset(listed("the at what")),
-    "many": frozenset(listed("how so that as")), "few": frozenset(listed("a the quite last next")),
-    "little": frozenset(listed("a the my")), "nearly": frozenset({"not"}),
-    "any": frozenset({"if"}), "enough": frozenset({"not"}),
-}  # fmt: skip
-_BEFORE_THESE_NONE = {
-    "all": frozenset({"right"}),
-    "any": frozenset(listed("way more longer other idea help advice chance suggestion time")),
-    "some": frozenset(listed("way more advice help tips good idea ideas other")),
-    "every": frozenset(listed("day week month year time hour morning night other")),
-    "each": frozenset(listed("other day week month year time")),
-    "most": frozenset(listed("likely important common popular effective efficient expensive")),
-    "many": frozenset({"thanks"}), "anything": frozenset({"else"}),
-    "something": frozenset({"else"}), "certain": frozenset({"that"}),
-}  # fmt: skip
-"""Words beside which these are no quantifiers: "at all", "the most", "any way", "every day"."""
 
 _NOT_CONDITIONS = frozenset(
     listed("know wonder see tell ask check sure matter idea what as say wondering find unsure")
@@ -106,13 +90,14 @@ SMALL = frozenset(map(canonical, ("going", "prior", "front", "if", "when", "leas
 class Grammar:
     """What the small words of one question say; see ``read_grammar``.
 
-    ``wh`` is the question word or "". ``tense`` is "present", "past", "future" or "" where it does
-    not count; ``copula`` says that it is that of "is" or "was". ``verbs`` are verbs that carry it
-    themselves, each with whether it is past. ``modal`` is "can", "must", "have to", "need",
-    "should", "will" or "". ``persons`` tells who acts, in order; ``owners`` and ``relations`` are
-    nouns with whose they are, and with their prepositions. ``done`` and ``undone`` are a pronoun
-    with its verb, as in "I ordered" and "I did not order"; ``capacity`` is what somebody asks as:
-    "as a student". ``mine`` says that it is about the asker, ``passive`` that something is done to
+    ``wh`` is the question word or "". ``tense`` is "present", "past", "future", "had" (of "should
+    have") or "" where it does not count; ``copula`` says that it is that of "is" or "was".
+    ``verbs`` are verbs that carry it themselves, each with whether it is past. ``modal`` is "can",
+    "must", "have to", "need", "should", "will" or "". ``persons`` tells who acts, in order;
+    ``owners`` and ``relations`` are nouns with whose they are, and with their prepositions.
+    ``done`` and ``undone`` are a pronoun with its verb, as in "I ordered" and "I did not order";
+    ``capacity`` is what somebody asks as: "as a student". ``time`` is "future" or "past" where all
+    of the text is. ``mine`` says that it is about the asker, ``passive`` that something is done to
     somebody, ``single`` that the text is one clause.
     """
 
@@ -130,6 +115,7 @@ class Grammar:
     done: frozenset[tuple[str, str]] = frozenset()
     undone: frozenset[tuple[str, str]] = frozenset()
     capacity: frozenset[str] = frozenset()
+    time: str = ""
     mine: bool = False
     passive: bool = False
     single: bool = True
@@ -161,6 +147,7 @@ def read_grammar(words: Sequence[str]) -> Grammar:
         _relations(said),
         *_deeds(said),
         _capacity(said),
+        _time(said),
         mine,
         passive,
         _JOINTS.isdisjoint(said[:-1])
@@ -209,6 +196,14 @@ def _is_past(word: str) -> bool:
 _NO_VERBS: frozenset[tuple[str, bool]] = frozenset()
 
 
+def _time(said: Sequence[str]) -> str:
+    """Return "past" or "future" if words of that alone are in a text."""
+    past = [word for before, word in pairwise(said) if before not in _BE and _is_past(word)]
+    if "will" in said or ("going" in said and ("going", "to") in pairwise(said)):
+        return "" if past else "future"
+    return "past" if past or said[:1] in (["was"], ["were"], ["did"]) else ""
+
+
 def _auxiliary(clause: Sequence[str]) -> int | None:
     """Return the place of the first auxiliary of a clause."""
     for place, word in enumerate(clause[:8]):
@@ -229,25 +224,25 @@ def _tense(
     place = _auxiliary(clause)
     if place is None:
         words = clause[1:6] if wh else ()
-        verbs = {(canonical(word), _is_past(word)) for word in words}
-        return "", False, frozenset(verbs)
+        return "", False, frozenset([(canonical(word), _is_past(word)) for word in words])
     word, rest = clause[place], clause[place + 1 :]
     passive = passive and (word not in _PERFECT or bool(place) or "been" in rest)
     to_come = word in ("will", "shall") or (
         word in ("is", "are") and ("going", "to") in pairwise(rest)
     )
     there = rest[:1] in (["there"], ["you"]) and word not in _PAST
-    if there or (word in _MODALS and not to_come):
-        return "", False, _NO_VERBS  # "will there be a fee", "is there a fee"
+    if there or (word in _MODALS and not to_come):  # "will there be a fee", "is there a fee"
+        had = word in _MODALS and rest[1:2] == ["have"] and any(map(_is_participle, rest[2:4]))
+        return "had" if had else "", False, _NO_VERBS  # "should I have paid"
     if passive and mine:  # "is my order sent", "was my order sent"
         tense = "future" if word == "will" else "past" if word in _PERFECT else ""
         return tense if place == 0 else "", False, _NO_VERBS
     if to_come:
         return "future", False, _NO_VERBS
-    doing = frozenset((canonical(each), False) for each in rest[:1] if each.endswith("ing"))
     present = word in _PRESENT or (word in _PERFECT and place > 0 and not passive)
-    progressive = doing if present and word in _BE else _NO_VERBS
-    return "present" if present else "past", word in _BE and not passive, progressive
+    doing = [each for each in rest[:1] if each.endswith("ing") and present and word in _BE]
+    verbs = frozenset((canonical(each), False) for each in doing)
+    return "present" if present else "past", word in _BE and not passive, verbs
 
 
 def _modal(clause: Sequence[str], wh: str) -> str:
@@ -272,19 +267,24 @@ _NEEDS = {("have", "to"): "have to", ("need", "to"): "need"}
 
 def _quantifiers(said: Sequence[str]) -> frozenset[str]:
     found: set[str] = set()
+    if "one" in said:
+        if ("exactly", "one") in pairwise(said):
+            found.add("exactly")
+        elif ("more", "than") in pairwise(said):
+            found.add("many")
     if QUANTIFIERS.keys().isdisjoint(said):
-        return frozenset()
+        return frozenset(found)
     for place, word in enumerate(said):
         kind = QUANTIFIERS.get(word)
         if kind is None:
             continue
         before = said[place - 1] if place else ""
         after = said[place + 1] if place + 1 < len(said) else ""
-        if before in _AFTER_THESE_NONE.get(word, ()):
+        if before in NONE_AFTER.get(word, "").split():
             if word in ("few", "little") and before in ("a", "quite"):
                 found.add("some")
             continue
-        if after in _BEFORE_THESE_NONE.get(word, ()):
+        if after in NONE_BEFORE.get(word, "").split():
             continue
         there = kind == "few" and before == "there"
         acts = before in _ACTED_BY or after == "of" or word == "either"
@@ -441,7 +441,9 @@ _OBJECTS = frozenset(listed("me you him her them us"))
 def tense_differs(asked: Grammar, cached: Grammar) -> bool:
     """Tell whether one asks of what is, and the other of what was or will be."""
     one, other = asked.tense, cached.tense
-    if asked.wh == cached.wh == "why":
+    if {asked.time, cached.time} == {"past", "future"} and asked.wh == cached.wh != "why":
+        return True
+    if "had" in (one, other) or asked.wh == cached.wh == "why":
         return one != other
     if one and other:
         if one == other or "past" in (one, other):
@@ -459,7 +461,7 @@ def modal_differs(asked: Grammar, cached: Grammar) -> bool:
     if len(both) == 1 or "" in both or both == {"have to", "must"}:
         return False
     if asked.wh == "where" and both != {"can", "must"}:
-        return False  # "where should I park", "where can I park"
+        return False  # "where should I park", "where can I"
     if "need" in both:
         return not both <= {"need", "have to", "must", "should"}
     return not (both == {"have to", "should"} and asked.wh)  # "what do I have to bring"
@@ -471,6 +473,8 @@ def quantifiers_apart(asked: Grammar, cached: Grammar) -> Sides | None:
     every = (one if cached.wh else other) & {"all", "most"}
     if {asked.wh, cached.wh} == {"", "what"} and every:
         return tuple(sorted(one)), tuple(sorted(other))  # "which seats fold", "do all seats fold"
+    if one | other == {"none", "any"}:
+        return None  # "none of them is", "they are not any"
     if (one and other) or (one | other) - _WEAK:
         return tuple(sorted(one)), tuple(sorted(other))
     return None
@@ -592,8 +596,9 @@ _BY_OTHERS = frozenset({"be", "been", "being", "get"})
 
 
 def _acting(words: Sequence[str]) -> str:
-    """Return who acts in a question that begins with an auxiliary: "1" for the asker."""
-    helper, who, then = (*words[:3], "", "", "")[:3]
+    """Return who acts in a question, by its auxiliary: "1" for the asker."""
+    at = int(words[0] in _WH) if words else 0
+    helper, who, then = (*words[at : at + 3], "", "", "")[:3]
     if helper not in _AUXILIARIES - _BE:
         return ""
     return "1" if who in ("i", "we") else canonical(then) if who in OWNERS and then else ""
@@ -627,7 +632,7 @@ def _asks_freely(before: Sequence[str], pair: set[str]) -> bool:
     return before[-1] in _WH or "how" not in before or not pair.isdisjoint(("do", "does", "did"))
 
 
-_MEASURES = frozenset(listed("many much long often far old big tall soon fast high deep wide"))
+_MEASURES = frozenset(listed("many much long often far old big tall fast high deep wide"))
 
 
 def asked_apart(asked: Sequence[str], cached: Sequence[str]) -> Sides | None:
@@ -651,11 +656,8 @@ def asked_apart(asked: Sequence[str], cached: Sequence[str]) -> Sides | None:
     return None
 
 
-_ASKED_ALIKE = (
-    {"how", "where"}, {"how", "what"}, {"what", "where"}, {"what", "who"}, {"when", "how soon"},
-)  # fmt: skip
-_HOW_MUCH = {f"how {each}" for each in _MEASURES}
-_TIME = frozenset({"time", "date", "day"})
+_ASKED_ALIKE = ({"how", "where"}, {"how", "what"}, {"what", "where"}, {"what", "who"})
+_HOW_MUCH, _TIME = {f"how {each}" for each in _MEASURES}, frozenset(("time", "date", "day"))
 
 
 def _asking(words: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from shared_core.guard.grammar import NO_GRAMMAR, SMALL, Grammar, Sides, read_grammar
 from shared_core.guard.tokens import (
+    CHORD,
     COMPARING,
     POWER,
     SOFT,
@@ -253,6 +254,8 @@ def _read_words(stream: Sequence[Token], taken: dict[int, str]) -> _Words:
             words.identifiers.append(identifier.removeprefix("www."))
             words.terms.append(words.identifiers[-1])
         elif token.kind in ("number", "word") and token.tail:
+            if CHORD.match(token.text):
+                words.cased.append(token.text + token.tail)
             words.identifiers.append(whole)
             words.words.add(whole)
             words.terms.append(whole)
@@ -375,7 +378,6 @@ def _read_operands(terms: Sequence[str]) -> tuple[list[Operands], set[str], set[
         right = _side(terms[place + 1 : place + 5], relation)
         if relation == "from":
             origins |= right
-            continue
         if relation == "to":
             targets |= right
         reach = 6 if relation == "than" else 4

@@ -537,8 +537,12 @@ _PROSE = re.compile(
 )
 """What looks like code and is prose: hyphens, numbers, addresses, dashes, smileys."""
 
-POWER = frozenset({"mW", "MW", "mHz", "MHz", "mJ", "MJ", "mV", "MV", "mA", "MA", "mg", "Mg"})
-"""Units of which the case of the first letter is a factor of a thousand million."""
+POWER = frozenset(listed("mW MW mHz MHz mJ MJ mV MV mA MA mg Mg CO Co HF Hf"))
+"""Units of which the case of the first letter is a factor of a thousand million, and a gas and a
+metal."""
+
+CHORD = re.compile(r"[A-G][mM]$")
+"""A minor chord, or a major one."""
 
 
 def read_notation(text: str) -> tuple[str, ...]:

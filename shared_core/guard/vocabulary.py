@@ -124,7 +124,7 @@ ALL_PARTICLES = _LOOSE | frozenset(listed("in on at to for with of by about afte
 
 ALIKE_ENDINGS = frozenset(
     listed("""
-    cy ci e s y es ed er ers or ors ion ions ation ations ment ments ness ity al ally ly ive able
+    cy ci z e s y es ed er ers or ors ion ions ation ations ment ments ness ity al ally ly ive able
     ible ful ing ings ence ance ent ant ous ic ical ist ism ize ise ized ising i ies ier iest
     est th n an ian ish ese
     """)
@@ -288,7 +288,8 @@ FILLERS = frozenset(
         come take process procedure step method detail information thing item list part concept
         meaning kind type sort purpose case reason world person people minus forget
         earth hell plz pls ask excuse pardon hope appreciate curious grateful glad love favor favour
-        understand learn figure mind assistance hear supposed manage option wonder somebody someone
+        understand learn figure mind assistance hear supposed manage option confirm
+        clarify wonder somebody someone
         """),
     )
 ) | {canonical(word) for word in NEGATIONS}
@@ -326,7 +327,7 @@ FAILURES = frozenset(
 UNKNOWING = frozenset(map(canonical, listed("know understand sure certain idea figure clue mind")))
 """Terms after "I do not": somebody says that they ask, not what."""
 
-UNABLE = frozenset(map(canonical, listed("find see remember recall locate figure tell")))
+UNABLE = frozenset(map(canonical, listed("find see remember recall locate figure tell sense")))
 """Terms after "I can not" that say the same: "I can't find my PIN", "where is my PIN"."""
 
 

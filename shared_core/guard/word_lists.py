@@ -41,7 +41,8 @@ guy gentleman; mother mom mum; father dad
 """Groups of words that mean one thing whatever is asked; the first stands for all."""
 
 ALIKE = """
-call_off cancel; put_off postpone delay; work_out calculate; sort_out organise resolve arrange;
+bring give; call_off cancel; put_off postpone delay; work_out calculate; sort_out organise resolve;
+sort_out arrange;
 chop_down fell; chop_down cut; take_out buy get; come_up_with invent devise create think; look_into
 investigate; look_up search find; look_for search; find_out learn discover; fill_in complete;
 fill_out complete; hand_in submit; hand_over give; give_up quit stop; give_back return; send_back
@@ -537,14 +538,14 @@ QUANTIFIERS = {
     "something": "some", "certain": "some", "most": "most", "few": "few", "little": "few",
     "many": "many", "both": "both", "hardly": "hardly", "barely": "hardly", "scarcely": "hardly",
     "rarely": "hardly", "seldom": "hardly", "nearly": "nearly", "almost": "nearly",
-    "enough": "enough", "mostly": "most",
+    "enough": "enough", "mostly": "most", "none": "none",
 }  # fmt: skip
 
 STATED = {
     "able": "can", "allowed": "can", "permitted": "can", "possible": "can", "forbidden": "not",
     "required": "must", "obliged": "must", "obligated": "must", "necessary": "must",
     "mandatory": "must", "compulsory": "must", "advisable": "should", "recommended": "should",
-    "supposed": "should", "optional": "can",
+    "supposed": "should", "optional": "can", "okay": "can", "ok": "can", "alright": "can",
 }  # fmt: skip
 """Words after "is it" and "am I" that say what a modal says."""
 
@@ -568,3 +569,21 @@ FOCUS = {
     "last": "last", "final": "last", "again": "again", "first": "nth", "second": "nth",
     "third": "nth", "fourth": "nth", "fifth": "nth", "next": "next",
 }  # fmt: skip
+
+NONE_AFTER = {
+    "all": "at after of above you", "most": "the at what",
+    "many": "how so that as", "few": "a the quite last next",
+    "little": "a the my", "nearly": "not",
+    "any": "if", "enough": "not",
+}  # fmt: skip
+NONE_BEFORE = {
+    "all": "right",
+    "any": "way more longer other idea help advice chance suggestion time",
+    "some": "way more advice help tips good idea ideas other",
+    "every": "day week month year time hour morning night other",
+    "each": "other day week month year time",
+    "most": "likely important common popular effective efficient expensive",
+    "many": "thanks", "anything": "else",
+    "something": "else", "certain": "that",
+}  # fmt: skip
+"""Words beside which these are no quantifiers: "at all", "the most", "any way", "every day"."""
