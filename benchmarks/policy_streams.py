@@ -351,7 +351,7 @@ def ask(
     namespace: str,
 ) -> Result:
     """Send some rows of a stream to a cache, and give those that do not hit their answer."""
-    lies = random.Random(f"noise|{order}")
+    lies = random.Random(f"noise|{order}|{rows[0]}")
 
     def judge(fresh: Answer, cached: Answer) -> bool:
         same = code_in(fresh.text) == code_in(cached.text)
@@ -362,7 +362,7 @@ def ask(
     system = " ".join((words * (1 + options.prompt // len(words)))[: options.prompt])
     llm, found, seconds = Model()._get_llm_string(), list[bool | None](), list[float]()
     _DECIDED.clear()
-    _DICE.seed(f"dice|{order}")
+    _DICE.seed(f"dice|{order}|{rows[0]}")
     tiered = TieredCache(
         url,
         threshold=options.policy,
@@ -539,7 +539,8 @@ def digest_of(data: Path, left_out: frozenset[str]) -> str:
     root = Path(__file__).parent
     files = [data / f"{name}.jsonl.gz" for name in sorted(SETS.keys() - left_out)]
     for folder in ("guard", "thresholds"):
-        files += sorted((root.parent / "shared_core" / folder).glob("*.[pt][yx]*"))
+        inside = root.parent / "shared_core" / folder
+        files += sorted([*inside.glob("*.py"), *inside.glob("*.txt")])
     files += [root.parent / "shared_core" / "learning" / "prior_fit.py"]
     files += [root / f"{name}.py" for name in ("fit_prior", "question_families", "matching")]
     whole = hashlib.sha256(" ".join(sorted(left_out)).encode())
