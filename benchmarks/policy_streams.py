@@ -14,8 +14,8 @@ Each order is the same questions in another order of arrival; 0 is the first. Wh
 of a stream is fitted on the other sets alone, and kept in ``--cache`` under a digest of data,
 features and guard; ``--shipped`` takes the prior that ships. Vectors are made before: no lookup
 embeds. If the cache passed any lookup over, for a time-out or an error, the run says so and fails.
-The dice that choose what is checked fall alike in every run; the judge's words come from a thread,
-when they come, so that hits of one order still differ by some per cent from run to run.
+The dice that choose what is checked fall alike in every run, and the judge, who works in a thread,
+is waited for after each answer, so that a run in one process can be repeated.
 
 ``--noise``: that share of what the judge says is false; ``--known-noise`` tells the policy so.
 ``--drift``: half of the classes change their answer midway; the table then says for how many
@@ -371,6 +371,8 @@ def ask(
         timeout=10.0,
         **judging,
     )
+    path: Any = tiered.cache._path
+    labeler = path.semantic._labeler  # an app's requests leave its judge time; these would not
     for row in rows:
         prompt = prompted(stream.texts[row], system).prompt
         began = time.perf_counter()
@@ -381,6 +383,7 @@ def ask(
             continue
         found.append(None)
         tiered.update(prompt, llm, [generation(answers[row])])
+        labeler.drain()
     stats = tiered.cache.stats()
     passed = Counter(stats.errors) + tiered.errors
     passed.update({f"miss: {why}": n for why, n in stats.misses.items() if why in NO_ANSWER})

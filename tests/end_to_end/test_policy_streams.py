@@ -62,6 +62,10 @@ def test_a_stream_is_answered_from_the_cache_and_rightly(
     assert row["over 2 % + 2 sd"] == "0 of 2"
     printed = capsys.readouterr().out
     assert "| made | 2 | 240 |" in printed
+    _, again = measured(streams, tmp_path, "--orders", "3,0")
+    assert [one["found"] for one in again["orders"]] == [
+        one["found"] for one in reversed(found["orders"])
+    ]
 
 
 def test_an_answer_of_another_class_is_a_wrong_one(
