@@ -8,15 +8,15 @@ import re
 
 PLEASANTRY = re.compile(
     r"""^\W*+(?:
-      (?:(?:oh|well|so|okay|ok|ah)\W+)?
-      (?:sure|certainly|absolutely|of\s+course|great\s+question|good\s+question|hi|hello|hey
-        |thanks?(?:\s+you)?)(?:\W+(?:thing|there))?
+      (?:(?:oh|well|so|okay|ok|ah)\W+)?(?:sure|certainly|absolutely|of\s+course|gladly
+        |(?:with|my)\s+pleasure|no\s+problem|(?:great|good)\s+question|hi|hello|hey|thanks?
+        (?:\s+you)?(?:\s+for\s+(?:[a-z]+ing|your|the)(?:\s+[a-z]+){0,3})?)(?:\W+(?:thing|there))?
     | (?:(?:i'm|i\s+am|we're|we\s+are)\s+)?(?:very\s+|so\s+|really\s+)?
       (?:happy|glad|pleased)\s+to\s+help.*
     | (?:(?:i'm|i\s+am|we're|we\s+are)\s+)?(?:very\s+|so\s+|really\s+)?
       sorry\b(?!.*\b(?:but|can|could)).*
     | .*\b(?:let\s+(?:me|us)\s+know|feel\s+free\s+to|don't\s+hesitate
-      |hope\s+(?:this|that|it)\s+helps|(?:happy|glad)\s+to\s+help|anything\s+else
+      |hope\s+(?:this|that|it)\s+helps|(?:happy|glad)\s+to\s+help|anything\s+(?:else|is\s+unclear)
       |further\s+(?:questions|help|assistance))\b.*
     | here(?:'s|\s+is|\s+are)?\s+(?:a|an|the|some|how|what|one|your)?\b[^.]{0,40}:
     | (?:(?:no\s+(?:problem|worries|trouble)(?:\s+at\s+all)?|my\s+pleasure|any\s?time|take\s+care
@@ -30,7 +30,7 @@ PLEASANTRY = re.compile(
 
 ANNOUNCES = re.compile(
     r"""\W*(?:here(?:'s|\s+is|\s+are)\s+(?:a|an|the|some|how|what|one|your)\b[^.:]{0,40}
-      |(?:happy|glad)\s+to\s+help|sure|certainly|of\s+course):\s+""",
+      |(?:happy|glad)\s+to\s+help|sure|certainly|of\s+course|gladly|(?:with|my)\s+pleasure):\s+""",
     re.VERBOSE | re.IGNORECASE,
 )
 """The same before a colon, and the answer behind it."""
