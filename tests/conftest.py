@@ -69,6 +69,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Leave nothing of a good run in memory; what failed can be looked at, as pytest has it."""
+    is_first = "PYTEST_XDIST_WORKER" not in os.environ
+    if is_first and exitstatus == 0 and os.environ.get("PYTEST_DEBUG_TEMPROOT") == str(IN_MEMORY):
+        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        shutil.rmtree(factory.getbasetemp(), ignore_errors=True)
+
+
 def pytest_collection_finish() -> None:
     """Leave modules and collected tests out of every later search for garbage."""
     import hypothesis  # noqa: F401 - it looks at its hooks' referrers, which are then not seen
