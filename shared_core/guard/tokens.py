@@ -524,7 +524,7 @@ def _dated(token: Token) -> list[Figure]:
 
 COMPARING = frozenset({"<", ">", "=", "<=", ">=", "==", "!="})
 
-_SIGNED = re.compile(r"(?<!\S)(?=\S*[-!&|~^*\\\[\]{}<>=/+:;@#$%])\S+")
+_SIGNED = re.compile(r"(?<!\S)(?=\?\S*\w|\S*[-!&|~^*\\\[\]{}<>=/+:;@#$%])\S+")
 """A run without spaces that has a sign of code in it."""
 
 _PROSE = re.compile(

@@ -37,7 +37,7 @@ Guarantee = Literal["average", "anytime"]
 FLOOR = 0.4
 """Cosine below which no candidate is looked at, whatever speaks for it."""
 
-FAR, LABELS_FOR_FAR = 0.7, 150
+FAR, LABELS_FOR_FAR = 0.75, 150
 """Cosine below which public data alone vouches for no candidate, and own labels before one may be
 served: in a young cache votes and margin say little, as few others are there."""
 

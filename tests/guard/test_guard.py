@@ -270,6 +270,7 @@ DIFFER = [
         "What does a cook say at the nurse desk?",
     ),
     ("direction", "Can I fill the jug from the tank?", "Can I fill the tank from the jug?"),
+    ("notation", "What does cp *.md match?", "What does cp ?.md match?"),
     ("notation", "Where is CO found?", "Where is Co found?"),
     ("notation", "How do I play Am7?", "How do I play AM7?"),
     ("unit", "How many turns per second is it?", "How many turns per minute is it?"),
