@@ -402,12 +402,12 @@ def test_public_data_alone_vouches_for_nothing_far() -> None:
     sure = replace(shipped(), mean=(20.0, *shipped().mean[1:]))
     for prior, start, served in ((sure, "public", False), (sure, "own", False)):
         policy = Verified(prior=prior, start=start)  # type: ignore[arg-type]  # one of the two
-        found = first_decision(policy, Candidate(0.69, (), WORDINGS[1], "g"))
+        found = first_decision(policy, Candidate(0.74, (), WORDINGS[1], "g"))
         assert isinstance(found, Serve) is served
     policy = Verified(prior=sure)
-    assert isinstance(first_decision(policy, Candidate(0.71, (), WORDINGS[1], "g")), Serve)
+    assert isinstance(first_decision(policy, Candidate(0.76, (), WORDINGS[1], "g")), Serve)
     state = learnt(policy, [replace(one, right=True) for one in labels_of(policy, 160)])
-    far = Candidate(0.69, (), WORDINGS[1], "g")
+    far = Candidate(0.74, (), WORDINGS[1], "g")
     assert isinstance(policy.decide(WORDINGS[0], [far], state, random.Random(0)), Serve)
 
 
