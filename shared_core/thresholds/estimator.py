@@ -160,13 +160,6 @@ LABELS_PER_FIT = 60
 OVERDUE = 50
 """Labels since the last fit after which a decision does not wait for others to make it."""
 
-SAID_TO_BE_RIGHT = 0.03
-"""Public data is held to account where it expects at most this share to be wrong."""
-
-MIN_WRONG = 3
-TWICE, SURPRISE = 2.0, 2.33
-"""One in a hundred apps in which twice as many are wrong as public data says is taken for worse."""
-
 OUTWEIGHED, PROOF = 2.5, 0.7
 """What speaks against a candidate is outweighed when own labels show, with this confidence, that at
 most so many times ``max_error`` of what has it is wrong; all together must keep the promise."""
@@ -182,9 +175,10 @@ OWN, BORROWED = 8, 2.0
 """Labels of a kind itself without which it is not outweighed, and for how many times as many those
 of all other kinds count at most: where one kind does not matter, others seldom do."""
 
-REPORTS = 50
-"""Labels by feedback of which, while there are fewer, up to two that say "wrong" end nothing:
-people report what is wrong sooner than what is right. Each raises the threshold by a stratum."""
+REPORTS, MIN_WRONG = 50, 3
+"""Labels by feedback of which, while there are fewer than 50, up to two that say "wrong" end
+nothing: people report what is wrong sooner than what is right. Each raises the threshold by a
+stratum."""
 
 LABELS_BEFORE_DRIFT = 100
 """Labels that must be known of a world before a change of it can be noticed."""
@@ -273,8 +267,8 @@ class Belief:
     def excess(self, scores: Array, right: Array, judge: JudgeError) -> float:
         """Return by how many log-odds an app's labels are wrong oftener than public data says.
 
-        ``scores`` (n,) are those that the prior gives, before any label. It is the mode, not below
-        0, under a standard normal prior: sets of another kind are off by one shift in all strata.
+        ``scores`` (n,) are log-odds. It is the mode, not below 0, under a standard normal prior:
+        sets of another kind are off by one shift in all strata.
         """
         of, wrong = _strata_of(scores), _strata_of(scores, 1 - right)
 
@@ -309,35 +303,6 @@ class Belief:
 
 
 @dataclass(slots=True)
-class TrackRecord:
-    """Holds public data to what it says: how many of an app's labels it expects to be wrong.
-
-    Only those count that it calls right. ``failed`` if it is off by more than a factor of two
-    and chance: three at least are wrong, and one more than the mean and 2.3 standard deviations of
-    a Poisson distribution.
-    """
-
-    expected: float = 0.0
-    wrong: int = 0
-
-    def add(
-        self, belief: Belief, score: float, right: bool, judge: JudgeError = NEVER_WRONG
-    ) -> None:
-        """Add a label of a candidate that had this log-odds when it was chosen."""
-        rate = belief.rates[bisect_right(EDGES, score)]
-        if rate <= SAID_TO_BE_RIGHT:
-            self.expected += judge.labelled_wrong(rate)
-            self.wrong += not right
-
-    @property
-    def failed(self) -> bool:
-        """Tell whether public data speaks wrongly of this app."""
-        most = TWICE * self.expected
-        most += SURPRISE * math.sqrt(most) + 1
-        return self.wrong >= MIN_WRONG and self.wrong > most
-
-
-@dataclass(slots=True)
 class Learned:
     """The state of one namespace. It grows in place; ``model`` is replaced as a whole.
 
@@ -354,7 +319,6 @@ class Learned:
     wrong: int = 0
     changes: int = 0
     has_served: bool = False
-    record: TrackRecord = field(default_factory=TrackRecord)
     doubted: bool = False  # public data does not count, or not any more
     wealth: Wealth | None = None  # only certified pools are served
     judged: JudgeRecord = field(default_factory=JudgeRecord)
@@ -416,9 +380,6 @@ class Learned:
         kept.add((max(chance, 1e-3), float(right), objections, *values))
         if group:
             self.groups.label(group, right, score)
-        if not objections and not self.doubted:
-            self.record.add(self.belief, score, right, self.model.judge)
-            self.doubted = self.record.failed
         if not objections and self.wealth is not None and chance > 0:
             rate = self.model.judge.labelled_wrong(self.wealth.max_error)
             self.wealth.add(score, not right, min(1.0, least / chance), rate)
@@ -451,7 +412,7 @@ class Learned:
             self.since_fit = WINDOW  # it would have been served: think again at once
         if self.known < LABELS_BEFORE_DRIFT:
             self.watch = Watch()  # what surprises so early is that the prior does not fit
-        elif self.watch.notices(right, score, self.model.judge):
+        elif self.watch.notices(right, score, replace(self.model.judge, heard=1.0)):
             self.changes += 1
             self.doubted = True
             self.stopped = "what was right is wrong now"
@@ -529,7 +490,11 @@ def refit(state: Learned, promise: Promise, noise: float) -> LinearModel:
     known = np.concatenate([scores[able], feedback[:, 0]]), np.concatenate([right[able], said])
     clean = objections == 0
     before = _scores(values[clean], state.prior.mean)
-    excess = state.belief.excess(before, right[clean], judge) if len(rows) else 0.0
+    excess = 0.0
+    if len(rows):  # the fit takes it up as labels come; half of what it took is not relied upon
+        there = state.belief.excess(before, right[clean], judge)
+        left = min(there, state.belief.excess(scores[clean], right[clean], judge))
+        excess = (there + left) / 2
     cautious = NormalDist().inv_cdf(promise.confidence)
     belief = state.belief.shifted(excess + cautious * state.belief.doubt(before))
     belief = belief.at_most(1.0) if state.doubted else belief

@@ -72,10 +72,13 @@ def forbids(difference: Difference) -> bool:
 
 
 def weigh(question: str, candidates: Sequence[Candidate]) -> Evidence | None:
-    """Choose the answer group with the most votes and describe its nearest member.
+    """Choose the answer group with the most votes and describe one of its members.
 
-    ``candidates`` are nearest first. Those with a forbidden difference neither vote nor are chosen,
-    but a rival among them still narrows the margin. None if no candidate may be chosen.
+    It is the nearest against which nothing speaks, or the nearest if something speaks against each:
+    an answer that was given to a question like this one is not held back by what tells it from
+    another that was answered alike. ``candidates`` are nearest first. Those with a forbidden
+    difference neither vote nor are chosen, but a rival among them still narrows the margin. None if
+    no candidate may be chosen.
     """
     allowed = [
         place
@@ -92,12 +95,13 @@ def weigh(question: str, candidates: Sequence[Candidate]) -> Evidence | None:
         votes[groups[place]] = votes.get(groups[place], 0.0) + math.exp(-distance / VOTE_WIDTH)
     best = max(votes, key=lambda group: votes[group])
     members = [place for place in allowed if groups[place] == best]
-    chosen = candidates[members[0]]
+    index = next((at for at in members if not _kinds(candidates[at])), members[0])
+    chosen = candidates[index]
     rivals = [
         one.similarity for one, group in zip(candidates, groups, strict=True) if group != best
     ]
     rival = rivals[0] if rivals else candidates[-1].similarity - 0.02
-    kinds = {each.kind for each in chosen.differences} - WEIGHED
+    kinds = _kinds(chosen)
     words, exchanged, within = _of_words(read(question), read(chosen.question))
     cosine, length = 5 * (chosen.similarity - 0.75), words[-1]
     margin, vote = 5 * (chosen.similarity - rival), 2 * votes[best] / sum(votes.values()) - 1
@@ -118,9 +122,12 @@ def weigh(question: str, candidates: Sequence[Candidate]) -> Evidence | None:
     objections = 0
     for kind in kinds:
         objections |= _BITS.get(kind, 1)
-    return Evidence(
-        members[0], chosen.group, tuple(round(value, 4) for value in values), objections
-    )
+    return Evidence(index, chosen.group, tuple(round(value, 4) for value in values), objections)
+
+
+def _kinds(candidate: Candidate) -> set[str]:
+    """Return the kinds of difference that speak against a candidate."""
+    return {each.kind for each in candidate.differences} - WEIGHED
 
 
 def _of_similarity(cosine: float) -> tuple[float, ...]:

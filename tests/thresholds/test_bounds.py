@@ -26,7 +26,6 @@ from shared_core.thresholds.estimator import (
     Belief,
     Gaussian,
     RingBuffer,
-    TrackRecord,
     _proven,
     fit,
     scores_left_out,
@@ -165,24 +164,6 @@ def test_an_objection_is_outweighed_by_own_labels_of_its_kind_and_others_help() 
     assert outweighed(_4="r" * 5, _8="r" * 30) == {8}, "too few of its own"
     assert not outweighed(_4="r" * 12, _8="r" * 15 + "w" * 15), "others do not help it"
     assert outweighed(_4="r" * 30, _8="w" * 200) == {4}, "its own labels are enough"
-
-
-def account(labels: str, score: float = EDGES[-1] + 1) -> TrackRecord:
-    """Hold public data that expects one in a hundred to be wrong up there to labels: r or w."""
-    belief = Belief((0.5,) * (STRATA - 1) + (0.01,), (80.0,) * STRATA, (0.1,) * STRATA)
-    found = TrackRecord()
-    for label in labels:
-        found.add(belief, score, label == "r")
-    return found
-
-
-def test_public_data_fails_when_more_of_what_it_calls_right_is_wrong_than_chance_explains() -> None:
-    assert account("www").failed
-    assert not account("ww").failed
-    assert account("r" * 50 + "w" * 5).failed
-    assert not account("r" * 300 + "w" * 12).failed
-    assert account("r" * 300 + "w" * 14).failed
-    assert not account("w" * 50, score=-3.0).failed, "it never called that right"
 
 
 def data(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -396,6 +396,28 @@ def test_the_group_with_most_votes_is_chosen_and_its_nearest_member() -> None:
     assert values["members"] == pytest.approx(math.log1p(2) - 1, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["exchange", "name", "tense"])
+def test_of_answers_alike_that_to_the_nearest_question_without_an_objection_is_the_case(
+    kind: str,
+) -> None:
+    objected = (Difference(kind, ("a",), ("b",)),)
+    added = (Difference("addition", ("a",), ()),)
+    near = [
+        Candidate(0.95, objected, "a", "answer"),
+        Candidate(0.90, added, "b", "answer"),
+        Candidate(0.85, (), "c", "answer"),
+    ]
+    best = weigh("q", near)
+    assert best is not None
+    assert (best.index, best.objections) == (1, 0), "what one side adds is no objection"
+    assert best.values[FEATURES.index("cosine")] == pytest.approx(5 * (0.90 - 0.75))
+    for alone in (near[:1], [near[0], replace(near[1], group="another")]):
+        best = weigh("q", alone)
+        assert best is not None
+        assert best.index == 0
+        assert best.objections > 0, "nothing else was answered alike"
+
+
 def test_public_data_alone_vouches_for_nothing_far() -> None:
     """The same evidence, but for how near it is, before and after 150 own labels."""
     policy = Verified(start="public")
@@ -534,6 +556,24 @@ def test_reports_that_mostly_say_right_cost_nothing_in_the_end() -> None:
         policy.learn(state, Label(True, 0.97, (), 7.0))
     policy.settle(state)
     assert state.model.threshold < after_one
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_an_app_that_is_off_everywhere_is_served_again_once_the_fit_has_taken_it_up(
+    seed: int,
+) -> None:
+    policy, rng, off = Verified(), random.Random(seed), 1.3
+    state = policy.initial_state()
+    score, truth = state.model.score, []
+    for label in labels_of(policy, 1200, seed):
+        chance = 1 / (1 + math.exp(off - score(label.evidence[FRONT:])))
+        policy.learn(state, replace(label, right=rng.random() < chance))
+        truth.append((label.evidence[FRONT:], chance))
+    policy.settle(state)
+    model = state.model
+    assert model.serving is not None
+    served = [chance for values, chance in truth if model.score(values) >= model.threshold]
+    assert sum(served) / len(served) >= 0.97
 
 
 def test_of_an_app_with_few_labels_of_what_is_nearly_right_more_is_taken_to_be_wrong() -> None:
