@@ -91,8 +91,8 @@ FAILED_S, REST_S = 5.0, 30.0
 """Seconds in which a rewriting that failed is not tried again, and in which a model is left alone
 that failed five times in a row."""
 
-CHECKED, AFTER_A_WRONG_ONE = 0.1, 0.5
-"""Least share of hits that is asked for real, and the share after one that was wrong."""
+CHECKED, CHECKED_AT_FIRST, AFTER_A_WRONG_ONE = 0.1, 0.3, 0.5
+"""Least share of hits that is asked for real, the share at first, and that after a wrong one."""
 
 WORTH, LOOKED_AT, PAUSE = 0.02, 500, 2000
 """The model pauses for 2,000 follow-ups when fewer than 2 % of 500 rewritten ones were served."""
@@ -446,7 +446,7 @@ class Conversations:
         self._texts: OrderedDict[str, tuple[str | None, float]] = OrderedDict()
         self._under_way: dict[str, Future[Value[Any]]] = {}
         self._recent: list[bool] = []
-        self._paused, self._share = 0, CHECKED
+        self._paused, self._share = 0, CHECKED_AT_FIRST
 
     def asked_alone(
         self, request: Request, namespace: str, tenant: str, asks: bool = True

@@ -869,13 +869,13 @@ class Watched(Verified):
         return super().decide(question, candidates, state, rng)
 
 
-def test_more_hits_of_rewritten_questions_are_checked_and_many_after_a_wrong_one() -> None:
+def test_more_hits_of_rewritten_questions_are_checked_at_first_and_after_a_wrong_one() -> None:
     policy = Watched()
     cache = opened(Rewriter(TABLE), threshold=policy)
     once, rewritten = request((), FREE), request(PLAN, PROJECTS)
     cache.lookup(once)
     cache.lookup(rewritten)
-    assert policy.seen == [policy.audit, 0.1]
+    assert policy.seen == [policy.audit, 0.3]
     conversations = cache._path.conversations
     assert conversations is not None
     conversations.checked(False)
@@ -889,10 +889,10 @@ def test_more_hits_of_rewritten_questions_are_checked_and_many_after_a_wrong_one
 
 
 def test_a_policy_that_checks_more_by_itself_is_left_as_it_is() -> None:
-    policy = Watched(audit=0.3)
+    policy = Watched(audit=0.4)
     cache = opened(Rewriter(TABLE), threshold=policy)
     cache.lookup(request(PLAN, PROJECTS))
-    assert policy.seen == [0.3]
+    assert policy.seen == [0.4]
 
 
 def test_a_pause_is_counted_in_follow_ups_alone() -> None:
