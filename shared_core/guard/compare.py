@@ -378,7 +378,7 @@ def _qualifiers(asked: Reading, cached: Reading) -> Iterator[Difference]:
     ours, yours = asked.grammar.capacity, cached.grammar.capacity
     for alone, there in ((ours - cached.terms, yours), (yours - asked.terms, ours)):
         if alone and not any(exchangeable(a, b) for a in alone for b in there):
-            yield Difference("qualifier", tuple(ours), tuple(yours))
+            yield Difference("qualifier", tuple(sorted(ours)), tuple(sorted(yours)))
             return
     mine, theirs = asked.qualifiers - cached.terms, cached.qualifiers - asked.terms
     if len(mine) == 1 == len(theirs):
@@ -431,8 +431,8 @@ def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:
         (theirs - mine) & {t.removeprefix("#") for t in asked.terms},
     )
     if only_mine or only_theirs:
-        spelt = [tuple(f"outside {noun}" for noun in one) for one in (only_mine, only_theirs)]
-        yield Difference("preposition", *spelt)
+        nouns = sorted(only_mine), sorted(only_theirs)
+        yield Difference("preposition", *[tuple(f"outside {n}" for n in each) for each in nouns])
 
 
 _WITH = frozenset({"with", "against"})
@@ -452,9 +452,9 @@ def _word_apart(asked: Reading, cached: Reading) -> tuple[str, Sides] | None:
     if one and other and (one == "how" or one != other):
         sought = asked_apart(asked.sequence, cached.sequence)
         return ("exchange", sought) if sought else None
-    added = asked.words ^ cached.words
-    if longer and added and added <= _WITH:
-        return "preposition", (tuple(asked.words & added), tuple(cached.words & added))
+    mine, theirs = asked.words - cached.words, cached.words - asked.words
+    if longer and (mine or theirs) and mine | theirs <= _WITH:
+        return "preposition", (tuple(sorted(mine)), tuple(sorted(theirs)))
     return None
 
 

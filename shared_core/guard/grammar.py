@@ -448,7 +448,7 @@ def tense_differs(asked: Grammar, cached: Grammar) -> bool:
     if one and other:
         if one == other or "past" in (one, other):
             return one != other
-        return not (asked.mine or cached.mine or asked.wh in ("how", "when"))
+        return not (asked.mine or cached.mine or {asked.wh, cached.wh} & {"how", "when"})
     if asked.verbs and cached.verbs:
         turned = {(verb, not past) for verb, past in asked.verbs}
         return not turned.isdisjoint(cached.verbs)
@@ -460,11 +460,11 @@ def modal_differs(asked: Grammar, cached: Grammar) -> bool:
     both = {asked.modal, cached.modal}
     if len(both) == 1 or "" in both or both == {"have to", "must"}:
         return False
-    if asked.wh == "where" and both != {"can", "must"}:
+    if "where" in (asked.wh, cached.wh) and both != {"can", "must"}:
         return False  # "where should I park", "where can I"
     if "need" in both:
         return not both <= {"need", "have to", "must", "should"}
-    return not (both == {"have to", "should"} and asked.wh)  # "what do I have to bring"
+    return both != {"have to", "should"} or not (asked.wh or cached.wh)  # "what do I have to"
 
 
 def quantifiers_apart(asked: Grammar, cached: Grammar) -> Sides | None:
@@ -580,12 +580,11 @@ def actors_apart(asked: Sequence[str], cached: Sequence[str]) -> Sides | None:
 
 def doers_apart(asked: Grammar, cached: Grammar) -> Sides | None:
     """Find a verb that the asker does on one side, and somebody else on the other."""
-    theirs = {verb: who for who, verb in cached.done}
-    for who, verb in sorted(asked.done):
-        other = theirs.get(verb, who)
-        both = (other, verb) in asked.done or (who, verb) in cached.done
-        if not both and (who in _ASKER) != (other in _ASKER) and {who, other} & _SOMEBODY:
-            return (f"{who} {verb}",), (f"{other} {verb}",)
+    for verb in sorted({verb for _, verb in asked.done} & {verb for _, verb in cached.done}):
+        sides = [{who for who, what in each.done if what == verb} for each in (asked, cached)]
+        for one, other in (sides, sides[::-1]):
+            if one <= _ASKER and other <= _SOMEBODY:
+                return (f"{min(sides[0])} {verb}",), (f"{min(sides[1])} {verb}",)
     return None
 
 

@@ -251,6 +251,7 @@ DIFFER = [
     ("focus", "What is the second deepest lake?", "What is the deepest lake?"),
     ("focus", "What if it leaks?", "What if it leaks again?"),
     ("role", "What if I crash her bike?", "What if she crashes my bike?"),
+    ("role", "Am I paid when someone rows my boat?", "Am I paid when I row someone's boat?"),
     ("preposition", "Is the paint dry by Friday?", "Is the paint dry on Friday?"),
     ("preposition", "Can I rest before the climb?", "Can I rest instead of the climb?"),
     ("preposition", "Is there a well at the mill?", "Is there a well near the mill?"),
@@ -534,12 +535,18 @@ def test_of_near_misses_written_by_hand_next_to_none_pass(kind: str) -> None:
     assert len(passed) <= 0.1 * len(pairs), passed
 
 
-@pytest.mark.parametrize(("name", "most"), [("paraphrases", 0.04), ("later_paraphrases", 0.05)])
+@pytest.mark.parametrize(("name", "most"), [("paraphrases", 0.04), ("later_paraphrases", 0.04)])
 def test_of_paraphrases_written_by_hand_next_to_none_is_refused(name: str, most: float) -> None:
     pairs = read_pairs(name)
     assert len(pairs) >= 200
     refused = [pair for pair in pairs if kinds(pair.asked, pair.cached)]
     assert len(refused) <= most * len(pairs), refused
+
+
+def test_whether_pairs_written_by_hand_differ_does_not_depend_on_which_is_asked() -> None:
+    for pair in [*NEAR_MISSES, *read_pairs("paraphrases"), *read_pairs("later_paraphrases")]:
+        forth, back = kinds(pair.asked, pair.cached), kinds(pair.cached, pair.asked)
+        assert bool(forth) == bool(back), pair
 
 
 def test_an_unknown_kind_is_refused() -> None:
