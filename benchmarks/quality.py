@@ -241,7 +241,7 @@ class Machine:
 
     def near_misses(self, cache: str, pairs: Sequence[Any]) -> dict[str, Any]:
         """Return what share of pairs a cache serves, by kind. Raises Failed."""
-        rows = [[one["a"], one["b"]] for one in pairs]
+        rows = [(one["a"], one["b"], bool(one["same_answer"])) for one in pairs]
         with self.worker(cache, similarity=default_of(cache)) as worker:
             hits = worker.tell("pairs", rows=rows)["served"]
         by: dict[str, list[int]] = {}

@@ -218,15 +218,17 @@ class Served:
                 self.cache.store(one, answer)
         return {"texts": texts}
 
-    def pairs(self, rows: list[list[str]]) -> dict[str, Any]:
+    def pairs(self, rows: list[tuple[str, str, bool]]) -> dict[str, Any]:
         """Tell for each pair of questions whether the second is served what the first was stored.
 
-        Each pair meets an empty cache: one that cannot be emptied is built anew.
+        Each pair meets an empty cache: one that cannot be emptied is built anew. Whether one answer
+        fits both is for verifiers that are made up.
         """
         from asks import prompted
 
         served = []
-        for stored, asked in rows:
+        for stored, asked, same in rows:
+            self.setting.answers.update({stored: "stored", asked: "stored" if same else "another"})
             if self.cache.clear is not None:
                 self.cache.clear()
             else:
