@@ -22,6 +22,10 @@ MARGINS: Mapping[Per, float] = {"hit": 0.85, "request": 1.0}
 """Share of the allowed rate that an estimate may reach: the largest of many pools that pass looks
 better than it is, however many labels it has. Per request, what is not served makes up for it."""
 
+WORST = 4.0
+"""How many times the allowed rate what is served may be wrong where it is wrong most often: good
+luck elsewhere must not be spent on candidates of which one in twelve is wrong."""
+
 LEAST = 20
 """Labels of its own without which nothing is proven by an app's own labels."""
 
@@ -172,7 +176,8 @@ class Pool:
 
     ``labels`` of it are known, ``wrong`` of these say wrong; ``share`` of all requests fall into
     it. ``expected`` is the share of wrong answers were all of it served, as estimated from strata,
-    with its standard deviation ``spread``; by default the share of wrong labels.
+    with its standard deviation ``spread``; by default the share of wrong labels. ``lowest`` is that
+    share in its lowest stratum.
     """
 
     threshold: float
@@ -182,6 +187,7 @@ class Pool:
     expected: float | None = None
     spread: float = 0.0
     believed: float = 0.0
+    lowest: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -252,7 +258,7 @@ def pools_of(strata: Sequence[Stratum]) -> list[Pool]:
         variance += one.share**2 * rate * (1 - rate) / (one.weight + 1)
         of = max(share, 1e-9)
         pools.append(
-            Pool(edge, labels, wrong, share, expected / of, math.sqrt(variance) / of, believed)
+            Pool(edge, labels, wrong, share, expected / of, math.sqrt(variance) / of, believed, rate)
         )
     return pools
 
@@ -288,8 +294,10 @@ class Promise:
         return min(1.0, self.max_error / max(of, 1e-9))
 
     def is_expected_of(self, pool: Pool) -> bool:
-        """Tell whether the estimate, with its spread, keeps the promise."""
+        """Tell whether the estimate, with its spread, keeps the promise, down to the lowest."""
         if pool.error > self.judge.labelled_wrong(MARGINS[self.per] * self.allowed(pool)):
+            return False
+        if pool.lowest > self.judge.labelled_wrong(min(1.0, WORST * self.allowed(pool))):
             return False
         cautious = NormalDist().inv_cdf(self.confidence)
         return pool.error + cautious * pool.spread <= self.judge.labelled_wrong(self.allowed(pool))

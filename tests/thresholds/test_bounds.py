@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from shared_core.thresholds.bounds import (
     EDGES,
+    MARGINS,
     NEVER_WRONG,
     STRATA,
     JudgeError,
@@ -114,6 +115,16 @@ def test_the_estimate_must_keep_the_promise_with_its_spread() -> None:
     assert not promise.is_expected_of(Pool(0, 100, 1, 0.5, 0.01, 0.011))
     assert not promise.is_expected_of(Pool(0, 9000, 1, 0.5, 0.018, 0.0)), "the luckiest of many"
     assert Promise(0.02, "request", 0.84).is_expected_of(Pool(0, 100, 1, 0.5, 0.03, 0.009))
+
+
+def test_nothing_is_served_where_many_are_wrong_however_right_the_rest_is() -> None:
+    promise = Promise(0.02, "hit", 0.7)
+    known = [(0.02, 100, 10), (0.02, 100, 6), (0.5, 1000, 2)]  # share, labels, wrong; lowest first
+    strata = [Stratum(0, 1, 1, 0, 0)] * (STRATA - 3) + [Stratum(*one, 0, 0) for one in known]
+    high, low, lowest = pools_of(strata)[:3]
+    assert (high.lowest, low.lowest, lowest.lowest) == pytest.approx((0.002, 0.06, 0.1))
+    assert lowest.error + lowest.spread < MARGINS["hit"] * promise.max_error
+    assert [promise.is_expected_of(one) for one in (high, low, lowest)] == [True, True, False]
 
 
 STEADY = Belief(
