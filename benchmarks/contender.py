@@ -47,7 +47,8 @@ class Contender:
     """A cache as it is measured; ``look`` returns the text of what it would serve, or None.
 
     ``store`` takes the question and the text of its answer, ``await_look`` is its own way for event
-    loops, ``clear`` forgets everything: None where a cache has no such call.
+    loops, ``clear`` forgets everything: None where a cache has no such call. ``settle`` waits for
+    what a cache does beside the calls, which a model's second or two would leave it time for.
     """
 
     store: Callable[[Ask, str], object]
@@ -55,6 +56,7 @@ class Contender:
     await_look: Callable[[Ask], Awaitable[str | None]] | None = None
     close: Callable[[], object] = lambda: None
     clear: Callable[[], object] | None = None
+    settle: Callable[[], object] = lambda: None
 
 
 DEFAULT, TUNED = "default", "tuned"

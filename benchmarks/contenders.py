@@ -62,7 +62,10 @@ def _ours(url: str, setting: Setting, route: str | None, **options: Any) -> Cont
             options["embedder"] = embedder
         options.setdefault("threshold", setting.similarity)
     cache = TieredCache(url, timeout=5.0, **options)
-    return langchain(cache, cache.close)
+    made_of = langchain(cache, cache.close)
+    path: Any = cache.cache._path
+    labeler = path.semantic and path.semantic._labeler
+    return made_of if labeler is None else replace(made_of, settle=labeler.drain)
 
 
 def ours_memory(setting: Setting) -> Contender:

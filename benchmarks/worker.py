@@ -216,6 +216,7 @@ class Served:
             texts.append(self.cache.look(one))
             if texts[-1] is None:
                 self.cache.store(one, answer)
+                self.cache.settle()
         return {"texts": texts}
 
     def pairs(self, rows: list[tuple[str, str, bool]]) -> dict[str, Any]:

@@ -258,7 +258,9 @@ def pools_of(strata: Sequence[Stratum]) -> list[Pool]:
         variance += one.share**2 * rate * (1 - rate) / (one.weight + 1)
         of = max(share, 1e-9)
         pools.append(
-            Pool(edge, labels, wrong, share, expected / of, math.sqrt(variance) / of, believed, rate)
+            Pool(
+                edge, labels, wrong, share, expected / of, math.sqrt(variance) / of, believed, rate
+            )
         )
     return pools
 
