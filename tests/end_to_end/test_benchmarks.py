@@ -245,8 +245,10 @@ def test_a_contender_is_one_file_of_its_own(
 ) -> None:
     monkeypatch.setitem(module("contenders").ENTRIES, "toy", toy(tmp_path))
     served = module("worker").Served("toy", str(tmp_path), "", "made", 0)
-    pairs = [["red apple", "red pear"], ["red apple", "blue"]]
+    pairs = [("red apple", "red pear", True), ("red apple", "blue", False)]
     assert served.pairs(pairs)["served"] == [False, False]  # at 0.92
+    same = {served.setting.answers[one] for one in ("red apple", "red pear")}
+    assert served.setting.answers["blue"] not in same  # a made-up verifier knows what is right
     requests = [["red apple", "A"], ["red pear", "B"], ["green pear", "C"], ["red apple", "A"]]
     assert served.replay(requests, "", 0.9) == {"texts": [None, None, None, "A"]}
     assert served.replay(requests, "") == {"texts": [None, "A", None, "A"]}
