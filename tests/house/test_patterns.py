@@ -215,9 +215,13 @@ def is_superlinear(
 ) -> bool:
     if seconds(pattern, ways, text, SHORT) < SUSPICIOUS_S:
         return False
-    short = min(seconds(pattern, ways, text, SHORT) for _ in range(2))
-    long = seconds(pattern, ways, text, LONG)
-    return short >= SUSPICIOUS_S and long / short > MAX_RATIO
+    for times in (1, 5):  # a single slow reading is noise: the second look takes the best of five
+        short, long = (
+            min(seconds(pattern, ways, text, size) for _ in range(times)) for size in (SHORT, LONG)
+        )
+        if short < SUSPICIOUS_S or long / short <= MAX_RATIO:
+            return False
+    return True
 
 
 def test_every_pattern_is_found() -> None:
