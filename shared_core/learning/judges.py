@@ -100,7 +100,7 @@ Logistic regression on the fitting half of ``benchmarks/data/judged_answers.json
 ``answers.jsonl``, with the sign of each weight as it must be: ``benchmarks/judges.py --fit``.
 """
 
-SAME, SAME_AND_MORE = 0.8, 1.15
+SAME, SAME_AND_MORE = 0.8, 1.3
 """Log-odds from which on answers are the same, and where one is ``LONGER``: it says more."""
 
 OTHER, OTHER_BY_WORDS = -2.8, -2.5
