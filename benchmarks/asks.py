@@ -130,6 +130,12 @@ def number_of(text: str) -> int:
     return int(found[1])
 
 
+def drain(cache: Any) -> None:
+    """Wait until a ``ResponseCache``'s judge has read what was stored: models leave it time."""
+    if (semantic := cache._path.semantic) is not None:
+        semantic._labeler.drain()
+
+
 def generation(text: str) -> ChatGeneration:
     """Return an answer as LangChain's models give it."""
     told = {"model_name": "gpt-4o-mini", "finish_reason": "stop", "id": "chatcmpl-1"}

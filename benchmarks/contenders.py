@@ -39,6 +39,7 @@ from typing import Any
 
 import floors
 import peers
+from asks import drain
 from contender import DEFAULT, MADE, TUNED, Contender, Entry, Setting, kept, langchain, made
 from vcache import vcache
 
@@ -62,10 +63,7 @@ def _ours(url: str, setting: Setting, route: str | None, **options: Any) -> Cont
             options["embedder"] = embedder
         options.setdefault("threshold", setting.similarity)
     cache = TieredCache(url, timeout=5.0, **options)
-    made_of = langchain(cache, cache.close)
-    path: Any = cache.cache._path
-    labeler = path.semantic and path.semantic._labeler
-    return made_of if labeler is None else replace(made_of, settle=labeler.drain)
+    return replace(langchain(cache, cache.close), settle=lambda: drain(cache.cache))
 
 
 def ours_memory(setting: Setting) -> Contender:

@@ -54,7 +54,7 @@ from statistics import mean, median, pstdev
 from typing import Any
 
 import numpy as np
-from asks import PLACES, THINGS, Model, generation, prompted
+from asks import PLACES, THINGS, Model, drain, generation, prompted
 from fit_prior import SETS, fit_prior
 from matching import embed
 
@@ -77,7 +77,7 @@ FIRST, LATER, SLIDING = 300, 500, 500
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a stream is to reach at 2 % per hit: shares of requests, or wrong answers at most."""
+    """Say what a stream is to reach at 2 %: shares of requests, or how many may be wrong."""
 
     hits: float | None = None
     first: float | None = None
@@ -284,7 +284,7 @@ def letters(texts: Sequence[str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one row is measured with, beside its stream and order."""
+    """Say what one row is measured with, beside its stream and order."""
 
     data: Path
     kept: Path
@@ -301,7 +301,7 @@ class Options:
 
 @dataclass(slots=True)
 class Result:
-    """What became of one order: for each request None, or whether the hit was right; labels."""
+    """Hold the outcome of one order: for each request None, or whether the hit was right."""
 
     stream: str
     reworded: bool
@@ -371,8 +371,6 @@ def ask(
         timeout=10.0,
         **judging,
     )
-    path: Any = tiered.cache._path
-    labeler = path.semantic._labeler  # an app's requests leave its judge time; these would not
     for row in rows:
         prompt = prompted(stream.texts[row], system).prompt
         began = time.perf_counter()
@@ -383,7 +381,7 @@ def ask(
             continue
         found.append(None)
         tiered.update(prompt, llm, [generation(answers[row])])
-        labeler.drain()
+        drain(tiered.cache)
     stats = tiered.cache.stats()
     passed = Counter(stats.errors) + tiered.errors
     passed.update({f"miss: {why}": n for why, n in stats.misses.items() if why in NO_ANSWER})

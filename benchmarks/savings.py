@@ -55,7 +55,7 @@ GAP_S, TURN_S = 3.0, 20.0
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One question in several wordings, and its answer."""
+    """Hold a question in several wordings, and its answer."""
 
     answer: str
     wordings: tuple[str, ...]
@@ -63,7 +63,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: when it comes (seconds), what was said before, what is asked, the answer."""
+    """Hold a request: when it comes (seconds), what was said before, its question and answer."""
 
     at: float
     before: tuple[dict[str, str], ...]
@@ -167,7 +167,7 @@ SETTINGS = (
 
 @dataclass(slots=True)
 class Result:
-    """What one replay came to, hits and wrong ones by tier; latencies in milliseconds."""
+    """Count hits and wrong ones of a replay by tier; latencies are in milliseconds."""
 
     requests: int = 0
     hits: Counter[str] = field(default_factory=Counter)

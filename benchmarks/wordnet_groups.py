@@ -40,7 +40,7 @@ FIRST = {"n": 2, "v": 3, "a": 2, "r": 2}
 """The first senses of a word: in these it need not be as common as in its others."""
 
 COUNTED, OFTEN = 2, 5
-"""How often a word stands in WordNet's tagged texts at least: in a first sense, in another."""
+"""Say how often a word stands in WordNet's tagged texts at least: in a first sense, in another."""
 
 SENSES_ABOVE = 5
 """The senses of a word in which one above it counts."""

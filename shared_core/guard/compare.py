@@ -417,7 +417,7 @@ def _prepositions_apart(asked: Grammar, cached: Grammar) -> Sides | None:
 
 
 _DAYS = frozenset(map(canonical, listed(DAYS_AND_MONTHS)))
-"""What a thing may be done by, and on."""
+"""Name what a thing may be done by, and on."""
 
 
 def _outside(asked: Reading, cached: Reading) -> Iterator[Difference]:

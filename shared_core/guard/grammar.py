@@ -617,11 +617,8 @@ def _sought(words: Sequence[str]) -> str:
 # One small word in the place of another, where all the rest is the same word by word.
 
 
-_AGREEING = {
-    pair
-    for two in (("do", "does"), ("is", "are"), ("was", "were"), ("has", "have"))
-    for pair in (two, two[::-1])
-}
+AGREEING = {"does": "do", "are": "is", "were": "was", "has": "have"}
+"""Forms that follow the number of who acts: "does the bank", "do the banks"."""
 
 
 def _asks_freely(before: Sequence[str], pair: set[str]) -> bool:
@@ -678,9 +675,9 @@ def small_word_exchanged(asked: Sequence[str], cached: Sequence[str]) -> tuple[s
     at = -1
     for place, one in enumerate(asked):
         other = cached[place]
-        if one != other and (one, other) in _AGREEING:
+        if AGREEING.get(one, one) == AGREEING.get(other, other):
             continue
-        if one != other and (one in CLOSED or canonical(one) != canonical(other)):
+        if one in CLOSED or canonical(one) != canonical(other):
             if at >= 0 or one not in CLOSED or other not in CLOSED:
                 return None
             at = place

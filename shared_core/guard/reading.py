@@ -9,7 +9,7 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 
-from shared_core.guard.grammar import NO_GRAMMAR, SMALL, Grammar, Sides, read_grammar
+from shared_core.guard.grammar import AGREEING, NO_GRAMMAR, SMALL, Grammar, Sides, read_grammar
 from shared_core.guard.tokens import (
     CHORD,
     COMPARING,
@@ -483,8 +483,7 @@ def swapped(mine: Sequence[str], theirs: Sequence[str], names: Collection[str]) 
 
 
 ARTICLES = frozenset({"a", "the"})
-_AGREEING = {"doe": "do", "are": "is", "wer": "was", "has": "have"}
-"""Forms that follow the number of who acts, as terms: "does the bank", "do the banks"."""
+_AGREEING = {canonical(form): canonical(of) for form, of in AGREEING.items()}
 
 
 def _is_ordered(

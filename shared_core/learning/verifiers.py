@@ -555,6 +555,7 @@ class GrayZone:
         with self._lock:
             record.counts[key] = record.counts.get(key, 0) + 1
             record.plan = None
+        self._plan(record)  # here, so that no lookup waits for it
         with suppress(Unavailable):  # counted; this process knows it
             self._breaker.call(self._store.increment, {_key(namespace, record.era, key): 1})
 
